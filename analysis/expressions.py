@@ -59,7 +59,7 @@ def evaluate(expression: str, frame: pd.DataFrame) -> pd.Series:
 
     Returns
     -------
-    A Series on the index of `frame`. A comparison with a missing value is False.
+    A Series on the index of `frame`. A comparison with a missing value is False, but for `!=`.
 
     Raises
     ------

@@ -77,8 +77,8 @@ def load_tables(
     columns : our name -> theirs.
     where : keeps the rows for which the expression holds; it sees our names and theirs.
     drop_largest_losses : how many of the largest losses to leave out, after `where`.
-    required : columns of numbers that must be there, finite, and positive (except lr, step and the like, see
-        below). Of tokens and flops one is enough when params is required too: C = 6 N D gives the other.
+    required : columns of numbers that must be there, finite, and positive where they count something. Of tokens and
+        flops one is enough when params is required too: C = 6 N D gives the other.
     allow_nonpositive_loss : set with raw residuals, where a loss may be zero or negative.
     min_rows : fewest rows that must remain.
 
@@ -183,7 +183,7 @@ def _numbers(frame: pd.DataFrame, name: str, *, strict: bool) -> pd.Series:
     if strict and bool(text.any()):
         example = column[text].iloc[0]
         raise UserError(
-            f"{name} is not a number in {_first_rows(frame, text)} ({example!r}); mend the cells or leave the rows out with --where"
+            f"{name} is not a number in {_first_rows(frame, text)} ({example!r}); mend the cells or use --where"
         )
     return numbers
 
@@ -221,9 +221,10 @@ def quality_flags(frame: pd.DataFrame) -> pd.Series:
 
     def add(mask: pd.Series, texts: str | Sequence[str]) -> None:
         rows = np.flatnonzero(mask.to_numpy(dtype=bool))
-        for position in rows:
+        for position in rows.tolist():
             text = texts if isinstance(texts, str) else texts[position]
-            flags.iloc[position] = f"{flags.iloc[position]}; {text}" if flags.iloc[position] else text
+            before = str(flags.iloc[position])
+            flags.iloc[position] = f"{before}; {text}" if before else text
 
     identity = [name for name in ("params", "tokens", "flops", "loss") if name in frame.columns]
     if len(identity) == 4:
