@@ -1,0 +1,156 @@
+"""The cache folder: where it is, how files get into it whole or not at all, and what a full or read-only disk says.
+
+Owns atomic writes and the courtesy lock that keeps two processes from doing the same work. Must not know what is
+stored, and imports neither numpy nor torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+
+CACHE_VARIABLE = "ISOFLOP_CACHE"
+"""Environment variable that names the cache folder."""
+
+_SPACE = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+_ACCESS = {
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "writing there is not allowed",
+    errno.EPERM: "writing there is not allowed",
+    errno.ENOTDIR: "a part of that path is a file",
+    errno.EEXIST: "a part of that path is a file",
+}
+
+
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """The cache folder: the argument, else `$ISOFLOP_CACHE`, else `~/.cache/isoflop`. Nothing is created."""
+    if cache_dir is not None:
+        return Path(cache_dir)
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named) if named else Path.home() / ".cache" / "isoflop"
+
+
+@contextlib.contextmanager
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into one sentence; every other error passes unchanged."""
+    try:
+        yield
+    except OSError as error:
+        reason = _SPACE.get(error.errno or 0)
+        if reason is not None:
+            raise UserError(
+                f"could not write {path}: {reason}; free some space or point {CACHE_VARIABLE} at another disk"
+            ) from error
+        reason = _ACCESS.get(error.errno or 0)
+        if reason is not None:
+            raise UserError(
+                f"could not write {path}: {reason}; point {CACHE_VARIABLE} at a folder that can be written"
+            ) from error
+        raise
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all: temporary file, fsync, rename."""
+    with explain_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, keys sorted."""
+    write_atomic(path, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object that this module wrote; None where there is no such file.
+
+    Raises
+    ------
+    UserError
+        The file is there and is not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and run again: it is made anew") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged (not a JSON object); delete it and run again: it is made anew")
+    return content
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold an advisory lock beside `path`, so that of two processes one builds and the other waits.
+
+    A courtesy only: where the file system has no locks both build, and `build_folder` keeps the first.
+    """
+    with explain_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.with_name(f".{path.name}.lock").open("ab")
+    with file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except (ImportError, OSError):  # no advisory locks here: correctness rests on the rename alone
+            pass
+        yield
+
+
+def build_folder(path: Path, build: Callable[[Path], None], *, complete: str = "meta.json") -> Path:
+    """Make the folder `path` once by `build(temporary_folder)`; return it.
+
+    Parameters
+    ----------
+    path
+        Where the folder appears, in one rename.
+    build
+        Fills the empty folder that it is given; runs only where `path` lacks the file `complete`.
+    complete
+        The file whose presence says that the folder is whole.
+    """
+    if (path / complete).is_file():
+        return path
+    with lock(path):
+        if (path / complete).is_file():
+            return path
+        with explain_write_errors(path):
+            temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            try:
+                build(temporary)
+                for file in temporary.iterdir():
+                    _fsync(file)
+                temporary.chmod(0o755)
+                try:
+                    temporary.rename(path)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not (path / complete).is_file():
+                        raise
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    return path
+
+
+def _fsync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

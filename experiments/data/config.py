@@ -1,0 +1,182 @@
+"""DataConfig: which text, cut into which tokens, split how. Validated on construction; standard library only.
+
+Everything here shapes results. How the tokens are built and where they are kept is not its business.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiments.data.registry import CORPORA, CorpusInfo, Scalar
+
+_BPE = re.compile(r"bpe-([0-9]+)")
+NUM_BYTE_SPECIALS = 8
+"""Special tokens after the 256 bytes; see tokenization.py."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Corpus, tokenizer, context, split and declared repetition."""
+
+    corpus: str = "sotu"
+    """Name in the registry ("sotu", "markov", ...) or PREFIX:WHERE ("text:PATH", "jsonl:PATH", "parquet:PATH",
+    "hf:NAME")."""
+    corpus_options: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
+    """Options of the corpus; those at their default are left out, so that saying a default changes nothing."""
+    tokenizer: str = "bytes"
+    """"bytes" (264 ids) or "bpe-SIZE" (byte-level, trained on the training split); ignored by languages, which are
+    tokens already."""
+    context: int = 256
+    """T: tokens predicted per sequence; a sequence holds T + 1 tokens."""
+    val_fraction: float = 0.1
+    """Share of the documents held out, by a hash of each document."""
+    val_document_size: int = 8192
+    """Validation reads this many bytes of a document at most (tokens, for a language), whatever the tokenizer."""
+    val_size: int = 1 << 18
+    """Validation stops adding documents, in the order of their hashes, at this many bytes (tokens, for a language)."""
+    data_seed: int = 0
+    """Seed of the order of the training sequences."""
+    max_epochs: int = 1
+    """Passes over the training tokens that are allowed; repetition beyond it is an error, never silent."""
+    content_hash: str | None = None
+    """sha256 that stands for the content, filled in by `identity.resolve`."""
+    tokenizer_hash: str | None = None
+    """sha256 of the tokenizer, filled in by `identity.resolve`."""
+
+    def __post_init__(self) -> None:
+        info = self.info
+        object.__setattr__(self, "corpus_options", canonical_options(info, self.corpus_options))
+        if info.kind == "files" and not self.where:
+            raise ValueError(f"corpus {self.corpus!r} names no place; write {info.name}:PATH")
+        if self.tokenizer != "bytes" and bpe_size(self.tokenizer) is None:
+            raise ValueError(f"tokenizer {self.tokenizer!r} is unknown; use 'bytes' or 'bpe-SIZE', such as 'bpe-2048'")
+        for name in ("context", "val_document_size", "val_size", "max_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 < self.val_fraction < 1 or not math.isfinite(self.val_fraction):
+            raise ValueError(f"val_fraction is {self.val_fraction}; it must lie strictly between 0 and 1")
+        if self.data_seed < 0:
+            raise ValueError(f"data_seed is {self.data_seed}; it must not be negative")
+
+    @property
+    def info(self) -> CorpusInfo:
+        """The registry's entry for this corpus."""
+        return corpus_info(self.corpus)
+
+    @property
+    def where(self) -> str:
+        """What follows the prefix of a PREFIX:WHERE corpus; empty otherwise."""
+        return self.corpus.partition(":")[2]
+
+    @property
+    def is_language(self) -> bool:
+        """Whether the corpus is a synthetic language, which has no bytes and no tokenizer."""
+        return self.info.kind == "language"
+
+    def option(self, name: str) -> Any:
+        """The value of an option of the corpus: as given, else its default."""
+        return self.corpus_options.get(name, self.info.options[name])
+
+    @property
+    def options(self) -> dict[str, Scalar]:
+        """Every option with its value, defaults included."""
+        return {**self.info.options, **self.corpus_options}
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids, known without building anything."""
+        if self.is_language:
+            from experiments.data.languages.vocabulary import language_vocab_size
+
+            return language_vocab_size(self)
+        size = bpe_size(self.tokenizer)
+        return 256 + NUM_BYTE_SPECIALS if size is None else size
+
+    def identity(self) -> dict[str, Any]:
+        """What defines the data of a run, as plain JSON values: content instead of place.
+
+        Of a corpus of files the path is left out, for the content hash stands for it; a language's hash covers its
+        options.
+
+        Raises
+        ------
+        ValueError
+            The config is not resolved.
+        """
+        if self.content_hash is None or self.tokenizer_hash is None:
+            raise ValueError(f"the data config of {self.corpus!r} is not resolved; pass it through identity.resolve")
+        return {
+            "corpus": self.info.name,
+            "content_hash": self.content_hash,
+            "tokenizer": "none" if self.is_language else self.tokenizer,
+            "tokenizer_hash": self.tokenizer_hash,
+            "context": self.context,
+            "val_fraction": self.val_fraction,
+            "val_document_size": self.val_document_size,
+            "val_size": self.val_size,
+            "data_seed": self.data_seed,
+            "max_epochs": self.max_epochs,
+        }
+
+
+def bpe_size(tokenizer: str) -> int | None:
+    """Vocabulary of a "bpe-SIZE" tokenizer, None for another name; sizes below the 264 ids of the bytes are refused."""
+    match = _BPE.fullmatch(tokenizer)
+    if match is None:
+        return None
+    size = int(match.group(1))
+    if size <= 256 + NUM_BYTE_SPECIALS:
+        raise ValueError(
+            f"tokenizer {tokenizer!r} leaves no room for merges; its size must exceed {256 + NUM_BYTE_SPECIALS}"
+        )
+    return size
+
+
+def corpus_info(corpus: str) -> CorpusInfo:
+    """The registry's entry of a corpus name or PREFIX:WHERE.
+
+    Raises
+    ------
+    ValueError
+        There is no such corpus; the message names the nearest and lists all.
+    """
+    prefix, colon, _ = corpus.partition(":")
+    info = CORPORA.get(prefix)
+    if info is None or (bool(colon) and info.kind != "files"):
+        near = difflib.get_close_matches(prefix, CORPORA, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(f"{name}:..." if entry.kind == "files" else name for name, entry in sorted(CORPORA.items()))
+        raise ValueError(f"corpus {corpus!r} is unknown{hint} (known: {known})")
+    return info
+
+
+def canonical_options(info: CorpusInfo, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Options with unknown names refused, types checked, and those at their default left out; sorted by name."""
+    result: dict[str, Scalar] = {}
+    for name in sorted(given):
+        value = given[name]
+        if name not in info.options:
+            near = difflib.get_close_matches(name, info.options, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"corpus {info.name!r} has no option {name!r}{hint} "
+                f"(options: {', '.join(sorted(info.options)) or 'none'})"
+            )
+        default = info.options[name]
+        expected = str if default is None else type(default)
+        if expected is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if expected is int and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if type(value) is not expected:
+            raise ValueError(
+                f"option {name!r} of corpus {info.name!r} is {value!r}; it must be of type {expected.__name__}"
+            )
+        if value != default:
+            result[name] = value
+    return result

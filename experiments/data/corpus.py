@@ -1,0 +1,262 @@
+"""TokenCorpus: batches from token files. Training sequences in a pure order, a fixed validation set by document, exact
+budgets.
+
+Shape legend: B sequences, T = context. Hands out numpy arrays; turning them into tensors is the caller's business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from experiments.data.config import DataConfig
+from experiments.data.identity import resolve
+from experiments.data.languages.base import Language
+from experiments.data.languages.registry import build_language
+from experiments.data.order import permutation
+from experiments.data.tokenization import PAD
+from experiments.data.tokens import TokenFiles, open_tokens
+from experiments.errors import UserError
+
+
+class TokenCorpus:
+    """A corpus ready for training: what `prepare` returns.
+
+    Parameters
+    ----------
+    data
+        The resolved config.
+    files
+        Its opened token files.
+    """
+
+    def __init__(self, data: DataConfig, files: TokenFiles) -> None:
+        self.data = data
+        """The resolved config."""
+        self.meta = files.meta
+        """Counts of documents, bytes and stored tokens, and hashes."""
+        self.vocab_size = int(files.meta["vocab_size"])
+        self.num_windows = (len(files.train) - 1) // data.context
+        """Training sequences in one epoch."""
+        self.num_train_tokens = self.num_windows * data.context
+        """Tokens predicted in one epoch."""
+        self.num_val_documents = len(files.val_offsets) - 1
+        self.val_document_bytes = files.val_bytes
+        """Bytes of text scored in each validation document, (num_val_documents,); None for a language."""
+        self.language: Language | None = build_language(data) if data.is_language else None
+        """The source itself, where the corpus is a synthetic language: entropy rate and true log loss."""
+        self._files = files
+        if self.num_windows < 1:
+            raise UserError(
+                f"corpus {data.corpus!r} has {len(files.train)} training tokens, fewer than one sequence of context "
+                f"{data.context} + 1; lower context or give more text"
+            )
+        if self.language is not None and data.context % self.language.period:
+            raise UserError(
+                f"context is {data.context}, and items of {data.corpus!r} have {self.language.period} tokens; "
+                f"make context a multiple of {self.language.period}"
+            )
+        self._windows = sliding_window_view(files.train, data.context + 1)[:: data.context]
+        self._order = lru_cache(maxsize=4)(lambda seed, epoch: permutation(self.num_windows, seed, epoch))
+
+    @property
+    def bytes_per_token(self) -> float | None:
+        """Bytes of training text per stored training token; None for a language."""
+        total = self.meta["train_bytes"]
+        return None if total is None else total / (self.meta["num_train_stored"] - 1)
+
+    @property
+    def documents(self) -> dict[str, int]:
+        """Number of documents in training, held out, and used for validation."""
+        return {
+            "train": int(self.meta["num_train_documents"]),
+            "held_out": int(self.meta["num_val_held_out"]),
+            "validation": self.num_val_documents,
+        }
+
+    @property
+    def num_val_bytes(self) -> int | None:
+        """Bytes of text that the validation tokens stand for; None for a language."""
+        return None if self.val_document_bytes is None else int(self.val_document_bytes.sum())
+
+    @property
+    def num_val_tokens(self) -> int:
+        """Tokens scored in validation."""
+        return int(self._val_table[2].sum())
+
+    def sequence_order(self, seed: int | None = None, epoch: int = 0) -> NDArray[np.int64]:
+        """The windows of an epoch in the order of training, (num_windows,)."""
+        return self._order(self.data.data_seed if seed is None else seed, epoch)
+
+    def train_batch(self, start_sequence: int, num_sequences: int, *, seed: int | None = None) -> NDArray[np.int64]:
+        """Training sequences `start_sequence`, ..., a pure function of (corpus, seed, sequence number).
+
+        Sequence s is window `sequence_order(seed, s // num_windows)[s % num_windows]`; window w holds tokens w T to w
+        T + T of the stream, so that one epoch predicts every token of the stream once.
+
+        Parameters
+        ----------
+        start_sequence
+            Number of the first sequence, counted from 0 through all epochs.
+        num_sequences
+            B.
+        seed
+            Seed of the order; None for the config's data_seed.
+
+        Returns
+        -------
+        array of int64, shape (B, T + 1): inputs are [:, :-1] and targets [:, 1:]
+
+        Raises
+        ------
+        UserError
+            The sequences lie beyond the declared epochs.
+        """
+        end = start_sequence + num_sequences
+        if start_sequence < 0 or num_sequences < 1:
+            raise ValueError(f"a batch of {num_sequences} sequences from {start_sequence} makes no sense")
+        if end > self.data.max_epochs * self.num_windows:
+            check_budget(self.data, self, end * self.data.context)
+        first, last = start_sequence // self.num_windows, (end - 1) // self.num_windows
+        if first == last:
+            offset = start_sequence - first * self.num_windows
+            rows = self.sequence_order(seed, first)[offset : offset + num_sequences]
+        else:
+            sequence = np.arange(start_sequence, end)
+            orders = np.stack([self.sequence_order(seed, epoch) for epoch in range(first, last + 1)])
+            rows = orders[sequence // self.num_windows - first, sequence % self.num_windows]
+        return self._windows[rows].astype(np.int64)
+
+    @cached_property
+    def _val_table(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Of every validation window: where it starts, its document, and how many of its targets are scored."""
+        starts, documents, counts = [], [], []
+        for document, (begin, end) in enumerate(pairwise(self._files.val_offsets)):
+            start = np.arange(begin, end - 1, self.data.context)
+            starts.append(start)
+            documents.append(np.full(len(start), document))
+            counts.append(np.minimum(self.data.context, end - 1 - start))
+        table = (np.concatenate(starts), np.concatenate(documents), np.concatenate(counts))
+        if self.language is not None:
+            scored = self._scored(table[0], table[1], table[2])
+            return table[0], table[1], scored.sum(axis=1)
+        return table
+
+    def _scored(
+        self, starts: NDArray[np.int64], documents: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        mask = np.arange(self.data.context) < counts[:, None]
+        if self.language is not None:
+            pattern = self.language.scored(int(np.diff(self._files.val_offsets).max()) + self.data.context)
+            within = starts - self._files.val_offsets[documents] + 1
+            mask &= pattern[within[:, None] + np.arange(self.data.context)]
+        return mask
+
+    def val_batches(self, batch_size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]]:
+        """The validation set, always the same: every token of every document is predicted once, within windows of the
+        context.
+
+        Parameters
+        ----------
+        batch_size
+            Sequences in a batch; the last batch may hold fewer.
+
+        Yields
+        ------
+        tokens
+            int64, (b, T + 1); short windows are padded at their end.
+        document_ids
+            int64, (b, T): the document of every target, 0 to num_val_documents - 1.
+        mask
+            bool, (b, T): which targets are scored.
+        """
+        starts, documents, _ = self._val_table
+        ends = self._files.val_offsets[documents + 1]
+        pad = 0 if self.language is not None else PAD
+        steps = np.arange(self.data.context + 1)
+        for begin in range(0, len(starts), batch_size):
+            part = slice(begin, begin + batch_size)
+            index = starts[part, None] + steps
+            inside = index < ends[part, None]
+            tokens = np.where(inside, self._files.val[np.where(inside, index, 0)], pad).astype(np.int64)
+            counts = np.minimum(self.data.context, ends[part] - 1 - starts[part])
+            mask = self._scored(starts[part], documents[part], counts)
+            yield tokens, np.repeat(documents[part, None], self.data.context, axis=1), mask
+
+    def source_val_sums(self, batch_size: int = 64) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Loss of the true source on the validation set, each token given what its window shows of the past.
+
+        Returns
+        -------
+        sums
+            float64, (num_val_documents,): nats per document.
+        counts
+            int64, (num_val_documents,): scored tokens per document.
+        """
+        if self.language is None:
+            raise UserError(f"corpus {self.data.corpus!r} is no synthetic language; its true source is not known")
+        sums = np.zeros(self.num_val_documents)
+        counts = np.zeros(self.num_val_documents, dtype=np.int64)
+        for tokens, documents, mask in self.val_batches(batch_size):
+            np.add.at(sums, documents[mask], self.language.log_loss(tokens)[mask])
+            np.add.at(counts, documents[mask], 1)
+        return sums, counts
+
+
+def prepare(data: DataConfig, cache_dir: str | Path | None = None) -> TokenCorpus:
+    """Build the tokens of a config where they are not there yet, and open them.
+
+    Safe with many processes at once: one builds, the others wait or lose a race that harms nobody.
+
+    Parameters
+    ----------
+    data
+        A config, resolved or not; a resolved one is checked against the content that is there.
+    cache_dir
+        The cache folder; None for `$ISOFLOP_CACHE`, else `~/.cache/isoflop`.
+    """
+    data = resolve(data, cache_dir)
+    return TokenCorpus(data, open_tokens(data, cache_dir))
+
+
+def check_budget(data: DataConfig, corpus: TokenCorpus, tokens: int) -> None:
+    """Refuse a token budget that needs more passes over the corpus than declared.
+
+    Raises
+    ------
+    UserError
+        `tokens` exceeds max_epochs times the training tokens; the sentence has both numbers and the ways out.
+    """
+    budget_error = budget_problem(data, corpus.num_train_tokens, tokens)
+    if budget_error is not None:
+        raise UserError(budget_error)
+
+
+def budget_problem(data: DataConfig, num_train_tokens: int, tokens: int) -> str | None:
+    """What is wrong with a token budget, as one sentence; None where nothing is."""
+    available = data.max_epochs * num_train_tokens
+    if tokens <= available:
+        return None
+    epochs = math.ceil(tokens / num_train_tokens)
+    passes = "1 epoch" if data.max_epochs == 1 else f"{data.max_epochs} epochs"
+    return (
+        f"a run needs {tokens} tokens and corpus {data.corpus!r} has {available} training tokens in {passes}; "
+        f"lower the budget, take a larger corpus, or declare the repetition with max_epochs: {epochs}"
+    )
+
+
+def bits_per_byte(loss_nats_per_token: float, tokens: int, num_bytes: int) -> float:
+    """Bits per byte: nats per token times tokens, over ln 2 times the bytes that the tokens stand for.
+
+    The axis on which tokenizers can be compared: `tokens` and `num_bytes` are those of the validation set.
+    """
+    if num_bytes < 1:
+        raise ValueError(f"{num_bytes} bytes of text have no bits per byte")
+    return loss_nats_per_token * tokens / (math.log(2) * num_bytes)

@@ -1,0 +1,155 @@
+"""What a data config stands for: its content hash and its tokenizer's hash, found fast and kept in the cache.
+
+Planning asks this module, so it imports neither numpy nor torch, and building is imported only where a hash cannot be
+had otherwise. It must not know how tokens are stored, only the name of the folder that holds them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from experiments.data.cache import cache_folder, read_json, write_json
+from experiments.data.config import DataConfig
+from experiments.errors import UserError
+
+READER_VERSION = 1
+"""Raised when the same files would give other documents."""
+BYTES_TOKENIZER_HASH = hashlib.sha256(
+    b"isoflop bytes tokenizer 1: 256 bytes, eod, pad, mask, bos, sep, 3 reserved"
+).hexdigest()
+"""Stands for the bytes tokenizer in a run's identity."""
+NO_TOKENIZER_HASH = hashlib.sha256(b"isoflop no tokenizer: a language of bare tokens").hexdigest()
+"""Stands for 'no tokenizer' in a run's identity."""
+LANGUAGE_VERSION = {"markov": 1, "zipf-memory": 1, "random-hierarchy": 1}
+"""Raised when a generator gives other tokens for the same options."""
+TOKENS_VERSION = 1
+"""Raised when the layout of token files or the split changes."""
+SUFFIXES = {"text": ".txt", "jsonl": ".jsonl", "parquet": ".parquet"}
+"""Which files of a folder belong to a PREFIX:FOLDER corpus."""
+
+
+def digest(content: Any) -> str:
+    """sha256 of the canonical JSON of plain values."""
+    return hashlib.sha256(
+        json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    ).hexdigest()
+
+
+def resolve(data: DataConfig, cache_dir: str | Path | None = None) -> DataConfig:
+    """Fill in the hashes that identify the content and the tokenizer.
+
+    Parameters
+    ----------
+    data
+        A config; where it holds hashes already they are checked against what is there now.
+    cache_dir
+        The cache folder; None for the default.
+
+    Raises
+    ------
+    UserError
+        The corpus is not there, or it has changed since the config was resolved.
+    """
+    content = content_hash(data, cache_dir)
+    if data.content_hash is not None and data.content_hash != content:
+        raise UserError(
+            f"corpus {data.corpus!r} changed under this sweep: it was planned with content {data.content_hash[:12]} "
+            f"and now has {content[:12]}; restore the old content, or plan a new sweep on the new one"
+        )
+    tokenizer = tokenizer_hash(replace(data, content_hash=content), cache_dir)
+    if data.tokenizer_hash is not None and data.tokenizer_hash != tokenizer:
+        raise UserError(
+            f"tokenizer {data.tokenizer!r} of corpus {data.corpus!r} changed under this sweep: it was planned with "
+            f"{data.tokenizer_hash[:12]} and is now {tokenizer[:12]}; bring back the cache folder in which it was "
+            f"trained, or plan a new sweep"
+        )
+    return replace(data, content_hash=content, tokenizer_hash=tokenizer)
+
+
+def content_hash(data: DataConfig, cache_dir: str | Path | None = None) -> str:
+    """The sha256 that stands for the content of a corpus, as it is now."""
+    info = data.info
+    if info.kind == "packaged":
+        if info.content_hash is None:
+            raise ValueError(f"packaged corpus {info.name!r} has no hash in the registry")
+        return info.content_hash
+    if info.kind == "language":
+        return digest({"language": info.name, "version": LANGUAGE_VERSION[info.name], "options": data.options})
+    files = [_file_hash(path, cache_folder(cache_dir)) for path in corpus_files(data)]
+    return digest({"kind": info.name, "files": files, "options": data.options, "reader": READER_VERSION})
+
+
+def tokenizer_hash(data: DataConfig, cache_dir: str | Path | None = None) -> str:
+    """The sha256 that stands for the tokenizer of a config whose content hash is known."""
+    if data.is_language:
+        return NO_TOKENIZER_HASH
+    if data.tokenizer == "bytes":
+        return BYTES_TOKENIZER_HASH
+    raise UserError(f"tokenizer {data.tokenizer!r} is not available here; use 'bytes'")
+
+
+def corpus_files(data: DataConfig) -> list[Path]:
+    """The files of a PREFIX:PATH corpus, sorted by their path below it.
+
+    Raises
+    ------
+    UserError
+        There is no such path, or a folder without a file of the kind.
+    """
+    place = Path(data.where).expanduser()
+    if place.is_file():
+        return [place]
+    suffix = SUFFIXES[data.info.name]
+    if not place.is_dir():
+        raise UserError(
+            f"corpus {data.corpus!r} is not there: {place} is neither a file nor a folder; correct the path"
+        )
+    found = sorted(path for path in place.rglob(f"*{suffix}") if path.is_file())
+    if not found:
+        raise UserError(f"corpus {data.corpus!r} is empty: {place} holds no {suffix} file; correct the path")
+    return found
+
+
+def tokens_folder(data: DataConfig, cache_dir: str | Path | None = None) -> Path:
+    """Where the tokens of a resolved config are kept; independent of context, order and epochs."""
+    if data.content_hash is None or data.tokenizer_hash is None:
+        raise ValueError("the data config is not resolved; pass it through identity.resolve")
+    key = digest(
+        {
+            "content": data.content_hash,
+            "tokenizer": data.tokenizer_hash,
+            "val_fraction": data.val_fraction,
+            "val_document_size": data.val_document_size,
+            "val_size": data.val_size,
+            "version": TOKENS_VERSION,
+        }
+    )
+    return cache_folder(cache_dir) / "tokens" / f"{data.info.name}-{key[:16]}"
+
+
+def known_train_tokens(data: DataConfig, cache_dir: str | Path | None = None) -> int | None:
+    """Tokens of one pass over the training split where that is known without building anything, else None."""
+    stored = int(data.option("num_tokens")) if data.is_language else None
+    if stored is None:
+        meta = read_json(tokens_folder(data, cache_dir) / "meta.json")
+        stored = None if meta is None else int(meta["num_train_stored"])
+    return None if stored is None else (stored - 1) // data.context * data.context
+
+
+def _file_hash(path: Path, cache: Path) -> str:
+    """sha256 of a file, remembered by its path, size and time of change."""
+    stat = path.stat()
+    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]
+    memo = cache / "hashes" / f"{key}.json"
+    stamp = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns}
+    known = read_json(memo)
+    if known is not None and all(known.get(name) == value for name, value in stamp.items()):
+        return str(known["sha256"])
+    with path.open("rb") as file:
+        value = hashlib.file_digest(file, "sha256").hexdigest()
+    write_json(memo, {**stamp, "sha256": value})
+    return value

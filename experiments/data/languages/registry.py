@@ -1,0 +1,25 @@
+"""From a data config to the language that it names; a new language is one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from experiments.data.config import DataConfig
+from experiments.data.languages.base import Language
+from experiments.data.languages.markov import MarkovLanguage
+
+LANGUAGES: dict[str, Callable[..., Any]] = {"markov": MarkovLanguage}
+"""Class of each language; its parameters are the corpus options less num_tokens."""
+
+
+def build_language(data: DataConfig) -> Language:
+    """The language of a config.
+
+    Raises
+    ------
+    UserError
+        Its options contradict one another.
+    """
+    options = {name: value for name, value in data.options.items() if name != "num_tokens"}
+    return LANGUAGES[data.info.name](**options)

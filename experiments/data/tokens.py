@@ -1,0 +1,256 @@
+"""Token files: documents are split, turned into ids and written once, whole or not at all; then they are mapped into
+memory.
+
+Layout of `tokens/<corpus>-<key>/`: train.bin (one stream, every document followed by end-of-document, one such token
+in front), val.bin (documents one after the other in the same form), meta.json. Owns the split. Must not know batches
+or order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.data.cache import build_folder, explain_write_errors, read_json, write_json
+from experiments.data.config import DataConfig
+from experiments.data.documents import documents
+from experiments.data.identity import content_hash, resolve, tokens_folder
+from experiments.data.languages.registry import build_language
+from experiments.data.tokenization import EOD, Tokenizer, load_tokenizer
+from experiments.errors import UserError
+
+_BATCH_BYTES = 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFiles:
+    """The opened token files of one corpus."""
+
+    train: NDArray[np.unsignedinteger[Any]]
+    """Training stream, memory-mapped, (num_train_stored,)."""
+    val: NDArray[np.unsignedinteger[Any]]
+    """Validation documents one after the other, memory-mapped."""
+    val_offsets: NDArray[np.int64]
+    """Where each validation document starts, and the end of the last, (num_val_documents + 1,)."""
+    val_bytes: NDArray[np.int64] | None
+    """Bytes of text scored in each validation document; None for a language."""
+    meta: dict[str, Any]
+    """What meta.json holds."""
+
+
+def held_out(document_hash: bytes, val_fraction: float) -> bool:
+    """Whether a document belongs to validation: its sha256, read as a fraction of 1, is below `val_fraction`."""
+    return int.from_bytes(document_hash[:8], "big") < int(val_fraction * 2.0**64)
+
+
+def cut(document: bytes, size: int) -> bytes:
+    """The first `size` bytes of a document at most, not ending within a UTF-8 character."""
+    if len(document) <= size:
+        return document
+    end = size
+    while end > max(0, size - 3) and document[end] & 0xC0 == 0x80:
+        end -= 1
+    return document[: end or size]
+
+
+def split_documents(data: DataConfig) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Every document of a corpus of text with its sha256 and whether it is held out."""
+    for document in documents(data):
+        document_hash = hashlib.sha256(document).digest()
+        yield document, document_hash, held_out(document_hash, data.val_fraction)
+
+
+def open_tokens(data: DataConfig, cache_dir: str | Path | None = None) -> TokenFiles:
+    """The token files of a config, built where they are not there yet.
+
+    Raises
+    ------
+    UserError
+        The corpus is not there, changed, or is too small to be split; the disk is full or read-only; the files are
+        damaged.
+    """
+    data = resolve(data, cache_dir)
+    folder = tokens_folder(data, cache_dir)
+
+    def build(temporary: Path) -> None:
+        if data.is_language:
+            _build_language(data, temporary)
+        else:
+            _build_text(data, load_tokenizer(data, cache_dir), temporary)
+            if content_hash(data, cache_dir) != data.content_hash:
+                raise UserError(
+                    f"corpus {data.corpus!r} changed while its tokens were made; run again when it is at rest"
+                )
+
+    build_folder(folder, build)
+    meta = read_json(folder / "meta.json") or {}
+    dtype = np.dtype(meta["dtype"])
+    arrays = {}
+    for name in ("train", "val"):
+        path = folder / f"{name}.bin"
+        expected = meta[f"num_{name}_stored"] * dtype.itemsize
+        if not path.is_file() or path.stat().st_size != expected:
+            raise UserError(f"{path} is damaged (it should have {expected} bytes); delete {folder} and run again")
+        arrays[name] = np.memmap(path, dtype=dtype, mode="r")
+    val_bytes = meta["val_bytes"]
+    return TokenFiles(
+        train=arrays["train"],
+        val=arrays["val"],
+        val_offsets=np.array(meta["val_offsets"], dtype=np.int64),
+        val_bytes=None if val_bytes is None else np.array(val_bytes, dtype=np.int64),
+        meta=meta,
+    )
+
+
+def _build_text(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> None:
+    dtype = _dtype(tokenizer.vocab_size)
+    val = _ValidationSet(data)
+    counts = {"num_documents": 0, "num_val_held_out": 0, "train_bytes": 0}
+    all_hashes = hashlib.sha256()
+    with explain_write_errors(folder), (folder / "train.bin").open("wb") as file:
+        writer = _Writer(file, tokenizer, dtype)
+        for document, document_hash, is_val in split_documents(data):
+            all_hashes.update(document_hash)
+            counts["num_documents"] += 1
+            if is_val:
+                counts["num_val_held_out"] += 1
+                val.add(document_hash, document)
+            else:
+                counts["train_bytes"] += len(document)
+                writer.add(document)
+        num_train = writer.finish()
+    if data.info.content_hash not in (None, all_hashes.hexdigest()):
+        raise UserError(
+            f"corpus {data.corpus!r} is damaged: its documents do not have the hash "
+            f"{str(data.info.content_hash)[:12]} that the registry names; install the package anew"
+        )
+    kept = val.documents()
+    if not kept or num_train < 2:
+        side = "validation" if not kept else "training"
+        raise UserError(
+            f"corpus {data.corpus!r} has {counts['num_documents']} documents and none falls into the {side} split at "
+            f"val_fraction {data.val_fraction}; give more or shorter documents, or another val_fraction"
+        )
+    streams = [np.concatenate([[EOD], ids, [EOD]]).astype(dtype) for ids in tokenizer.encode(kept)]
+    _write(folder / "val.bin", np.concatenate(streams))
+    write_json(
+        folder / "meta.json",
+        {
+            "corpus": data.corpus,
+            "content_hash": data.content_hash,
+            "tokenizer": data.tokenizer,
+            "tokenizer_hash": data.tokenizer_hash,
+            "dtype": dtype.name,
+            "vocab_size": tokenizer.vocab_size,
+            "num_train_stored": num_train,
+            "num_val_stored": sum(map(len, streams)),
+            "num_train_documents": counts["num_documents"] - counts["num_val_held_out"],
+            **counts,
+            "val_offsets": [0, *np.cumsum([len(stream) for stream in streams]).tolist()],
+            "val_bytes": [len(document) for document in kept],
+        },
+    )
+
+
+def _build_language(data: DataConfig, folder: Path) -> None:
+    language = build_language(data)
+    dtype = _dtype(language.vocab_size)
+    num_train = int(data.option("num_tokens")) + 1
+    size = -(-(data.val_document_size + 1) // language.period) * language.period
+    num_documents = max(1, data.val_size // data.val_document_size)
+    _write(folder / "train.bin", language.generate(num_train, stream=0).astype(dtype))
+    val = [language.generate(size, stream=1 + index)[: data.val_document_size + 1] for index in range(num_documents)]
+    _write(folder / "val.bin", np.concatenate(val).astype(dtype))
+    write_json(
+        folder / "meta.json",
+        {
+            "corpus": data.corpus,
+            "content_hash": data.content_hash,
+            "tokenizer": "none",
+            "tokenizer_hash": data.tokenizer_hash,
+            "dtype": dtype.name,
+            "vocab_size": language.vocab_size,
+            "num_train_stored": num_train,
+            "num_val_stored": sum(map(len, val)),
+            "num_documents": 1 + num_documents,
+            "num_train_documents": 1,
+            "num_val_held_out": num_documents,
+            "train_bytes": None,
+            "val_offsets": [0, *np.cumsum([len(document) for document in val]).tolist()],
+            "val_bytes": None,
+        },
+    )
+
+
+class _ValidationSet:
+    """Held-out documents in the order of their hashes until `val_size` is reached, each cut and once only; bounded
+    memory."""
+
+    def __init__(self, data: DataConfig) -> None:
+        self._data = data
+        self._kept: dict[bytes, bytes] = {}
+        self._bytes = 0
+
+    def add(self, document_hash: bytes, document: bytes) -> None:
+        if document_hash not in self._kept:
+            self._kept[document_hash] = cut(document, self._data.val_document_size)
+            self._bytes += len(self._kept[document_hash])
+            if self._bytes > 8 * (self._data.val_size + self._data.val_document_size):
+                self._prune()
+
+    def documents(self) -> list[bytes]:
+        self._prune()
+        return list(self._kept.values())
+
+    def _prune(self) -> None:
+        total, kept = 0, {}
+        for document_hash in sorted(self._kept):
+            if total >= self._data.val_size:
+                break
+            kept[document_hash] = self._kept[document_hash]
+            total += len(kept[document_hash])
+        self._kept, self._bytes = kept, total
+
+
+class _Writer:
+    """Writes the training stream in blocks of documents."""
+
+    def __init__(self, file: BinaryIO, tokenizer: Tokenizer, dtype: np.dtype[Any]) -> None:
+        self._file, self._tokenizer, self._dtype = file, tokenizer, dtype
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._num_tokens = 1
+        self._eod = np.array([EOD], dtype=dtype).tobytes()
+        file.write(self._eod)
+
+    def add(self, document: bytes) -> None:
+        self._waiting.append(document)
+        self._waiting_bytes += len(document)
+        if self._waiting_bytes >= _BATCH_BYTES:
+            self._flush()
+
+    def finish(self) -> int:
+        self._flush()
+        return self._num_tokens
+
+    def _flush(self) -> None:
+        for ids in self._tokenizer.encode(self._waiting):
+            self._file.write(ids.astype(self._dtype).tobytes())
+            self._file.write(self._eod)
+            self._num_tokens += len(ids) + 1
+        self._waiting, self._waiting_bytes = [], 0
+
+
+def _dtype(vocab_size: int) -> np.dtype[Any]:
+    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
+
+
+def _write(path: Path, array: NDArray[Any]) -> None:
+    with explain_write_errors(path), path.open("wb") as file:
+        file.write(array.tobytes())
