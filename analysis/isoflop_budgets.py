@@ -1,0 +1,96 @@
+"""Runs -> compute budgets: which runs belong together, and what each budget holds. Must not know curves or minima."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+BUDGET_TOLERANCE = 0.10
+"""Runs whose compute lies within this fraction of a neighbour's belong to one budget where no budget is named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetRuns:
+    """The runs of one compute budget, by distinct size."""
+
+    flops: float
+    """C of the budget: the named one, else the geometric mean of its runs."""
+    rows: NDArray[np.int64]
+    """Positions of the runs in the table."""
+    x: NDArray[np.float64]
+    """Distinct ascending ln N."""
+    loss: NDArray[np.float64]
+    """Mean loss at each size."""
+    count: NDArray[np.float64]
+    """Runs at each size."""
+    member: NDArray[np.int64]
+    """For each run of `rows`, the index of its size in `x`."""
+    run_loss: NDArray[np.float64]
+    """Loss of each run of `rows`."""
+    log_nd: NDArray[np.float64] | None
+    """Mean ln (N D) at each size; None without tokens."""
+
+
+def group_budgets(frame: pd.DataFrame, *, tolerance: float = BUDGET_TOLERANCE) -> tuple[pd.Series, tuple[str, ...]]:
+    """The compute budget of every row, and what the reader must know about the grouping.
+
+    The column `budget` is used when it is a positive number in every row; otherwise rows are sorted by `flops` and
+    split where neighbours differ by more than `tolerance`, and a budget is the geometric mean of its rows.
+    """
+    if "budget" in frame.columns:
+        named = pd.to_numeric(frame["budget"], errors="coerce").astype(float)
+        if bool((named > 0).all()) and bool(np.isfinite(named).all()):
+            return named, ()
+    log_flops = np.log(frame["flops"].to_numpy(dtype=float))
+    order = np.argsort(log_flops, kind="stable")
+    steps = np.diff(log_flops[order]) > math.log1p(tolerance)
+    label = np.empty(len(frame), dtype=int)
+    label[order] = np.concatenate([[0], np.cumsum(steps)])
+    means = pd.Series(log_flops, index=frame.index).groupby(label).transform("mean")
+    spread = pd.Series(log_flops).groupby(label).agg(lambda values: values.max() - values.min())
+    wide = spread[spread > math.log(1.5)]
+    warnings = (
+        (
+            f"{len(wide)} budget(s) grouped by compute span a factor of up to {math.exp(wide.max()):.2g}: the runs do "
+            "not lie on compute budgets; name a column with --columns budget=COLUMN",
+        )
+        if len(wide)
+        else ()
+    )
+    return np.exp(means), warnings
+
+
+def budget_runs(frame: pd.DataFrame) -> tuple[list[BudgetRuns], tuple[str, ...]]:
+    """The runs of `frame` by compute budget, ascending, and the warnings of the grouping."""
+    budgets, warnings = group_budgets(frame)
+    log_n = np.log(frame["params"].to_numpy(dtype=float))
+    loss = frame["loss"].to_numpy(dtype=float)
+    log_nd = log_n + np.log(frame["tokens"].to_numpy(dtype=float)) if "tokens" in frame.columns else None
+    out = []
+    keys = np.round(np.log(budgets.to_numpy(dtype=float)), 6)
+    for key in np.unique(keys):
+        rows = np.flatnonzero(keys == key)
+        _, member = np.unique(np.round(log_n[rows], 9), return_inverse=True)
+        count = np.bincount(member).astype(float)
+        out.append(
+            BudgetRuns(
+                flops=float(np.median(budgets.to_numpy(dtype=float)[rows])),
+                rows=rows,
+                x=_mean_by(log_n[rows], member, count),
+                loss=_mean_by(loss[rows], member, count),
+                count=count,
+                member=member,
+                run_loss=loss[rows],
+                log_nd=None if log_nd is None else _mean_by(log_nd[rows], member, count),
+            )
+        )
+    return out, warnings
+
+
+def _mean_by(values: NDArray[np.float64], member: NDArray[np.int64], count: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of `values` at each distinct size."""
+    return np.asarray(np.bincount(member, weights=values) / count)

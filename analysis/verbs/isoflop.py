@@ -1,0 +1,83 @@
+"""`python -m analysis isoflop TABLE...`: the compute-optimal size of each budget and its exponent."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+import numpy as np
+
+from analysis.errors import UserError
+from analysis.estimate import format_compute, format_number, format_percent, format_size
+from analysis.isoflop import IsoflopFit, fit_isoflop
+from analysis.isoflop_curves import METHODS
+from analysis.table import add_table_arguments, table_from_args
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    add_table_arguments(parser)
+    parser.add_argument("--method", choices=METHODS, default="parabola", help="curve on log N (default: parabola)")
+    parser.add_argument(
+        "--loss-scale", choices=("raw", "log"), help="fit the loss or its logarithm (default: log for akima)"
+    )
+    parser.add_argument(
+        "--bootstrap", type=int, default=1000, metavar="K", help="draws of the deviations (default: 1000)"
+    )
+    parser.add_argument("--cluster", metavar="COLUMN", help="column whose rows deviate together, such as trunk")
+    parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default: .95)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def check_bootstrap(args: argparse.Namespace) -> None:
+    """UserError for draws, a level or a cluster column that cannot be."""
+    if args.bootstrap < 0:
+        raise UserError(f"--bootstrap {args.bootstrap} is negative; give a count of draws, or 0 for no intervals")
+    if not 0 < args.level < 1:
+        raise UserError(f"--level {args.level:g} is not between 0 and 1; give a coverage such as .95")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the tables, find the minima, print them."""
+    check_bootstrap(args)
+    positive = args.loss_scale == "log" or (args.loss_scale is None and args.method == "akima")
+    table = table_from_args(args, required=("params", "flops", "loss"), allow_nonpositive_loss=not positive)
+    if args.cluster is not None and args.cluster not in table.frame.columns:
+        raise UserError(
+            f"--cluster {args.cluster} is no column of the table; there are: {', '.join(table.frame.columns)}"
+        )
+    fit = fit_isoflop(
+        table,
+        method=args.method,
+        log_loss=None if args.loss_scale is None else args.loss_scale == "log",
+        bootstrap=args.bootstrap,
+        cluster=args.cluster,
+        level=args.level,
+        rng=np.random.default_rng(args.seed),
+    )
+    for note in (*table.notes, *fit.frontier.warnings):
+        print(f"note: {note}", file=sys.stderr)
+    print(json.dumps(fit.to_dict(), allow_nan=False) if args.json else text(fit))
+    return 0
+
+
+def text(fit: IsoflopFit) -> str:
+    """The minima and exponents as lines for people."""
+    frontier = fit.frontier
+    lines = [f"{frontier.method} on log N, {'log ' if fit.log_loss else ''}loss; compute {frontier.convention}"]
+    lines.append(f"{'C':>9} {'runs':>5} {'N_opt':>8} {'interval':>19} {'D_opt':>8} {'loss':>7} {'bias':>8}")
+    for _, row in frontier.points.iterrows():
+        if row["bracketed"] and row["params_lo"] == row["params_lo"]:
+            interval = f"{format_size(row['params_lo'])} .. {format_size(row['params_hi'])}"
+        else:
+            interval = "no interval" if row["bracketed"] else "not bracketed"
+        lines.append(
+            f"{format_compute(row['flops']):>9} {row['num_runs']:>5} {format_size(row['params']):>8} {interval:>19} "
+            f"{format_size(row['tokens']):>8} {format_number(row['loss'], 4):>7} {format_percent(row['bias']):>8}"
+        )
+    lines.append(f"N_opt ~ C^a   a = {frontier.a}")
+    if frontier.b is not None:
+        lines.append(f"D_opt ~ C^b   b = {frontier.b}")
+    return "\n".join(lines)
