@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -89,15 +90,16 @@ def fit_envelope(
         frame = frame[~mid_run]
     if len(frame) < 2:
         raise UserError(
-            "fewer than two decayed end points; give finished runs, or fit points in mid-run with --allow-undecayed"
+            "fewer than two decayed end points; give finished runs, or fit mid-run ones with --allow-undecayed"
         )
     log_c = np.log(frame["flops"].to_numpy(dtype=float))
     grid = np.linspace(log_c.min(), log_c.max(), NUM_GRID)
-    whole = _envelope(frame, np.ones(len(frame)), grid)
+    sizes = _Sizes(frame, grid)
+    whole = sizes.envelope(np.ones(len(frame)))
     generator = np.random.default_rng(0) if rng is None else rng
     labels = None if cluster is None else frame[cluster].to_numpy()
     weights = bootstrap_rows(len(frame), max(bootstrap, 0), rng=generator, cluster=labels)
-    draws = [_envelope(frame, weight, grid) for weight in weights]
+    draws = [sizes.envelope(weight) for weight in weights]
     reason = None if draws else "no draws were asked for"
     lines = [
         fit_line(grid, np.where(whole.interior, values, math.nan)) for values in (whole.log_params, whole.log_tokens)
@@ -132,38 +134,49 @@ def fit_envelope(
     )
 
 
-def _envelope(frame: pd.DataFrame, weight: NDArray[np.float64], grid: NDArray[np.float64]) -> _Envelope:
-    """The winning size at every C of the grid, over the rows that were drawn at least once."""
-    drawn = weight > 0
-    log_n, log_d, log_c, log_l = (
-        np.log(frame[name].to_numpy(dtype=float)[drawn]) for name in ("params", "tokens", "flops", "loss")
-    )
-    sizes = np.unique(np.round(log_n, 9))
-    losses = np.full((sizes.size, grid.size), math.inf)
-    tokens = np.full((sizes.size, grid.size), math.nan)
-    reach = math.log1p(BUDGET_TOLERANCE)
-    for index, size in enumerate(sizes):
-        rows = np.flatnonzero(np.round(log_n, 9) == size)
-        order = rows[np.argsort(log_c[rows], kind="stable")]
-        compute, place = np.unique(np.round(log_c[order], 9), return_inverse=True)
-        count = np.bincount(place)
-        loss = np.bincount(place, weights=log_l[order]) / count
-        data = np.bincount(place, weights=log_d[order]) / count
-        covered = (grid >= compute[0] - reach) & (grid <= compute[-1] + reach)
-        losses[index, covered] = np.interp(grid[covered], compute, loss)
-        tokens[index, covered] = np.interp(grid[covered], compute, data)
-    best = losses.argmin(axis=0)
-    columns = np.arange(grid.size)
-    trained = np.isfinite(losses)
-    first = trained.argmax(axis=0)
-    last = sizes.size - 1 - trained[::-1].argmax(axis=0)
-    some = trained.sum(axis=0) >= 2
-    return _Envelope(
-        log_params=np.where(some, sizes[best], math.nan),
-        log_tokens=np.where(some, tokens[best, columns], math.nan),
-        log_loss=np.where(some, losses[best, columns], math.nan),
-        interior=some & (best > first) & (best < last),
-    )
+class _Sizes:
+    """The end points of every size as nodes over compute, prepared once for all draws."""
+
+    def __init__(self, frame: pd.DataFrame, grid: NDArray[np.float64]) -> None:
+        log_n, log_d, log_c, self.log_l = (
+            np.log(frame[name].to_numpy(dtype=float)) for name in ("params", "tokens", "flops", "loss")
+        )
+        self.grid = grid
+        self.sizes, size = np.unique(np.round(log_n, 9), return_inverse=True)
+        pairs, self.node = np.unique(np.column_stack([size, np.round(log_c, 9)]), axis=0, return_inverse=True)
+        self.node_size = pairs[:, 0].astype(int)
+        self.compute = pairs[:, 1]
+        edges = np.searchsorted(self.node_size, np.arange(self.sizes.size + 1))
+        self.slices = [slice(int(low), int(high)) for low, high in pairwise(edges)]
+        log_d_node = np.bincount(self.node, weights=log_d) / np.bincount(self.node)
+        self.tokens = np.array([np.interp(grid, self.compute[part], log_d_node[part]) for part in self.slices])
+
+    def envelope(self, weight: NDArray[np.float64]) -> _Envelope:
+        """The winning size at every C of the grid, over the rows that were drawn at least once."""
+        grid, reach = self.grid, math.log1p(BUDGET_TOLERANCE)
+        node_weight = np.bincount(self.node, weights=weight)
+        with np.errstate(invalid="ignore"):
+            node_loss = np.bincount(self.node, weights=weight * self.log_l) / node_weight
+        losses = np.full((self.sizes.size, grid.size), math.inf)
+        for index, part in enumerate(self.slices):
+            drawn = node_weight[part] > 0
+            if not drawn.any():
+                continue
+            compute = self.compute[part][drawn]
+            low, high = np.searchsorted(grid, (compute[0] - reach, compute[-1] + reach))
+            losses[index, low:high] = np.interp(grid[low:high], compute, node_loss[part][drawn])
+        best = losses.argmin(axis=0)
+        columns = np.arange(grid.size)
+        trained = np.isfinite(losses)
+        first = trained.argmax(axis=0)
+        last = self.sizes.size - 1 - trained[::-1].argmax(axis=0)
+        some = trained.sum(axis=0) >= 2
+        return _Envelope(
+            log_params=np.where(some, self.sizes[best], math.nan),
+            log_tokens=np.where(some, self.tokens[best, columns], math.nan),
+            log_loss=np.where(some, losses[best, columns], math.nan),
+            interior=some & (best > first) & (best < last),
+        )
 
 
 def _points(grid: NDArray[np.float64], whole: _Envelope, draws: list[_Envelope], level: float) -> pd.DataFrame:

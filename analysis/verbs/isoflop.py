@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.errors import UserError
 from analysis.estimate import format_compute, format_number, format_percent, format_size
+from analysis.expressions import nearest
 from analysis.isoflop import IsoflopFit, fit_isoflop
 from analysis.isoflop_curves import METHODS
 from analysis.table import add_table_arguments, table_from_args
@@ -19,12 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
     add_table_arguments(parser)
     parser.add_argument("--method", choices=METHODS, default="parabola", help="curve on log N (default: parabola)")
-    parser.add_argument(
-        "--loss-scale", choices=("raw", "log"), help="fit the loss or its logarithm (default: log for akima)"
-    )
-    parser.add_argument(
-        "--bootstrap", type=int, default=1000, metavar="K", help="draws of the deviations (default: 1000)"
-    )
+    parser.add_argument("--loss-scale", choices=("raw", "log"), help="fit L or log L (default: log for akima)")
+    parser.add_argument("--bootstrap", type=int, default=1000, metavar="K", help="draws (default: 1000; 0 for none)")
     parser.add_argument("--cluster", metavar="COLUMN", help="column whose rows deviate together, such as trunk")
     parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default: .95)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
@@ -46,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     table = table_from_args(args, required=("params", "flops", "loss"), allow_nonpositive_loss=not positive)
     if args.cluster is not None and args.cluster not in table.frame.columns:
         raise UserError(
-            f"--cluster {args.cluster} is no column of the table; there are: {', '.join(table.frame.columns)}"
+            f"--cluster {args.cluster} is no column of the table{nearest(args.cluster, table.frame.columns)}"
         )
     fit = fit_isoflop(
         table,
