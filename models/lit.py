@@ -1,0 +1,111 @@
+"""The LightningModule: one model, one objective, AdamW and a schedule in tokens.
+
+Workers drive it by Fabric and it trains under lightning.Trainer to the same losses: what both must agree on (learning
+rate, clipping, groups, loss) is a method here. Shapes: B batch, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.config import OptimizerConfig, TransformerConfig
+from models.objectives import Examples, causal
+from models.parametrization import optimizer_groups
+from models.schedules import ScheduleConfig, learning_rate_multiplier
+from models.transformer import Transformer
+
+
+class LitTransformer(lightning.LightningModule):
+    """A transformer with its objective, optimiser and schedule.
+
+    Parameters
+    ----------
+    model, optimizer, schedule
+        What is trained and how.
+    total_tokens
+        Tokens of the whole run, the end of the schedule.
+    batch_tokens
+        Tokens of one optimiser step.
+    seed
+        Seed of the initial weights, which do not depend on the global random state and leave it alone.
+    """
+
+    def __init__(
+        self,
+        model: TransformerConfig,
+        optimizer: OptimizerConfig,
+        schedule: ScheduleConfig,
+        total_tokens: int,
+        batch_tokens: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.config, self.optimizer_config, self.schedule = model, optimizer, schedule
+        self.total_tokens, self.batch_tokens = total_tokens, batch_tokens
+        self.model = Transformer(model, seed=seed)
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        """Return logits (B, T, V)."""
+        return self.model(tokens_BT)
+
+    def examples(self, batch: Tensor) -> Examples:
+        """Return what the objective makes of a batch of (B, T + 1) token ids."""
+        return causal(batch)
+
+    def logits_of(self, examples: Examples) -> Tensor:
+        """Return the model's logits (B, T, V) for examples."""
+        return self.model(examples.inputs_BT)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Return the mean loss in nats per predicted token; nothing is logged, the value stays on the device."""
+        examples = self.examples(batch)
+        logits_BTV = self.logits_of(examples)
+        return F.cross_entropy(logits_BTV.flatten(0, 1).float(), examples.targets_BT.flatten())
+
+    @torch.no_grad()
+    def loss_per_token(self, batch: Tensor) -> Tensor:
+        """Return the losses (B, T) in float32 nats, not reduced, for validation."""
+        examples = self.examples(batch)
+        logits_BTV = self.logits_of(examples).float()
+        losses = F.cross_entropy(logits_BTV.flatten(0, 1), examples.targets_BT.flatten(), reduction="none")
+        return losses.view(examples.targets_BT.shape)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return AdamW over the parametrization's groups, fused where torch has it."""
+        config = self.optimizer_config
+        groups = optimizer_groups(self.model, self.config, config)
+        fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=fused)
+
+    def set_learning_rate(self, optimizer: torch.optim.Optimizer, tokens_seen: int) -> float:
+        """Set the rates of the step that starts after `tokens_seen` tokens; return the peak group's.
+
+        During warm-up the rate is that of the step's middle, so that the first step is not one of rate zero.
+        """
+        if tokens_seen < self.schedule.warmup_tokens:
+            tokens_seen = min(tokens_seen + self.batch_tokens // 2, self.schedule.warmup_tokens)
+        factor = learning_rate_multiplier(self.schedule, tokens_seen=tokens_seen, total_tokens=self.total_tokens)
+        rate = self.optimizer_config.learning_rate * factor
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["lr_multiplier"]
+        return rate
+
+    def clip_gradients_(self) -> Tensor | None:
+        """Clip the global gradient norm in place; return the norm before it, or None without clipping."""
+        limit = self.optimizer_config.grad_clip
+        if limit is None:
+            return None
+        return torch.nn.utils.clip_grad_norm_(self.parameters(), limit)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Under a Trainer: set the rate of this step."""
+        self.set_learning_rate(self.optimizers(use_pl_optimizer=False), self.global_step * self.batch_tokens)
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+        """Under a Trainer: clip as `clip_gradients_` does; the Trainer's own limits are not used."""
+        self.clip_gradients_()
