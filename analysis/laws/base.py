@@ -1,0 +1,211 @@
+"""What a scaling law is to the engine: a frozen callable with derivatives, parameters, units and a source.
+
+A law states its formula once, for public parameters and raw inputs (`value`, `jacobian`). The engine fits in *working*
+parameters: inputs divided by their geometric means, positive parameters by their logarithm. `Parameter.scales` says
+how a parameter carries the units of the inputs, so that the change back is exact and a fit does not depend on those
+units. This file knows nothing of tables, objectives or intervals.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+LOG_SPAN = 60.0
+"""Working bound of a logarithm: amplitudes between exp(-60) and exp(60) times the loss's own scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One free parameter of a law."""
+
+    name: str
+    """Name used in tables and JSON."""
+    kind: str
+    """"amplitude": positive, fitted by its logarithm; "offset": at least zero, linear; "exponent" or "real": as it
+    stands."""
+    meaning: str
+    """One line: symbol, role and unit."""
+    lower: float = -np.inf
+    """Smallest working value (a logarithm for an amplitude)."""
+    upper: float = np.inf
+    """Largest working value."""
+    grid: tuple[float, ...] = ()
+    """Working values from which the search starts; empty for parameters solved linearly."""
+    scales: tuple[tuple[str, str | float], ...] = ()
+    """(input, power): an amplitude grows as input**power when the input's unit shrinks; power is a parameter's name
+    or a number."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Working bounds with the defaults of the kind filled in."""
+        floor = {"amplitude": -LOG_SPAN, "offset": 0.0}.get(self.kind, -np.inf)
+        ceiling = LOG_SPAN if self.kind == "amplitude" else np.inf
+        return max(self.lower, floor), min(self.upper, ceiling)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law(abc.ABC):
+    """A loss as a function of inputs and parameters; subclasses give `value` and `jacobian`, and may speed up the
+    rest."""
+
+    name: str
+    """Name on the command line."""
+    formula: str
+    """The formula in plain text."""
+    inputs: tuple[str, ...]
+    """Names of the columns it reads (params, tokens, flops, width, depth, ...)."""
+    parameters: tuple[Parameter, ...]
+    """Free parameters in order."""
+    source: str
+    """Paper, and equation number where it is known."""
+    domain: str = "inputs above zero"
+    """Where the law is meant to hold."""
+    units: str = "loss in nats per token; params, tokens and flops are counts"
+    """Units of inputs and loss."""
+
+    @abc.abstractmethod
+    def value(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Array:
+        """Loss for public parameters `theta` (each broadcasts against the rows) at raw inputs `x` (each of shape
+        (n,))."""
+
+    @abc.abstractmethod
+    def jacobian(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Sequence[Array]:
+        """Derivatives of `value` by each public parameter, in order."""
+
+    # -- what callers use ---------------------------------------------------------------------------------------------
+    @property
+    def param_names(self) -> tuple[str, ...]:
+        """Names of the parameters in order."""
+        return tuple(p.name for p in self.parameters)
+
+    def __call__(self, theta: Mapping[str, float] | ArrayLike, data: Mapping[str, ArrayLike]) -> Array:
+        """Loss at the rows of `data`.
+
+        Parameters
+        ----------
+        theta : mapping by name, or array of shape (p,)
+        data : mapping from input name to array of shape (n,); a pandas frame will do
+
+        Returns
+        -------
+        array of shape (n,), in the unit of the fitted loss
+        """
+        values = [theta[name] for name in self.param_names] if isinstance(theta, Mapping) else theta
+        columns = [np.asarray(v, dtype=np.float64) for v in np.atleast_1d(np.asarray(values, dtype=np.float64))]
+        x = {name: np.atleast_1d(np.asarray(data[name], dtype=np.float64)) for name in self.inputs}
+        n = len(next(iter(x.values())))
+        return np.broadcast_to(self.value(columns, x), (n,)).astype(np.float64)
+
+    # -- working parameters (B, p) at centred log inputs z (k, n) ------------------------------------------------------
+    def bounds(self) -> tuple[Array, Array]:
+        """Working bounds, two arrays of shape (p,)."""
+        pairs = np.array([p.bounds for p in self.parameters], dtype=np.float64)
+        return pairs[:, 0], pairs[:, 1]
+
+    def _public_at_unit_scale(self, phi: Array) -> list[Array]:
+        return [np.exp(phi[:, [j]]) if p.kind == "amplitude" else phi[:, [j]] for j, p in enumerate(self.parameters)]
+
+    def working_value(self, phi: Array, z: Array) -> Array:
+        """Loss, shape (B, n), for working parameters (B, p) at centred log inputs z (k, n)."""
+        x = dict(zip(self.inputs, np.exp(z), strict=True))
+        return np.broadcast_to(self.value(self._public_at_unit_scale(phi), x), (phi.shape[0], z.shape[1]))
+
+    def working_jacobian(self, phi: Array, z: Array) -> tuple[Array, Array]:
+        """Loss (B, n) and its derivatives (B, p, n) by the working parameters."""
+        theta, x = self._public_at_unit_scale(phi), dict(zip(self.inputs, np.exp(z), strict=True))
+        shape = (phi.shape[0], z.shape[1])
+        out = np.empty((shape[0], len(self.parameters), shape[1]))
+        for j, (p, column) in enumerate(zip(self.parameters, self.jacobian(theta, x), strict=True)):
+            out[:, j, :] = column * theta[j] if p.kind == "amplitude" else column
+        return np.array(np.broadcast_to(self.value(theta, x), shape)), out
+
+    def working_curvature(self, phi: Array, z: Array, weights: Array) -> Array:
+        """Weighted sum over rows of second derivatives, shape (B, p, p); here by central differences of the
+        derivatives."""
+        B, p = phi.shape
+        out = np.empty((B, p, p))
+        steps = 1e-5 * np.maximum(np.abs(phi), 0.1)
+        for j in range(p):
+            moved = phi.copy()
+            moved[:, j] += steps[:, j]
+            up = np.matmul(self.working_jacobian(moved, z)[1], weights[:, :, None])[:, :, 0]
+            moved[:, j] -= 2 * steps[:, j]
+            down = np.matmul(self.working_jacobian(moved, z)[1], weights[:, :, None])[:, :, 0]
+            out[:, j, :] = (up - down) / (2 * steps[:, [j]])
+        return 0.5 * (out + out.transpose(0, 2, 1))
+
+    def _unit_shift(self, j: int, theta_or_phi: Array, log_refs: Array) -> Array:
+        shift = np.zeros(theta_or_phi.shape[0])
+        for name, power in self.parameters[j].scales:
+            ref = log_refs[self.inputs.index(name)]
+            shift += ref * (theta_or_phi[:, self.param_names.index(power)] if isinstance(power, str) else power)
+        return shift
+
+    def to_public(self, phi: Array, log_refs: Array) -> Array:
+        """Public parameters (B, p) of working ones, for inputs that were divided by exp(log_refs)."""
+        theta = np.array(phi, dtype=np.float64)
+        for j, p in enumerate(self.parameters):
+            if p.kind == "amplitude":
+                theta[:, j] = np.exp(np.clip(phi[:, j] + self._unit_shift(j, phi, log_refs), -700, 700))
+        return theta
+
+    def to_working(self, theta: Array, log_refs: Array) -> Array:
+        """Working parameters (B, p) of public ones; the inverse of `to_public`."""
+        phi = np.array(theta, dtype=np.float64)
+        for j, p in enumerate(self.parameters):
+            if p.kind == "amplitude":
+                phi[:, j] = np.log(np.maximum(theta[:, j], 1e-300)) - self._unit_shift(j, theta, log_refs)
+        return phi
+
+    # -- where the search starts -------------------------------------------------------------------------------------
+    def grid(self) -> Array:
+        """Nonlinear working parameters to search, shape (G, k): the product of the parameters' grids."""
+        axes = [np.array(self.parameters[j].grid) for j in self.nonlinear()]
+        if not axes:
+            return np.zeros((1, 0))
+        return np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=1)
+
+    def grid_shape(self) -> tuple[int, ...]:
+        """Number of grid values along every nonlinear parameter."""
+        return tuple(len(self.parameters[j].grid) for j in self.nonlinear())
+
+    def nonlinear(self) -> tuple[int, ...]:
+        """Indices of the parameters that the grid covers."""
+        return tuple(j for j, p in enumerate(self.parameters) if p.grid)
+
+    def basis(self, eta: Array, z: Array) -> Array:
+        """Columns (G, q, n) whose nonnegative combination is the loss, for nonlinear parameters eta (G, k).
+
+        By default the loss at unit amplitude and zero offset, one column for each amplitude and offset alone: right
+        for every law that is a sum of one term per amplitude. Others override `basis` and `assemble`.
+        """
+        linear = [j for j, p in enumerate(self.parameters) if not p.grid]
+        columns = []
+        for j in linear:
+            phi = np.full((eta.shape[0], len(self.parameters)), -np.inf)
+            phi[:, [i for i, p in enumerate(self.parameters) if p.kind == "offset"]] = 0.0
+            phi[:, list(self.nonlinear())] = eta
+            phi[:, j] = 1.0 if self.parameters[j].kind == "offset" else 0.0
+            columns.append(self.working_value(phi, z))
+        return np.stack(columns, axis=1)
+
+    def assemble(self, eta: Array, coefficients: Array) -> Array:
+        """Working parameters (G, p) from nonlinear ones (G, k) and the coefficients (G, q) of `basis`."""
+        phi = np.empty((eta.shape[0], len(self.parameters)))
+        phi[:, list(self.nonlinear())] = eta
+        for c, j in enumerate(j for j, p in enumerate(self.parameters) if not p.grid):
+            amplitude = self.parameters[j].kind == "amplitude"
+            phi[:, j] = np.log(np.maximum(coefficients[:, c], 1e-12)) if amplitude else coefficients[:, c]
+        return phi
+
+    # -- compute-optimal sizes -----------------------------------------------------------------------------------------
+    def frontier_exponent(self, theta: Array) -> Array | None:
+        """d log N_opt / d log C under C = 6 N D for public parameters (B, p), or None where there is no closed form."""
+        return None

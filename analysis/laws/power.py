@@ -1,0 +1,71 @@
+"""Laws of one input: a power above a floor, and the same with a shifted input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.laws.base import Array, Law, Parameter
+from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT, SumOfPowers, exponent_grid, power_parameters
+
+_TERMS = (("A", "x", "alpha"),)
+
+POWER = SumOfPowers(
+    name="power",
+    formula="L = E + A / x**alpha",
+    inputs=("x",),
+    terms=_TERMS,
+    parameters=power_parameters(_TERMS, count=60),
+    source="Hestness et al. 2017, arXiv 1712.00409; M2 of Alabdulmohsin et al. 2022, arXiv 2209.06640",
+    domain="x above zero; E = 0 gives the pure power law (M1)",
+    units="loss in nats per token; x is whatever column is named: flops, params, tokens, ...",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shifted(Law):
+    """L = E + A / (x + s)**alpha: a plateau at small x, M3 of Alabdulmohsin et al. 2022."""
+
+    def value(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Array:
+        """The shifted power."""
+        E, A, alpha, s = theta
+        return E + A * (x["x"] + s) ** -alpha
+
+    def jacobian(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Sequence[Array]:
+        """By E, A, alpha and s."""
+        _, A, alpha, s = theta
+        moved = x["x"] + s
+        power = moved**-alpha
+        return [np.ones_like(moved), power, -A * power * np.log(moved), -alpha * A * power / moved]
+
+
+SHIFTED = Shifted(
+    name="shifted",
+    formula="L = E + A / (x + s)**alpha",
+    inputs=("x",),
+    parameters=(
+        Parameter(name="E", kind="offset", meaning="irreducible loss, in the loss's unit"),
+        Parameter(name="A", kind="amplitude", meaning="amplitude, loss times x**alpha", scales=(("x", "alpha"),)),
+        Parameter(
+            name="alpha",
+            kind="exponent",
+            meaning="exponent",
+            lower=SMALLEST_EXPONENT,
+            upper=LARGEST_EXPONENT,
+            grid=exponent_grid(30),
+        ),
+        Parameter(
+            name="s",
+            kind="amplitude",
+            meaning="shift of x, in the unit of x; zero gives the power law",
+            lower=-30.0,
+            upper=12.0,
+            grid=tuple(float(v) for v in np.linspace(-14.0, 6.0, 21)),
+            scales=(("x", 1.0),),
+        ),
+    ),
+    source="M3 of Alabdulmohsin et al. 2022, arXiv 2209.06640",
+    units="loss in nats per token; x is whatever column is named: flops, params, tokens, ...",
+)

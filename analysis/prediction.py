@@ -1,0 +1,139 @@
+"""Losses at new inputs with a confidence band of the law and a prediction interval of one more run.
+
+Owns what predictions need from a fit (working parameters, draws or covariance, residuals) and nothing of how it was
+fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.errors import UserError
+from analysis.laws.base import Law
+from analysis.uncertainty import Calibration
+
+Array = NDArray[np.float64]
+
+KEPT_RESIDUALS = 400
+"""Residuals carried for prediction intervals: evenly spaced order statistics of them when there are more."""
+CHUNK = 2_000_000
+"""Most (draw, row) pairs evaluated at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """Everything predictions are made of."""
+
+    phi: Array
+    """Working parameters, shape (p,)."""
+    log_refs: Array
+    """Mean log input, shape (k,)."""
+    covariance: Array
+    """Covariance of the working parameters, shape (p, p)."""
+    calibration: Calibration
+    """What turns spread into intervals."""
+    log_residuals: bool
+    """Whether residuals are of log losses."""
+    residuals: Array
+    """Sorted residuals, scaled up for the parameters fitted."""
+    draws: Array | None = None
+    """Working parameters of the bootstrap draws, shape (B, p)."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Law's input -> the column that was used for it (x -> flops)."""
+
+    @property
+    def level(self) -> float:
+        """Nominal coverage."""
+        return self.calibration.level
+
+    def predict(self, law: Law, x: Mapping[str, Array], interval: str = "both") -> dict[str, Array]:
+        """Columns of `Fit.predict`."""
+        if interval not in ("both", "confidence", "prediction", "none"):
+            raise UserError(f"interval is both, confidence, prediction or none, not {interval!r}")
+        z = np.log(
+            np.stack([np.broadcast_to(x[n], np.broadcast_shapes(*[v.shape for v in x.values()])) for n in law.inputs])
+        )
+        z = z - self.log_refs[:, None]
+        centre = law.working_value(self.phi[None, :], z)[0]
+        out = {"loss": np.array(centre)}
+        if interval == "none":
+            return out
+        size = max(1, CHUNK // (1 if self.draws is None else self.draws.shape[0]))
+        ends = [self._ends(law, z[:, s : s + size], centre[s : s + size]) for s in range(0, z.shape[1], size)]
+        names = ("confidence_lo", "confidence_hi", "prediction_lo", "prediction_hi")
+        for j, name in enumerate(names):
+            if interval in ("both", name.split("_")[0]):
+                out[name] = np.concatenate([e[j] for e in ends])
+        return out
+
+    def _scale(self, value: Array) -> Array:
+        if not self.log_residuals:
+            return value
+        return np.asarray(np.log(np.maximum(value, 1e-300)))
+
+    def _ends(self, law: Law, z: Array, centre: Array) -> tuple[Array, Array, Array, Array]:
+        middle = self._scale(centre)
+        tails = [(1 - self.level) / 2, (1 + self.level) / 2]
+        if self.draws is not None:
+            spread = self.calibration.stretch * (self._scale(law.working_value(self.draws, z)) - middle)
+            confidence = np.quantile(spread, tails, axis=0)
+        else:
+            J = law.working_jacobian(self.phi[None, :], z)[1][0]
+            se = np.sqrt(np.maximum(np.einsum("pn,pq,qn->n", J, self.covariance, J), 0.0))
+            se = se / np.maximum(centre, 1e-300) if self.log_residuals else se
+            half = self.calibration.half_width(se)
+            confidence = np.stack([-half, half])
+            points = (np.arange(199) + 0.5) / 199
+            spread = self.calibration.quantiles(points)[:, None] * se
+        prediction = np.stack([self._with_noise(spread[:, j], tails) for j in range(spread.shape[1])], axis=1)
+        ends = (*(middle + confidence), *(middle + prediction))
+        done = [np.exp(e) if self.log_residuals else e for e in ends]
+        return done[0], done[1], done[2], done[3]
+
+    def _with_noise(self, spread: Array, tails: list[float]) -> Array:
+        """Quantiles of spread plus one residual, every pair of a thinned spread and the residuals counted once."""
+        order = np.sort(spread)
+        thin = order[np.linspace(0, order.size - 1, min(order.size, 300)).round().astype(int)]
+        return np.asarray(np.quantile(thin[:, None] + self.residuals[None, :], tails))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON without the draws."""
+        return {
+            "phi": self.phi.tolist(),
+            "log_refs": self.log_refs.tolist(),
+            "covariance": self.covariance.tolist(),
+            "units": self.calibration.units,
+            "num_params": self.calibration.num_params,
+            "level": self.calibration.level,
+            "log_residuals": self.log_residuals,
+            "residuals": self.residuals.tolist(),
+            "aliases": dict(self.aliases),
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any], *, draws: Array | None = None) -> Predictor:
+        """The inverse of `to_dict`."""
+        return cls(
+            phi=np.array(raw["phi"], dtype=np.float64),
+            log_refs=np.array(raw["log_refs"], dtype=np.float64),
+            covariance=np.array(raw["covariance"], dtype=np.float64),
+            calibration=Calibration(units=raw["units"], num_params=raw["num_params"], level=raw["level"]),
+            log_residuals=raw["log_residuals"],
+            residuals=np.array(raw["residuals"], dtype=np.float64),
+            draws=draws,
+            aliases=raw["aliases"],
+        )
+
+
+def kept_residuals(residuals: Array, num_params: int) -> Array:
+    """Residuals about zero median, scaled by sqrt(n / (n - p)), sorted and thinned to KEPT_RESIDUALS."""
+    n = residuals.size
+    scaled = np.sort(residuals) * np.sqrt(n / max(n - num_params, 1))
+    if n > KEPT_RESIDUALS:
+        scaled = scaled[np.linspace(0, n - 1, KEPT_RESIDUALS).round().astype(int)]
+    return np.asarray(scaled)

@@ -1,0 +1,135 @@
+"""How far a fit may be trusted: sandwich covariance, bootstrap over runs, and intervals calibrated for few runs or
+clusters.
+
+Owns draws and intervals of any quantity derived from them. It must not know tables, verbs or figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.estimate import Estimate
+from analysis.problem import Problem
+from analysis.solver import polish
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What turns the spread of draws into an interval of nominal coverage."""
+
+    units: int
+    """Independent units: runs, or clusters of runs."""
+    num_params: int
+    """Free parameters."""
+    level: float
+    """Nominal coverage."""
+
+    @property
+    def dof(self) -> float:
+        """Degrees of freedom of the spread: units less parameters, at least one."""
+        return float(max(self.units - self.num_params, 1))
+
+    @property
+    def stretch(self) -> float:
+        """Factor on the deviations of draws from the estimate."""
+        return 1.0
+
+    def quantiles(self, points: Array) -> Array:
+        """Student's quantiles on `dof`, for intervals from a covariance, widened by sqrt(units / dof)."""
+        from scipy.special import stdtrit
+
+        return np.asarray(np.sqrt(self.units / self.dof) * stdtrit(self.dof, points))
+
+    def half_width(self, se: Array) -> Array:
+        """Half-width of an interval from sandwich standard errors."""
+        return np.asarray(se * float(self.quantiles(np.array([0.5 + self.level / 2]))[0]))
+
+    def interval(self, value: Array, draws: Array) -> tuple[Array, Array]:
+        """Ends for quantities `value` (m,) from draws (B, m): percentiles of the stretched deviations."""
+        ends = np.nanquantile(draws - value, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
+        return value + self.stretch * ends[0], value + self.stretch * ends[1]
+
+    def estimate(self, value: float, draws: Array) -> Estimate:
+        """`interval` for one quantity."""
+        lo, hi = self.interval(np.array([value]), draws[:, None])
+        return Estimate(
+            value=value, lo=float(lo[0]), hi=float(hi[0]), se=float(np.nanstd(draws, ddof=1)), level=self.level
+        )
+
+
+def cluster_codes(labels: object, num_rows: int) -> NDArray[np.intp]:
+    """Whole numbers from 0 for cluster labels; every row its own cluster without labels."""
+    if labels is None:
+        return np.arange(num_rows)
+    _, codes = np.unique(np.asarray([str(label) for label in np.asarray(labels).ravel()]), return_inverse=True)
+    return codes.astype(np.intp)
+
+
+def sandwich(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
+    """Covariance (p, p) of working parameters: H^-1 (sum over clusters of s s^T) H^-1, held parameters left at zero.
+
+    The slope of a robust objective is averaged over a window of the residuals' own width, since few residuals fall
+    inside delta.
+    """
+    r, J, _, _ = problem.scaled_jacobian(phi[None, :])
+    r, J = r[0], J[0]
+    objective = problem.objective
+    if objective.name == "squared":
+        slope = np.full_like(r, 2.0)
+    else:
+        window = 1.06 * 1.4826 * float(np.median(np.abs(r))) * max(r.size, 2) ** -0.2 + 1e-300
+        psi = objective.smoothed(0.0).psi
+        slope = (psi(r + window) - psi(r - window)) / (2 * window)
+    w = problem.weights
+    p = phi.size
+    at_bound = (phi <= problem.lower) | (phi >= problem.upper)
+    hessian = (J * (w * slope)) @ J.T
+    scores = J * (w * (objective.smoothed(0.0).psi(r)))
+    totals = np.zeros((p, int(codes.max()) + 1))
+    for j in range(p):
+        totals[j] = np.bincount(codes, weights=scores[j], minlength=totals.shape[1])
+    scale = np.sqrt(np.maximum(np.diag(hessian), 1e-300))
+    free = ~at_bound
+    out = np.zeros((p, p))
+    if not free.any():
+        return out
+    inverse = np.linalg.pinv((hessian / np.outer(scale, scale))[np.ix_(free, free)], rcond=1e-13, hermitian=True)
+    bread = inverse / np.outer(scale[free], scale[free])
+    meat = totals[free] @ totals[free].T
+    out[np.ix_(free, free)] = bread @ meat @ bread
+    return out
+
+
+def bootstrap(problem: Problem, starts: Array, multiplicities: Array) -> tuple[Array, Array]:
+    """Working parameters (B, p) and objectives (B,) of every draw, the best over the given starts (S, p).
+
+    Parameters
+    ----------
+    starts : distinct local minima of the fit to all rows, best first
+    multiplicities : (B, n) how often each row was drawn
+    """
+    weights = multiplicities * problem.weights
+    best = polish(problem, np.repeat(starts[:1], weights.shape[0], axis=0), weights)
+    phi, value = best.phi, best.value
+    for start in starts[1:3]:
+        other = polish(problem, np.repeat(start[None, :], weights.shape[0], axis=0), weights)
+        better = other.value < value * (1 - 1e-12)
+        phi[better], value[better] = other.phi[better], other.value[better]
+    return phi, value
+
+
+def public_covariance(problem: Problem, phi: Array, covariance: Array) -> Array:
+    """Covariance of public parameters by the delta method."""
+    p = phi.size
+    step = 1e-6
+    moved = np.repeat(phi[None, :], 2 * p, axis=0)
+    moved[np.arange(p), np.arange(p)] += step
+    moved[p + np.arange(p), np.arange(p)] -= step
+    theta = problem.law.to_public(moved, problem.log_refs)
+    change = (theta[:p] - theta[p:]) / (2 * step)
+    return np.asarray(change.T @ covariance @ change)

@@ -1,0 +1,86 @@
+"""`python -m analysis fit`: a law fitted to tables of runs, as text or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from analysis.errors import UserError
+from analysis.laws.base import Law
+from analysis.laws.registry import LAWS, get_law
+from analysis.objectives import OBJECTIVES
+from analysis.table import add_table_arguments, table_from_args
+from analysis.tablefiles import parse_columns
+
+SINGLE_INPUTS = ("x", "flops", "tokens", "params", "step", "unique_tokens", "width", "depth", "lr", "batch", "vocab")
+"""Columns that a law of one input may read, in the order in which they are looked for among --columns."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    add_table_arguments(parser)
+    parser.add_argument("--law", required=True, help=f"one of {', '.join(LAWS)}; see `laws`")
+    parser.add_argument("--objective", choices=OBJECTIVES, default="huber", help="what is summed (default huber)")
+    parser.add_argument("--delta", type=float, default=1e-3, help="where huber turns linear (default 1e-3)")
+    parser.add_argument("--residuals", choices=("log", "raw"), default="log", help="of log losses or of losses")
+    parser.add_argument("--weights", metavar="COLUMN", help="row weights")
+    parser.add_argument(
+        "--bootstrap", type=int, default=1000, metavar="B", help="draws over runs (default 1000; 0: none)"
+    )
+    parser.add_argument("--cluster", metavar="COLUMN", help="rows that share a value are drawn together")
+    parser.add_argument("--strata", metavar="COLUMN", help="draw within each value")
+    parser.add_argument("--level", type=float, default=0.95, help="coverage of intervals (default .95)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
+    parser.add_argument("--out", metavar="FILE", help="write the fit here, and its draws beside it")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def single_input(law: Law, columns: dict[str, str]) -> str:
+    """Which column a law of one input x reads: x if it is named, else the one that --columns names, else flops."""
+    named = [name for name in SINGLE_INPUTS if name in columns]
+    if "x" in named or not named:
+        return "x" if "x" in named else "flops"
+    if len(named) > 1:
+        raise UserError(f"{law.name} reads one input and --columns names {', '.join(named)}; name it x=COLUMN")
+    return named[0]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, write, print."""
+    from analysis.api import fit_law
+
+    law = get_law(args.law)
+    columns = parse_columns(args.columns)
+    inputs, aliases = law.inputs, {}
+    if inputs == ("x",):
+        name = single_input(law, columns)
+        inputs = (name,)
+        aliases = {} if name == "x" else {"x": name}
+    required = (*inputs, *(("flops",) if {"params", "tokens"} <= set(inputs) else ()), "loss")
+    table = table_from_args(args, required=required, allow_nonpositive_loss=args.residuals == "raw")
+    frame = table.frame
+    data = {str(name): frame[name].to_numpy() for name in frame.columns}
+    for name, column in aliases.items():
+        data[name] = data[column]
+    for option in ("weights", "cluster", "strata"):
+        wanted = getattr(args, option)
+        if wanted and wanted not in data and columns.get(wanted) is None:
+            raise UserError(f"--{option} names {wanted!r}, which the table lacks; it has {', '.join(data)}")
+    fit = fit_law(
+        law, data, objective=args.objective, delta=args.delta, residuals=args.residuals, weights=args.weights,
+        bootstrap=args.bootstrap, cluster=args.cluster, strata=args.strata, level=args.level, rng=args.seed,
+        columns=columns, conventions={**table.conventions, **aliases},
+    )  # fmt: skip
+    for note in table.notes:
+        print(note, file=sys.stderr)
+    draws = None
+    if args.out:
+        path = fit.save(args.out)
+        draws = f"{path.stem}.draws.parquet" if fit.draws is not None else None
+        print(f"wrote {path}", file=sys.stderr)
+    if args.json:
+        print(json.dumps(fit.to_dict(draws=draws), allow_nan=False))
+    else:
+        print(fit.summary())
+    return 0
