@@ -202,8 +202,8 @@ def _grid_warnings(points: pd.DataFrame) -> list[str]:
         place = f"budget {format_compute(point['flops'])}: the minimum {format_size(point['params'])}"
         out.append(
             f"{place} lies off the centre of the grid, at {abs(point['off_centre']):.2f} of its half-width towards "
-            f"{side} sizes; known bias of N_opt there {format_percent(point['bias'])} (Czech et al. 2026, with Hoffmann's "
-            "exponents)"
+            f"{side} sizes; known bias of N_opt there {format_percent(point['bias'])} (Czech et al. 2026, with "
+            "Hoffmann's exponents)"
         )
     biased = points[points["bracketed"] & (points["bias"].abs() > BIAS_WARNING) & ~points.index.isin(off.index)]
     if len(biased):
