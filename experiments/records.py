@@ -1,7 +1,8 @@
 """RunRecord and its schema: what training writes and analysis reads. Standard library only.
 
-One run is one JSON file, `runs/<run_id>/record.json`; one sweep is one manifest, `sweeps/<name>.json`, that lists run ids with the role
-that each plays in the sweep. This file knows the schema and the two readers; it must not know how runs are trained, leased or retried.
+One run is one JSON file, `runs/<run_id>/record.json`; one sweep is one manifest, `sweeps/<name>.json`, that lists run
+ids with the role that each plays in the sweep. This file knows the schema and the two readers; it must not know how
+runs are trained, leased or retried.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 RECORD_SCHEMA = 1
 MANIFEST_SCHEMA = 1
 STATUSES = ("done", "failed", "diverged", "interrupted")
-"""done: trained to its budget. failed: an error, see reason. diverged: stopped by the divergence guard. interrupted: stopped from outside."""
+"""done: trained to its budget. failed: an error, see reason. diverged: stopped by the divergence guard. interrupted:
+stopped from outside."""
 
 DESIGN_FIELDS = {"params", "params_total", "params_non_embedding", "tokens", "flops", "flops_6nd", "width", "depth"}
 """The keys that `design` must hold before a record is believed."""
@@ -40,9 +42,11 @@ class RunRecord:
     design: Mapping[str, Any] = field(default_factory=dict)
     """Counted before training: params, tokens, flops and the like; see `flat_row` for the names."""
     outcome: Mapping[str, Any] = field(default_factory=dict)
-    """Measured: loss, loss_se, bpb, train_loss, val_sums and val_counts (nats and tokens per validation document), seconds, rates."""
+    """Measured: loss, loss_se, bpb, train_loss, val_sums and val_counts (nats and tokens per validation document),
+    seconds, rates."""
     execution: Mapping[str, Any] = field(default_factory=dict)
-    """What does not define the run: device, threads, attention backend, micro-batch, world size, versions, trunk, attempts."""
+    """What does not define the run: device, threads, attention backend, micro-batch, world size, versions, trunk,
+    attempts."""
     schema: int = RECORD_SCHEMA
     """Version of this layout."""
 
@@ -67,10 +71,13 @@ def parse_record(text: str, *, where: str) -> RunRecord:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
         raise RecordError(
-            f"{where} is not complete JSON ({error.msg} at character {error.pos}); delete that file and run the sweep again"
+            f"{where} is not complete JSON ({error.msg} at character {error.pos}); delete that file and run the sweep "
+            f"again"
         ) from error
     if not isinstance(raw, dict) or "run_id" not in raw or "status" not in raw:
-        raise RecordError(f"{where} is not a run record: run_id or status is missing; delete it and run the sweep again")
+        raise RecordError(
+            f"{where} is not a run record: run_id or status is missing; delete it and run the sweep again"
+        )
     if raw.get("schema", 0) > RECORD_SCHEMA:
         raise RecordError(f"{where} has schema {raw['schema']}, newer than {RECORD_SCHEMA}; upgrade isoflop to read it")
     known = {name: raw[name] for name in RunRecord.__dataclass_fields__ if name in raw}
@@ -96,6 +103,8 @@ class Manifest:
     """Name of the sweep, for people."""
     runs: Mapping[str, Mapping[str, Any]]
     """run_id -> {"budget": float or None, "role": "fit" | "heldout" | "replicate", ...}: labels, not identity."""
+    order: list[str] = field(default_factory=list)
+    """Run ids in the order in which workers take them: longest first."""
     report: Mapping[str, Any] = field(default_factory=dict)
     """Choices of the report that were fixed before training: law, holdout, title."""
     source: str | None = None
@@ -112,7 +121,9 @@ def read_manifest(path: Path) -> Manifest:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return Manifest(**{name: raw[name] for name in Manifest.__dataclass_fields__ if name in raw})
     except (json.JSONDecodeError, TypeError, AttributeError) as error:
-        raise RecordError(f"{path} is not a sweep manifest ({error}); write it again with `python -m experiments run`") from error
+        raise RecordError(
+            f"{path} is not a sweep manifest ({error}); write it again with `python -m experiments run`"
+        ) from error
 
 
 def store_of(path: Path) -> Path:
@@ -121,9 +132,11 @@ def store_of(path: Path) -> Path:
 
 
 def read_records(path: Path) -> Iterator[tuple[RunRecord, Mapping[str, Any]]]:
-    """Yield (record, labels) of a sweep manifest's published runs, or of every published run when `path` is a store's root.
+    """Yield (record, labels) of a sweep manifest's published runs, or of every published run when `path` is a store's
+    root.
 
-    Runs without a record are left out: they are not published yet. Labels are the manifest's, with `sweep`; empty for a root.
+    Runs without a record are left out: they are not published yet. Labels are the manifest's, with `sweep`; empty for
+    a root.
     """
     root = store_of(path)
     if path.suffix == ".json":

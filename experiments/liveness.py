@@ -1,0 +1,102 @@
+"""Is the worker that holds a claim still alive? By process on this machine, by a heartbeat counter elsewhere. Standard
+library only.
+
+On this machine a process is told by its pid together with its start time, so that a reused pid deceives nobody; a
+machine that booted again has lost all its workers. On other machines only the claim's size is looked at, over the
+observer's own monotonic clock: clocks of two hosts are never compared. It must not know what is claimed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+HEARTBEAT_SECONDS = 2.0
+"""How often a worker shows life."""
+EXPIRY_SECONDS = 120.0
+"""How long a heartbeat on another machine may stand still before its run is given up as lost."""
+
+
+def identify(pid: int | None = None) -> dict[str, Any]:
+    """What tells a process apart on any host: host, boot, pid, start."""
+    pid = os.getpid() if pid is None else pid
+    return {"host": platform.node(), "boot": _boot(), "pid": pid, "start": _start(pid)}
+
+
+def alive(owner: Mapping[str, Any]) -> bool | None:
+    """Whether the process that `identify` described lives; None when it is on another machine."""
+    if owner.get("host") != platform.node():
+        return None
+    if owner.get("boot") != _boot():
+        return False
+    start = _start(int(owner["pid"]))
+    return start is not None and start == owner.get("start")
+
+
+def _boot() -> str:
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else "unknown"
+
+
+def _start(pid: int) -> str | None:
+    """Start time of a process in clock ticks since boot; None when there is none or it is a zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/stat").exists():
+            return None
+        return _start_without_proc(pid)
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _start_without_proc(pid: int) -> str | None:
+    import psutil
+
+    try:
+        return repr(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+class HeartbeatWatch:
+    """Remembers when each heartbeat counter last moved, by this process's monotonic clock."""
+
+    def __init__(self, expiry_seconds: float = EXPIRY_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        self.expiry_seconds = expiry_seconds
+        self._clock = clock
+        self._seen: dict[str, tuple[int, float]] = {}
+
+    def stalled(self, key: str, counter: int) -> bool:
+        """Whether `counter` has stood still for longer than the expiry, as seen by this process."""
+        now = self._clock()
+        known, since = self._seen.get(key, (None, now))
+        if known != counter:
+            self._seen[key] = (counter, now)
+            return False
+        return now - since > self.expiry_seconds
+
+
+def end_with_parent(parent: int) -> None:
+    """Ask the kernel for SIGTERM when the parent ends (Linux); exit now when it already has.
+
+    Elsewhere `parent_lost` has to be asked from time to time.
+    """
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        if ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if parent_lost(parent):
+        sys.exit("the process that started this worker has ended")
+
+
+def parent_lost(parent: int) -> bool:
+    """Whether the starting process has ended (this one was handed to another parent)."""
+    return os.getppid() != parent

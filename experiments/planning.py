@@ -1,0 +1,120 @@
+"""From a sweep's YAML to its plan, and from a plan to the store: what `plan`, `run` and `status` share. Torch-free."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from experiments.config import canonical
+from experiments.costs import CostModel, shape_key
+from experiments.data.identity import known_train_tokens, resolve
+from experiments.designs import Plan, PlannedRun, expand
+from experiments.devices import resolve_precision
+from experiments.errors import UserError
+from experiments.records import Manifest, read_manifest
+from experiments.store import RunStore
+from experiments.sweep import load_sweep
+
+
+def make_plan(path: Path, overrides: Sequence[str] = (), *, kind: str = "cpu", cache_dir: Path | None = None) -> Plan:
+    """Read a sweep file and expand it; precision 'auto' is resolved for devices of `kind`.
+
+    Raises
+    ------
+    UserError
+        When the file, a shape or a budget cannot be right, before anything is written.
+    """
+    sweep = load_sweep(path, overrides)
+    sweep = replace(sweep, precision=resolve_precision(sweep.precision, kind))
+    plan = expand(sweep, resolve=lambda data: resolve(data, cache_dir))
+    for run in plan.runs:
+        available = known_train_tokens(run.config.data, cache_dir)
+        if available is not None and run.config.tokens > available * run.config.data.max_epochs:
+            from experiments.data.corpus import budget_problem  # numpy; only for its sentence
+
+            raise UserError(str(budget_problem(run.config.data, available, run.config.tokens)))
+    return plan
+
+
+def manifest_of(plan: Plan, source: Path, store: RunStore, kind: str) -> Manifest:
+    """The manifest of a plan; the file that claims the name is named relative to the store."""
+    report = asdict(plan.sweep.report)
+    if report["holdout"] is None and any(run.labels.get("role") == "heldout" for run in plan.runs):
+        report["holdout"] = "role == 'heldout'"
+    return Manifest(
+        name=plan.sweep.name,
+        runs={run.run_id: dict(run.labels) for run in plan.runs},
+        order=longest_first(plan, CostModel(kind=kind)),
+        report=report,
+        source=os.path.relpath(source.resolve(), store.root.resolve()),
+        sweep={"name": plan.sweep.name, "design": plan.sweep.design.kind, "corpus": plan.sweep.data.corpus},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What writing a manifest changed."""
+
+    added: tuple[str, ...] = ()
+    """Runs that the sweep did not have."""
+    removed: tuple[str, ...] = ()
+    """Runs that it no longer lists; their records stay."""
+
+
+def write_plan(plan: Plan, source: Path, store: RunStore, *, kind: str = "cpu") -> Changes:
+    """Write configs and manifest; what changed against the manifest before."""
+    store.prepare()
+    known = store.read_manifest(plan.sweep.name)
+    store.write_manifest(manifest_of(plan, source, store, kind))
+    for run in plan.runs:
+        store.write_config(run.run_id, run.config)
+    before, after = set(known.runs) if known else set(), {run.run_id for run in plan.runs}
+    if known is None:
+        return Changes()
+    return Changes(added=tuple(sorted(after - before)), removed=tuple(sorted(before - after)))
+
+
+def cost_model(store: RunStore, run_ids: Sequence[str], kind: str) -> CostModel:
+    """A cost model that has learnt from the finished ones among these runs."""
+    records = (store.read_record(run_id) for run_id in run_ids)
+    return CostModel(kind=kind).learn(record for record in records if record is not None)
+
+
+def longest_first(plan: Plan, costs: CostModel) -> list[str]:
+    """Run ids by falling estimated time, so that the last ones to finish are short."""
+    seconds = {run.run_id: costs.seconds(run.config, shape_key(canonical(run.config))) for run in plan.runs}
+    return sorted(seconds, key=lambda run_id: (-seconds[run_id], run_id))
+
+
+def find_manifest(sweep: str, store: Path | None) -> tuple[RunStore, Manifest]:
+    """The store and manifest that a command line means: a manifest's path, a sweep's YAML, or a sweep's name.
+
+    Raises
+    ------
+    UserError
+        When the sweep has never been run in that store.
+    """
+    path = Path(sweep)
+    if path.suffix == ".json" and path.exists():
+        return RunStore(path.resolve().parent.parent), read_manifest(path)
+    root = RunStore(store or Path())
+    name = load_sweep(path).name if path.suffix in (".yaml", ".yml") else sweep
+    manifest = root.read_manifest(name)
+    if manifest is None:
+        known = sorted(file.stem for file in root.sweeps.glob("*.json"))
+        hint = f"it knows {', '.join(known)}" if known else "it holds no sweep yet"
+        raise UserError(
+            f"sweep {name!r} is not in the store {root.root.resolve()}; {hint}; start it with `python -m experiments "
+            f"run`"
+        )
+    return root, manifest
+
+
+def planned_runs(store: RunStore, manifest: Manifest) -> list[PlannedRun]:
+    """The runs of a manifest with their configs, in the workers' order."""
+    order = manifest.order or list(manifest.runs)
+    return [
+        PlannedRun(run_id=run_id, config=store.read_config(run_id), labels=manifest.runs[run_id]) for run_id in order
+    ]

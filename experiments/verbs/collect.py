@@ -1,0 +1,69 @@
+"""`collect SWEEP... --out runs.parquet|csv`: the published records of sweeps as one tidy table; mixtures are
+flagged."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from experiments.errors import UserError
+from experiments.planning import find_manifest
+from experiments.records import flat_row, read_records
+
+MIXTURE_COLUMNS = (
+    "device",
+    "device_name",
+    "attention_backend",
+    "threads",
+    "precision",
+    "version_torch",
+    "version_isoflop",
+)
+"""Columns of execution that should not differ among runs that are compared to the last digit."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `collect`."""
+    parser.add_argument("sweeps", nargs="+", help="manifests (sweeps/NAME.json), sweep files or names")
+    parser.add_argument("--store", type=Path, help="folder of runs/ and sweeps/ (default: the manifest's, or here)")
+    parser.add_argument("--out", type=Path, required=True, help="runs.parquet or runs.csv")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the table and say what it mixes."""
+    if args.out.suffix not in (".csv", ".parquet"):
+        raise UserError(f"--out is {args.out}; give a file that ends in .csv or .parquet")
+    rows = []
+    for sweep in args.sweeps:
+        store, manifest = find_manifest(sweep, args.store)
+        rows += [flat_row(record, labels) for record, labels in read_records(store.manifest_path(manifest.name))]
+    if not rows:
+        raise UserError(
+            f"{', '.join(args.sweeps)} has no published run yet; train some with `python -m experiments run`"
+        )
+    for column, values in mixtures(rows).items():
+        print(f"mixture: {column} differs among the runs: {', '.join(values)}", file=sys.stderr)
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
+    try:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = args.out.with_name(f".{args.out.name}.part")
+        if args.out.suffix == ".csv":
+            frame.to_csv(temporary, index=False)
+        else:
+            frame.to_parquet(temporary, index=False)
+        temporary.replace(args.out)
+    except OSError as error:
+        raise UserError(f"cannot write {args.out}: {error.strerror}; choose another --out") from error
+    print(f"{len(frame)} runs: {args.out}")
+    return 0
+
+
+def mixtures(rows: list[dict[str, object]]) -> dict[str, list[str]]:
+    """Execution columns with more than one value, and the values."""
+    values = {
+        column: sorted({str(row[column]) for row in rows if row.get(column) is not None}) for column in MIXTURE_COLUMNS
+    }
+    return {column: found for column, found in values.items() if len(found) > 1}

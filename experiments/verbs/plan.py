@@ -1,0 +1,125 @@
+"""`plan SWEEP.yaml`: the runs of a sweep with their cost, as a table or as JSON. Writes nothing; imports neither torch
+nor pandas."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from experiments.config import canonical
+from experiments.costs import CostModel, makespan, shape_key, training_memory_bytes
+from experiments.data.identity import known_train_tokens
+from experiments.describe import design_of
+from experiments.designs import Plan
+from experiments.devices import find_devices
+from experiments.formatting import compute, count, duration, size, wide_console
+from experiments.planning import cost_model, make_plan
+from experiments.recipes import RECIPES
+from experiments.store import RunStore
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `plan`; other `--dotted.field=value` options override the file's fields."""
+    parser.add_argument("sweep", type=Path, help="sweep file (YAML)")
+    parser.add_argument("--store", type=Path, default=Path(), help="folder of runs/ and sweeps/ (default: here)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where it would be trained")
+    parser.add_argument("--workers", type=int, help="number of workers (default: one per core or GPU)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the plan."""
+    devices = find_devices(args.device, args.workers)
+    plan = make_plan(args.sweep, args.overrides, kind=devices[0].kind)
+    store = RunStore(args.store)
+    costs = cost_model(store, [item.run_id for item in plan.runs], devices[0].kind)
+    summary = summarize(plan, store, costs, workers=len(devices))
+    if args.json:
+        print(json.dumps(summary, indent=1, allow_nan=False))
+    else:
+        _print_table(plan, summary, len(devices), devices[0].kind)
+    return 0
+
+
+def summarize(plan: Plan, store: RunStore, costs: CostModel, *, workers: int) -> dict[str, object]:
+    """The plan as plain data: one row a run, and totals."""
+    rows = []
+    for item in plan.runs:
+        design = design_of(item.config, num_train_tokens=known_train_tokens(item.config.data))
+        rows.append(
+            {
+                "run_id": item.run_id,
+                **item.labels,
+                **{
+                    name: design[name]
+                    for name in (
+                        "params",
+                        "width",
+                        "depth",
+                        "tokens",
+                        "epochs",
+                        "flops",
+                        "steps",
+                        "batch",
+                        "lr",
+                        "seed",
+                    )
+                },
+                "memory_bytes": training_memory_bytes(item.config),
+                "seconds": costs.seconds(item.config, shape_key(canonical(item.config))),
+                "done": store.record_path(item.run_id).exists(),
+            }
+        )
+    missing = [float(row["seconds"]) for row in rows if not row["done"]]
+    return {
+        "name": plan.sweep.name,
+        "num_runs": len(rows),
+        "num_done": sum(bool(row["done"]) for row in rows),
+        "flops": sum(float(row["flops"]) for row in rows),
+        "seconds": makespan(missing, workers),
+        "left_out": list(plan.left_out),
+        "runs": rows,
+    }
+
+
+def _print_table(plan: Plan, summary: dict[str, object], workers: int, kind: str) -> None:
+    from rich.table import Table
+
+    recipe = RECIPES[plan.sweep.recipe.name]
+    table = Table(
+        title=f"{plan.sweep.name}: {summary['num_runs']} runs, {compute(float(str(summary['flops'])))} FLOPs",
+        title_justify="left",
+    )
+    for name in ("run", "role", "budget", "N", "width x depth", "D", "D/N", "C", "steps", "rate", "memory", "time", ""):
+        table.add_column(name, justify="left" if name in ("run", "role") else "right", no_wrap=True)
+    rows = summary["runs"]
+    assert isinstance(rows, list)
+    for row in rows:
+        table.add_row(
+            row["run_id"],
+            row.get("role", ""),
+            compute(row["budget"]) if plan.sweep.design.kind == "isoflop" else count(row["budget"]),
+            count(row["params"]),
+            f"{row['width']} x {row['depth']}",
+            count(row["tokens"]),
+            f"{row['tokens'] / row['params']:.3g}",
+            compute(row["flops"]),
+            str(row["steps"]),
+            f"{row['lr']:.2e}",
+            size(row["memory_bytes"]),
+            duration(row["seconds"]),
+            "done" if row["done"] else "",
+        )
+    console = wide_console()
+    console.print(table)
+    if plan.left_out:
+        more = f", and {len(plan.left_out) - 1} more (--json lists them)" if len(plan.left_out) > 1 else ""
+        console.print(f"left out: {plan.left_out[0]}{more}", style="dim", highlight=False)
+    console.print(f"recipe {recipe.name}: {recipe.source}", style="dim", highlight=False)
+    console.print(
+        f"{summary['num_done']} of {summary['num_runs']} runs are done; the rest takes about "
+        f"{duration(float(str(summary['seconds'])))} "
+        f"on {workers} {kind} worker{'s' if workers > 1 else ''}",
+        highlight=False,
+    )

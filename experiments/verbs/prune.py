@@ -1,0 +1,60 @@
+"""`prune`: remove what no sweep lists: runs with their records, checkpoints of finished runs, leftovers of killed
+writers."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from experiments.errors import UserError
+from experiments.formatting import size
+from experiments.records import read_manifest
+from experiments.store import RunStore
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `prune`."""
+    parser.add_argument("--store", type=Path, default=Path(), help="folder of runs/ and sweeps/ (default: here)")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Remove, or list, what is not needed."""
+    store = RunStore(args.store)
+    if not store.sweeps.is_dir():
+        raise UserError(f"{store.root.resolve()} holds no sweeps/ folder; give the store with --store")
+    total = 0
+    for path in removable(store):
+        num_bytes = sum(
+            file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()
+        )
+        total += num_bytes
+        print(f"{'would remove' if args.dry_run else 'removed'} {path} ({size(num_bytes)})")
+        if not args.dry_run:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    print(f"{size(total)} {'would be' if args.dry_run else 'were'} freed")
+    return 0
+
+
+def removable(store: RunStore) -> list[Path]:
+    """Folders of runs that no manifest lists with their claims, checkpoints of published runs, and temporary files;
+    never a running run's.
+
+    Temporary files are taken only where no attempt of their run is under way.
+    """
+    listed = {run_id for path in store.sweeps.glob("*.json") for run_id in read_manifest(path).runs}
+    states = store.states()
+    found: list[Path] = []
+    for folder in sorted(store.runs.glob("*")):
+        state = states.get(folder.name)
+        if state is not None and state.running:
+            continue
+        if folder.name not in listed:
+            found += [folder, *sorted(store.claims.glob(f"{folder.name}.*"))]
+            continue
+        found += sorted(path for path in folder.rglob(".*") if path.is_file())
+        checkpoints = folder / "checkpoints"
+        if checkpoints.is_dir() and store.record_path(folder.name).exists():
+            found.append(checkpoints)
+    return found

@@ -1,0 +1,101 @@
+"""`run SWEEP.yaml`: train what is missing on this machine; the same command starts, resumes and extends."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from experiments.devices import find_devices
+from experiments.formatting import compute
+from experiments.launchers import LocalLauncher
+from experiments.orchestrator import Driver
+from experiments.planning import cost_model, make_plan, write_plan
+from experiments.progress import ProgressReader, SweepProgress
+from experiments.store import RunStore
+
+MIRROR_GRACE_SECONDS = 60.0
+"""How long the end of a sweep waits for its mirror; training is done by then."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `run`; other `--dotted.field=value` options override the file's fields."""
+    parser.add_argument("sweep", type=Path, help="sweep file (YAML)")
+    parser.add_argument("--store", type=Path, default=Path(), help="folder of runs/ and sweeps/ (default: here)")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: every GPU, else every core"
+    )
+    parser.add_argument("--workers", type=int, help="number of workers (default: one per core or GPU)")
+    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="time between mid-run checkpoints")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="train runs again that were recorded as failed or diverged"
+    )
+    parser.add_argument(
+        "--wandb",
+        choices=("offline", "online", "off"),
+        default="offline",
+        help="mirror of the records in W&B (default: offline files)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train what is missing; 0 when every run is done, 1 when some failed or diverged."""
+    devices = find_devices(args.device, args.workers)
+    plan = make_plan(args.sweep, args.overrides, kind=devices[0].kind)
+    store = RunStore(args.store)
+    changes = write_plan(plan, args.sweep, store, kind=devices[0].kind)
+    for word, ids in (("adds", changes.added), ("no longer lists", changes.removed)):
+        if ids:
+            print(f"the sweep {word} {len(ids)} runs: {', '.join(ids[:6])}{' ...' if len(ids) > 6 else ''}")
+    if args.retry_failed:
+        for item in plan.runs:
+            store.forget_failure(item.run_id)
+    manifest = store.manifest_path(plan.sweep.name)
+    costs = cost_model(store, [item.run_id for item in plan.runs], devices[0].kind)
+    launcher = LocalLauncher(
+        manifest=manifest, logs=store.root / "logs", arguments=("--checkpoint-seconds", str(args.checkpoint_seconds))
+    )
+    reader = ProgressReader(plan.sweep.name, store, plan.runs, costs, len(devices))
+    driver = Driver(store=store, reader=reader, launcher=launcher, devices=devices)
+    mirror = None if args.wandb == "off" else _start_mirror(manifest, args.wandb, reader.read())
+    try:
+        progress = driver.run()
+    finally:
+        if mirror is not None:
+            _end_mirror(mirror)
+    return _say_end(progress, manifest)
+
+
+def _start_mirror(manifest: Path, mode: str, progress: SweepProgress) -> subprocess.Popen[bytes] | None:
+    """The W&B mirror in a process of its own, at low priority; none when everything is trained."""
+    if progress.settled == len(progress.runs):
+        return None
+    logs = manifest.parent.parent / "logs"
+    logs.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "experiments", "sync", str(manifest), "--follow", "--mode", mode]
+    with (logs / "sync.log").open("ab") as stream:
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def _end_mirror(mirror: subprocess.Popen[bytes]) -> None:
+    """Closing its standard input tells the mirror to send what is left and end; a mirror that hangs is left behind."""
+    assert mirror.stdin is not None
+    mirror.stdin.close()
+    try:
+        mirror.wait(timeout=MIRROR_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        print("the W&B mirror is still sending; `python -m experiments sync` completes it at any time", file=sys.stderr)
+
+
+def _say_end(progress: SweepProgress, manifest: Path) -> int:
+    done, total = progress.count("done"), len(progress.runs)
+    print(f"{done} of {total} runs are done, {compute(progress.flops_done)} FLOPs; records: {manifest}")
+    for item in progress.runs:
+        if item.status in ("failed", "diverged"):
+            print(
+                f"{item.run_id} (width {item.width}, depth {item.depth}) {item.status}: {item.reason}", file=sys.stderr
+            )
+    return 0 if done == total else 1

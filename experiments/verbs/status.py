@@ -1,0 +1,43 @@
+"""`status SWEEP`: how far a sweep is, as a table, live, or as JSON. Imports neither torch nor pandas."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from experiments.devices import find_devices
+from experiments.formatting import progress_table, wide_console
+from experiments.planning import cost_model, find_manifest, planned_runs
+from experiments.progress import ProgressReader
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `status`."""
+    parser.add_argument("sweep", help="manifest (sweeps/NAME.json), sweep file or name")
+    parser.add_argument("--store", type=Path, help="folder of runs/ and sweeps/ (default: the manifest's, or here)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--watch", action="store_true", help="stay and show the live table until every run is settled")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the status; 0 when every run is done, else 1."""
+    from rich.live import Live
+
+    store, manifest = find_manifest(args.sweep, args.store)
+    runs = planned_runs(store, manifest)
+    devices = find_devices("auto")
+    reader = ProgressReader(manifest.name, store, runs, cost_model(store, [], devices[0].kind), len(devices))
+    progress = reader.read()
+    if args.json:
+        print(json.dumps(progress.to_dict(), indent=1, allow_nan=False))
+    elif args.watch:
+        with Live(progress_table(progress), refresh_per_second=2) as live:
+            while progress.settled < len(progress.runs):
+                time.sleep(1.0)  # the screen's refresh, no waiting for a condition
+                progress = reader.read()
+                live.update(progress_table(progress, max_rows=live.console.height - 6))
+    else:
+        wide_console().print(progress_table(progress, max_rows=1000))
+    return 0 if progress.count("done") == len(progress.runs) else 1

@@ -1,0 +1,42 @@
+"""`work SWEEP`: one worker, in this process. Any scheduler that can start this command K times trains the sweep."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from experiments.planning import find_manifest
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `work`."""
+    parser.add_argument("sweep", help="manifest (sweeps/NAME.json), sweep file or name")
+    parser.add_argument("--store", type=Path, help="folder of runs/ and sweeps/ (default: the manifest's, or here)")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="which GPU is decided by CUDA_VISIBLE_DEVICES"
+    )
+    parser.add_argument("--parent", type=int, help="process id with which this worker ends")
+    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="time between mid-run checkpoints")
+    parser.add_argument("--max-failures", type=int, default=3, help="errors after which a run is recorded as failed")
+    parser.add_argument(
+        "--max-runs", type=int, default=500, help="runs after which the worker asks for a fresh process (status 75)"
+    )
+    parser.add_argument(
+        "--no-linger", action="store_true", help="end when nothing is free instead of waiting for what others may lose"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Work until nothing is left; the worker's exit status."""
+    from experiments.worker import Worker, WorkerOptions
+
+    store, manifest = find_manifest(args.sweep, args.store)
+    options = WorkerOptions(
+        device=args.device,
+        parent=args.parent,
+        checkpoint_seconds=args.checkpoint_seconds,
+        max_failures=args.max_failures,
+        max_runs=args.max_runs,
+        linger=not args.no_linger,
+    )
+    return Worker(store=store, run_ids=manifest.order or list(manifest.runs), options=options).work()
