@@ -149,9 +149,9 @@ def _cells(sweep: SweepConfig) -> Iterator[_Cell]:
         ]
         budget = replicate.budget
         isoflop = design.kind == "isoflop"
-        rule = _isoflop_tokens(budget, sweep.data.context) if isoflop else _ladder_tokens(budget, absolute=True)
+        wanted = _isoflop_tokens(budget, sweep.data.context) if isoflop else _ladder_tokens(budget, absolute=True)
         for seed in replicate.seeds:
-            yield _Cell(shape=(known or [shape])[0], budget=budget, seed=seed, role="replicate", tokens=rule)
+            yield _Cell(shape=(known or [shape])[0], budget=budget, seed=seed, role="replicate", tokens=wanted)
 
 
 def _ladder_tokens(rung: float, absolute: bool) -> Callable[[TransformerConfig], float]:

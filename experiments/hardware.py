@@ -1,5 +1,6 @@
-"""What the computing device is and does: versions, memory, allocator, peak rate. Needs torch; `devices.py` finds devices without it.
+"""What the computing device is and does: versions, memory, allocator, peak rate.
 
+Needs torch; `devices.py` finds devices without it.
 Nothing here changes a result; it is what records say of their execution.
 """
 

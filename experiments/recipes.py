@@ -127,9 +127,8 @@ RECIPES = {
         ),
         Recipe(
             name="deepseek",
-            source="DeepSeek-AI 2024, arXiv 2401.02954, section 3.1: rate 0.3118 C^-0.125, batch 0.2920 C^0.3271 tokens; "
-            "C = 6 N D here, "
-            "their non-embedding FLOPs per token there",
+            source="DeepSeek-AI 2024, arXiv 2401.02954, section 3.1: rate 0.3118 C^-0.125, batch 0.2920 C^0.3271 "
+            "tokens; C = 6 N D here, their non-embedding FLOPs per token there",
             depends_on_tokens=True,
             rule=_deepseek,
         ),
