@@ -115,6 +115,8 @@ def fit_envelope(
             np.array([np.where(one.interior, one.log_tokens, math.nan) for one in draws]),
         ]
         line_draws = np.hstack([fit_lines(grid, stack) for stack in stacks])
+        distinct = np.array([np.unique(row[np.isfinite(row)].round(9)).size for row in stacks[0]])
+        line_draws[distinct < 2] = math.nan
     a, b = (
         Estimate(value=lines[index][1], level=level, reason=reason)
         if line_draws is None
