@@ -97,6 +97,10 @@ class PositionBias(nn.Module):
         self.buckets = nn.Embedding(config.relative_buckets, config.num_heads) if config.positions == "t5" else None
         self.register_buffer("slopes_H", alibi_slopes(config.num_heads), persistent=False)
 
+    def reset_slopes(self) -> None:
+        """Write the slopes again, after the module was made on the meta device."""
+        self.slopes_H = alibi_slopes(self.slopes_H.shape[0]).to(self.slopes_H.device)
+
     def forward(self, num_queries: int, num_keys: int, *, first_query: int = 0) -> Tensor:
         """Return the bias of queries at positions `first_query` onwards to keys at 0 onwards."""
         device = self.slopes_H.device
