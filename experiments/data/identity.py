@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.data.cache import cache_folder, read_json, write_json
+from experiments.data.cache import cache_folder, read_json
 from experiments.data.config import DataConfig
+from experiments.data.places import corpus_files, file_hash, spool_folder
 from experiments.errors import UserError
 
 READER_VERSION = 1
@@ -28,8 +29,6 @@ LANGUAGE_VERSION = {"markov": 1, "zipf-memory": 1, "random-hierarchy": 1}
 """Raised when a generator gives other tokens for the same options."""
 TOKENS_VERSION = 1
 """Raised when the layout of token files or the split changes."""
-SUFFIXES = {"text": ".txt", "jsonl": ".jsonl", "parquet": ".parquet"}
-"""Which files of a folder belong to a PREFIX:FOLDER corpus."""
 
 
 def digest(content: Any) -> str:
@@ -73,13 +72,17 @@ def resolve(data: DataConfig, cache_dir: str | Path | None = None) -> DataConfig
 def content_hash(data: DataConfig, cache_dir: str | Path | None = None) -> str:
     """The sha256 that stands for the content of a corpus, as it is now."""
     info = data.info
-    if info.kind == "packaged":
-        if info.content_hash is None:
-            raise ValueError(f"packaged corpus {info.name!r} has no hash in the registry")
+    if info.content_hash is not None:
         return info.content_hash
     if info.kind == "language":
         return digest({"language": info.name, "version": LANGUAGE_VERSION[info.name], "options": data.options})
-    files = [_file_hash(path, cache_folder(cache_dir)) for path in corpus_files(data)]
+    if info.name == "hf":
+        from experiments.data.documents import spool_hash, spool_stream
+
+        found = spool_hash(spool_folder(data, cache_dir)) or spool_hash(spool_stream(data, cache_dir))
+        assert found is not None
+        return found
+    files = [file_hash(path, cache_dir) for path in corpus_files(data)]
     return digest({"kind": info.name, "files": files, "options": data.options, "reader": READER_VERSION})
 
 
@@ -89,29 +92,9 @@ def tokenizer_hash(data: DataConfig, cache_dir: str | Path | None = None) -> str
         return NO_TOKENIZER_HASH
     if data.tokenizer == "bytes":
         return BYTES_TOKENIZER_HASH
-    raise UserError(f"tokenizer {data.tokenizer!r} is not available here; use 'bytes'")
+    from experiments.data.bpe import trained_merges
 
-
-def corpus_files(data: DataConfig) -> list[Path]:
-    """The files of a PREFIX:PATH corpus, sorted by their path below it.
-
-    Raises
-    ------
-    UserError
-        There is no such path, or a folder without a file of the kind.
-    """
-    place = Path(data.where).expanduser()
-    if place.is_file():
-        return [place]
-    suffix = SUFFIXES[data.info.name]
-    if not place.is_dir():
-        raise UserError(
-            f"corpus {data.corpus!r} is not there: {place} is neither a file nor a folder; correct the path"
-        )
-    found = sorted(path for path in place.rglob(f"*{suffix}") if path.is_file())
-    if not found:
-        raise UserError(f"corpus {data.corpus!r} is empty: {place} holds no {suffix} file; correct the path")
-    return found
+    return trained_merges(data, cache_dir)[1]
 
 
 def tokens_folder(data: DataConfig, cache_dir: str | Path | None = None) -> Path:
@@ -138,18 +121,3 @@ def known_train_tokens(data: DataConfig, cache_dir: str | Path | None = None) ->
         meta = read_json(tokens_folder(data, cache_dir) / "meta.json")
         stored = None if meta is None else int(meta["num_train_stored"])
     return None if stored is None else (stored - 1) // data.context * data.context
-
-
-def _file_hash(path: Path, cache: Path) -> str:
-    """sha256 of a file, remembered by its path, size and time of change."""
-    stat = path.stat()
-    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]
-    memo = cache / "hashes" / f"{key}.json"
-    stamp = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns}
-    known = read_json(memo)
-    if known is not None and all(known.get(name) == value for name, value in stamp.items()):
-        return str(known["sha256"])
-    with path.open("rb") as file:
-        value = hashlib.file_digest(file, "sha256").hexdigest()
-    write_json(memo, {**stamp, "sha256": value})
-    return value

@@ -9,7 +9,6 @@ or order.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,9 +18,9 @@ from numpy.typing import NDArray
 
 from experiments.data.cache import build_folder, explain_write_errors, read_json, write_json
 from experiments.data.config import DataConfig
-from experiments.data.documents import documents
 from experiments.data.identity import content_hash, resolve, tokens_folder
 from experiments.data.languages.registry import build_language
+from experiments.data.split import ValidationSet, split_documents
 from experiments.data.tokenization import EOD, Tokenizer, load_tokenizer
 from experiments.errors import UserError
 
@@ -44,28 +43,6 @@ class TokenFiles:
     """What meta.json holds."""
 
 
-def held_out(document_hash: bytes, val_fraction: float) -> bool:
-    """Whether a document belongs to validation: its sha256, read as a fraction of 1, is below `val_fraction`."""
-    return int.from_bytes(document_hash[:8], "big") < int(val_fraction * 2.0**64)
-
-
-def cut(document: bytes, size: int) -> bytes:
-    """The first `size` bytes of a document at most, not ending within a UTF-8 character."""
-    if len(document) <= size:
-        return document
-    end = size
-    while end > max(0, size - 3) and document[end] & 0xC0 == 0x80:
-        end -= 1
-    return document[: end or size]
-
-
-def split_documents(data: DataConfig) -> Iterator[tuple[bytes, bytes, bool]]:
-    """Every document of a corpus of text with its sha256 and whether it is held out."""
-    for document in documents(data):
-        document_hash = hashlib.sha256(document).digest()
-        yield document, document_hash, held_out(document_hash, data.val_fraction)
-
-
 def open_tokens(data: DataConfig, cache_dir: str | Path | None = None) -> TokenFiles:
     """The token files of a config, built where they are not there yet.
 
@@ -82,7 +59,7 @@ def open_tokens(data: DataConfig, cache_dir: str | Path | None = None) -> TokenF
         if data.is_language:
             _build_language(data, temporary)
         else:
-            _build_text(data, load_tokenizer(data, cache_dir), temporary)
+            _build_text(data, load_tokenizer(data, cache_dir), temporary, cache_dir)
             if content_hash(data, cache_dir) != data.content_hash:
                 raise UserError(
                     f"corpus {data.corpus!r} changed while its tokens were made; run again when it is at rest"
@@ -108,14 +85,14 @@ def open_tokens(data: DataConfig, cache_dir: str | Path | None = None) -> TokenF
     )
 
 
-def _build_text(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> None:
+def _build_text(data: DataConfig, tokenizer: Tokenizer, folder: Path, cache_dir: str | Path | None) -> None:
     dtype = _dtype(tokenizer.vocab_size)
-    val = _ValidationSet(data)
+    val = ValidationSet(data)
     counts = {"num_documents": 0, "num_val_held_out": 0, "train_bytes": 0}
     all_hashes = hashlib.sha256()
     with explain_write_errors(folder), (folder / "train.bin").open("wb") as file:
         writer = _Writer(file, tokenizer, dtype)
-        for document, document_hash, is_val in split_documents(data):
+        for document, document_hash, is_val in split_documents(data, cache_dir):
             all_hashes.update(document_hash)
             counts["num_documents"] += 1
             if is_val:
@@ -128,7 +105,7 @@ def _build_text(data: DataConfig, tokenizer: Tokenizer, folder: Path) -> None:
     if data.info.content_hash not in (None, all_hashes.hexdigest()):
         raise UserError(
             f"corpus {data.corpus!r} is damaged: its documents do not have the hash "
-            f"{str(data.info.content_hash)[:12]} that the registry names; install the package anew"
+            f"{str(data.info.content_hash)[:12]} that the registry names; install or fetch it anew"
         )
     kept = val.documents()
     if not kept or num_train < 2:
@@ -186,36 +163,6 @@ def _build_language(data: DataConfig, folder: Path) -> None:
             "val_bytes": None,
         },
     )
-
-
-class _ValidationSet:
-    """Held-out documents in the order of their hashes until `val_size` is reached, each cut and once only; bounded
-    memory."""
-
-    def __init__(self, data: DataConfig) -> None:
-        self._data = data
-        self._kept: dict[bytes, bytes] = {}
-        self._bytes = 0
-
-    def add(self, document_hash: bytes, document: bytes) -> None:
-        if document_hash not in self._kept:
-            self._kept[document_hash] = cut(document, self._data.val_document_size)
-            self._bytes += len(self._kept[document_hash])
-            if self._bytes > 8 * (self._data.val_size + self._data.val_document_size):
-                self._prune()
-
-    def documents(self) -> list[bytes]:
-        self._prune()
-        return list(self._kept.values())
-
-    def _prune(self) -> None:
-        total, kept = 0, {}
-        for document_hash in sorted(self._kept):
-            if total >= self._data.val_size:
-                break
-            kept[document_hash] = self._kept[document_hash]
-            total += len(kept[document_hash])
-        self._kept, self._bytes = kept, total
 
 
 class _Writer:

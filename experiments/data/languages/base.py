@@ -47,11 +47,11 @@ def uniforms(num: int, *words: int) -> NDArray[np.float64]:
     Made from the raw output of a bit generator, whose stream numpy keeps the same from version to version.
     """
     raw = np.random.PCG64(np.random.SeedSequence(words)).random_raw(num)
-    return (np.asarray(raw, dtype=np.uint64) >> np.uint64(11)) * 2.0**-53
+    bits: NDArray[np.uint64] = np.asarray(raw, dtype=np.uint64) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53
 
 
 def entropy(probability: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
     """Entropy in nats along an axis; 0 log 0 is 0."""
-    nats: NDArray[np.float64] = -probability * np.log(np.where(probability > 0, probability, 1.0))
-    total: NDArray[np.float64] = np.sum(nats, axis=axis)
-    return total
+    nats = -probability * np.log(np.where(probability > 0, probability, 1.0))
+    return np.asarray(nats.sum(axis=axis), dtype=float)

@@ -3,7 +3,7 @@
 With V symbols and order k the state is the last k symbols. Row weights are (-log u)^sharpness with u uniform,
 normalised: sharpness 1 gives rows uniform on the simplex, larger values give more predictable rows. The stationary law
 pi solves pi P = pi by power iteration, and the entropy rate is H = sum_s pi_s H(P_s) (Cover & Thomas, Elements of
-Information Theory, eq. 4.27).
+Information Theory, theorem 4.2.4).
 """
 
 from __future__ import annotations

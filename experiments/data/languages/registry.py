@@ -8,8 +8,14 @@ from typing import Any
 from experiments.data.config import DataConfig
 from experiments.data.languages.base import Language
 from experiments.data.languages.markov import MarkovLanguage
+from experiments.data.languages.random_hierarchy import RandomHierarchyLanguage
+from experiments.data.languages.zipf_memory import ZipfMemoryLanguage
 
-LANGUAGES: dict[str, Callable[..., Any]] = {"markov": MarkovLanguage}
+LANGUAGES: dict[str, Callable[..., Any]] = {
+    "markov": MarkovLanguage,
+    "random-hierarchy": RandomHierarchyLanguage,
+    "zipf-memory": ZipfMemoryLanguage,
+}
 """Class of each language; its parameters are the corpus options less num_tokens."""
 
 

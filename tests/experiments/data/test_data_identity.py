@@ -17,7 +17,7 @@ from experiments.data.config import DataConfig
 from experiments.data.corpus import prepare
 from experiments.data.documents import passages
 from experiments.data.identity import resolve
-from experiments.data.tokens import cut
+from experiments.data.split import cut
 from experiments.errors import UserError
 
 

@@ -1,0 +1,129 @@
+"""Byte-level BPE trained on the training split of a corpus: once, deterministically, kept in the cache.
+
+Ids: 0 to 255 the bytes, 256 to 263 special as in tokenization.py, then the merges in the order in which they were
+learned. A trained tokenizer is its list of merges; its hash enters the identity of every run. The package tokenizers
+is imported only when used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from experiments.data.cache import build_folder, cache_folder, write_json
+from experiments.data.config import NUM_BYTE_SPECIALS, DataConfig, bpe_size
+from experiments.data.split import split_documents
+from experiments.errors import UserError
+
+BPE_VERSION = 1
+"""Raised when training gives other merges for the same text."""
+TRAINING_BYTES = 1 << 26
+"""Merges are learned on this many bytes of training documents at most, the first ones."""
+FIRST_MERGE = 256 + NUM_BYTE_SPECIALS
+"""Id of the first merge."""
+
+
+def tokenizer_folder(data: DataConfig, cache_dir: str | Path | None = None) -> Path:
+    """Where the tokenizer of a config with a known content hash is kept."""
+    words = json.dumps([data.content_hash, data.val_fraction, data.tokenizer, BPE_VERSION])
+    key = hashlib.sha256(words.encode()).hexdigest()[:16]
+    return cache_folder(cache_dir) / "tokenizers" / f"{data.info.name}-{data.tokenizer}-{key}"
+
+
+def trained_merges(data: DataConfig, cache_dir: str | Path | None = None) -> tuple[list[tuple[str, str]], str]:
+    """The merges of a config's tokenizer, trained where they are not there yet, and their sha256."""
+    folder = tokenizer_folder(data, cache_dir)
+
+    def build(temporary: Path) -> None:
+        write_json(temporary / "merges.json", {"tokenizer": data.tokenizer, "merges": _train(data, cache_dir)})
+
+    build_folder(folder, build, complete="merges.json")
+    return _read_merges(folder / "merges.json")
+
+
+@cache
+def _read_merges(path: Path) -> tuple[list[tuple[str, str]], str]:
+    try:
+        merges = [(left, right) for left, right in json.loads(path.read_bytes())["merges"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}); delete {path.parent} and run again: it is trained anew"
+        ) from error
+    return merges, hashlib.sha256(json.dumps(merges).encode()).hexdigest()
+
+
+def _train(data: DataConfig, cache_dir: str | Path | None) -> list[list[str]]:
+    tokenizers = import_tokenizers()
+    size = bpe_size(data.tokenizer)
+    assert size is not None
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=size - NUM_BYTE_SPECIALS, initial_alphabet=alphabet, min_frequency=2, show_progress=False
+    )
+    learner = tokenizers.Tokenizer(tokenizers.models.BPE())
+    learner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    learner.train_from_iterator(_training_texts(data, cache_dir), trainer)
+    merges = [list(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    if len(merges) != size - FIRST_MERGE:
+        raise UserError(
+            f"corpus {data.corpus!r} gives only {len(merges)} merges, and tokenizer {data.tokenizer!r} needs "
+            f"{size - FIRST_MERGE}; use 'bpe-{FIRST_MERGE + len(merges)}' or a smaller one, or 'bytes'"
+        )
+    return merges
+
+
+def _training_texts(data: DataConfig, cache_dir: str | Path | None) -> Iterator[str]:
+    total = 0
+    for document, _, is_val in split_documents(data, cache_dir):
+        if not is_val:
+            yield as_text(document, data)
+            total += len(document)
+            if total >= TRAINING_BYTES:
+                return
+
+
+def as_text(document: bytes, data: DataConfig) -> str:
+    """A document as text; what is not UTF-8 is refused, for its bytes could not be counted exactly."""
+    try:
+        return document.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"a document of corpus {data.corpus!r} is not UTF-8 ({error.reason} in "
+            f"{document[error.start : error.start + 8]!r}); convert the corpus, or use the tokenizer 'bytes'"
+        ) from error
+
+
+def build_encoder(merges: list[tuple[str, str]]) -> Any:
+    """An encoder of the package tokenizers with our ids."""
+    tokenizers = import_tokenizers()
+    vocab = {character: byte for byte, character in enumerate(byte_characters())}
+    vocab |= {left + right: FIRST_MERGE + i for i, (left, right) in enumerate(merges)}
+    encoder = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges))
+    encoder.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    return encoder
+
+
+@cache
+def byte_characters() -> tuple[str, ...]:
+    """The printable character that stands for each byte in byte-level BPE (the table of GPT-2, Radford et al. 2019)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = iter(range(256, 512))
+    return tuple(chr(byte) if byte in printable else chr(next(others)) for byte in range(256))
+
+
+def import_tokenizers() -> Any:
+    """The package tokenizers, or one sentence that says how to get it."""
+    try:
+        import tokenizers
+        import tokenizers.models
+        import tokenizers.pre_tokenizers
+        import tokenizers.trainers
+    except ImportError as error:
+        raise UserError(
+            "bpe tokenizers need the package tokenizers; install it with: pip install 'isoflop[data]'"
+        ) from error
+    return tokenizers

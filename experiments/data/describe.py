@@ -1,0 +1,74 @@
+"""What there is to know about a corpus before anything is trained on it: size, split, tokens, compressibility,
+blemishes."""
+
+from __future__ import annotations
+
+import lzma
+from pathlib import Path
+from typing import Any
+
+from experiments.data.config import DataConfig
+from experiments.data.corpus import TokenCorpus, prepare
+from experiments.data.split import split_documents
+
+XZ_BYTES = 5_000_000
+"""The yardstick compresses this many bytes at most, the first ones."""
+
+
+def describe(data: DataConfig, cache_dir: str | Path | None = None) -> dict[str, Any]:
+    """Facts about a corpus, as plain JSON values; its tokens are built where they are not there yet.
+
+    Returns
+    -------
+    dict
+        corpus, summary, licence, source, content_hash, tokenizer, vocab_size, documents (train, held_out, validation),
+        train_tokens and validation_tokens; for text also bytes, bytes_per_token, xz_bits_per_byte (`xz -6` on the
+        first 5 MB), duplicate_documents, documents_with_replacement_character; for a language entropy_rate in nats per
+        scored token.
+    """
+    corpus = prepare(data, cache_dir)
+    info = data.info
+    facts: dict[str, Any] = {
+        "corpus": data.corpus,
+        "summary": info.summary,
+        "licence": info.licence,
+        "source": info.source,
+        "content_hash": corpus.data.content_hash,
+        "tokenizer": None if data.is_language else data.tokenizer,
+        "vocab_size": corpus.vocab_size,
+        "documents": corpus.documents,
+        "train_tokens": corpus.num_train_tokens,
+        "validation_tokens": corpus.num_val_tokens,
+    }
+    return facts | (_text_facts(corpus, cache_dir) if corpus.language is None else _language_facts(corpus))
+
+
+def _language_facts(corpus: TokenCorpus) -> dict[str, Any]:
+    assert corpus.language is not None
+    sums, counts = corpus.source_val_sums()
+    return {
+        "options": corpus.data.options,
+        "entropy_rate": corpus.language.entropy_rate,
+        "source_validation_loss": float(sums.sum() / counts.sum()),
+    }
+
+
+def _text_facts(corpus: TokenCorpus, cache_dir: str | Path | None) -> dict[str, Any]:
+    seen: set[bytes] = set()
+    num_documents = num_bytes = num_broken = 0
+    sample = bytearray()
+    for document, document_hash, _ in split_documents(corpus.data, cache_dir):
+        num_documents += 1
+        num_bytes += len(document)
+        num_broken += "\ufffd".encode() in document
+        seen.add(document_hash)
+        if len(sample) < XZ_BYTES:
+            sample += document[: XZ_BYTES - len(sample)]
+    return {
+        "bytes": num_bytes,
+        "bytes_per_token": corpus.bytes_per_token,
+        "validation_bytes": corpus.num_val_bytes,
+        "xz_bits_per_byte": 8 * len(lzma.compress(bytes(sample), preset=6)) / len(sample),
+        "duplicate_documents": num_documents - len(seen),
+        "documents_with_replacement_character": num_broken,
+    }

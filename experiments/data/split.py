@@ -1,0 +1,67 @@
+"""Which documents are held out: a pure function of each document alone, so that the split never moves. Standard
+library only."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.data.config import DataConfig
+from experiments.data.documents import documents
+
+
+def held_out(document_hash: bytes, val_fraction: float) -> bool:
+    """Whether a document belongs to validation: its sha256, read as a fraction of 1, is below `val_fraction`."""
+    return int.from_bytes(document_hash[:8], "big") < int(val_fraction * 2.0**64)
+
+
+def split_documents(data: DataConfig, cache_dir: str | Path | None = None) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Every document of a corpus of text with its sha256 and whether it is held out."""
+    for document in documents(data, cache_dir):
+        document_hash = hashlib.sha256(document).digest()
+        yield document, document_hash, held_out(document_hash, data.val_fraction)
+
+
+def cut(document: bytes, size: int) -> bytes:
+    """The first `size` bytes of a document at most, not ending within a UTF-8 character."""
+    if len(document) <= size:
+        return document
+    end = size
+    while end > max(0, size - 3) and document[end] & 0xC0 == 0x80:
+        end -= 1
+    return document[: end or size]
+
+
+class ValidationSet:
+    """Held-out documents in the order of their hashes until `val_size` is reached.
+
+    Each is cut to `val_document_size` and kept once only; memory is bounded by a few times `val_size`.
+    """
+
+    def __init__(self, data: DataConfig) -> None:
+        self._data = data
+        self._kept: dict[bytes, bytes] = {}
+        self._bytes = 0
+
+    def add(self, document_hash: bytes, document: bytes) -> None:
+        """Offer one held-out document."""
+        if document_hash not in self._kept:
+            self._kept[document_hash] = cut(document, self._data.val_document_size)
+            self._bytes += len(self._kept[document_hash])
+            if self._bytes > 8 * (self._data.val_size + self._data.val_document_size):
+                self._prune()
+
+    def documents(self) -> list[bytes]:
+        """The chosen documents, cut."""
+        self._prune()
+        return list(self._kept.values())
+
+    def _prune(self) -> None:
+        total, kept = 0, {}
+        for document_hash in sorted(self._kept):
+            if total >= self._data.val_size:
+                break
+            kept[document_hash] = self._kept[document_hash]
+            total += len(kept[document_hash])
+        self._kept, self._bytes = kept, total
