@@ -26,6 +26,8 @@ SEARCH_ROWS = 500
 """The grid is searched on at most this many rows, spread evenly over the sorted table; polishing uses all."""
 SAME_OPTIMUM = 1e-6
 """Starts whose objectives agree to this fraction count as one optimum."""
+FIRST_ITERATIONS = 60
+"""Steps that every start is given; the best three may go on."""
 FLAT_CONDITION = 1e12
 """A Hessian, scaled to a unit diagonal, with a condition number above this is flat: some direction is not
 determined."""
@@ -82,7 +84,8 @@ def make_problem(
         bad = int(np.argmax(w < 0)) + 1
         raise UserError(f"weights must be zero or more and not all zero; row {bad} has {w[bad - 1]}")
     logs = np.log(np.stack(columns))
-    refs = (logs * w).sum(axis=1) / w.sum()
+    centred = [name in law.centred_inputs() for name in law.inputs]
+    refs = np.where(centred, (logs * w).sum(axis=1) / w.sum(), 0.0)
     lower, upper = law.bounds()
     if residuals == "raw" and (y <= 0).any():
         lower = np.where([p.kind == "offset" for p in law.parameters], -np.inf, lower)
@@ -135,7 +138,7 @@ def _listed(rows: Any) -> str:
     return shown + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
 
 
-def solve(problem: Problem, *, keep: int = 8, max_iterations: int = 200) -> PointFit:
+def solve(problem: Problem, *, keep: int = 8, max_iterations: int = 600) -> PointFit:
     """The global minimum: all local minima of the projected grid, polished; then the best of them on all rows."""
     search = problem.rows(_spread(problem)) if problem.num_rows > 2 * SEARCH_ROWS else problem
     starts, _ = grid_starts(search, keep=keep)
@@ -143,14 +146,19 @@ def solve(problem: Problem, *, keep: int = 8, max_iterations: int = 200) -> Poin
         raise UserError(
             f"{problem.law.name} gives no finite prediction anywhere on its grid; check the units of the columns"
         )
-    solution = polish(search, starts, max_iterations=max_iterations)
+    solution = polish(search, starts, max_iterations=FIRST_ITERATIONS)
     if search is not problem:
         best = _distinct(solution.phi, solution.value)[:3]
-        solution = polish(problem, solution.phi[best], max_iterations=max_iterations)
+        solution = polish(problem, solution.phi[best], max_iterations=FIRST_ITERATIONS)
+    unfinished = [i for i in _distinct(solution.phi, solution.value)[:3] if not solution.converged[i]]
+    if unfinished:
+        longer = polish(problem, solution.phi[unfinished], max_iterations=max_iterations)
+        solution.phi[unfinished], solution.value[unfinished] = longer.phi, longer.value
+        solution.converged[unfinished] = longer.converged
     order = _distinct(solution.phi, solution.value)
     top = int(order[0])
     value = float(solution.value[top])
-    close = solution.value <= value * (1 + SAME_OPTIMUM) + 1e-300
+    close = solution.value <= value * (1 + SAME_OPTIMUM) + 1e-18 * float(problem.weights.sum())
     phi = solution.phi[top]
     hit = bounds_hit(problem, phi)
     condition = condition_number(problem, phi)

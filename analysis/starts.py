@@ -36,6 +36,10 @@ def grid_starts(problem: Problem, *, keep: int = 8, reweightings: int = REWEIGHT
     phi, value = np.concatenate(phis), np.concatenate(values)
     chosen = local_minima(value, problem.law.grid_shape())
     order = chosen[np.argsort(value[chosen], kind="stable")][:keep]
+    if order.size < problem.law.min_starts:
+        slices = value.reshape(problem.law.grid_shape()[0], -1)
+        best = slices.argmin(axis=1) + np.arange(slices.shape[0]) * slices.shape[1]
+        order = np.unique(np.concatenate([order, best[np.isfinite(value[best])]]))
     return np.clip(phi[order], problem.lower, problem.upper), value[order]
 
 
@@ -58,10 +62,9 @@ def _projected(problem: Problem, eta: Array, reweightings: int) -> tuple[Array, 
     target = problem.y
     if problem.log_residuals:
         columns, target = columns / problem.y, np.ones_like(problem.y)
-    free = (
-        np.array([not np.isfinite(b) for b in problem.lower[: columns.shape[1]]])
-        & (np.array([p.kind == "offset" for p in problem.law.parameters])[: columns.shape[1]])
-    )
+    free = np.zeros(columns.shape[1], dtype=bool)
+    if not np.isfinite(problem.lower[[p.kind == "offset" for p in problem.law.parameters]]).all():
+        free[list(problem.law.offset_columns())] = True
     weights = np.broadcast_to(problem.weights, (eta.shape[0], problem.num_rows))
     coefficients = nonnegative_least_squares(columns, target, weights, free)
     # the reweighting stays gentle: below a hundredth of the typical residual all rows count alike
@@ -69,7 +72,7 @@ def _projected(problem: Problem, eta: Array, reweightings: int) -> tuple[Array, 
     if objective.name != "squared":
         for _ in range(reweightings):
             r = np.einsum("gq,gqn->gn", coefficients, columns) - target
-            floor = 0.01 * float(np.median(np.abs(r)))
+            floor = 0.01 * float(np.median(np.abs(r[:: max(1, len(r) // 16)])))
             reweighted = weights * objective.irls(r, max(floor, 1e-15))
             coefficients = nonnegative_least_squares(columns, target, reweighted, free)
     phi = np.clip(problem.law.assemble(eta, coefficients), problem.lower, problem.upper)

@@ -69,6 +69,9 @@ class Law(abc.ABC):
     """Where the law is meant to hold."""
     units: str = "loss in nats per token; params, tokens and flops are counts"
     """Units of inputs and loss."""
+    min_starts: int = 1
+    """Fewest starts to polish; where the grid has fewer local minima, the best of each slice of its first axis are
+    added."""
 
     @abc.abstractmethod
     def value(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Array:
@@ -179,6 +182,15 @@ class Law(abc.ABC):
     def nonlinear(self) -> tuple[int, ...]:
         """Indices of the parameters that the grid covers."""
         return tuple(j for j, p in enumerate(self.parameters) if p.grid)
+
+    def offset_columns(self) -> tuple[int, ...]:
+        """Which columns of `basis` belong to an offset."""
+        linear = [p for p in self.parameters if not p.grid]
+        return tuple(c for c, p in enumerate(linear) if p.kind == "offset")
+
+    def centred_inputs(self) -> tuple[str, ...]:
+        """Inputs that may be divided by their geometric mean without leaving the law's form."""
+        return self.inputs
 
     def basis(self, eta: Array, z: Array) -> Array:
         """Columns (G, q, n) whose nonnegative combination is the loss, for nonlinear parameters eta (G, k).

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from analysis.errors import UserError
 from analysis.laws.base import Law
+from analysis.laws.farseer import FARSEER
+from analysis.laws.gemstones import GEMSTONES, GEMSTONES_SHAPE
 from analysis.laws.hoffmann import HOFFMANN
+from analysis.laws.kaplan import KAPLAN, SKALING
 from analysis.laws.power import POWER, SHIFTED
 
-LAWS: dict[str, Law] = {law.name: law for law in (POWER, SHIFTED, HOFFMANN)}
+LAWS: dict[str, Law] = {
+    law.name: law for law in (POWER, SHIFTED, HOFFMANN, KAPLAN, SKALING, FARSEER, GEMSTONES, GEMSTONES_SHAPE)
+}
 
 
 def get_law(name: str) -> Law:
