@@ -6,22 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from analysis.errors import UserError
-from analysis.estimate import Estimate, bootstrap_rows
+from analysis.estimate import bootstrap_rows
 from analysis.fit import Fit
-from analysis.fitting import PointFit, checked, make_problem, solve
-from analysis.identify import unidentified
+from analysis.fitting import checked, make_problem, solve
 from analysis.laws.base import Law
 from analysis.laws.registry import get_law
 from analysis.objectives import Objective
-from analysis.parametric import frontier_summary
-from analysis.prediction import Predictor, kept_residuals
-from analysis.problem import Problem
-from analysis.uncertainty import Calibration, bootstrap, cluster_codes, public_covariance, sandwich
-
-Array = NDArray[np.float64]
+from analysis.results import assemble
+from analysis.uncertainty import bootstrap_fits, cluster_codes
 
 
 def fit_law(
@@ -75,9 +70,10 @@ def fit_law(
         generator = rng if isinstance(rng, np.random.Generator) else np.random.default_rng(0 if rng is None else rng)
         layers = _labels(data, strata, "strata")
         drawn = bootstrap_rows(problem.num_rows, bootstrap, rng=generator, cluster=codes, strata=layers)
-        draws = _bootstrap(problem, point, drawn)
-    return _assemble(
-        problem, point, codes, draws, level=level, aliases=aliases, columns=columns or {}, conventions=conventions or {},
+        draws = bootstrap_fits(problem, point.minima, drawn)[0]
+    return assemble(
+        problem, point, codes, draws, level=level, aliases=aliases, columns=columns or {},
+        conventions=conventions or {},
         options={
             "objective": objective,
             "delta": delta if objective == "huber" else None,
@@ -109,83 +105,3 @@ def _labels(data: Mapping[str, Any], labels: str | ArrayLike | None, what: str) 
     if labels not in data:
         raise UserError(f"there is no column {labels!r} for {what}; name one of {', '.join(map(str, data))}")
     return data[labels]
-
-
-def _bootstrap(problem: Problem, point: PointFit, drawn: Array) -> Array:
-    return bootstrap(problem, point.minima, drawn)[0]
-
-
-def _assemble(
-    problem: Problem,
-    point: PointFit,
-    codes: NDArray[np.intp],
-    draws: Array | None,
-    *,
-    level: float,
-    aliases: Mapping[str, str],
-    columns: Mapping[str, str],
-    conventions: Mapping[str, Any],
-    options: Mapping[str, Any],
-) -> Fit:
-    law, phi = problem.law, point.phi
-    units = int(codes.max()) + 1
-    calibration = Calibration(units=units, num_params=problem.num_params, level=level)
-    working = sandwich(problem, phi, codes)
-    theta = law.to_public(phi[None, :], problem.log_refs)[0]
-    if draws is None:
-        cov = public_covariance(problem, phi, working)
-    else:
-        public = law.to_public(draws, problem.log_refs)
-        cov = np.atleast_2d(np.cov(public, rowvar=False))
-        working = np.atleast_2d(np.cov(draws, rowvar=False))
-    reasons, warnings = unidentified(problem, point, draws)
-    estimates = {}
-    for j, name in enumerate(law.param_names):
-        value, se = float(theta[j]), float(np.sqrt(max(cov[j, j], 0.0)))
-        if reasons.get(name):
-            estimates[name] = Estimate(
-                value=value, se=se if np.isfinite(se) else None, level=level, reason=reasons[name]
-            )
-            continue
-        if draws is None:
-            half = float(calibration.half_width(np.array([se]))[0])
-            lo, hi = value - half, value + half
-            if law.parameters[j].kind == "amplitude":
-                lo, hi = value * np.exp(-half / value), value * np.exp(half / value)
-        else:
-            low, high = calibration.interval(theta[[j]], public[:, [j]])
-            lo, hi = low[0], high[0]
-        estimates[name] = Estimate(value=value, lo=float(lo), hi=float(hi), se=se, level=level)
-    residuals = problem.residuals(phi[None, :])[0]
-    dof = max(problem.num_rows - problem.num_params, 1)
-    scale = float(np.sqrt((problem.weights * residuals**2).sum() / problem.weights.sum() * problem.num_rows / dof))
-    log_flops = (problem.z + problem.log_refs[:, None]).sum(axis=0) + np.log(6.0)
-    predictor = Predictor(
-        phi=phi,
-        log_refs=problem.log_refs,
-        covariance=working,
-        calibration=calibration,
-        log_residuals=problem.log_residuals,
-        residuals=kept_residuals(residuals, problem.num_params),
-        draws=draws,
-        aliases=aliases,
-    )
-    return Fit(
-        law=law,
-        estimates=estimates,
-        identified={name: reasons.get(name) for name in law.param_names},
-        cov=cov,
-        objective=point.value,
-        status=point.status,
-        num_rows=problem.num_rows,
-        num_clusters=units,
-        agreement=point.agreement,
-        condition=point.condition,
-        residual_scale=scale,
-        predictor=predictor,
-        frontier_estimates=frontier_summary(law, predictor, log_flops),
-        options=options,
-        columns=columns,
-        conventions=conventions,
-        warnings=tuple(warnings),
-    )

@@ -105,7 +105,7 @@ def sandwich(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
     return out
 
 
-def bootstrap(problem: Problem, starts: Array, multiplicities: Array) -> tuple[Array, Array]:
+def bootstrap_fits(problem: Problem, starts: Array, multiplicities: Array) -> tuple[Array, Array]:
     """Working parameters (B, p) and objectives (B,) of every draw, the best over the given starts (S, p).
 
     Parameters
