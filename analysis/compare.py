@@ -95,9 +95,8 @@ def compare_approaches(
     columns = [name for name in ("params", "tokens", "flops", "loss", cluster) if name is not None]
     options: dict[str, Any] = {"bootstrap": bootstrap, "cluster": cluster, "level": level}
     if fit is None:
-        fit = fit_law(
-            law, as_columns(frame, columns), rng=np.random.default_rng(seed), conventions=table.conventions, **options
-        )
+        rng = np.random.default_rng(seed)
+        fit = fit_law(law, as_columns(frame, columns), rng=rng, conventions=table.conventions, **options)
     shapes = Shapes.from_frame(frame)
     reach = (float(frame["flops"].min()), float(frame["flops"].max()))
     convention = table.conventions.get("flops", "as given")

@@ -45,6 +45,9 @@ class IsoflopFit:
     """Standard deviation of a run about its budget's curve (of ln L where losses are positive); None without spare
     runs."""
 
+    samples: tuple[NDArray[np.float64], ...]
+    """Per budget (1 + draws, sizes) losses: row 0 as measured, then the draws; for bands."""
+
     def to_dict(self) -> dict[str, object]:
         """The JSON of `python -m analysis isoflop --json`."""
         raw = self.frontier.to_dict()
@@ -110,7 +113,14 @@ def fit_isoflop(
     frontier = _frontier(
         points, columns, table.conventions.get("flops", "as given"), method, level, reason, tuple(notes)
     )
-    return IsoflopFit(method=method, log_loss=use_log, budgets=tuple(usable), frontier=frontier, residual_scale=scale)
+    return IsoflopFit(
+        method=method,
+        log_loss=use_log,
+        budgets=tuple(usable),
+        frontier=frontier,
+        residual_scale=scale,
+        samples=tuple(samples),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +138,8 @@ def _minimum_of(runs: BudgetRuns, sample: NDArray[np.float64], method: str, use_
     minima = curve_minima(method, runs.x, np.log(sample) if use_log else sample, runs.count)
     log_tokens = np.full(minima.log_params.shape, math.nan)
     if runs.log_nd is not None:
-        log_tokens = np.interp(minima.log_params, runs.x, runs.log_nd) - minima.log_params
+        inside = np.clip(minima.log_params, runs.x[0], runs.x[-1])
+        log_tokens = np.interp(inside, runs.x, runs.log_nd) - inside
     loss = np.exp(minima.loss) if use_log else minima.loss
     return _Column(log_params=minima.log_params, log_tokens=log_tokens, loss=loss, interior=minima.interior)
 

@@ -7,7 +7,6 @@ figures or HTML.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,15 +24,15 @@ from analysis.errors import UserError
 from analysis.estimate import Estimate, format_compute
 from analysis.expressions import select_rows
 from analysis.fit import Fit
+from analysis.isoflop import IsoflopFit, fit_isoflop
 from analysis.isoflop_budgets import group_budgets
+from analysis.report_curves import training_curves
 from analysis.shapes import Shapes
 from analysis.table import RunTable, load_tables
-from experiments.records import Manifest, RecordError, read_manifest, store_of
+from experiments.records import Manifest, RecordError, read_manifest
 
 FLAG_RESIDUAL = 4.0
 """A run further from the law than this many robust standard deviations is flagged."""
-CURVE_POINTS = 160
-"""Most points of a training curve that are drawn: means over equal steps of log tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +88,8 @@ class Study:
     """All runs that were kept, with `budget_group`, `role_shown` and flags."""
     budgets: tuple[float, ...]
     """Compute budgets ascending, over all runs: one colour each."""
+    isoflop_all: IsoflopFit | None
+    """IsoFLOP curves with the held-out budgets: for drawing, and as a test of the frontier; None without curves."""
     comparison: Comparison
     """The three approaches on the fitted runs; `comparison.fit` is the law of the headline."""
     refit: Fit | None
@@ -163,7 +164,7 @@ def build_study(
         raise UserError(
             f"{len(fitted.frame)} run(s) left to fit; loosen --holdout {choices.holdout!r} or give more runs"
         )
-    budgets = tuple(float(value) for value in sorted(set(np.round(np.log(budget), 6))))
+    budgets = tuple(float(value) for value in budget.groupby(np.round(np.log(budget), 6)).first())
     grid = _grid(frame["flops"].to_numpy(dtype=float))
     comparison = compare_approaches(
         fitted,
@@ -188,6 +189,11 @@ def build_study(
             level=choices.level,
             rng=np.random.default_rng(choices.seed),
         )
+    isoflop_all: IsoflopFit | None = None
+    if comparison.isoflop is not None:
+        drawn = table.subset(frame["role_shown"].isin(["fit", "heldout"]))
+        options: dict[str, Any] = {"bootstrap": choices.bootstrap, "cluster": cluster, "level": choices.level}
+        isoflop_all = fit_isoflop(drawn, method=choices.method, rng=np.random.default_rng(choices.seed), **options)
     flags = _with_residual_flags(table, comparison.fit)
     noise, floor = noise_floor(frame, choices)
     name = manifest.name if manifest else Path(paths[0]).stem
@@ -197,7 +203,8 @@ def build_study(
         table=RunTable(
             frame=frame, excluded=table.excluded, flags=flags, conventions=table.conventions, notes=table.notes
         ),
-        budgets=tuple(math.exp(value) for value in budgets),
+        budgets=budgets,
+        isoflop_all=isoflop_all,
         comparison=comparison,
         refit=refit,
         heldout=held_out(comparison.fit, fitted.frame, held, choices) if len(held) else None,
@@ -218,9 +225,8 @@ def _roles(frame: pd.DataFrame, holdout: str | None, notes: list[str]) -> pd.Ser
     if holdout:
         held = select_rows(holdout, frame)
         if not bool(held.any()):
-            raise UserError(
-                f"--holdout {holdout!r} holds out no run; mend it (the largest flops is {frame['flops'].max():.3g})"
-            )
+            largest = format_compute(frame["flops"].max())
+            raise UserError(f"--holdout {holdout!r} holds out no run; mend it (the largest C is {largest})")
     elif bool((given == "heldout").any()):
         held = given == "heldout"
     else:
@@ -235,9 +241,7 @@ def _roles(frame: pd.DataFrame, holdout: str | None, notes: list[str]) -> pd.Ser
     mid = undecayed_rows(frame)
     if bool(mid.any()):
         role[mid] = "mid-run"
-        notes.append(
-            f"{int(mid.sum())} points in mid-run are drawn but not fitted: their learning rate was not decayed"
-        )
+        notes.append(f"{int(mid.sum())} points in mid-run are not fitted: their learning rate was not decayed")
     return role
 
 
@@ -333,48 +337,7 @@ def noise_floor(frame: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, Es
         rows.append({**row, "num_seeds": len(logs), "mean_loss": group["loss"].mean(), "sd_fraction": logs.std(ddof=1)})
     if not rows:
         return empty, None
-    lower, upper = stats.chi2.ppf([(1 + choices.level) / 2, (1 - choices.level) / 2], spare)
+    lower, upper = (float(stats.chi2.ppf(tail, spare)) for tail in ((1 + choices.level) / 2, (1 - choices.level) / 2))
     value = math.sqrt(squares / spare)
     ends = (math.sqrt(squares / lower), math.sqrt(squares / upper))
     return pd.DataFrame(rows), Estimate(value=value, lo=ends[0], hi=ends[1], level=choices.level)
-
-
-def training_curves(paths: Sequence[str | Path], frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Training loss by tokens of every run whose store lies beside the manifest, thinned evenly in log tokens."""
-    out: dict[str, pd.DataFrame] = {}
-    if "run_id" not in frame.columns:
-        return out
-    for path in map(Path, paths):
-        if path.suffix != ".json" and not path.is_dir():
-            continue
-        for run_id in frame["run_id"].dropna().astype(str):
-            file = store_of(path) / "runs" / run_id / "metrics.jsonl"
-            if run_id not in out and file.exists():
-                curve = _read_curve(file)
-                if len(curve) > 1:
-                    out[run_id] = curve
-    return out
-
-
-def _read_curve(file: Path) -> pd.DataFrame:
-    """tokens and train_loss of one metrics file; a last line that was cut off in writing is left out, others are
-    errors."""
-    rows: list[dict[str, Any]] = []
-    lines = file.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise UserError(
-                f"{file} line {number} is not JSON ({error.msg}); delete the run and train it again"
-            ) from error
-        if row.get("train_loss") is not None and row.get("tokens"):
-            rows.append({"tokens": float(row["tokens"]), "train_loss": float(row["train_loss"])})
-    curve = pd.DataFrame(rows, columns=["tokens", "train_loss"])
-    if len(curve) <= CURVE_POINTS:
-        return curve
-    edges = np.geomspace(curve["tokens"].min(), curve["tokens"].max() * (1 + 1e-9), CURVE_POINTS + 1)
-    place = np.clip(np.searchsorted(edges, curve["tokens"], side="right"), 1, CURVE_POINTS)
-    return curve.groupby(place).mean().reset_index(drop=True)

@@ -148,10 +148,31 @@ def drawing(theme: Theme) -> Iterator[None]:
 
 def render(draw: Callable[[Figure, Theme], None], *, size: tuple[float, float], theme: Theme) -> Figure:
     """A figure of `size` inches that `draw` fills; never registered with pyplot."""
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size)
     FigureCanvasAgg(figure)
     draw(figure, theme)
     return figure
+
+
+def panels(
+    figure: Figure,
+    widths: Sequence[float] = (1.0,),
+    *,
+    left: float = 0.62,
+    right: float = 0.2,
+    bottom: float = 0.48,
+    top: float = 0.3,
+    gap: float = 0.75,
+) -> list[Axes]:
+    """Axes side by side with margins in inches: measuring text to lay figures out costs more than drawing them."""
+    width, height = figure.get_size_inches()
+    free = width - left - right - gap * (len(widths) - 1)
+    out, start = [], left
+    for share in widths:
+        wide = free * share / sum(widths)
+        out.append(figure.add_axes((start / width, bottom / height, wide / width, (height - bottom - top) / height)))
+        start += wide + gap
+    return out
 
 
 def svg_text(draw: Callable[[Figure, Theme], None], *, size: tuple[float, float]) -> str:
@@ -264,8 +285,7 @@ def label_ends(
         return
     figure = ax.get_figure(root=True)
     assert figure is not None
-    figure.draw_without_rendering()
-    height = ax.get_window_extent().height / figure.dpi * 72
+    height = ax.get_position().height * figure.get_size_inches()[1] * 72
     pixels = [ax.transAxes.inverted().transform(ax.transData.transform((x, y)))[1] * height for x, y, _, _ in ends]
     order = sorted(range(len(ends)), key=lambda index: pixels[index])
     placed = spread([pixels[index] for index in order], size * gap, low=0.0, high=height)
