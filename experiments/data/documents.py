@@ -172,10 +172,12 @@ def spool_stream(data: DataConfig, cache_dir: str | Path | None = None) -> Path:
 def _stream(data: DataConfig) -> Iterator[str]:
     try:
         import datasets
+        from huggingface_hub.utils import logging as hub_logging
     except ImportError as error:
         raise UserError(
             "hf:NAME corpora need the package datasets; install it with: pip install 'isoflop[data]'"
         ) from error
+    hub_logging.set_verbosity_error()  # what goes wrong is said below, once
     name, _, config = data.where.partition(":")
     split, text_field = str(data.option("split")), str(data.option("text_field"))
     revision = str(data.option("revision")) or None

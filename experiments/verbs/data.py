@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from experiments.data.cache import read_json
 from experiments.data.config import DataConfig
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what was asked; errors of the user are raised as UserError or ValueError."""
+    """Do what was asked; what the user got wrong is a UserError."""
     if args.action == "list":
         width = max(map(len, CORPORA))
         for name, info in sorted(CORPORA.items()):
@@ -47,13 +48,7 @@ def run(args: argparse.Namespace) -> int:
         return _fetch(args)
     from experiments.data.describe import describe
 
-    data = DataConfig(
-        corpus=args.name,
-        corpus_options=parse_options(args.option),
-        tokenizer=args.tokenizer,
-        context=args.context,
-        val_fraction=args.val_fraction,
-    )
+    data = _config(args, tokenizer=args.tokenizer, context=args.context, val_fraction=args.val_fraction)
     facts = describe(data, args.cache)
     if args.json:
         json.dump(facts, sys.stdout, indent=1, allow_nan=False)
@@ -66,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    data = DataConfig(corpus=args.name, corpus_options=parse_options(args.option))
+    data = _config(args)
     print(f"{args.name}: {data.info.summary}\nlicence: {data.info.licence}\nsource: {data.info.source}")
     if data.info.name == "hf":
         from experiments.data.documents import spool_stream
@@ -85,6 +80,13 @@ def _fetch(args: argparse.Namespace) -> int:
         f"in {folder}"
     )
     return 0
+
+
+def _config(args: argparse.Namespace, **fields: Any) -> DataConfig:
+    try:
+        return DataConfig(corpus=args.name, corpus_options=parse_options(args.option), **fields)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def parse_options(pairs: list[str]) -> dict[str, Scalar]:

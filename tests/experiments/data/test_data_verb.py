@@ -72,6 +72,13 @@ def test_list_and_fetch_speak_of_every_corpus(capsys: pytest.CaptureFixture[str]
     assert "here already" in shown
 
 
+def test_what_the_user_got_wrong_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="did you mean 'sotu'"):
+        call("describe", "sotus")
+    with pytest.raises(UserError, match="did you mean 'order'"):
+        call("fetch", "markov", "--option", "oder=2")
+
+
 def test_options_are_typed_and_malformed_ones_refused() -> None:
     assert parse_options(["a=1", "b=0.5", "c=x y", "d=true", "e=[1]"]) == {
         "a": 1,
