@@ -115,10 +115,9 @@ def run_id(config: RunConfig) -> str:
         raise ValueError(
             f"corpus {config.data.corpus!r} has no content hash yet; resolve the data before asking for a run_id"
         )
-    identity = canonical(config)
+    identity = canonical(config) | {"data": config.data.identity()}
     for path in NOT_IDENTITY:
         _remove(identity, path)
-    identity["data"]["corpus"] = config.data.corpus.partition(":")[0]
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -153,7 +153,8 @@ class TrainingJob:
                 device
             )
             learning_rate = lit.set_learning_rate(optimizer, step * config.batch_tokens)
-            loss = module.training_step(tokens, step)
+            with self.fabric.autocast():  # on a single device Fabric applies it to `forward` alone
+                loss = module.training_step(tokens, step)
             self.fabric.backward(loss)
             grad_norm = lit.clip_gradients_()
             wrapped.step()
@@ -226,7 +227,7 @@ class TrainingJob:
         sums = torch.zeros(documents, dtype=torch.float64, device=device)
         counts = np.zeros(documents, dtype=np.int64)
         batch = max(1, EVAL_BATCH_TOKENS // self.config.data.context)
-        with torch.no_grad():
+        with torch.no_grad(), self.fabric.autocast():
             for tokens, document_ids, mask in self.corpus.val_batches(batch):
                 losses = module.loss_per_token(torch.from_numpy(tokens).to(device))
                 kept = torch.from_numpy(mask).to(device)

@@ -1,0 +1,33 @@
+# Two commands matter: `make quickstart` and `make test`. Each makes .venv, installs with constraints.txt, and runs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SWEEP ?= experiments/sweeps/quickstart.yaml
+STORE ?= .
+
+.PHONY: quickstart test lint check reports clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "isoflop needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,data]'
+	touch $(STAMP)
+
+## train the quickstart grid, fit the law, write reports/quickstart/report.html
+quickstart: $(STAMP)
+	$(BIN)/python -m experiments run $(SWEEP) --store $(STORE)
+	$(BIN)/python -m analysis report $(STORE)/sweeps/quickstart.json --out reports/quickstart
+
+## lint, types, layers, tests
+test: $(STAMP) lint
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,82 @@
+"""Tiny runs on a synthetic language: what the tests of sweeps, stores and workers train."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from experiments.config import RunConfig
+from experiments.data.config import DataConfig
+from experiments.data.identity import resolve
+from models.config import OptimizerConfig, TransformerConfig
+from models.schedules import ScheduleConfig
+
+SWEEP = """
+name: tiny
+data: {corpus: markov, corpus_options: {num_symbols: 8, num_tokens: 65536}, context: 32, val_size: 4096}
+design:
+  kind: ladder
+  tokens: [12800, 25600]
+  shapes: [{width: 8, depth: 1}, {width: 16, depth: 1}]
+  head_width: 8
+recipe: {learning_rate: 0.01, batch_tokens: 256, warmup_tokens: 2560}
+"""
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One token cache for all tests; child processes find it by the environment."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["ISOFLOP_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture
+def make_config(cache_dir: Path) -> Callable[..., RunConfig]:
+    """Builds a RunConfig of 100 tiny steps on the Markov language; keywords replace its fields."""
+
+    def make(**changes: object) -> RunConfig:
+        data = DataConfig(
+            corpus="markov", corpus_options={"num_symbols": 8, "num_tokens": 65536}, context=32, val_size=4096
+        )
+        fields: dict[str, object] = {
+            "model": TransformerConfig(
+                vocab_size=data.vocab_size, width=16, depth=1, num_heads=2, context=32, dropout=0.1
+            ),
+            "data": resolve(data, cache_dir),
+            "optimizer": OptimizerConfig(learning_rate=1e-2),
+            "schedule": ScheduleConfig(name="wsd", warmup_tokens=2560, decay_tokens=5120),
+            "tokens": 25600,
+            "batch_tokens": 256,
+        }
+        return RunConfig(**(fields | changes))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path) -> Path:
+    """A sweep of four tiny runs."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SWEEP)
+    return path
+
+
+@pytest.fixture
+def run_verb(cache_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `python -m experiments ...` as a user would and returns what it said."""
+
+    def run(*words: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command(*words), capture_output=True, text=True, timeout=timeout, check=False)
+
+    return run
+
+
+def command(*words: object) -> list[str]:
+    """The command line of a verb."""
+    return [sys.executable, "-m", "experiments", *map(str, words)]
