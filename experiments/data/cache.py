@@ -99,10 +99,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
+def lock(path: Path) -> Iterator[bool]:
     """Hold an advisory lock beside `path`, so that of two processes one builds and the other waits.
 
-    A courtesy only: where the file system has no locks both build, and `build_folder` keeps the first.
+    A courtesy only: where the file system has no locks (False is given) both build, and `build_folder` keeps the first.
     """
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,9 +112,10 @@ def lock(path: Path) -> Iterator[None]:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX)
+            held = True
         except (ImportError, OSError):  # no advisory locks here: correctness rests on the rename alone
-            pass
-        yield
+            held = False
+        yield held
 
 
 def build_folder(path: Path, build: Callable[[Path], None], *, complete: str = "meta.json") -> Path:
@@ -131,9 +132,12 @@ def build_folder(path: Path, build: Callable[[Path], None], *, complete: str = "
     """
     if (path / complete).is_file():
         return path
-    with lock(path):
+    with lock(path) as held:
         if (path / complete).is_file():
             return path
+        if held:  # whoever left these was killed while building
+            for leftover in path.parent.glob(f".{path.name}.*/"):
+                shutil.rmtree(leftover, ignore_errors=True)
         with explain_write_errors(path):
             temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
             try:

@@ -133,8 +133,8 @@ def _parquet(files: Iterable[Path], text_field: str) -> Iterator[bytes]:
                     yield value if isinstance(value, bytes) else str(value).encode("utf-8", errors="replace")
 
 
-def write_spool(folder: Path, rows: Iterable[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """Write documents as JSON lines with a meta.json that has their number, bytes and content hash beside `facts`."""
+def write_spool(folder: Path, rows: Iterable[dict[str, Any]], facts: dict[str, Any]) -> int:
+    """Write documents as JSON lines with a meta.json (number, bytes, content hash, `facts`); return their number."""
     hashes, num_documents, num_bytes = hashlib.sha256(), 0, 0
     with explain_write_errors(folder), (folder / "documents.jsonl").open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
@@ -145,6 +145,7 @@ def write_spool(folder: Path, rows: Iterable[dict[str, Any]], facts: dict[str, A
             file.write(json.dumps({**row, "text": text.decode()}, ensure_ascii=False, sort_keys=True) + "\n")
     counts = {"num_documents": num_documents, "num_bytes": num_bytes, "content_hash": hashes.hexdigest()}
     write_json(folder / "meta.json", {**facts, **counts})
+    return num_documents
 
 
 def spool_hash(folder: Path) -> str | None:
@@ -161,10 +162,9 @@ def spool_stream(data: DataConfig, cache_dir: str | Path | None = None) -> Path:
     """
 
     def build(folder: Path) -> None:
-        rows = [{"text": text} for text in _stream(data)]
-        if not rows:
+        rows = ({"text": text} for text in _stream(data))
+        if not write_spool(folder, rows, {"data_set": data.where, "options": dict(data.options)}):
             raise UserError(f"data set {data.where!r} gave no document; look at its split and its text_field")
-        write_spool(folder, rows, {"data_set": data.where, "options": dict(data.options)})
 
     return build_folder(spool_folder(data, cache_dir), build)
 

@@ -118,6 +118,13 @@ def test_a_folder_that_appears_while_another_is_built_is_kept(tmp_path: Path, mo
     assert {path.name for path in tmp_path.iterdir()} == {"built", ".built.lock"}
 
 
+def test_what_a_killed_build_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / ".built.k1ll3d").mkdir()
+    (tmp_path / ".built.k1ll3d" / "train.bin").write_text("half")
+    build_folder(tmp_path / "built", lambda temporary: write_json(temporary / "meta.json", {}))
+    assert {path.name for path in tmp_path.iterdir()} == {"built", ".built.lock"}
+
+
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     def build(temporary: Path) -> None:
         (temporary / "half").write_text("half")
