@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,17 +11,21 @@ from numpy.typing import ArrayLike
 from analysis.errors import UserError
 from analysis.estimate import bootstrap_rows
 from analysis.fit import Fit
-from analysis.fitting import checked, make_problem, solve
+from analysis.fitting import as_columns, checked, make_problem, solve
 from analysis.laws.base import Law
 from analysis.laws.registry import get_law
 from analysis.objectives import Objective
+from analysis.profile import Profile, profile
 from analysis.results import assemble
 from analysis.uncertainty import bootstrap_fits, cluster_codes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def fit_law(
     law: str | Law,
-    data: Mapping[str, Any],
+    data: Mapping[str, Any] | pd.DataFrame,
     *,
     objective: str = "huber",
     delta: float = 1e-3,
@@ -60,7 +64,7 @@ def fit_law(
     if bootstrap < 0:
         raise UserError(f"bootstrap is {bootstrap}; give a number of draws, or 0 for none")
     given, aliases = _inputs(law, data)
-    column = checked(data, weights, positive=False) if isinstance(weights, str) else weights
+    column = checked(as_columns(data), weights, positive=False) if isinstance(weights, str) else weights
     spec = Objective(name=objective, delta=delta if objective == "huber" else 0.0)
     problem = make_problem(law, given, objective=spec, residuals=residuals, weights=column)
     codes = cluster_codes(_labels(data, cluster, "cluster"), problem.num_rows)
@@ -85,9 +89,9 @@ def fit_law(
     )  # fmt: skip
 
 
-def _inputs(law: Law, data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    given: dict[str, Any] = {str(name): data[name] for name in data}
-    aliases = {}
+def _inputs(law: Law, data: Mapping[str, Any] | pd.DataFrame) -> tuple[dict[str, Any], dict[str, str]]:
+    given = as_columns(data)
+    aliases: dict[str, str] = {}
     if "x" in law.inputs and "x" not in given:
         candidates = [n for n in ("flops", "tokens", "params", "step") if n in given]
         if not candidates:
@@ -99,9 +103,34 @@ def _inputs(law: Law, data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
     return given, aliases
 
 
-def _labels(data: Mapping[str, Any], labels: str | ArrayLike | None, what: str) -> Any:
+def _labels(data: Mapping[str, Any] | pd.DataFrame, labels: str | ArrayLike | None, what: str) -> Any:
     if labels is None or not isinstance(labels, str):
         return labels
     if labels not in data:
         raise UserError(f"there is no column {labels!r} for {what}; name one of {', '.join(map(str, data))}")
     return data[labels]
+
+
+def profile_law(
+    law: str | Law,
+    data: Mapping[str, Any] | pd.DataFrame,
+    *,
+    name: str,
+    level: float = 0.95,
+    cluster: str | ArrayLike | None = None,
+    objective: str = "huber",
+    delta: float = 1e-3,
+    residuals: str = "log",
+    weights: str | ArrayLike | None = None,
+) -> Profile:
+    """The profile likelihood of the parameter `name` and its interval; the other arguments are those of `fit_law`."""
+    law = get_law(law) if isinstance(law, str) else law
+    if name not in law.param_names:
+        raise UserError(f"{law.name} has no parameter {name!r}; it has {', '.join(law.param_names)}")
+    given, _ = _inputs(law, data)
+    column = checked(as_columns(data), weights, positive=False) if isinstance(weights, str) else weights
+    spec = Objective(name=objective, delta=delta if objective == "huber" else 0.0)
+    problem = make_problem(law, given, objective=spec, residuals=residuals, weights=column)
+    codes = cluster_codes(_labels(data, cluster, "cluster"), problem.num_rows)
+    point = solve(problem)
+    return profile(problem, point.phi, point.value, name, codes, level=level)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from analysis.errors import UserError
 from analysis.estimate import Estimate, format_number, json_ready
+from analysis.fitting import as_columns
 from analysis.laws.base import Law
 from analysis.laws.registry import get_law
 from analysis.prediction import Predictor
@@ -101,7 +102,7 @@ class Fit:
         rows = {name: (e.lo, e.hi) for name, e in self.estimates.items()}
         return pd.DataFrame.from_dict(rows, orient="index", columns=["lo", "hi"], dtype=float)
 
-    def predict(self, data: Mapping[str, Any], interval: str = "both") -> pd.DataFrame:
+    def predict(self, data: Mapping[str, Any] | pd.DataFrame, interval: str = "both") -> pd.DataFrame:
         """Losses at the rows of `data`, with intervals.
 
         Parameters
@@ -118,8 +119,8 @@ class Fit:
 
         return pd.DataFrame(self.predictor.predict(self.law, self._inputs(data), interval))
 
-    def _inputs(self, data: Mapping[str, Any]) -> dict[str, Array]:
-        given: dict[str, Any] = {str(k): data[k] for k in data}
+    def _inputs(self, data: Mapping[str, Any] | pd.DataFrame) -> dict[str, Array]:
+        given = as_columns(data)
         for name, column in self.predictor.aliases.items():
             if name not in given and column in given:
                 given[name] = given[column]

@@ -102,6 +102,11 @@ def make_problem(
     )
 
 
+def as_columns(data: Any) -> dict[str, Any]:
+    """The columns of a mapping or frame by their names as text."""
+    return {str(name): data[name] for name in data}
+
+
 def checked(data: Mapping[str, Any], name: str, *, positive: bool) -> Array:
     """The column as float64; an error names the first rows that are missing, infinite, text or not positive."""
     if name not in data:

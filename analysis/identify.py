@@ -76,11 +76,11 @@ def _structure(problem: Problem) -> dict[str, str]:
                 if p.kind == "offset" or any(column == name for column, _ in p.scales) or name in p.meaning:
                     reasons.setdefault(p.name, text)
     if {"params", "tokens"} <= set(law.inputs):
-        text = tied_inputs(problem.z[law.inputs.index("params"), used], problem.z[law.inputs.index("tokens"), used])
-        if text:
+        tied = tied_inputs(problem.z[law.inputs.index("params"), used], problem.z[law.inputs.index("tokens"), used])
+        if tied:
             for p in law.parameters:
                 if p.kind != "offset":
-                    reasons.setdefault(p.name, text)
+                    reasons.setdefault(p.name, tied)
     return reasons
 
 

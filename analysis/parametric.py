@@ -7,7 +7,7 @@ counted FLOPs the minimum is found along a ladder of shapes: any function from N
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -183,7 +183,7 @@ def supports_frontier(law: Law) -> bool:
     return set(law.inputs) == {"params", "tokens"}
 
 
-def frontier_summary(law: Law, predictor: Predictor, log_flops: Array) -> dict[str, object] | None:
+def frontier_summary(law: Law, predictor: Predictor, log_flops: Array) -> dict[str, Any] | None:
     """The `frontier` object of the JSON: a and b under C = 6 N D with intervals, and the range of C fitted."""
     if not supports_frontier(law):
         return None

@@ -117,7 +117,7 @@ def nonnegative_least_squares(columns: Array, target: Array, weights: Array, fre
         better = gain > best_gain
         best[better] = 0.0
         rows = np.flatnonzero(better)
-        best[np.ix_(rows, kept)] = solved[rows]
+        best[rows[:, None], np.array(kept)] = solved[rows]
         best_gain[rows] = gain[rows]
         if not drop and bool(feasible.all()):
             break

@@ -49,13 +49,10 @@ def run(args: argparse.Namespace) -> int:
         known = dict(fit.columns) if args.columns is None else parse_columns(args.columns)
         columns = {ours: theirs for ours, theirs in known.items() if args.columns is not None or theirs in raw.columns}
         predicted = fit.predict(rename_columns(raw, columns, path=Path(args.table)))
+    columns_of = {name: predicted[name].tolist() for name in predicted.columns}
     rows = [
-        {
-            "loss": row.loss,
-            "confidence": [row.confidence_lo, row.confidence_hi],
-            "prediction": [row.prediction_lo, row.prediction_hi],
-        }
-        for row in predicted.itertuples()
+        {"loss": loss, "confidence": [c_lo, c_hi], "prediction": [p_lo, p_hi]}
+        for loss, c_lo, c_hi, p_lo, p_hi in zip(*columns_of.values(), strict=True)
     ]
     if args.json:
         print(json.dumps(json_ready(rows[0] if args.at is not None else {"rows": rows}), allow_nan=False))

@@ -1,0 +1,307 @@
+"""Published constants, cited, and published numbers beside ours, computed from published runs.
+
+Every comparison is a `Row`: what, where it was published, the number there, ours, and the tolerance that says
+agreement. The runs are read from a folder outside the project; nothing of it is kept here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.api import fit_law
+from analysis.conventions import implied_exponent
+from analysis.errors import UserError
+from analysis.fit import Fit
+from analysis.isoflop import fit_isoflop
+from analysis.laws.registry import LAWS
+from analysis.table import RunTable, load_tables
+
+HOFFMANN_2022 = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
+"""Hoffmann et al. 2022, arXiv 2203.15556, equation 10 and table A3: approach 3."""
+BESIROGLU_2024 = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
+"""Besiroglu et al. 2024, arXiv 2404.10102: re-fit of the points read off Hoffmann et al.'s figure 4."""
+BESIROGLU_SE = {"A": 124.5, "B": 1293.0, "E": 0.0257, "alpha": 0.0154, "beta": 0.0206, "a": 0.020}
+"""The same paper: standard errors over 4,000 bootstrap draws."""
+KAPLAN_2020 = {"alpha_N": 0.076, "alpha_D": 0.103, "N_c": 6.4e13, "D_c": 1.8e13}
+"""Kaplan et al. 2020, arXiv 2001.08361: the joint law, sizes without embeddings."""
+EPOCH_OBJECTIVE = 1.018274018e-3
+"""Least sum of Huber (1e-3) log residuals of Hoffmann's law on the 240 points."""
+ISOFLOP_OBJECTIVES = {
+    "ml_scalefit__massivetext__chinchilla": 13.089,
+    "llama_3__raw_loss": 2.276,
+    "marin_202603__dclm__llama_2": 22.837,
+}
+"""Czech et al. 2026, arXiv 2603.22339: mean Huber (1e-3) of raw losses, times 1e6."""
+LLAMA_3_EXPONENTS = (0.463, 0.537)
+"""The same: a and b of the Llama 3 points by a parabola for each budget."""
+GEMSTONES = {
+    "hot": (1.98161e-3, 0.29287, 0.71287, math.exp(0.76226)),
+    "cool_begin": (1.95153e-3, 0.31170, 0.68004, math.exp(0.77728)),
+    "lr_ablation_hot": (1.97286e-3, 0.32547, 0.65126, math.exp(0.79112)),
+}
+"""McLeish et al. 2025, arXiv 2502.06857: objective, alpha, beta and E of the law in parameters and tokens."""
+GEMSTONES_SHAPE = {
+    ("lr_ablation_hot", 1e-3): 1.0089106e-3,
+    ("hot", 1e-4): 1.11878e-4,
+    ("lr_ablation_hot", 1e-4): 1.102575e-4,
+}
+"""The same authors' repository: objective of the law in width, depth, parameters and tokens, by set and Huber delta."""
+PEARCE_SONG = (0.7805, 0.7388)
+"""Pearce and Song 2024, arXiv 2406.12907: exponent without embeddings under Besiroglu's and Hoffmann's coefficients."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One published number beside ours."""
+
+    what: str
+    """The quantity."""
+    source: str
+    """Where it was published."""
+    published: float
+    """The number there."""
+    ours: float
+    """The number here."""
+    tolerance: float
+    """Largest |ours - published| that counts as agreement; for an objective, how far ours may lie above."""
+    at_most: bool = False
+    """Whether ours may be smaller by any amount (objectives)."""
+    lo: float | None = None
+    """Lower end of our interval, where there is one."""
+    hi: float | None = None
+    """Upper end."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether ours is within the tolerance, or below where that is better."""
+        if self.at_most:
+            return self.ours <= self.published + self.tolerance
+        return abs(self.ours - self.published) <= self.tolerance
+
+
+def _columns(frame: pd.DataFrame, *names: str) -> dict[str, Any]:
+    return {name: frame[name].to_numpy(dtype=float) for name in names}
+
+
+def epoch_table(folder: Path) -> RunTable:
+    """The 240 points: those read off figure 4 without the five largest losses."""
+    columns = {"params": "Model Size", "flops": "Training FLOP", "loss": "loss"}
+    return load_tables([folder / "epoch_chinchilla" / "svg_extracted_data.csv"], columns, None, 5)
+
+
+def epoch(folder: Path, *, bootstrap: int) -> Iterator[Row]:
+    """Besiroglu et al. 2024."""
+    source = "Besiroglu et al. 2024"
+    data = _columns(epoch_table(folder).frame, "params", "tokens", "flops", "loss")
+    fit = fit_law("hoffmann", data, bootstrap=bootstrap)
+    yield Row(
+        what="Epoch: least objective",
+        source="the data's README",
+        published=EPOCH_OBJECTIVE,
+        ours=fit.objective,
+        tolerance=1e-11,
+        at_most=True,
+    )
+    for name, near in (("E", 0.01), ("alpha", 0.005), ("beta", 0.005)):
+        yield _with_interval(f"Epoch: {name}", source, BESIROGLU_2024[name], fit, name, near)
+    a = (fit.frontier_estimates or {})["a"]
+    yield Row(
+        what="Epoch: frontier a",
+        source=source,
+        published=0.514,
+        ours=a["value"],
+        tolerance=0.002,
+        lo=a["lo"],
+        hi=a["hi"],
+    )
+    if bootstrap >= 1000:
+        for name in ("E", "alpha", "beta"):
+            published = BESIROGLU_SE[name]
+            yield Row(
+                what=f"Epoch: standard error of {name}",
+                source=source,
+                published=published,
+                ours=fit.bse[name],
+                tolerance=0.1 * published,
+            )
+        yield Row(
+            what="Epoch: standard error of a", source=source, published=BESIROGLU_SE["a"], ours=a["se"], tolerance=0.002
+        )
+    theirs = np.array([HOFFMANN_2022[name] for name in LAWS["hoffmann"].param_names])
+    r = np.log(LAWS["hoffmann"](theirs, data) / data["loss"])
+    size = np.minimum(np.abs(r), 1e-3)
+    value = float((size * (np.abs(r) - 0.5 * size)).sum())
+    yield Row(
+        what="Epoch: objective of Hoffmann's own parameters",
+        source="the data's README",
+        published=0.004121,
+        ours=value,
+        tolerance=1e-6,
+    )
+    small = data["flops"] < 1e21
+    part = fit_law("hoffmann", {name: column[small] for name, column in data.items()})
+    held = {name: column[~small] for name, column in data.items()}
+    predicted = part.predict(held, interval="none")["loss"].to_numpy()
+    mape = float(np.mean(np.abs(predicted / held["loss"] - 1)))
+    yield Row(
+        what="Epoch: error above 1e21 FLOPs, fitted below",
+        source="the data's README",
+        published=0.0105,
+        ours=mape,
+        tolerance=5e-4,
+    )
+
+
+def _with_interval(what: str, source: str, published: float, fit: Fit, name: str, tolerance: float) -> Row:
+    e = fit.estimates[name]
+    return Row(what=what, source=source, published=published, ours=e.value, tolerance=tolerance, lo=e.lo, hi=e.hi)
+
+
+def isoflops(folder: Path, *, bootstrap: int) -> Iterator[Row]:
+    """Czech et al. 2026."""
+    path = folder / "isoflops" / "isoflops.csv"
+    for name, published in ISOFLOP_OBJECTIVES.items():
+        table = load_tables([path], {"flops": "budget"}, f"experiment == '{name}'")
+        data = _columns(table.frame, "params", "tokens", "loss")
+        fit = fit_law("hoffmann", data, residuals="raw")
+        yield Row(
+            what=f"{name}: mean Huber objective x 1e6",
+            source="Czech et al. 2026",
+            published=published,
+            ours=1e6 * fit.objective / fit.num_rows,
+            tolerance=5e-4,
+            at_most=True,
+        )
+        if name.startswith("llama_3"):
+            frontier = fit_isoflop(table, method="parabola", bootstrap=bootstrap).frontier
+            for label, value, estimate in zip("ab", LLAMA_3_EXPONENTS, (frontier.a, frontier.b), strict=True):
+                if estimate is not None:
+                    yield Row(
+                        what=f"Llama 3: {label} by parabola",
+                        source="Czech et al. 2026",
+                        published=value,
+                        ours=estimate.value,
+                        tolerance=0.001,
+                        lo=estimate.lo,
+                        hi=estimate.hi,
+                    )
+
+
+def porian(folder: Path, *, bootstrap: int) -> Iterator[Row]:
+    """Porian et al. 2024: exponents by Akima interpolation of log loss."""
+    published = pd.read_csv(folder / "porian" / "published_exponents.csv")
+    keys = ["hparams", "warmup", "decay", "param_count", "val"]
+    for entry in published.to_dict(orient="records"):
+        where = " and ".join(f"{key} == '{entry[key]}'" for key in keys)
+        table = load_tables([folder / "porian" / "isoflop_points.csv"], {"params": "n", "tokens": "t"}, where)
+        a = fit_isoflop(table, method="akima", bootstrap=bootstrap).frontier.a
+        yield Row(
+            what="Porian: a, " + " ".join(str(entry[key]) for key in keys),
+            source="Porian et al. 2024",
+            published=float(entry["a_basic"]),
+            ours=a.value,
+            tolerance=0.007,
+            lo=a.lo,
+            hi=a.hi,
+        )
+
+
+def gemstones(folder: Path, *, bootstrap: int) -> Iterator[Row]:
+    """McLeish et al. 2025: the two-term law, and the law of width and depth; intervals cluster by run."""
+    source = "McLeish et al. 2025"
+    for name, (objective, alpha, beta, floor) in GEMSTONES.items():
+        frame = load_tables([folder / "gemstones" / f"{name}.csv"], {}, None).frame
+        fit = fit_law("hoffmann", frame, bootstrap=bootstrap, cluster="run" if bootstrap else None)
+        yield Row(
+            what=f"Gemstones {name}: objective",
+            source=source,
+            published=objective,
+            ours=fit.objective,
+            tolerance=1e-8,
+            at_most=True,
+        )
+        for parameter, value, near in (("alpha", alpha, 0.003), ("beta", beta, 0.006), ("E", floor, 0.02)):
+            yield _with_interval(f"Gemstones {name}: {parameter}", source, value, fit, parameter, near)
+    for (name, delta), objective in GEMSTONES_SHAPE.items():
+        frame = load_tables([folder / "gemstones" / f"{name}.csv"], {}, None).frame
+        fit = fit_law("gemstones", frame, delta=delta)
+        yield Row(
+            what=f"Gemstones {name}: objective with width and depth, delta {delta:g}",
+            source=source,
+            published=objective,
+            ours=fit.objective,
+            tolerance=1e-9,
+            at_most=True,
+        )
+
+
+def chinchilla_tables(folder: Path, *, bootstrap: int) -> Iterator[Row]:
+    """Hoffmann et al. 2022, table A4: exact over 6 N D FLOPs, from the shapes alone.
+
+    Appendix F's sum without embeddings and logits (a softmax counts three FLOPs a score), over 6 N with N made of the
+    matrices, the projection of relative positions and one table of 32,000 tokens.
+    """
+    frame = pd.read_csv(folder / "chinchilla_tables" / "tableA4_flops_ratio.csv")
+    context, vocab = 2048.0, 32000.0
+    for shape in frame.to_dict(orient="records"):
+        width, ffn, layers, heads = (float(shape[name]) for name in ("d_model", "ffw", "layers", "heads"))
+        inner = heads * float(shape["k_q_size"])
+        matrices = 4 * width * inner + 2 * width * ffn
+        per_token = 3 * layers * (2 * matrices + 2 * 2 * context * inner + 3 * heads * context)
+        params = layers * (matrices + width * inner) + vocab * width
+        yield Row(
+            what=f"Chinchilla shape {layers:.0f} x {width:.0f}: exact / 6ND",
+            source="Hoffmann et al. 2022, table A4",
+            published=float(shape["ratio_exact_over_6ND_paper_recalled"]),
+            ours=per_token / (6 * params),
+            tolerance=0.006,
+        )
+
+
+def counting(folder: Path, *, bootstrap: int) -> Iterator[Row]:
+    """Pearce and Song 2024: no runs needed."""
+    for label, theta, published in zip(
+        ("Besiroglu's", "Hoffmann's"), (BESIROGLU_2024, HOFFMANN_2022), PEARCE_SONG, strict=True
+    ):
+        yield Row(
+            what=f"Exponent without embeddings under {label} coefficients",
+            source="Pearce and Song 2024",
+            published=published,
+            ours=implied_exponent(theta),
+            tolerance=0.01,
+        )
+
+
+SECTIONS: dict[str, Callable[..., Iterator[Row]]] = {
+    "epoch": epoch,
+    "isoflops": isoflops,
+    "porian": porian,
+    "gemstones": gemstones,
+    "chinchilla-tables": chinchilla_tables,
+    "counting": counting,
+}
+
+
+def compare(folder: str | Path, *, sections: list[str] | None = None, bootstrap: int = 1000) -> dict[str, list[Row]]:
+    """Every published number beside ours, by section.
+
+    Raises
+    ------
+    UserError
+        When the folder of published runs or a section is not there.
+    """
+    folder = Path(folder)
+    chosen = sections or list(SECTIONS)
+    unknown = [name for name in chosen if name not in SECTIONS]
+    if unknown:
+        raise UserError(f"there is no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
+    if chosen != ["counting"] and not folder.is_dir():
+        raise UserError(f"there is no folder {folder} of published runs; name it with --data FOLDER")
+    return {name: list(SECTIONS[name](folder, bootstrap=bootstrap)) for name in chosen}

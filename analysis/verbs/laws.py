@@ -1,0 +1,41 @@
+"""`python -m analysis laws`: every law with its formula, inputs and source."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from analysis.laws.registry import LAWS, get_law
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument("names", nargs="*", metavar="LAW", help="only these, with their parameters")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List."""
+    chosen = [get_law(name) for name in args.names] if args.names else list(LAWS.values())
+    if args.json:
+        rows = [
+            {
+                "law": law.name,
+                "formula": law.formula,
+                "inputs": list(law.inputs),
+                "params": {p.name: p.meaning for p in law.parameters},
+                "domain": law.domain,
+                "units": law.units,
+                "source": law.source,
+            }
+            for law in chosen
+        ]
+        print(json.dumps({"laws": rows}, allow_nan=False))
+        return 0
+    for law in chosen:
+        print(f"{law.name}\n  {law.formula}\n  inputs: {', '.join(law.inputs)}\n  source: {law.source}")
+        if args.names:
+            print(f"  domain: {law.domain}\n  units: {law.units}")
+            for p in law.parameters:
+                print(f"  {p.name:10} {p.meaning}")
+    return 0
