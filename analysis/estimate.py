@@ -177,6 +177,13 @@ def format_compute(flops: float, digits: int = 2) -> str:
     return f"{flops:.{digits - 1}e}".replace("e+", "e").replace("e0", "e") if math.isfinite(flops) else "n/a"
 
 
+def percent_text(estimate: Estimate) -> str:
+    """An estimate of a fraction in per cent with its interval: `1.1 % (0.8 %, 1.6 %)`, or why it has none."""
+    if estimate.lo is None or estimate.hi is None:
+        return f"{format_percent(estimate.value)} (no interval: {estimate.reason})"
+    return f"{format_percent(estimate.value)} ({format_percent(estimate.lo)}, {format_percent(estimate.hi)})"
+
+
 def format_percent(fraction: float | None, digits: int = 2) -> str:
     """A fraction as a percentage to `digits` significant digits: 1.1 %."""
     return "n/a" if fraction is None or not math.isfinite(fraction) else f"{format_number(100 * fraction, digits)} %"

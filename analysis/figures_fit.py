@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.compare import as_columns
-from analysis.estimate import Estimate, format_number, format_size
+from analysis.estimate import Estimate, format_number, format_size, percent_text
 from analysis.report_data import Study
 from analysis.style import Theme, hollow, log_axis, log_limits, panels
 
@@ -67,17 +67,9 @@ def draw_heldout(study: Study, figure: Figure, theme: Theme) -> None:
     right.set_ylabel("predicted less measured")
     right.grid(True, axis="y", linewidth=0.6)
     right.set_title("Error of the prediction")
-    text = f"law: mean {_percent(held.mape)}", f"carried forward: mean {_percent(held.carried_mape)}"
+    text = f"law: mean {percent_text(held.mape)}", f"carried forward: mean {percent_text(held.carried_mape)}"
     for line, (words, colour) in enumerate(zip(text, (theme.accent, theme.muted), strict=True)):
         right.text(0.03, 0.95 - 0.07 * line, words, transform=right.transAxes, fontsize=7.6, color=colour, va="center")
-
-
-def _percent(estimate: Estimate) -> str:
-    """A fraction with its interval in per cent."""
-    value = format_number(100 * estimate.value, 2)
-    if estimate.lo is None or estimate.hi is None:
-        return f"{value} % (no interval)"
-    return f"{value} % ({format_number(100 * estimate.lo, 2)}, {format_number(100 * estimate.hi, 2)})"
 
 
 def _marker_key(ax: Axes, theme: Theme, colour: str) -> None:

@@ -18,8 +18,8 @@ from analysis.report_data import Study
 from analysis.style import Theme, hollow, label_ends, log_axis, log_limits, panels
 
 REFERENCE_SLOPES = {
-    "params": (("Kaplan 2020", 0.73), ("Hoffmann 2022", 0.50)),
-    "tokens": (("Kaplan 2020", 0.27), ("Hoffmann 2022", 0.50)),
+    "params": (("Kaplan", 0.73), ("Hoffmann", 0.50)),
+    "tokens": (("Kaplan", 0.27), ("Hoffmann", 0.50)),
 }
 """Exponents of N_opt and D_opt: Kaplan et al. 2020, eq. 6.1 (N ~ C^.73, D ~ C^.27); Hoffmann et al. 2022, approach
 1 (.50, .50)."""
@@ -138,13 +138,13 @@ def frontier_panel(study: Study, name: str, *, ax: Axes, theme: Theme) -> Axes:
     heights: list[float] = []
     by_method = {frontier.method.split()[0]: frontier for frontier in study.comparison.frontiers}
     parametric = by_method["parametric"]
-    _band(ax, parametric.points, name, inside, theme.second, reach)
+    draw_band(ax, parametric.points, name, inside, theme.second, reach)
     heights += list(parametric.points[parametric.points["flops"].between(*reach)][name])
     key.append((f"{_law_label(parametric)}  {_exponent(parametric, name)}", theme.second, "-"))
     isoflop = by_method.get("isoflop")
     if isoflop is not None and isoflop.line is not None:
         line = isoflop.at(grid)
-        _band(ax, line, name, inside, theme.ink, reach)
+        draw_band(ax, line, name, inside, theme.ink, reach)
         key.insert(0, (f"IsoFLOP minima  {_exponent(isoflop, name)}", theme.ink, "-"))
     envelope = by_method.get("envelope")
     if envelope is not None and bool(envelope.points["bracketed"].any()):
@@ -178,8 +178,8 @@ def frontier_panel(study: Study, name: str, *, ax: Axes, theme: Theme) -> Axes:
             law = centre[1] * (grid / centre[0]) ** slope
             shown = (law > low) & (law < high)
             ax.plot(grid[shown], law[shown], color=theme.muted, linewidth=0.8, alpha=0.8, zorder=1)
-            ends.append((float(grid[shown][-1]), float(law[shown][-1]), f"{text}\nslope {slope:.2f}", theme.muted))
-        label_ends(ax, ends, size=6.6, gap=2.6)
+            ends.append((float(grid[shown][-1]), float(law[shown][-1]), f"{text} {slope:.2f}", theme.muted))
+        label_ends(ax, ends, size=6.8)
     log_axis(ax, "x", f"C, FLOPs ({study.table.conventions.get('flops', 'as given')})", kind="flops", target=4)
     log_axis(ax, "y", NAMES[name], kind="size", target=5)
     ax.set_title("Optimal size by compute" if name == "params" else "Optimal tokens by compute")
@@ -211,7 +211,7 @@ def _exponent(frontier: Frontier, name: str) -> str:
     return f"{estimate.value:.2f} ({estimate.lo:.2f}, {estimate.hi:.2f})"
 
 
-def _band(
+def draw_band(
     ax: Axes, points: pd.DataFrame, name: str, inside: tuple[float, float], colour: str, reach: tuple[float, float]
 ) -> None:
     """A line that is solid inside the fitted range and dashed beyond, with its band."""

@@ -25,7 +25,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullFormatter
 
-from analysis.estimate import format_compute, format_number, format_size
+from analysis.estimate import format_compute, format_size
 
 HASH_SALT = "isoflop"
 """Fixes the ids that matplotlib writes into SVG, so that equal figures are equal files."""
@@ -106,7 +106,7 @@ DARK = Theme(
     paper="#16191d",
     accent="#ff8a5c",
     second="#6cb8f0",
-    budget_span=(0.30, 1.0),
+    budget_span=(0.38, 1.0),
 )
 CSS = Theme(
     name="css",
@@ -325,8 +325,3 @@ def spread(positions: Sequence[float], gap: float, *, low: float, high: float) -
 def hollow(colour: str, flagged: bool, paper: str) -> dict[str, Any]:
     """Marker colours: filled, or hollow when the run is flagged."""
     return {"markerfacecolor": paper if flagged else colour, "markeredgecolor": colour, "markeredgewidth": 1.2}
-
-
-def percent(value: float) -> str:
-    """A fraction as a signed percentage for a tick label."""
-    return f"{format_number(100 * value, 2)} %"

@@ -1,0 +1,76 @@
+"""Where a report comes from: commit, versions, inputs by hash, and the exact commands. No clock is read; no path of
+the machine is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.records import Manifest
+
+PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "jinja2")
+"""Packages whose versions can change a number or a figure of a report."""
+
+
+def provenance(
+    paths: Sequence[str | Path], frame: pd.DataFrame, manifest: Manifest | None, command: Sequence[str]
+) -> dict[str, Any]:
+    """Everything needed to make the same report again, as plain JSON."""
+    out: dict[str, Any] = {"git": git_state(), "python": platform.python_version()}
+    out["packages"] = {name: importlib.metadata.version(name) for name in PACKAGES}
+    out["inputs"] = {display_path(Path(path)): _digest(Path(path), frame) for path in paths}
+    commands = []
+    if manifest is not None and manifest.source:
+        commands.append(f"python -m experiments run {shlex.quote(display_path(Path(manifest.source)))}")
+    commands.append(shlex.join(["python", "-m", "analysis", *command]))
+    out["commands"] = commands
+    out["training"] = {
+        name: sorted({str(value) for value in frame[name].dropna()})
+        for name in frame.columns
+        if name.startswith("version_")
+        or name in {"corpus", "tokenizer", "objective", "family", "device", "threads", "precision", "attention_backend"}
+    }
+    return out
+
+
+def display_path(path: Path) -> str:
+    """A path relative to the working directory where it lies within, else its name alone."""
+    try:
+        return path.resolve().relative_to(Path.cwd().resolve()).as_posix()
+    except ValueError:
+        return path.as_posix() if not path.is_absolute() else path.name
+
+
+def git_state() -> Mapping[str, Any]:
+    """Commit, its date, and whether the packages have changes that are not committed; nulls outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "models", "experiments", "analysis")
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "date": git("log", "-1", "--format=%cI"),
+        "uncommitted_changes": None if changed is None else bool(changed),
+    }
+
+
+def _digest(path: Path, frame: pd.DataFrame) -> str:
+    """sha256 of a file, or of the sorted run ids behind a store's folder."""
+    if path.is_file():
+        return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    ids = "\n".join(sorted(frame["run_id"].astype(str))) if "run_id" in frame.columns else ""
+    return "sha256 of run ids:" + hashlib.sha256(ids.encode()).hexdigest()

@@ -1,0 +1,101 @@
+"""`python -m analysis report TABLE...`: one self-contained page with figures, tables and the held-out prediction."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from analysis.errors import UserError
+from analysis.estimate import json_ready, percent_text
+from analysis.isoflop_curves import METHODS
+from analysis.report_data import Choices, Study, build_study, load_manifest
+from analysis.table import add_table_arguments
+from analysis.tablefiles import parse_columns
+from analysis.verbs.isoflop import check_bootstrap
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    add_table_arguments(parser)
+    parser.add_argument("--out", metavar="DIR", help="folder of the report (default: reports/NAME)")
+    parser.add_argument(
+        "--holdout", metavar="EXPR", help="held-out runs (default: the sweep's choice, role, or largest budget)"
+    )
+    parser.add_argument("--law", help="law of params and tokens (default: the sweep's choice, else hoffmann)")
+    parser.add_argument("--title", metavar="T", help="title of the page")
+    parser.add_argument("--method", choices=METHODS, default="parabola", help="IsoFLOP curve (default: parabola)")
+    parser.add_argument("--bootstrap", type=int, default=1000, metavar="K", help="draws (default: 1000; 0 for none)")
+    parser.add_argument("--cluster", metavar="COLUMN", help="rows drawn together (default: trunk where runs share one)")
+    parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default: .95)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the runs, fit, draw, write, and say what was found."""
+    from analysis.report import heldout_json, write_report
+    from analysis.report_provenance import provenance
+
+    check_bootstrap(args)
+    for path in map(Path, args.tables):
+        if not path.exists():
+            raise UserError(f"there is no file {path}; give a table or a sweep manifest sweeps/NAME.json")
+    manifest = load_manifest(args.tables)
+    fixed = dict(manifest.report) if manifest is not None else {}
+    choices = Choices(
+        law=args.law or fixed.get("law") or "hoffmann",
+        holdout=args.holdout or fixed.get("holdout"),
+        title=args.title or fixed.get("title"),
+        method=args.method,
+        bootstrap=args.bootstrap,
+        cluster=args.cluster,
+        level=args.level,
+        seed=args.seed,
+    )
+    study = build_study(
+        args.tables,
+        choices,
+        columns=parse_columns(args.columns),
+        where=args.where,
+        drop_largest_losses=args.drop_largest_losses,
+    )
+    out = Path(args.out) if args.out else Path("reports") / Path(args.tables[0]).stem
+    origin = provenance(args.tables, study.table.frame, manifest, command_of(args, out))
+    page = write_report(study, out, origin=origin)
+    for note in study.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if args.json:
+        frontiers = [one.to_dict() for one in study.comparison.frontiers]
+        summary = {"page": page.as_posix(), "heldout": heldout_json(study), "verdict": study.comparison.verdict}
+        print(json.dumps(json_ready({**summary, "frontiers": frontiers}), allow_nan=False))
+    else:
+        print("\n".join(summary_lines(study, page)))
+    return 0
+
+
+def command_of(args: argparse.Namespace, out: Path) -> list[str]:
+    """The words after `python -m analysis` that make this report again: only what differs from the defaults."""
+    from analysis.report_provenance import display_path
+
+    words = ["report", *[display_path(Path(table)) for table in args.tables]]
+    for name in ("columns", "where", "holdout", "law", "title", "cluster"):
+        if getattr(args, name):
+            words += [f"--{name}", str(getattr(args, name))]
+    defaults = {"drop_largest_losses": 0, "method": "parabola", "bootstrap": 1000, "level": 0.95, "seed": 0}
+    for name, default in defaults.items():
+        if getattr(args, name) != default:
+            words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    return [*words, "--out", display_path(out)]
+
+
+def summary_lines(study: Study, page: Path) -> list[str]:
+    """What was found, in a few lines for the terminal."""
+    lines = []
+    if study.heldout is not None:
+        held = study.heldout
+        lines.append(f"held-out error {percent_text(held.mape)}; carried forward {percent_text(held.carried_mape)}")
+    for frontier in study.comparison.frontiers:
+        lines.append(f"{frontier.method}: N_opt ~ C^a with a = {frontier.a}")
+    return [*lines, study.comparison.verdict, f"report: {page}"]
