@@ -23,10 +23,13 @@ from analysis.envelope import fit_envelope
 from analysis.errors import UserError
 from analysis.estimate import Estimate, json_ready
 from analysis.fit import Fit
+from analysis.fitting import make_problem
 from analysis.frontier import Frontier
-from analysis.frontier_parametric import parametric_frontier
 from analysis.isoflop import IsoflopFit, fit_isoflop
+from analysis.objectives import Objective
+from analysis.parametric import exponents, parametric_frontier
 from analysis.shapes import Shapes
+from analysis.solver import polish
 from analysis.table import RunTable
 
 SIMULATIONS = 99
@@ -98,7 +101,6 @@ def compare_approaches(
         rng = np.random.default_rng(seed)
         fit = fit_law(law, as_columns(frame, columns), rng=rng, conventions=table.conventions, **options)
     shapes = Shapes.from_frame(frame)
-    reach = (float(frame["flops"].min()), float(frame["flops"].max()))
     convention = table.conventions.get("flops", "as given")
     missing: dict[str, str] = {}
     isoflop: IsoflopFit | None = None
@@ -109,17 +111,15 @@ def compare_approaches(
     except UserError as error:
         missing["envelope"] = str(error)
     try:
-        exponents = (fit.params["alpha"], fit.params["beta"]) if {"alpha", "beta"} <= set(fit.params) else (0.34, 0.28)
-        exponents = exponents if min(exponents) > 0.01 else (0.34, 0.28)
-        isoflop = fit_isoflop(table, method=method, rng=np.random.default_rng(seed), exponents=exponents, **options)
+        skew = (fit.params["alpha"], fit.params["beta"]) if {"alpha", "beta"} <= set(fit.params) else (0.34, 0.28)
+        skew = skew if min(skew) > 0.01 else (0.34, 0.28)
+        isoflop = fit_isoflop(table, method=method, rng=np.random.default_rng(seed), exponents=skew, **options)
         frontiers.append(isoflop.frontier)
-        counted = isoflop.frontier.points[isoflop.frontier.points["bracketed"]]["flops"]
-        if len(counted) >= 2:
-            reach = (float(counted.min()), float(counted.max()))
     except UserError as error:
         missing["isoflop"] = str(error)
     grid = np.geomspace(*(float(frame["flops"].min()), float(frame["flops"].max())), 25) if flops is None else flops
-    frontiers.append(parametric_frontier(fit, shapes, grid, convention=convention, fitted_range=reach))
+    per_token = None if shapes.is_six_n else shapes.flops_per_token
+    frontiers.append(parametric_frontier(fit, grid, flops_per_token=per_token, convention=convention))
     others = [one for one in frontiers[:-1] if math.isfinite(one.a.value)]
     missing |= {one.method: "; ".join(one.warnings) for one in frontiers[:-1] if not math.isfinite(one.a.value)}
     centre = frontiers[-1].a.value
@@ -191,10 +191,8 @@ def _rank(observed: NDArray[np.float64], simulated: NDArray[np.float64]) -> floa
 def _simulate(
     table: RunTable,
     fit: Fit,
-    law: str,
     method: str,
     shapes: Shapes,
-    reach: tuple[float, float],
     wanted: list[str],
     count: int,
     seed: int,
@@ -213,6 +211,9 @@ def _simulate(
     rng = np.random.default_rng([seed, 1])
     names = None if cluster is None else pd.factorize(frame[cluster].astype(str))[0]
     out = np.full((count, len(wanted)), math.nan)
+    spec = Objective(name=fit.options["objective"], delta=fit.options["delta"] or 0.0)
+    span = (math.log(float(frame["flops"].min())), math.log(float(frame["flops"].max())))
+    per_token = None if shapes.is_six_n else shapes.flops_per_token
     for index in range(count):
         if names is None:
             noise = rng.choice(residual - residual.mean(), size=len(frame))
@@ -220,9 +221,11 @@ def _simulate(
             noise = residual * rng.choice([-1.0, 1.0], size=int(names.max()) + 1)[names]
         fake = frame.assign(loss=smooth * np.exp(noise))
         copy = RunTable(frame=fake, excluded=table.excluded, flags=table.flags, conventions=table.conventions)
-        refit = fit_law(law, as_columns(fake, ("params", "tokens", "loss")))
-        grid = np.array(reach)
-        centre = parametric_frontier(refit, shapes, grid, convention="", fitted_range=reach).a.value
+        data = as_columns(fake, ("params", "tokens", "loss"))
+        problem = make_problem(fit.law, data, objective=spec, residuals=fit.options["residuals"], weights=None)
+        again = polish(problem, fit.predictor.phi[None, :])
+        theta = fit.law.to_public(again.phi, problem.log_refs)
+        centre = float(exponents(fit.law, theta, span, per_token)[0][0])
         for place, name in enumerate(wanted):
             if name.startswith("envelope"):
                 out[index, place] = fit_envelope(copy, allow_undecayed=allow_undecayed, bootstrap=0).a.value - centre

@@ -162,11 +162,12 @@ def frontier_panel(study: Study, name: str, *, ax: Axes, theme: Theme) -> Axes:
             heights += [lo, hi]
         ax.plot(point["flops"], point[name], "D", markersize=5, zorder=5, **hollow(colour, held, theme.paper))
         heights.append(float(point[name]))
-    source = isoflop if isoflop is not None and isoflop.line is not None else parametric
-    if source.line is not None:
-        offset = 0 if name == "params" else 2
-        middle = math.sqrt(inside[0] * inside[1])
-        centre = (middle, math.exp(source.line[offset] + source.line[offset + 1] * math.log(middle)))
+    middle = math.sqrt(inside[0] * inside[1])
+    if isoflop is not None and isoflop.line is not None:
+        centre = (middle, float(isoflop.at(middle)[name].iloc[0]))
+    elif bool(parametric.points[name].notna().any()):
+        known = parametric.points[parametric.points[name].notna()]
+        centre = (middle, math.exp(np.interp(math.log(middle), np.log(known["flops"]), np.log(known[name]))))
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlim(*reach)

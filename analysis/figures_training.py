@@ -77,6 +77,6 @@ def draw_training(study: Study, figure: Figure, theme: Theme) -> None:
         log_axis(ax, "y", "training loss, nats per token" if column == 0 else "", kind="number", target=5)
         ax.set_title(f"C = {format_compute(budget)}", color=colours[index])
         for line, (text, alpha) in enumerate(reversed(sizes.items())):
-            height = 0.95 - 0.075 * line
-            ax.plot([0.79, 0.85], [height] * 2, color=colours[index], alpha=alpha, transform=ax.transAxes)
-            ax.text(0.87, height, text, transform=ax.transAxes, va="center", fontsize=6.8, color=theme.ink)
+            level = 0.95 - 0.075 * line
+            ax.plot([0.79, 0.85], [level] * 2, color=colours[index], alpha=alpha, transform=ax.transAxes)
+            ax.text(0.87, level, text, transform=ax.transAxes, va="center", fontsize=6.8, color=theme.ink)

@@ -76,8 +76,8 @@ def plates(study: Study) -> list[Plate]:
                 title="The held-out prediction",
                 draw=draw_heldout,
                 size=(9.0, 3.7),
-                caption="The law never saw these runs. Bars show the prediction interval of one run; the dotted line is "
-                "the lowest loss among the fitted runs: what carrying the best smaller run forward predicts.",
+                caption="The law never saw these runs. Bars show the prediction interval of one run; the dotted line "
+                "is the lowest loss among the fitted runs: what carrying the best smaller run forward predicts.",
             )
         )
     out += [
@@ -122,8 +122,8 @@ def plates(study: Study) -> list[Plate]:
                 title="Training curves",
                 draw=draw_training,
                 size=training_size(study),
-                caption="Training loss by tokens, deeper colour for larger models; the dot at the end is the validation "
-                f"loss of the run.{left_out}",
+                caption="Training loss by tokens, deeper colour for larger models; the dot at the end is the "
+                f"validation loss of the run.{left_out}",
             )
         )
     return out

@@ -60,10 +60,18 @@ class Shapes:
         held = np.clip(log_n, self.log_params[0], self.log_params[-1])
         return np.asarray(np.exp(self.intercept + self.slope * held))
 
+    def flops_per_token(self, params: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Training FLOPs per token at sizes N."""
+        return np.asarray(6.0 * params * self.ratio(params))
+
+    @property
+    def is_six_n(self) -> bool:
+        """Whether the table counts C = 6 N D."""
+        return self.form == "constant" and abs(self.intercept) < FLAT
+
     def tokens(self, flops: ArrayLike, params: ArrayLike) -> NDArray[np.float64]:
         """D that C pays for at size N; arguments broadcast."""
-        size = np.asarray(params, dtype=float)
-        return np.asarray(np.asarray(flops, dtype=float) / (6 * size * self.ratio(size)))
+        return np.asarray(np.asarray(flops, dtype=float) / self.flops_per_token(np.asarray(params, dtype=float)))
 
     @property
     def ratio_range(self) -> tuple[float, float]:
