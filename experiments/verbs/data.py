@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for one in (fetch, describe):
         one.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the corpus")
         one.add_argument("--cache", type=Path, help="cache folder (default: $ISOFLOP_CACHE, else ~/.cache/isoflop)")
-    actions.add_parser("list", help="the corpora that there are")
+    actions.add_parser("list", help="the corpora and tasks that there are")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,6 +43,11 @@ def run(args: argparse.Namespace) -> int:
         width = max(map(len, CORPORA))
         for name, info in sorted(CORPORA.items()):
             print(f"{name:<{width}}  {info.kind:<8}  {info.summary}")
+        from experiments.data.tasks import TASKS
+
+        print("\nlabelled tasks, made from fetched corpora")
+        for name, task in sorted(TASKS.items()):
+            print(f"{name:<{width}}  {task.corpus:<12}  {task.kind:<18}  {task.summary}")
         return 0
     if args.action == "fetch":
         return _fetch(args)

@@ -65,7 +65,7 @@ def test_describe_states_the_entropy_rate_of_a_language(tmp_path: Path, capsys: 
 
 def test_list_and_fetch_speak_of_every_corpus(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert call("list") == 0
-    assert {"sotu", "imdb", "markov", "hf"} <= {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert {"sotu", "imdb", "markov", "hf", "sentiment"} <= set(capsys.readouterr().out.split())
     assert call("fetch", "sotu", "--cache", str(tmp_path)) == 0
     shown = capsys.readouterr().out
     assert "public domain" in shown
