@@ -135,19 +135,8 @@ def compare_approaches(
             fit=fit, isoflop=isoflop, frontiers=tuple(frontiers), missing=missing, differences=differences,
             p_value=None, verdict=verdict,
         )  # fmt: skip
-    simulated = _simulate(
-        table,
-        fit,
-        law,
-        method,
-        shapes,
-        reach,
-        [one.method for one in others],
-        simulations,
-        seed,
-        allow_undecayed,
-        cluster,
-    )
+    wanted = [one.method for one in others]
+    simulated = _simulate(table, fit, method, shapes, wanted, simulations, seed, allow_undecayed, cluster)
     finite = simulated[np.isfinite(simulated).all(axis=1)]
     differences = {}
     for index, one in enumerate(others):
