@@ -1,0 +1,79 @@
+"""`python -m analysis compare TABLE...`: the three approaches side by side, and whether they disagree."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from analysis.compare import SIMULATIONS, Comparison, compare_approaches
+from analysis.errors import UserError
+from analysis.expressions import nearest
+from analysis.isoflop_curves import METHODS
+from analysis.table import RunTable, add_table_arguments, table_from_args
+from analysis.verbs.isoflop import check_bootstrap
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    add_approach_arguments(parser)
+    parser.add_argument(
+        "--simulations", type=int, default=SIMULATIONS, metavar="K", help=f"tables of the test (default: {SIMULATIONS})"
+    )
+
+
+def add_approach_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that compare and frontier share."""
+    add_table_arguments(parser)
+    parser.add_argument("--law", default="hoffmann", help="law of params and tokens (default: hoffmann)")
+    parser.add_argument("--method", choices=METHODS, default="parabola", help="IsoFLOP curve (default: parabola)")
+    parser.add_argument("--allow-undecayed", action="store_true", help="let points in mid-run into the envelope")
+    parser.add_argument("--bootstrap", type=int, default=1000, metavar="K", help="draws (default: 1000; 0 for none)")
+    parser.add_argument("--cluster", metavar="COLUMN", help="column whose rows are drawn together, such as trunk")
+    parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default: .95)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def checked_table(args: argparse.Namespace) -> RunTable:
+    """The table of `args`, with the options that refer to it checked."""
+    check_bootstrap(args)
+    table = table_from_args(args)
+    if args.cluster is not None and args.cluster not in table.frame.columns:
+        raise UserError(
+            f"--cluster {args.cluster} is no column of the table{nearest(args.cluster, table.frame.columns)}"
+        )
+    return table
+
+
+def run(args: argparse.Namespace) -> int:
+    """Apply the three approaches and print them."""
+    table = checked_table(args)
+    comparison = compare_approaches(
+        table,
+        law=args.law,
+        method=args.method,
+        bootstrap=args.bootstrap,
+        cluster=args.cluster,
+        level=args.level,
+        seed=args.seed,
+        allow_undecayed=args.allow_undecayed,
+        simulations=args.simulations,
+    )
+    for note in (*table.notes, *(text for one in comparison.frontiers for text in one.warnings)):
+        print(f"note: {note}", file=sys.stderr)
+    print(json.dumps(comparison.to_dict(), allow_nan=False) if args.json else text(comparison))
+    return 0
+
+
+def text(comparison: Comparison) -> str:
+    """Exponents, differences and the verdict as lines for people."""
+    lines = []
+    for one in comparison.frontiers:
+        b = f"   b = {one.b}" if one.b is not None else ""
+        lines.append(f"{one.method:<22} ({one.convention})  a = {one.a}{b}")
+    for name, why in comparison.missing.items():
+        lines.append(f"{name:<22} gave nothing: {why}")
+    for name, difference in comparison.differences.items():
+        lines.append(f"a of {name} less a of {comparison.frontiers[-1].method}: {difference}")
+    return "\n".join([*lines, comparison.verdict])
