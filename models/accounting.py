@@ -7,6 +7,7 @@ torch's FlopCounterMode on the meta device.
 from __future__ import annotations
 
 from models.config import TransformerConfig, require_count, require_name
+from models.objective_config import ObjectiveConfig, lengths
 
 TABLES = ("embedding", "positions", "segments")
 """Groups of looked-up tables, which `params_non_embedding` leaves out."""
@@ -127,21 +128,30 @@ def forward_flops(
     return parts
 
 
-def forward_flops_per_token(config: TransformerConfig, context: int | None = None) -> dict[str, float]:
+def forward_flops_per_token(
+    config: TransformerConfig, context: int | None = None, *, objective: ObjectiveConfig | None = None
+) -> dict[str, float]:
     """Return the forward FLOPs by part, per token of a sequence of `context` tokens (default: the config's).
 
-    Of an encoder-decoder both sides are `context` long and a token is one of either side, so that `tokens` x this is
-    the compute whatever the family.
+    With an objective, a token is one of the corpus, of which the objective makes what each side reads. Without one,
+    both sides of an encoder-decoder are `context` long and a token is one of either side. So `tokens` x this is the
+    compute whatever the family.
     """
     length = config.context if context is None else context
+    if objective is not None:
+        made = lengths(objective, length)
+        parts = forward_flops(config, target_tokens=made.target, source_tokens=made.source)
+        return {part: flops / length for part, flops in parts.items()}
     sides = 2 if config.family == "encoder-decoder" else 1
     parts = forward_flops(config, target_tokens=length, source_tokens=length if sides == 2 else None)
     return {part: flops / (sides * length) for part, flops in parts.items()}
 
 
-def training_flops(config: TransformerConfig, *, tokens: float, context: int | None = None) -> float:
+def training_flops(
+    config: TransformerConfig, *, tokens: float, context: int | None = None, objective: ObjectiveConfig | None = None
+) -> float:
     """Return the counted FLOPs of training on `tokens` tokens: three times the forward pass."""
-    return 3.0 * tokens * sum(forward_flops_per_token(config, context).values())
+    return 3.0 * tokens * sum(forward_flops_per_token(config, context, objective=objective).values())
 
 
 def training_flops_6nd(config: TransformerConfig, *, tokens: float) -> float:

@@ -169,7 +169,8 @@ def config_from_fields(fields: Mapping[str, Any], names: frozenset[str] = frozen
         require(fields, "activation_function", ("gelu_new", "gelu_pytorch_tanh"))
         return TransformerConfig(
             vocab_size=fields["vocab_size"], width=fields["n_embd"], depth=fields["n_layer"],
-            num_heads=fields["n_head"], ffn_width=fields.get("n_inner"), context=fields["n_positions"], positions="learned", norm="layernorm",
+            num_heads=fields["n_head"], ffn_width=fields.get("n_inner"), context=fields["n_positions"],
+            positions="learned", norm="layernorm",
             norm_eps=fields.get("layer_norm_epsilon", 1e-5), activation="gelu-tanh", bias=True, tie_embeddings=True,
         )  # fmt: skip
     if kind == "bert":

@@ -36,11 +36,11 @@ class Norm(nn.Module):
         self.weight = nn.Parameter(torch.empty(size))
         self.bias = nn.Parameter(torch.empty(size)) if bias and kind == "layernorm" else None
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """Return the normalised tensor in the same shape."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the tensor (..., size) normalised."""
         if self.kind == "layernorm":
-            return F.layer_norm(x_BTD, self.shape, self.weight, self.bias, self.eps)
-        return F.rms_norm(x_BTD, self.shape, self.weight, self.eps)
+            return F.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
+        return F.rms_norm(x, self.shape, self.weight, self.eps)
 
     def extra_repr(self) -> str:
         """Name the kind when the module is printed."""

@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.config import OptimizerConfig, TransformerConfig
-from models.objectives import Examples, causal
+from models.errors import UserError
+from models.objective_config import ObjectiveConfig, check_objective
+from models.objectives import Examples, make_examples
 from models.parametrization import optimizer_groups
 from models.schedules import ScheduleConfig, learning_rate_multiplier
 from models.transformer import Transformer
@@ -33,6 +35,8 @@ class LitTransformer(lightning.LightningModule):
         Tokens of one optimiser step.
     seed
         Seed of the initial weights, which do not depend on the global random state and leave it alone.
+    objective
+        What is predicted; causal language modelling by default.
     """
 
     def __init__(
@@ -43,8 +47,11 @@ class LitTransformer(lightning.LightningModule):
         total_tokens: int,
         batch_tokens: int,
         seed: int,
+        objective: ObjectiveConfig | None = None,
     ) -> None:
         super().__init__()
+        self.objective = objective if objective is not None else ObjectiveConfig()
+        check_objective(self.objective, model)
         self.config, self.optimizer_config, self.schedule = model, optimizer, schedule
         self.total_tokens, self.batch_tokens = total_tokens, batch_tokens
         self.model = Transformer(model, seed=seed)
@@ -53,27 +60,43 @@ class LitTransformer(lightning.LightningModule):
         """Return logits (B, T, V)."""
         return self.model(tokens_BT)
 
-    def examples(self, batch: Tensor) -> Examples:
-        """Return what the objective makes of a batch of (B, T + 1) token ids."""
-        return causal(batch)
-
-    def logits_of(self, examples: Examples) -> Tensor:
-        """Return the model's logits (B, T, V) for examples."""
-        return self.model(examples.inputs_BT)
+    def losses_of(self, examples: Examples) -> Tensor:
+        """Return the losses (B, T) of examples in float32 nats, of positions that do not count too."""
+        losses = self._cross_entropy(examples, "none")
+        return losses.view(examples.targets_BT.shape)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Return the mean loss in nats per predicted token; nothing is logged, the value stays on the device."""
-        examples = self.examples(batch)
-        logits_BTV = self.logits_of(examples)
-        return F.cross_entropy(logits_BTV.flatten(0, 1).float(), examples.targets_BT.flatten())
+        """Return the mean loss in nats per predicted token; nothing is logged, the value stays on the device.
+
+        `batch` is (B, T + 1) token ids; `batch_idx` is the step, which varies what a masking objective takes out.
+        """
+        examples = make_examples(batch, self.objective, step=batch_idx + 1)
+        if examples.mask_BT is None:
+            return self._cross_entropy(examples, "mean")
+        return self.losses_of(examples)[examples.mask_BT].mean()
+
+    def _cross_entropy(self, examples: Examples, reduction: str) -> Tensor:
+        logits_BTV = self.model(examples.inputs_BT, source_BS=examples.source_BS)
+        return F.cross_entropy(logits_BTV.flatten(0, 1).float(), examples.targets_BT.flatten(), reduction=reduction)
 
     @torch.no_grad()
     def loss_per_token(self, batch: Tensor) -> Tensor:
-        """Return the losses (B, T) in float32 nats, not reduced, for validation."""
-        examples = self.examples(batch)
-        logits_BTV = self.logits_of(examples).float()
-        losses = F.cross_entropy(logits_BTV.flatten(0, 1), examples.targets_BT.flatten(), reduction="none")
-        return losses.view(examples.targets_BT.shape)
+        """Return the losses (B, T) in float32 nats, not reduced, for validation of causal language modelling."""
+        if self.objective.name != "causal":
+            raise UserError(f"objective {self.objective.name!r} does not predict every token; use losses_and_mask")
+        return self.losses_of(make_examples(batch, self.objective))
+
+    @torch.no_grad()
+    def losses_and_mask(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Return validation losses (B, T) in float32 nats and where they count (bool), whatever the objective.
+
+        What is taken out of a sequence depends on its tokens and the objective's seed alone, so that the loss means the
+        same for every model and every batch size. T is the length of the targets.
+        """
+        examples = make_examples(batch, self.objective)
+        losses_BT = self.losses_of(examples)
+        mask_BT = torch.ones_like(losses_BT, dtype=torch.bool) if examples.mask_BT is None else examples.mask_BT
+        return losses_BT, mask_BT
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW over the parametrization's groups, fused where torch has it."""

@@ -1,6 +1,6 @@
 """Position encodings: what tells a transformer where a token stands; knows nothing of blocks or families.
 
-Shapes: B batch, T queries, S keys, H heads, K head size, D width.
+Shapes: B batch, T queries, S keys, H heads, K head size, J pairs of a head, D width.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ def rotary_table(length: int, head_dim: int, *, base: float = 10000.0) -> Tensor
 
     Su et al. 2021 (RoFormer, arXiv 2104.09864), equation 15.
     """
-    rate_K = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-    angle_TK = torch.arange(length, dtype=torch.float64)[:, None] * rate_K
-    return torch.polar(torch.ones_like(angle_TK), angle_TK).to(torch.complex64)
+    rate_J = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+    angle_TJ = torch.arange(length, dtype=torch.float64)[:, None] * rate_J
+    return torch.polar(torch.ones_like(angle_TJ), angle_TJ).to(torch.complex64)
 
 
-def apply_rotary(x_BTHK: Tensor, rotation_T1K: Tensor) -> Tensor:
+def apply_rotary(x_BTHK: Tensor, rotation: Tensor) -> Tensor:
     """Rotate neighbouring pairs of each head (x_2j, x_2j+1) as complex numbers: one product instead of six operations.
 
     Checkpoints that pair j with j + K/2 (Hugging Face's Llama) are permuted when they are loaded.
     """
     pairs = torch.view_as_complex(x_BTHK.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * rotation_T1K).flatten(-2).type_as(x_BTHK)
+    return torch.view_as_real(pairs * rotation).flatten(-2).type_as(x_BTHK)
 
 
 def alibi_slopes(num_heads: int) -> Tensor:

@@ -14,8 +14,11 @@ from models.accounting import params_total
 from models.config import TransformerConfig
 from models.errors import UserError
 
-HEAD_DIM = 64
-"""Head size of scaled shapes below `WIDE`."""
+HEAD_DIMS = (64, 32, 16)
+"""Head sizes of scaled shapes below `WIDE`: the largest that divides the width."""
+
+NARROW = 256
+"""Width below which scaled shapes take steps of 16 instead of 64."""
 
 WIDE = 4096
 """Width from which scaled shapes take heads of 128."""
@@ -178,8 +181,9 @@ def preset(name: str) -> TransformerConfig:
 def scaled_to(config: TransformerConfig, params: float) -> TransformerConfig:
     """Return the config of the same family with about `params` parameters.
 
-    Width and depth both grow, width over depth kept, in whole heads of 64, or of 128 from width 4096 on; the depth is
-    then the one whose total comes nearest. Fields that followed the width (feed-forward size, scales) follow it again.
+    Width and depth both grow, width over depth nearly kept, in whole heads of 64 (less below width 256, 128 from width
+    4096 on); the depth is then the one whose total comes nearest. Fields that followed the width (feed-forward size,
+    scales) follow it again.
     """
     if not params >= 1e4:
         raise UserError(f"params is {params!r}; give a number of at least 1e4")
@@ -187,7 +191,7 @@ def scaled_to(config: TransformerConfig, params: float) -> TransformerConfig:
     ratio = config.hidden / config.width
 
     def shape(width: int, depth: int) -> TransformerConfig:
-        size = 128 if width >= WIDE else min(HEAD_DIM, width)
+        size = 128 if width >= WIDE else next(size for size in HEAD_DIMS if width % size == 0)
         groups = config.num_heads // config.kv_heads
         heads = width // size
         changes: dict[str, Any] = {
@@ -212,10 +216,10 @@ def scaled_to(config: TransformerConfig, params: float) -> TransformerConfig:
     best, width = shape(16, 1), 16
     while width < 10**7:
         depth = max(round(width / aspect), 1)
-        candidate = min((shape(width, max(depth + change, 1)) for change in (-1, 0, 1)), key=distance)
+        candidate = min((shape(width, max(depth + change, 1)) for change in range(-2, 3)), key=distance)
         if distance(candidate) < distance(best):
             best = candidate
         if params_total(candidate) > 2 * params:
             break
-        width += 16 if width < HEAD_DIM else 128 if width >= WIDE else HEAD_DIM
+        width += 16 if width < NARROW else 128 if width >= WIDE else 64
     return best

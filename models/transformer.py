@@ -291,12 +291,14 @@ def group_of(name: str) -> str:
 
 
 def key_bias(mask_BS: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return the (B, 1, 1, S) bias that hides padding keys; None without a mask."""
+    """Return the (B, 1, 1, S) bias that hides padding keys; None without a mask.
+
+    The bias is large and finite: a padding query that may see padding alone gets a mean of it, and no NaN.
+    """
     if mask_BS is None:
         return None
-    return torch.zeros(mask_BS.shape, dtype=dtype, device=mask_BS.device).masked_fill(~mask_BS, float("-inf"))[
-        :, None, None
-    ]
+    hidden = torch.finfo(dtype).min / 2
+    return torch.zeros(mask_BS.shape, dtype=dtype, device=mask_BS.device).masked_fill(~mask_BS, hidden)[:, None, None]
 
 
 def table_for(kind: str, config: TransformerConfig, size: int, end: int, device: torch.device) -> Tensor:
