@@ -58,6 +58,11 @@ class DataConfig:
         for name in ("context", "val_document_size", "val_size", "max_epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name, least in (("num_tokens", 1), ("num_documents", 1), ("max_documents", 0)):
+            if name in info.options and self.option(name) < least:
+                raise ValueError(
+                    f"option {name!r} of corpus {info.name!r} is {self.option(name)}; it must be at least {least}"
+                )
         if not 0 < self.val_fraction < 1 or not math.isfinite(self.val_fraction):
             raise ValueError(f"val_fraction is {self.val_fraction}; it must lie strictly between 0 and 1")
         if self.data_seed < 0:

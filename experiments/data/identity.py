@@ -14,7 +14,7 @@ from typing import Any
 
 from experiments.data.cache import cache_folder, read_json
 from experiments.data.config import DataConfig
-from experiments.data.places import corpus_files, file_hash, spool_folder
+from experiments.data.places import corpus_files, file_hashes, spool_folder
 from experiments.errors import UserError
 
 READER_VERSION = 1
@@ -82,7 +82,7 @@ def content_hash(data: DataConfig, cache_dir: str | Path | None = None) -> str:
         found = spool_hash(spool_folder(data, cache_dir)) or spool_hash(spool_stream(data, cache_dir))
         assert found is not None
         return found
-    files = [file_hash(path, cache_dir) for path in corpus_files(data)]
+    files = file_hashes(corpus_files(data), cache_dir)
     return digest({"kind": info.name, "files": files, "options": data.options, "reader": READER_VERSION})
 
 

@@ -35,19 +35,24 @@ def corpus_files(data: DataConfig) -> list[Path]:
     return found
 
 
-def file_hash(path: Path, cache_dir: str | Path | None = None) -> str:
-    """sha256 of a file, remembered in the cache by its path, size and times of change."""
-    stat = path.stat()
-    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]
+def file_hashes(files: list[Path], cache_dir: str | Path | None = None) -> list[str]:
+    """sha256 of each file, remembered in the cache by its path, size and times of change."""
+    paths = [str(path.resolve()) for path in files]
+    key = hashlib.sha256("\0".join(paths).encode()).hexdigest()[:24]
     memo = cache_folder(cache_dir) / "hashes" / f"{key}.json"
-    stamp = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns}
-    known = read_json(memo)
-    if known is not None and all(known.get(name) == value for name, value in stamp.items()):
-        return str(known["sha256"])
-    with path.open("rb") as file:
-        value = hashlib.file_digest(file, "sha256").hexdigest()
-    write_json(memo, {**stamp, "sha256": value})
-    return value
+    known = (read_json(memo) or {}).get("files", {})
+    found = {}
+    for name, path in zip(paths, files, strict=True):
+        stat = path.stat()
+        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        if known.get(name, [])[:3] == stamp:
+            found[name] = known[name]
+        else:
+            with path.open("rb") as file:
+                found[name] = [*stamp, hashlib.file_digest(file, "sha256").hexdigest()]
+    if found != known:
+        write_json(memo, {"files": found})
+    return [str(found[name][3]) for name in paths]
 
 
 def spool_folder(data: DataConfig, cache_dir: str | Path | None = None) -> Path:

@@ -152,9 +152,10 @@ class MarkovLanguage:
         padded = np.zeros(num_chains * length)
         padded[: len(uniform)] = uniform
         steps_LC = np.ascontiguousarray(padded.reshape(num_chains, length).T)
-        below = np.cumsum(self.rows, axis=1)[:, :-1]
+        ladder = np.cumsum(self.rows, axis=1)
+        ladder[:, -1] = 1.0
         symbols_LC = np.empty((length, num_chains), dtype=np.int64)
-        ends = self._run(steps_LC, np.full(num_chains, state), below, symbols_LC)
+        ends = self._run(steps_LC, np.full(num_chains, state), ladder, symbols_LC)
         starts = np.full(num_chains, state)
         while True:
             wanted = np.concatenate([[state], ends[:-1]])
@@ -163,13 +164,13 @@ class MarkovLanguage:
                 return symbols_LC.T.ravel()[: len(uniform)]
             starts = wanted
             ends = ends.copy()
-            self._rerun(steps_LC, starts, moved, below, symbols_LC, ends)
+            self._rerun(steps_LC, starts, moved, ladder, symbols_LC, ends)
 
     def _run(
-        self, steps_LC: NDArray[np.float64], states_C: Tokens, below: NDArray[np.float64], symbols_LC: Tokens
+        self, steps_LC: NDArray[np.float64], states_C: Tokens, ladder: NDArray[np.float64], symbols_LC: Tokens
     ) -> Tokens:
         for step, uniform_C in enumerate(steps_LC):
-            symbol_C = (uniform_C[:, None] >= below[states_C]).sum(axis=1)
+            symbol_C = (uniform_C[:, None] < ladder.take(states_C, axis=0)).argmax(axis=1)
             symbols_LC[step] = symbol_C
             states_C = (states_C * self.vocab_size + symbol_C) % self.num_states
         return states_C
@@ -179,14 +180,14 @@ class MarkovLanguage:
         steps_LC: NDArray[np.float64],
         starts_C: Tokens,
         chains: NDArray[np.intp],
-        below: NDArray[np.float64],
+        ladder: NDArray[np.float64],
         symbols_LC: Tokens,
         ends_C: Tokens,
     ) -> None:
         """Walk the named chains again from new starts, each until its last k symbols equal those of its old path."""
         states, agreed = starts_C[chains], np.zeros(len(chains), dtype=np.int64)
         for step in range(len(steps_LC)):
-            symbol = (steps_LC[step, chains][:, None] >= below[states]).sum(axis=1)
+            symbol = (steps_LC[step, chains][:, None] < ladder.take(states, axis=0)).argmax(axis=1)
             agreed = np.where(symbol == symbols_LC[step, chains], agreed + 1, 0)
             symbols_LC[step, chains] = symbol
             states = (states * self.vocab_size + symbol) % self.num_states

@@ -37,6 +37,8 @@ def test_an_unknown_corpus_names_the_nearest() -> None:
         DataConfig(corpus="markov", corpus_options={"oder": 2})
     with pytest.raises(ValueError, match="must be of type int"):
         DataConfig(corpus="markov", corpus_options={"order": "two"})
+    with pytest.raises(ValueError, match="'num_tokens' of corpus 'markov' is -5; it must be at least 1"):
+        DataConfig(corpus="markov", corpus_options={"num_tokens": -5})
     with pytest.raises(ValueError, match="names no place"):
         DataConfig(corpus="text:")
 
