@@ -1,0 +1,181 @@
+"""What the whole path costs over a bare PyTorch loop, a step and a run. `python benchmarks/overhead.py [--out
+benchmarks/overhead.json]`.
+
+Steps: the same width-32 module trained by `TrainingJob` (data, schedule, Fabric, recorder) and by a bare loop over
+ready batches, in interleaved pairs. Runs: 100 runs of a 20k-parameter model through a worker (claims, configs,
+checkpoints, records) against their stepping and validating alone; then 500 runs in one worker, and how much its memory
+grew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+
+from experiments.config import RunConfig, run_id
+from experiments.data.config import DataConfig
+from experiments.data.corpus import TokenCorpus, prepare
+from experiments.data.identity import resolve
+from experiments.hardware import current_memory_bytes, tune_allocator
+from experiments.store import RunStore
+from experiments.training import EVAL_BATCH_TOKENS, TrainingJob
+from experiments.worker import Worker
+from models.config import OptimizerConfig, TransformerConfig
+from models.lit import LitTransformer
+from models.schedules import ScheduleConfig
+
+
+def make_config(
+    *, width: int, depth: int, batch_tokens: int, tokens: int, seed: int = 0, val_size: int = 1 << 14
+) -> RunConfig:
+    """A decoder on the speeches."""
+    data = resolve(DataConfig(corpus="sotu", context=128, val_size=val_size))
+    model = TransformerConfig(vocab_size=data.vocab_size, width=width, depth=depth, num_heads=width // 16, context=128)
+    return RunConfig(
+        model=model,
+        data=data,
+        optimizer=OptimizerConfig(learning_rate=1e-2),
+        schedule=ScheduleConfig(name="wsd", warmup_tokens=10 * batch_tokens, decay_tokens=10 * batch_tokens),
+        tokens=tokens // batch_tokens * batch_tokens,
+        batch_tokens=batch_tokens,
+        seed=seed,
+    )
+
+
+def whole_path(config: RunConfig, corpus: TokenCorpus, fabric: Fabric) -> float:
+    """Seconds of the steps of one run through TrainingJob."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows: list[dict[str, Any]] = []
+        job = TrainingJob(config=config, corpus=corpus, folder=Path(folder), fabric=fabric, write_rows=rows.extend)
+        outcome, _ = job.run()
+    return outcome.seconds["train_seconds"]
+
+
+def bare_loop(config: RunConfig, corpus: TokenCorpus, *, validate: bool = False) -> float:
+    """Seconds of the same steps without anything around them; batches are ready before the clock starts."""
+    lit = LitTransformer(
+        model=config.model,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
+        total_tokens=config.tokens,
+        batch_tokens=config.batch_tokens,
+        seed=config.seed,
+    )
+    optimizer = lit.configure_optimizers()
+    size = config.batch_sequences
+    batches = [torch.from_numpy(corpus.train_batch(step * size, size)) for step in range(config.num_steps)]
+    parameters = list(lit.parameters())
+    lit.train()
+    began = time.perf_counter()
+    for step, batch in enumerate(batches):
+        loss = lit.training_step(batch, step)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    seconds = time.perf_counter() - began
+    if validate:
+        held_out = [torch.from_numpy(tokens) for tokens, _, _ in corpus.val_batches(EVAL_BATCH_TOKENS // 128)]
+        lit.eval()
+        began = time.perf_counter()
+        with torch.no_grad():
+            for tokens in held_out:
+                lit.loss_per_token(tokens).sum()
+        seconds += time.perf_counter() - began
+    return seconds
+
+
+def per_step(pairs: int) -> dict[str, Any]:
+    """Microseconds a step of the whole path over the bare loop, at width 32."""
+    config = make_config(width=32, depth=2, batch_tokens=512, tokens=512 * 300)
+    corpus, fabric = prepare(config.data), Fabric(accelerator="cpu", devices=1)
+    arms: list[Callable[[], float]] = [lambda: whole_path(config, corpus, fabric), lambda: bare_loop(config, corpus)]
+    for arm in arms:
+        arm()
+    differences, bare = [], []
+    for number in range(pairs):
+        first, second = arms if number % 2 == 0 else arms[::-1]
+        one, two = first(), second()
+        whole, base = (one, two) if number % 2 == 0 else (two, one)
+        differences.append((whole - base) / config.num_steps * 1e6)
+        bare.append(base / config.num_steps * 1e6)
+    return {"bare_us_per_step": statistics.median(bare), "overhead_us_per_step": interval(differences), "pairs": pairs}
+
+
+def interval(values: list[float]) -> dict[str, float]:
+    """Median with a 95 % bootstrap interval."""
+    rng = np.random.default_rng(0)
+    draws = np.median(rng.choice(values, size=(4000, len(values))), axis=1)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return {"median": statistics.median(values), "lo": float(low), "hi": float(high)}
+
+
+def through_worker(configs: list[RunConfig]) -> tuple[float, int]:
+    """Seconds that one worker in this process needs for runs, and the growth of its memory in bytes after the first
+    five."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = RunStore(Path(folder))
+        store.prepare()
+        ids = [run_id(config) for config in configs]
+        for identity, config in zip(ids, configs, strict=True):
+            store.write_config(identity, config)
+        began = time.perf_counter()
+        Worker(store=store, run_ids=ids[:5]).work()
+        memory = current_memory_bytes()
+        Worker(store=store, run_ids=ids).work()
+        seconds = time.perf_counter() - began
+        assert all(store.record_path(identity).exists() for identity in ids)
+        return seconds, current_memory_bytes() - memory
+
+
+def many_runs(blocks: int) -> dict[str, Any]:
+    """100 runs of 50k tokens in interleaved blocks of ten; the ratio of worker to stepping and validating alone."""
+    config = make_config(width=24, depth=2, batch_tokens=1024, tokens=50_000)
+    corpus = prepare(config.data)
+    whole, alone = [], []
+    for block in range(blocks):
+        configs = [replace(config, seed=10 * block + number) for number in range(10)]
+        alone.append(sum(bare_loop(item, corpus, validate=True) for item in configs))
+        whole.append(through_worker(configs)[0])
+    return {
+        "runs": 10 * blocks,
+        "seconds_per_run": sum(whole) / 10 / blocks,
+        "ratio": interval([a / b for a, b in zip(whole, alone, strict=True)]),
+    }
+
+
+def growth(runs: int) -> dict[str, Any]:
+    """Growth of one worker's memory over many runs."""
+    config = make_config(width=16, depth=1, batch_tokens=512, tokens=512 * 50, val_size=1 << 12)
+    seconds, grown = through_worker([replace(config, seed=number) for number in range(runs)])
+    return {"runs": runs, "growth_megabytes": grown / 1e6, "seconds": seconds}
+
+
+def main() -> None:
+    """Measure and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--blocks", type=int, default=10)
+    parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    tune_allocator()
+    result = {"step": per_step(args.pairs), "run": many_runs(args.blocks), "growth": growth(args.runs)}
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
