@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SWEEP ?= experiments/sweeps/quickstart.yaml
 STORE ?= .
 
-.PHONY: quickstart test lint check reports clean
+.PHONY: quickstart test lint smoke clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "isoflop needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=...")'
@@ -28,6 +28,12 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+## a quickstart in miniature, and a check of its report
+smoke: $(STAMP)
+	$(BIN)/python -m experiments run experiments/sweeps/smoke.yaml --store build/smoke
+	$(BIN)/python -m analysis report build/smoke/sweeps/smoke.json --out build/smoke/report
+	$(BIN)/python .ci/check_report.py build/smoke/report
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
