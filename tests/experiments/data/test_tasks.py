@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from experiments.data.archives import read_questions, read_topics, read_translations, read_tweets
+from experiments.data.describe import describe_task
 from experiments.data.documents import write_spool
 from experiments.data.registry import CORPORA
 from experiments.data.tasks import SPLITS, TASKS, Example, load_task, split_of
@@ -41,6 +42,14 @@ def test_repeated_inputs_are_dropped_before_splitting(tmp_path: Path) -> None:
     assert task.labels == ("negative", "positive")
     assert 5 < len(task.splits["test"]) < 40
     assert 1 < len(task.splits["val"]) < 25
+
+
+def test_describing_a_task_counts_examples_and_the_commonest_class(tmp_path: Path) -> None:
+    spool(tmp_path, "imdb", [{"text": f"review {i}", "label": int(i % 4 == 0)} for i in range(400)])
+    facts = describe_task("sentiment", tmp_path)
+    assert sum(facts["examples"].values()) == 400
+    assert facts["num_labels"] == 2
+    assert facts["majority_fraction"] == pytest.approx(0.75, abs=0.15)
 
 
 def test_a_split_depends_on_the_input_alone(tmp_path: Path) -> None:
