@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.errors import UserError
-from analysis.estimate import bootstrap_rows
 from analysis.fit import Fit
 from analysis.fitting import as_columns, checked, make_problem, solve
 from analysis.laws.base import Law
 from analysis.laws.registry import get_law
 from analysis.objectives import Objective
 from analysis.profile import Profile, profile
+from analysis.resampling import resample
 from analysis.results import assemble
-from analysis.uncertainty import bootstrap_fits, cluster_codes
+from analysis.uncertainty import cluster_codes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,8 +73,7 @@ def fit_law(
     if bootstrap:
         generator = rng if isinstance(rng, np.random.Generator) else np.random.default_rng(0 if rng is None else rng)
         layers = _labels(data, strata, "strata")
-        drawn = bootstrap_rows(problem.num_rows, bootstrap, rng=generator, cluster=codes, strata=layers)
-        draws = bootstrap_fits(problem, point.minima, drawn)[0]
+        draws = resample(problem, point.minima, codes, num_draws=bootstrap, rng=generator, strata=layers)
     return assemble(
         problem, point, codes, draws, level=level, aliases=aliases, columns=columns or {},
         conventions=conventions or {},

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.errors import UserError
+from analysis.quantiles import normal_quantile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,10 +47,9 @@ def plot_residuals(fit: Fit, *, ax: Axes | None = None, data: Any = None, agains
     ax = _axes(ax)
     unit = "log loss" if fit.predictor.log_residuals else "loss"
     if data is None:
-        from scipy.special import ndtri
-
         kept = fit.predictor.residuals
-        ax.plot(ndtri((np.arange(kept.size) + 0.5) / kept.size), kept, "o", ms=3)
+        normal = [normal_quantile((i + 0.5) / kept.size) for i in range(kept.size)]
+        ax.plot(normal, kept, "o", ms=3)
         ax.axline((0.0, 0.0), slope=fit.residual_scale, color="0.5", lw=1)
         ax.set_xlabel("normal quantile")
     else:

@@ -193,7 +193,7 @@ def bounds_hit(problem: Problem, phi: Array) -> tuple[int, ...]:
 
 def condition_number(problem: Problem, phi: Array) -> float:
     """Condition number of J^T W J with unit diagonal at `phi`."""
-    _, J, _, _ = problem.scaled_jacobian(phi[None, :])
+    _, J, _ = problem.scaled_jacobian(phi[None, :])
     gram = (J[0] * problem.weights) @ J[0].T
     scale = np.sqrt(np.maximum(np.diag(gram), 0.0))
     if not (scale > 0).all() or not np.isfinite(gram).all():

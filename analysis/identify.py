@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from analysis.fitting import FLAT_CONDITION, PointFit
 from analysis.problem import Problem
 from analysis.profile import held_at, scale_of
+from analysis.quantiles import student_quantile
 
 Array = NDArray[np.float64]
 
@@ -103,10 +104,8 @@ def tied_inputs(log_n: Array, log_d: Array) -> str | None:
 
 def _flat_profiles(problem: Problem, point: PointFit, codes: NDArray[np.intp]) -> dict[str, str]:
     """Exponents that may as well be at a bound: the profile there has not risen above the cutoff."""
-    from scipy.special import stdtrit
-
     dof = max(int(codes.max()) + 1 - problem.num_params, 1)
-    cutoff = float(stdtrit(dof, 0.975)) ** 2
+    cutoff = float(student_quantile(0.975, dof)) ** 2
     factors = scale_of(problem, point.phi, codes)
     reasons: dict[str, str] = {}
     for j, parameter in enumerate(problem.law.parameters):

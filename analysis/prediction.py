@@ -88,7 +88,7 @@ class Predictor:
             se = se / np.maximum(centre, 1e-300) if self.log_residuals else se
             half = self.calibration.half_width(se)
             confidence = np.stack([-half, half])
-            points = (np.arange(199) + 0.5) / 199
+            points = (np.arange(99) + 0.5) / 99
             spread = self.calibration.quantiles(points)[:, None] * se
         prediction = np.stack([self._with_noise(spread[:, j], tails) for j in range(spread.shape[1])], axis=1)
         ends = (*(middle + confidence), *(middle + prediction))
@@ -110,6 +110,7 @@ class Predictor:
             "units": self.calibration.units,
             "num_params": self.calibration.num_params,
             "level": self.calibration.level,
+            "stretch": self.calibration.stretch,
             "log_residuals": self.log_residuals,
             "residuals": self.residuals.tolist(),
             "aliases": dict(self.aliases),
@@ -122,7 +123,9 @@ class Predictor:
             phi=np.array(raw["phi"], dtype=np.float64),
             log_refs=np.array(raw["log_refs"], dtype=np.float64),
             covariance=np.array(raw["covariance"], dtype=np.float64),
-            calibration=Calibration(units=raw["units"], num_params=raw["num_params"], level=raw["level"]),
+            calibration=Calibration(
+                units=raw["units"], num_params=raw["num_params"], level=raw["level"], stretch=raw["stretch"]
+            ),
             log_residuals=raw["log_residuals"],
             residuals=np.array(raw["residuals"], dtype=np.float64),
             draws=draws,

@@ -7,6 +7,7 @@ this and no table.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,9 @@ from analysis.laws.base import Law
 from analysis.objectives import Objective
 
 Array = NDArray[np.float64]
+
+ROW_BLOCK = 4096
+"""Rows evaluated at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,29 +74,50 @@ class Problem:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(value > 0, np.log(np.maximum(value, 1e-300)), np.inf) - np.log(self.y)
 
+    def _blocks(self, weights: Array) -> Iterator[tuple[Problem, Array]]:
+        """The rows in blocks that fit the cache, with their weights; the problem itself when it is short."""
+        if self.num_rows <= ROW_BLOCK:
+            yield self, weights
+            return
+        for begin in range(0, self.num_rows, ROW_BLOCK):
+            rows = slice(begin, begin + ROW_BLOCK)
+            part = replace(self, z=self.z[:, rows], y=self.y[rows], weights=self.weights[rows])
+            yield part, weights[..., rows]
+
     def value(self, phi: Array, weights: Array) -> Array:
         """Objective, shape (B,); weights of shape (B, n) or (n,)."""
+        total = np.zeros(phi.shape[0])
         with np.errstate(over="ignore", invalid="ignore"):
-            rho = self.objective.rho(self.residuals(phi))
-            total = rho @ weights if weights.ndim == 1 else np.einsum("bn,bn->b", rho, weights)
+            for part, w in self._blocks(weights):
+                rho = part.objective.rho(part.residuals(phi))
+                total += rho @ w if w.ndim == 1 else np.einsum("bn,bn->b", rho, w)
         return np.where(np.isfinite(total), total, np.inf)
 
-    def scaled_jacobian(self, phi: Array) -> tuple[Array, Array, Array, Array]:
-        """Residuals r (B, n), dr/dphi (B, p, n), and the factors c, d with d2r = c * d2L - d * (dr dr^T)."""
+    def scaled_jacobian(self, phi: Array) -> tuple[Array, Array, Array]:
+        """Residuals r (B, n), their derivatives (B, p, n) and the factor c (B, n) with dr = c dL."""
         value, jacobian = self.law.working_jacobian(phi, self.z)
         r = self._residuals_of(value)
         if not self.log_residuals:
-            return r, jacobian, np.ones_like(value), np.zeros_like(value)
+            return r, jacobian, np.ones_like(value)
         inverse = 1.0 / np.maximum(value, 1e-300)
-        return r, jacobian * inverse[:, None, :], inverse, np.ones_like(value)
+        return r, jacobian * inverse[:, None, :], inverse
 
     def derivatives(self, phi: Array, weights: Array) -> tuple[Array, Array, Array]:
         """Gradient (B, p), Hessian (B, p, p) and the positive Gauss-Newton scale of each parameter (B, p)."""
-        r, J, c, d = self.scaled_jacobian(phi)
-        wpsi = weights * self.objective.psi(r)
-        gradient = np.matmul(J, wpsi[:, :, None])[:, :, 0]
-        inner = weights * self.objective.slope(r) - wpsi * d
-        hessian = np.matmul(J * inner[:, None, :], J.transpose(0, 2, 1))
-        hessian += self.law.working_curvature(phi, self.z, wpsi * c)
-        scale = np.einsum("bpn,bpn,bn->bp", J, J, np.broadcast_to(weights, r.shape), optimize=False)
+        p = phi.shape[1]
+        gradient, scale, hessian = np.zeros_like(phi), np.zeros_like(phi), np.zeros((phi.shape[0], p, p))
+        for part, w in self._blocks(weights):
+            value, J = part.law.working_jacobian(phi, part.z)
+            r = part._residuals_of(value)
+            slope, wpsi = part.objective.slope(r), w * part.objective.psi(r)
+            if part.log_residuals:  # d log L = dL / L, d2 log L = d2L / L - dL dL^T / L^2
+                inverse = 1.0 / np.maximum(value, 1e-300)
+                square = inverse * inverse
+                inner, outer, size = (w * slope - wpsi) * square, wpsi * inverse, w * square
+            else:
+                inner, outer, size = w * slope, wpsi, np.broadcast_to(w, r.shape)
+            gradient += np.matmul(J, outer[:, :, None])[:, :, 0]
+            hessian += np.matmul(J * inner[:, None, :], J.transpose(0, 2, 1))
+            hessian += part.law.working_curvature(phi, part.z, outer, J)
+            scale += np.matmul(J * J, size[:, :, None])[:, :, 0]
         return gradient, hessian, scale

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.problem import Problem
+from analysis.quantiles import student_quantile
 from analysis.solver import polish
 from analysis.uncertainty import sandwich
 
@@ -82,12 +83,10 @@ def profile(
     level : coverage of the interval
     points : most refits on each side
     """
-    from scipy.special import stdtrit
-
     j = problem.law.param_names.index(name)
     factor = scale_of(problem, phi, codes)[j]
     dof = max(int(codes.max()) + 1 - phi.size, 1)
-    cutoff = float(stdtrit(dof, 0.5 + level / 2)) ** 2
+    cutoff = float(student_quantile(0.5 + level / 2, dof)) ** 2
     step = np.sqrt(max(sandwich(problem, phi, codes)[j, j], 1e-10))
     track: list[tuple[float, Array, float]] = [(float(phi[j]), phi, 0.0)]
     ends: dict[int, float | None] = {-1: None, 1: None}

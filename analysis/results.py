@@ -19,7 +19,7 @@ from analysis.parametric import frontier_summary, optimum, supports_frontier
 from analysis.prediction import Predictor, kept_residuals
 from analysis.problem import Problem
 from analysis.regimes import regime_warnings
-from analysis.uncertainty import Calibration, public_covariance, sandwich
+from analysis.uncertainty import Calibration, public_covariance, sandwich, stretch_for
 
 Array = NDArray[np.float64]
 
@@ -47,7 +47,8 @@ def assemble(
     """
     law, phi = problem.law, point.phi
     units = int(codes.max()) + 1
-    calibration = Calibration(units=units, num_params=problem.num_params, level=level)
+    stretch = stretch_for(problem, phi)
+    calibration = Calibration(units=units, num_params=problem.num_params, level=level, stretch=stretch)
     if draws is None:
         working = sandwich(problem, phi, codes)
         cov = public_covariance(problem, phi, working)

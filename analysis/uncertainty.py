@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.estimate import Estimate
 from analysis.problem import Problem
-from analysis.solver import polish
+from analysis.quantiles import student_quantile
 
 Array = NDArray[np.float64]
 
@@ -28,22 +28,17 @@ class Calibration:
     """Free parameters."""
     level: float
     """Nominal coverage."""
+    stretch: float = 1.0
+    """Factor on the deviations of draws from the estimate (see `stretch_for`)."""
 
     @property
     def dof(self) -> float:
         """Degrees of freedom of the spread: units less parameters, at least one."""
         return float(max(self.units - self.num_params, 1))
 
-    @property
-    def stretch(self) -> float:
-        """Factor on the deviations of draws from the estimate."""
-        return 1.0
-
     def quantiles(self, points: Array) -> Array:
         """Student's quantiles on `dof`, for intervals from a covariance, widened by sqrt(units / dof)."""
-        from scipy.special import stdtrit
-
-        return np.asarray(np.sqrt(self.units / self.dof) * stdtrit(self.dof, points))
+        return np.asarray(np.sqrt(self.units / self.dof) * student_quantile(points, self.dof))
 
     def half_width(self, se: Array) -> Array:
         """Half-width of an interval from sandwich standard errors."""
@@ -62,6 +57,24 @@ class Calibration:
         )
 
 
+def stretch_for(problem: Problem, phi: Array) -> float:
+    """The factor that makes percentile intervals of the bootstrap over runs cover at their level with few runs.
+
+    Drawing runs with replacement spreads least-squares estimates too little, by about sqrt(1 - p / n), and estimates that weigh
+    most residuals by their sign alone too much, by about as much: copies of one run pull the fit through it. The factor is
+    sqrt(1 + (2 q - 1) p / n), where q is the share of residuals within delta, and was checked by benchmarks/coverage.py.
+    """
+    n, p = problem.num_rows, problem.num_params
+    if n <= p:
+        return 1.0
+    if problem.objective.name == "squared":
+        share = 1.0
+    else:
+        size = np.abs(problem.residuals(phi[None, :])[0])
+        share = float((size <= problem.objective.delta).mean()) if problem.objective.name == "huber" else 0.0
+    return float(np.sqrt(max(1 + (2 * share - 1) * p / n, 0.25)))
+
+
 def cluster_codes(labels: object, num_rows: int) -> NDArray[np.intp]:
     """Whole numbers from 0 for cluster labels; every row its own cluster without labels."""
     if labels is None:
@@ -76,7 +89,7 @@ def sandwich(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
     The slope of a robust objective is averaged over a window of the residuals' own width, since few residuals fall
     inside delta.
     """
-    r, J, _, _ = problem.scaled_jacobian(phi[None, :])
+    r, J, _ = problem.scaled_jacobian(phi[None, :])
     r, J = r[0], J[0]
     objective = problem.objective
     if objective.name == "squared":
@@ -103,24 +116,6 @@ def sandwich(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
     meat = totals[free] @ totals[free].T
     out[np.ix_(free, free)] = bread @ meat @ bread
     return out
-
-
-def bootstrap_fits(problem: Problem, starts: Array, multiplicities: Array) -> tuple[Array, Array]:
-    """Working parameters (B, p) and objectives (B,) of every draw, the best over the given starts (S, p).
-
-    Parameters
-    ----------
-    starts : distinct local minima of the fit to all rows, best first
-    multiplicities : (B, n) how often each row was drawn
-    """
-    weights = multiplicities * problem.weights
-    best = polish(problem, np.repeat(starts[:1], weights.shape[0], axis=0), weights)
-    phi, value = best.phi, best.value
-    for start in starts[1:3]:
-        other = polish(problem, np.repeat(start[None, :], weights.shape[0], axis=0), weights)
-        better = other.value < value * (1 - 1e-12)
-        phi[better], value[better] = other.phi[better], other.value[better]
-    return phi, value
 
 
 def public_covariance(problem: Problem, phi: Array, covariance: Array) -> Array:

@@ -129,9 +129,11 @@ class Law(abc.ABC):
             out[:, j, :] = column * theta[j] if p.kind == "amplitude" else column
         return np.array(np.broadcast_to(self.value(theta, x), shape)), out
 
-    def working_curvature(self, phi: Array, z: Array, weights: Array) -> Array:
-        """Weighted sum over rows of second derivatives, shape (B, p, p); here by central differences of the
-        derivatives."""
+    def working_curvature(self, phi: Array, z: Array, weights: Array, jacobian: Array | None = None) -> Array:
+        """Weighted sum over rows of second derivatives, shape (B, p, p); here by central differences of the derivatives.
+
+        `jacobian` is what `working_jacobian` gave at the same place, for laws that can use it again.
+        """
         B, p = phi.shape
         out = np.empty((B, p, p))
         steps = 1e-5 * np.maximum(np.abs(phi), 0.1)

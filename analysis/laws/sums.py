@@ -69,10 +69,11 @@ class SumOfPowers(Law):
             np.multiply(term, -z[i], out=out[:, e])
         return total, out
 
-    def working_curvature(self, phi: Array, z: Array, weights: Array) -> Array:
+    def working_curvature(self, phi: Array, z: Array, weights: Array, jacobian: Array | None = None) -> Array:
         """Exact: each term curves only in its own logarithm of the amplitude and exponent."""
         out = np.zeros((phi.shape[0], phi.shape[1], phi.shape[1]))
-        for (a, i, e), term in zip(self._indices(), self._terms_at(phi, z), strict=True):
+        terms = self._terms_at(phi, z) if jacobian is None else [jacobian[:, a] for a, _, _ in self._indices()]
+        for (a, i, e), term in zip(self._indices(), terms, strict=True):
             weighted = weights * term
             moments = weighted @ np.stack([np.ones_like(z[i]), z[i], z[i] ** 2], axis=1)
             out[:, a, a] += moments[:, 0]

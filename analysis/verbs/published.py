@@ -29,7 +29,7 @@ def page(sections: Mapping[str, list[Row]], command: str) -> str:
         "# Published numbers beside ours",
         "",
         f"Made by `{command}`. Objectives are sums unless the row says otherwise; ours may be",
-        "lower. Intervals are 95 %, from draws over runs (for Gemstones, whose rows are points of the same curves, over curves).",
+        "lower. Intervals are 95 %, from draws over runs (over training runs for Gemstones, whose rows are points of curves).",
     ]
     for name, rows in sections.items():
         doc = (SECTIONS[name].__doc__ or "").strip().splitlines()[0]
