@@ -156,7 +156,7 @@ def format_number(value: float | None, digits: int = 3) -> str:
     exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
     if -4 < exponent < 6:
         return f"{value:.{max(digits - 1 - exponent, 0)}f}"
-    return f"{value:.{digits - 1}e}".replace("e+", "e")
+    return f"{value:.{digits - 1}e}".replace("e+", "e").replace("e-0", "e-").replace("e0", "e")
 
 
 def format_size(count: float, digits: int = 3) -> str:
@@ -174,7 +174,11 @@ def format_size(count: float, digits: int = 3) -> str:
 
 def format_compute(flops: float, digits: int = 2) -> str:
     """A count of floating-point operations: 3.0e18."""
-    return f"{flops:.{digits - 1}e}".replace("e+", "e").replace("e0", "e") if math.isfinite(flops) else "n/a"
+    return (
+        f"{flops:.{digits - 1}e}".replace("e+", "e").replace("e-0", "e-").replace("e0", "e")
+        if math.isfinite(flops)
+        else "n/a"
+    )
 
 
 def percent_text(estimate: Estimate) -> str:

@@ -147,19 +147,26 @@ def _minimum_of(runs: BudgetRuns, sample: NDArray[np.float64], method: str, use_
 def curve_bias(
     runs: BudgetRuns, log_params: float, exponents: tuple[float, float], method: str, use_log: bool
 ) -> float:
-    """ln of (found / true) N_opt for a noise-free Hoffmann surface whose optimum on this grid lies at `log_params`.
+    """ln of (found / true) N_opt for the noise-free Hoffmann surface whose minimum is found at `log_params` on this
+    grid.
 
     A parabola is exact only where alpha = beta and the grid is centred (Czech et al. 2026, arXiv 2603.22339). Along
     a budget L(N) - E is proportional to (N/N*)^-alpha / alpha + (N/N*)^beta / beta. NaN where the curve finds no
     interior minimum.
     """
     alpha, beta = exponents
-    offset = runs.x - log_params
-    surface = np.exp(-alpha * offset) / alpha + np.exp(beta * offset) / beta
-    excess = 1.0 / alpha + 1.0 / beta
-    loss = 1.0 + 0.1 * surface / excess if use_log else surface
-    found = curve_minima(method, runs.x, np.log(loss)[None, :] if use_log else loss[None, :], runs.count)
-    return float(found.log_params[0] - log_params) if found.interior[0] else math.nan
+
+    def found_at(optimum: float) -> float:
+        offset = runs.x - optimum
+        surface = np.exp(-alpha * offset) / alpha + np.exp(beta * offset) / beta
+        loss = np.log1p(0.1 * surface / (1 / alpha + 1 / beta)) if use_log else surface
+        found = curve_minima(method, runs.x, loss[None, :], runs.count)
+        return float(found.log_params[0]) if found.interior[0] else math.nan
+
+    optimum = log_params
+    for _ in range(20):
+        optimum += log_params - found_at(optimum)
+    return log_params - optimum
 
 
 def _points(

@@ -23,8 +23,14 @@ WEBB = np.array([-math.sqrt(1.5), -1.0, -math.sqrt(0.5), math.sqrt(0.5), 1.0, ma
 
 
 def smooth_degree(method: str, num_sizes: int) -> int:
-    """Degree of the polynomial that deviations are taken from: the curve's own; for Akima up to five."""
-    return {"parabola": 2, "cubic": 3}.get(method, min(5, max(2, num_sizes - 4)))
+    """Degree of the polynomial that deviations are taken from: three where runs allow, up to five for Akima.
+
+    A parabola misses the skew of a wide grid; from six sizes on deviations are taken from a cubic, so that this
+    misfit does not count as noise. The parabola through the cubic's values is the parabola through the runs.
+    """
+    if method == "akima":
+        return min(5, max(2, num_sizes - 4))
+    return 3 if method == "cubic" or num_sizes >= 6 else 2
 
 
 def draw_losses(
