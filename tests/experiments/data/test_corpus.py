@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from experiments.data.config import DataConfig
 from experiments.data.corpus import TokenCorpus, bits_per_byte, check_budget, prepare
 from experiments.data.documents import documents
 from experiments.data.identity import known_train_tokens, resolve
+from experiments.data.registry import CORPORA
 from experiments.data.tokens import open_tokens
 from experiments.errors import UserError
 
@@ -48,6 +51,16 @@ def test_the_packaged_speeches_have_the_size_their_readme_states(speeches: Token
     assert sum(map(len, kept)) == 12_185_751
     assert speeches.documents["train"] + speeches.documents["held_out"] == 249
     assert speeches.vocab_size == speeches.data.vocab_size == 264
+
+
+@pytest.mark.parametrize("name", ["sotu", "shakespeare"])
+def test_packaged_text_is_what_its_readme_and_the_registry_say(name: str) -> None:
+    folder = resources.files("experiments.data").joinpath("packaged")
+    readme = folder.joinpath("README.md").read_text()
+    content = hashlib.sha256(b"".join(hashlib.sha256(text).digest() for text in documents(DataConfig(corpus=name))))
+    assert content.hexdigest() == CORPORA[name].content_hash
+    assert content.hexdigest() in readme
+    assert hashlib.sha256(folder.joinpath(f"{name}.jsonl.xz").read_bytes()).hexdigest() in readme
 
 
 def test_one_epoch_predicts_every_training_token_once(small: TokenCorpus) -> None:
