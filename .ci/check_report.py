@@ -1,4 +1,5 @@
-"""Is a report whole? Its files are there, its JSON says what INTERFACES promise, and every figure it shows is inside the page."""
+"""Is a report whole? Its files are there, its JSON says what INTERFACES promise, and every figure it shows is inside
+the page."""
 
 import json
 import re

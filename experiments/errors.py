@@ -1,4 +1,4 @@
-"""The one error that a user of `experiments` is meant to read: a sentence with the offending value and what to do next."""
+"""The error that a user of `experiments` is meant to read: a sentence with the offending value and what to do next."""
 
 
 class UserError(ValueError):

@@ -99,14 +99,17 @@ class Driver:
         too."""
         status = worker.exit_status()
         if status == EXIT_REFUSED:
-            raise UserError(worker.last_error() or f"a worker ended without a word; see {worker.log}")
+            raise UserError(
+                self.store.refusal() or worker.last_error() or f"a worker ended without a word; see {worker.log}"
+            )
         if status in (0, EXIT_RESTART, EXIT_STOPPED) or (status is not None and status < 0):
             self._early_ends = 0
             return
         self._early_ends += 1
         if self._early_ends >= MAX_EARLY_ENDS:
             raise UserError(
-                f"{self._early_ends} workers in a row ended with status {status}: {worker.last_error()}; see "
+                self.store.refusal()
+                or f"{self._early_ends} workers in a row ended with status {status}: {worker.last_error()}; see "
                 f"{worker.log}"
             )
 

@@ -49,7 +49,11 @@ def manifest_of(plan: Plan, source: Path, store: RunStore, kind: str) -> Manifes
         order=longest_first(plan, CostModel(kind=kind)),
         report=report,
         source=os.path.relpath(source.resolve(), store.root.resolve()),
-        sweep={"name": plan.sweep.name, "design": plan.sweep.design.kind, "corpus": plan.sweep.data.corpus},
+        sweep={
+            "design": plan.sweep.design.kind,
+            "corpus": plan.sweep.data.corpus,
+            "content_hash": plan.sweep.data.content_hash,
+        },
     )
 
 
@@ -61,6 +65,8 @@ class Changes:
     """Runs that the sweep did not have."""
     removed: tuple[str, ...] = ()
     """Runs that it no longer lists; their records stay."""
+    corpus: str | None = None
+    """The corpus, when its content is not the one that the sweep had before."""
 
 
 def write_plan(plan: Plan, source: Path, store: RunStore, *, kind: str = "cpu") -> Changes:
@@ -73,7 +79,13 @@ def write_plan(plan: Plan, source: Path, store: RunStore, *, kind: str = "cpu") 
     before, after = set(known.runs) if known else set(), {run.run_id for run in plan.runs}
     if known is None:
         return Changes()
-    return Changes(added=tuple(sorted(after - before)), removed=tuple(sorted(before - after)))
+    old, data = known.sweep, plan.sweep.data
+    changed = old.get("corpus") == data.corpus and old.get("content_hash") != data.content_hash
+    return Changes(
+        added=tuple(sorted(after - before)),
+        removed=tuple(sorted(before - after)),
+        corpus=data.corpus if changed else None,
+    )
 
 
 def cost_model(store: RunStore, run_ids: Sequence[str], kind: str) -> CostModel:

@@ -107,6 +107,21 @@ class RunStore:
                 "choose a writable folder with --store"
             ) from error
 
+    def refusal(self) -> str | None:
+        """What the store's disk says to a write of a few kilobytes; None when it takes it."""
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.claims) as stream:
+                stream.write(bytes(1 << 14))
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            return (
+                f"cannot write to the store {self.root.resolve()}: {error.strerror}; finished runs are kept: free the "
+                f"disk or "
+                "make it writable, then run the same command again"
+            )
+        return None
+
     # -- configs, manifests, records -----------------------------------------------------------------------------------
 
     def write_config(self, run_id: str, config: RunConfig) -> None:
@@ -163,7 +178,7 @@ class RunStore:
         temporary = path.with_name(f".record.{os.getpid()}.{os.urandom(4).hex()}")
         write_atomic(temporary, record.to_json())
         try:
-            return _link_once(temporary, path)
+            return _link_once(temporary, path, lock=path.with_name("record.lock"))
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -233,18 +248,17 @@ class RunStore:
         """Begin attempt number `attempt`; False when somebody else has it. `owner` is kept in the claim for people and
         observers."""
         path = self.claims / f"{run_id}.{attempt}"
-        text = json.dumps(owner, sort_keys=True) + "\n"
+        temporary = self.claims / f".claim.{os.getpid()}.{os.urandom(4).hex()}"
         try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
+            temporary.write_text(json.dumps(owner, sort_keys=True) + "\n", encoding="utf-8")
+            return _link_once(temporary, path, lock=None)
         except OSError as error:
             raise StoreError(
-                f"cannot write {path}: {error.strerror}; free the disk or make it writable, then run again"
+                f"cannot write {path}: {error.strerror}; finished runs are kept: free the disk or make it writable, "
+                "then run the same command again"
             ) from error
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        return True
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def owner(self, run_id: str, attempt: int) -> dict[str, Any] | None:
         """Who claimed an attempt; None while the claim's first line is not complete."""
@@ -292,8 +306,12 @@ def _last_byte(stream: Any) -> bytes:
     return last
 
 
-def _link_once(temporary: Path, path: Path) -> bool:
-    """Give `temporary` the name `path` unless that name is taken; judged by the link count after an error."""
+def _link_once(temporary: Path, path: Path, *, lock: Path | None) -> bool:
+    """Give `temporary` the name `path` unless that name is taken; judged by the link count after an error.
+
+    Where the file system has no links, the exclusive create of `lock` decides and a rename follows; without a lock,
+    `path` itself is created exclusively and then filled.
+    """
     try:
         os.link(temporary, path)
         return True
@@ -303,9 +321,9 @@ def _link_once(temporary: Path, path: Path) -> bool:
         if temporary.stat().st_nlink == 2:  # a network file system may link and still report an error
             return True
     try:
-        os.close(os.open(path.with_name("record.lock"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        os.close(os.open(lock or path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:
-        if path.exists():
+        if lock is None or path.exists():
             return False  # whoever took the lock has published; else it died before its rename, and ours is the same
     temporary.replace(path)
     return True

@@ -45,6 +45,10 @@ def run(args: argparse.Namespace) -> int:
     plan = make_plan(args.sweep, args.overrides, kind=devices[0].kind)
     store = RunStore(args.store)
     changes = write_plan(plan, args.sweep, store, kind=devices[0].kind)
+    if changes.corpus:
+        print(
+            f"the content of corpus {changes.corpus!r} has changed: runs on it are new runs, those on the old content stay"
+        )
     for word, ids in (("adds", changes.added), ("no longer lists", changes.removed)):
         if ids:
             print(f"the sweep {word} {len(ids)} runs: {', '.join(ids[:6])}{' ...' if len(ids) > 6 else ''}")

@@ -1,0 +1,131 @@
+"""Kill a sweep at random moments until it is done, and compare every digit. `python benchmarks/chaos.py [--kills 50]
+[--runs 24]`.
+
+Each time a random choice of the driver and its workers gets SIGKILL after a random while, and the sweep is started
+again when the driver is gone. At the end: one published record a run, executions counted, and losses equal to the last
+digit to those of an undisturbed sweep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+SWEEP = """
+name: chaos
+data: {{corpus: markov, corpus_options: {{num_symbols: 16, num_tokens: 1048576}}, context: 64, val_size: 32768}}
+design:
+  kind: ladder
+  tokens: [131072, 262144]
+  shapes: [{{width: 16, depth: 1}}, {{width: 24, depth: 1}}, {{width: 32, depth: 1}}]
+seeds: {seeds}
+recipe: {{learning_rate: 0.01, batch_tokens: 512, warmup_tokens: 10240}}
+"""
+
+
+def start(sweep: Path, store: Path, *, checkpoint_seconds: float) -> subprocess.Popen[bytes]:
+    """Start a driver with two workers in a session of its own."""
+    words = [
+        "run",
+        sweep,
+        "--store",
+        store,
+        "--workers",
+        2,
+        "--wandb",
+        "off",
+        "--checkpoint-seconds",
+        checkpoint_seconds,
+    ]
+    command = [sys.executable, "-m", "experiments", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def outcomes(store: Path) -> dict[str, Any]:
+    """run_id -> what was measured, without timing."""
+    found = {}
+    for path in store.glob("runs/*/record.json"):
+        measured = json.loads(path.read_text())["outcome"]
+        found[path.parent.name] = [measured[key] for key in ("loss", "loss_se", "val_sums", "train_loss")]
+    return found
+
+
+def kill_some(driver: subprocess.Popen[bytes], rng: random.Random) -> str:
+    """SIGKILL the driver, its workers, one worker, or all of them; what was killed."""
+    workers = [child for child in psutil.Process(driver.pid).children() if "work" in child.cmdline()]
+    choice = rng.choice(["driver", "worker", "workers", "all"])
+    victims = {"driver": [], "worker": workers[:1], "workers": workers, "all": workers}[choice]
+    for worker in victims:
+        worker.kill()
+    if choice in ("driver", "all"):
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        psutil.wait_procs(workers, timeout=60)
+    return choice
+
+
+def main() -> None:
+    """Run the undisturbed sweep, then the disturbed one, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--runs", type=int, default=24)
+    parser.add_argument("--seconds", type=float, default=12.0, help="longest wait before a kill")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        sweep = Path(folder) / "chaos.yaml"
+        sweep.write_text(SWEEP.format(seeds=list(range(args.runs // 6))))
+        peace, war = Path(folder) / "peace", Path(folder) / "war"
+        peace.mkdir()
+        war.mkdir()
+        assert start(sweep, peace, checkpoint_seconds=60).wait() == 0
+        kills: dict[str, int] = {}
+        driver = start(sweep, war, checkpoint_seconds=1)
+        while sum(kills.values()) < args.kills and len(outcomes(war)) < args.runs:
+            if driver.poll() is not None:
+                driver = start(sweep, war, checkpoint_seconds=1)
+            try:
+                driver.wait(timeout=rng.uniform(0, args.seconds))
+            except subprocess.TimeoutExpired:
+                choice = kill_some(driver, rng)
+                kills[choice] = kills.get(choice, 0) + 1
+        if driver.poll() is None:
+            driver.wait()
+        status = start(sweep, war, checkpoint_seconds=60).wait()
+        claims = [path.name.split(".") for path in (war / "claims").iterdir()]
+        endings: dict[str, int] = {}
+        for parts in claims:
+            if len(parts) == 3:
+                endings[parts[2]] = endings.get(parts[2], 0) + 1
+        same = outcomes(war) == outcomes(peace)
+        result = {
+            "runs": len(outcomes(war)),
+            "kills": kills,
+            "executions": sum(len(parts) == 2 for parts in claims),
+            "endings": endings,
+            "exit_status": status,
+            "losses_equal_to_the_last_digit": same,
+            "seconds": round(time.monotonic() - began),
+        }
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+    if not same or status != 0 or result["runs"] != args.runs:
+        sys.exit("error: the disturbed sweep differs from the undisturbed one")
+
+
+if __name__ == "__main__":
+    main()
