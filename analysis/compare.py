@@ -146,7 +146,7 @@ def compare_approaches(
         verdict = f"Not tested: {len(finite)} of {simulations} simulated tables gave an exponent by every approach."
         p_value = None
     else:
-        p_value = _rank(observed, finite)
+        p_value = rank_of(observed, finite)
         word = "disagree beyond" if p_value < 1 - level else "do not disagree beyond"
         verdict = (
             f"The approaches {word} what design and noise explain (p = {p_value:.2g}, {len(finite)} simulated tables; "
@@ -163,7 +163,7 @@ def as_columns(frame: pd.DataFrame, names: Iterable[str]) -> dict[str, NDArray[A
     return {name: frame[name].to_numpy() for name in names}
 
 
-def _rank(observed: NDArray[np.float64], simulated: NDArray[np.float64]) -> float:
+def rank_of(observed: NDArray[np.float64], simulated: NDArray[np.float64]) -> float:
     """p-value of the observed differences: their Mahalanobis distance from the simulated mean, ranked among the
     simulated."""
     middle = simulated.mean(axis=0)

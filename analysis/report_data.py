@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.api import fit_law
-from analysis.compare import Comparison, as_columns, compare_approaches
+from analysis.compare import SIMULATIONS, Comparison, as_columns, compare_approaches
 from analysis.envelope import undecayed_rows
 from analysis.errors import UserError
 from analysis.estimate import Estimate, format_compute
@@ -55,6 +55,8 @@ class Choices:
     """Nominal coverage."""
     seed: int = 0
     """Seed of the draws."""
+    simulations: int = SIMULATIONS
+    """Simulated tables of the test of disagreement; 0 for none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +177,7 @@ def build_study(
         level=choices.level,
         seed=choices.seed,
         flops=grid,
+        simulations=choices.simulations,
     )
     held = frame[frame["role_shown"] == "heldout"]
     refit = None

@@ -96,7 +96,7 @@ LIGHT = Theme(
     paper="#ffffff",
     accent="#c4400d",
     second="#0b68a8",
-    budget_span=(0.0, 0.80),
+    budget_span=(0.0, 0.72),
 )
 DARK = Theme(
     name="dark",

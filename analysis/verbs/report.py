@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from analysis.compare import SIMULATIONS
 from analysis.errors import UserError
 from analysis.estimate import json_ready, percent_text
 from analysis.isoflop_curves import METHODS
@@ -30,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", metavar="COLUMN", help="rows drawn together (default: trunk where runs share one)")
     parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default: .95)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    parser.add_argument(
+        "--simulations", type=int, default=SIMULATIONS, metavar="K", help="tables of the test of disagreement"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -53,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         cluster=args.cluster,
         level=args.level,
         seed=args.seed,
+        simulations=args.simulations,
     )
     study = build_study(
         args.tables,
@@ -84,6 +89,7 @@ def command_of(args: argparse.Namespace, out: Path) -> list[str]:
         if getattr(args, name):
             words += [f"--{name}", str(getattr(args, name))]
     defaults = {"drop_largest_losses": 0, "method": "parabola", "bootstrap": 1000, "level": 0.95, "seed": 0}
+    defaults["simulations"] = SIMULATIONS
     for name, default in defaults.items():
         if getattr(args, name) != default:
             words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
