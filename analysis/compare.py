@@ -219,5 +219,7 @@ def _simulate(
             if name.startswith("envelope"):
                 out[index, place] = fit_envelope(copy, allow_undecayed=allow_undecayed, bootstrap=0).a.value - centre
             else:
-                out[index, place] = fit_isoflop(copy, method=method, bootstrap=0).frontier.a.value - centre
+                out[index, place] = (
+                    fit_isoflop(copy, method=method, bootstrap=0, exponents=None).frontier.a.value - centre
+                )
     return out

@@ -66,7 +66,7 @@ def fit_isoflop(
     cluster: str | None = None,
     level: float = 0.95,
     rng: np.random.Generator | None = None,
-    exponents: tuple[float, float] = REFERENCE_EXPONENTS,
+    exponents: tuple[float, float] | None = REFERENCE_EXPONENTS,
 ) -> IsoflopFit:
     """Find each budget's loss-optimal size, and the power laws through the minima that runs bracket.
 
@@ -79,7 +79,7 @@ def fit_isoflop(
     cluster : column whose rows deviate together (a training trunk).
     level : nominal coverage of the intervals.
     rng : generator of the draws; seed 0 by default.
-    exponents : (alpha, beta) of the Hoffmann surface on which the curve's bias is reckoned.
+    exponents : (alpha, beta) of the Hoffmann surface on which the curve's bias is reckoned; None for no reckoning.
 
     Raises
     ------
@@ -164,8 +164,11 @@ def curve_bias(
         return float(found.log_params[0]) if found.interior[0] else math.nan
 
     optimum = log_params
-    for _ in range(20):
-        optimum += log_params - found_at(optimum)
+    for _ in range(30):
+        step = log_params - found_at(optimum)
+        optimum += step
+        if abs(step) < 1e-10:
+            break
     return log_params - optimum
 
 
@@ -174,7 +177,7 @@ def _points(
     columns: list[_Column],
     level: float,
     reason: str | None,
-    exponents: tuple[float, float],
+    exponents: tuple[float, float] | None,
     method: str,
     use_log: bool,
 ) -> pd.DataFrame:
@@ -189,7 +192,9 @@ def _points(
         row["num_sizes"] = runs.x.size
         middle, half = (runs.x[0] + runs.x[-1]) / 2, float(np.ptp(runs.x)) / 2
         row["off_centre"] = (place - middle) / half
-        row["bias"] = math.expm1(curve_bias(runs, place, exponents, method, use_log)) if bracketed else math.nan
+        row["bias"] = math.nan
+        if bracketed and exponents is not None:
+            row["bias"] = math.expm1(curve_bias(runs, place, exponents, method, use_log))
         log_tokens = math.nan if runs.log_nd is None else float(np.interp(place, runs.x, runs.log_nd)) - place
         values = {"params": place, "tokens": log_tokens, "loss": column.loss[0] if bracketed else runs.loss[best]}
         draws = {"params": np.clip(column.log_params[1:], runs.x[0], runs.x[-1])}
