@@ -12,12 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.objectives import Objective
 from analysis.problem import Problem
 
 Array = NDArray[np.float64]
 
 CHUNK_ELEMENTS = 40_000
 """Draws are taken in chunks of about this many (draw, row) pairs: the arrays of one chunk stay in the cache."""
+
+NARROW = 0.05
+"""A huber delta below this fraction of the typical residual is reached through wider ones."""
+LAST_WIDTH = 1e-9
+"""Width of the last smoothing of lad, as a fraction of the typical residual."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +46,20 @@ def polish(
     """Minimise from every start `phi` (B, p) under its weights (B, n) or (n,); lad is reached through narrowing
     smoothings."""
     weights = problem.weights if weights is None else weights
-    if problem.objective.name != "lad":
+    objective = problem.objective
+    width = 0.0
+    if objective.name != "squared":
+        width = float(np.median(np.abs(problem.residuals(np.clip(phi[:1], problem.lower, problem.upper)))))
+    if objective.name == "squared" or (objective.name == "huber" and objective.delta > NARROW * width):
         return _in_chunks(problem, phi, weights, max_iterations, tolerance)
-    width = float(np.median(np.abs(problem.residuals(phi[:1])))) or 1e-3
+    last = objective.delta if objective.name == "huber" else LAST_WIDTH * (width or 1e-3)
+    steps = max(1, int(np.ceil(np.log(max(0.1 * (width or 1e-3) / last, 4.0)) / np.log(4.0))))
     iterations = 0
-    for stage in range(8):
-        smooth = problem.with_objective(problem.objective.smoothed(width * 10.0 ** -(1 + stage)))
+    for narrowing in np.geomspace(0.1 * (width or 1e-3), last, steps):
+        smooth = problem.with_objective(Objective(name=objective.name, delta=float(narrowing)))
         solution = _in_chunks(smooth, phi, weights, max_iterations, tolerance)
         phi, iterations = solution.phi, iterations + solution.iterations
-    exact = problem.with_objective(problem.objective.smoothed(0.0))
+    exact = problem.with_objective(objective.smoothed(0.0))
     return Solution(phi=phi, value=exact.value(phi, weights), converged=solution.converged, iterations=iterations)
 
 

@@ -60,9 +60,9 @@ class Calibration:
 def stretch_for(problem: Problem, phi: Array) -> float:
     """The factor that makes percentile intervals of the bootstrap over runs cover at their level with few runs.
 
-    Drawing runs with replacement spreads least-squares estimates too little, by about sqrt(1 - p / n), and estimates that weigh
-    most residuals by their sign alone too much, by about as much: copies of one run pull the fit through it. The factor is
-    sqrt(1 + (2 q - 1) p / n), where q is the share of residuals within delta, and was checked by benchmarks/coverage.py.
+    Drawing runs with replacement spreads least-squares estimates too little, by about sqrt(1 - p / n), and estimates
+    that weigh most residuals by their sign alone too much, by about as much: copies of one run pull the fit through it.
+    The factor is sqrt(1 + (2 q - 1) p / n), q the share of residuals within delta; benchmarks/coverage.py checks it.
     """
     n, p = problem.num_rows, problem.num_params
     if n <= p:

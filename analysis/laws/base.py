@@ -130,7 +130,7 @@ class Law(abc.ABC):
         return np.array(np.broadcast_to(self.value(theta, x), shape)), out
 
     def working_curvature(self, phi: Array, z: Array, weights: Array, jacobian: Array | None = None) -> Array:
-        """Weighted sum over rows of second derivatives, shape (B, p, p); here by central differences of the derivatives.
+        """Weighted sum over rows of second derivatives, shape (B, p, p); here by central differences.
 
         `jacobian` is what `working_jacobian` gave at the same place, for laws that can use it again.
         """

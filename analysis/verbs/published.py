@@ -28,8 +28,8 @@ def page(sections: Mapping[str, list[Row]], command: str) -> str:
     lines = [
         "# Published numbers beside ours",
         "",
-        f"Made by `{command}`. Objectives are sums unless the row says otherwise; ours may be",
-        "lower. Intervals are 95 %, from draws over runs (over training runs for Gemstones, whose rows are points of curves).",
+        f"Made by `{command}`. Objectives are sums unless the row says otherwise; ours may",
+        "be lower. Intervals are 95 %, from draws over runs (over curves for Gemstones: its rows are points of them).",
     ]
     for name, rows in sections.items():
         doc = (SECTIONS[name].__doc__ or "").strip().splitlines()[0]
