@@ -141,6 +141,8 @@ def forward_flops_per_token(
     if objective is not None:
         made = lengths(objective, length)
         parts = forward_flops(config, target_tokens=made.target, source_tokens=made.source)
+        if objective.name == "masked":  # the head runs on what is predicted alone
+            parts["head"] *= made.noise / length
         return {part: flops / length for part, flops in parts.items()}
     sides = 2 if config.family == "encoder-decoder" else 1
     parts = forward_flops(config, target_tokens=length, source_tokens=length if sides == 2 else None)

