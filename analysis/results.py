@@ -47,7 +47,7 @@ def assemble(
     """
     law, phi = problem.law, point.phi
     units = int(codes.max()) + 1
-    stretch = stretch_for(problem, phi)
+    stretch = stretch_for(problem, phi, units)
     calibration = Calibration(units=units, num_params=problem.num_params, level=level, stretch=stretch)
     if draws is None:
         working = sandwich(problem, phi, codes)
