@@ -28,16 +28,21 @@ def training_budgets(study: Study) -> list[float]:
 
 
 def training_size(study: Study) -> tuple[float, float]:
-    """Inches of the figure: three panels a row."""
+    """Inches of the figure."""
     count = max(1, len(training_budgets(study)))
-    return 10.5, 0.35 + 2.65 * math.ceil(count / 3)
+    return 10.5, 0.35 + 2.65 * math.ceil(count / training_columns(count))
+
+
+def training_columns(count: int) -> int:
+    """Panels a row: up to three, and four in two rows of two."""
+    return 2 if count == 4 else min(3, max(count, 1))
 
 
 def draw_training(study: Study, figure: Figure, theme: Theme) -> None:
     """Training loss (dots at the end: validation loss of the decayed model) with sizes listed where no curve runs."""
     frame = study.table.frame
     budgets = training_budgets(study)
-    columns = min(3, len(budgets))
+    columns = training_columns(len(budgets))
     rows = math.ceil(len(budgets) / columns)
     width, height = figure.get_size_inches()
     colours = theme.budget_colours(len(study.budgets))

@@ -109,7 +109,7 @@ def fit_isoflop(
     samples, scale, reason = draw_losses(usable, method, bootstrap, positive, labels, generator)
     columns = [_minimum_of(runs, sample, method, use_log) for runs, sample in zip(usable, samples, strict=True)]
     points = _points(usable, columns, level, reason, exponents, method, use_log)
-    notes += _grid_warnings(points)
+    notes += _grid_warnings(points, exponents)
     frontier = _frontier(
         points, columns, table.conventions.get("flops", "as given"), method, level, reason, tuple(notes)
     )
@@ -140,7 +140,7 @@ def _minimum_of(runs: BudgetRuns, sample: NDArray[np.float64], method: str, use_
     if runs.log_nd is not None:
         inside = np.clip(minima.log_params, runs.x[0], runs.x[-1])
         log_tokens = np.interp(inside, runs.x, runs.log_nd) - inside
-    loss = np.exp(minima.loss) if use_log else minima.loss
+    loss = np.where(minima.interior, np.exp(minima.loss) if use_log else minima.loss, sample.min(axis=1))
     return _Column(log_params=minima.log_params, log_tokens=log_tokens, loss=loss, interior=minima.interior)
 
 
@@ -209,7 +209,7 @@ def _points(
     return pd.DataFrame(rows)
 
 
-def _grid_warnings(points: pd.DataFrame) -> list[str]:
+def _grid_warnings(points: pd.DataFrame, exponents: tuple[float, float] | None) -> list[str]:
     """Sentences about budgets without a bracketed minimum and about off-centre grids, with the size of the known
     bias."""
     out = []
@@ -219,22 +219,25 @@ def _grid_warnings(points: pd.DataFrame) -> list[str]:
         out.append(
             f"budgets {budgets}: the minimum is not bracketed by runs on both sides, so it is left out of a and b"
         )
+    if exponents is None:
+        return out
+    basis = f"(Czech et al. 2026; alpha {exponents[0]:.2f}, beta {exponents[1]:.2f})"
     off = points[points["bracketed"] & (points["off_centre"].abs() > OFF_CENTRE_WARNING)]
     for _, point in off.iterrows():
         side = "large" if point["off_centre"] > 0 else "small"
-        place = f"budget {format_compute(point['flops'])}: the minimum {format_size(point['params'])}"
+        budget, place = format_compute(point["flops"]), format_size(point["params"])
         out.append(
-            f"{place} lies off the centre of the grid, at {abs(point['off_centre']):.2f} of its half-width towards "
-            f"{side} sizes; known bias of N_opt there {format_percent(point['bias'])} (Czech et al. 2026, with "
-            "Hoffmann's exponents)"
+            f"budget {budget}: the minimum {place} lies off the centre of its grid, at {abs(point['off_centre']):.2f} of "
+            f"the half-width towards {side} sizes; known bias of N_opt "
+            f"there {format_percent(point['bias'])} {basis}"
         )
     biased = points[points["bracketed"] & (points["bias"].abs() > BIAS_WARNING) & ~points.index.isin(off.index)]
     if len(biased):
         worst = biased.iloc[int(biased["bias"].abs().to_numpy().argmax())]
+        grids = "1 centred grid biases" if len(biased) == 1 else f"{len(biased)} centred grids bias"
         out.append(
-            f"{len(biased)} centred grid(s) still bias N_opt by up to {format_percent(worst['bias'])} at "
-            f"{format_compute(worst['flops'])} (Czech et al. 2026, on Hoffmann's exponents); use cubic, akima or a "
-            "parametric fit"
+            f"{grids} N_opt by up to {format_percent(worst['bias'])} at {format_compute(worst['flops'])} {basis}; "
+            "cubic, akima or a parametric fit would bias it less"
         )
     return out
 

@@ -2,8 +2,8 @@
 
 Every run's deviation from a smooth polynomial through its budget, scaled up by its leverage, is drawn again for all
 runs (pooled over budgets, in log loss where losses are positive) and widened by Student's t for the few degrees of
-freedom. With clusters the deviations keep their places and every cluster is multiplied by one random weight (wild
-bootstrap, Webb's six points), since deviations of runs that share a training trunk are correlated. Akima
+freedom. With clusters a part of every deviation is common to the cluster, since runs that share a training trunk
+deviate together: its share is the correlation of deviations within clusters, estimated from all pairs. Akima
 interpolates, so its draws disturb the observed losses (Porian et al. 2024) instead of the smooth ones.
 """
 
@@ -17,9 +17,6 @@ from scipy import stats
 
 from analysis.isoflop_budgets import BudgetRuns
 from analysis.isoflop_curves import smooth_fit
-
-WEBB = np.array([-math.sqrt(1.5), -1.0, -math.sqrt(0.5), math.sqrt(0.5), 1.0, math.sqrt(1.5)])
-"""Webb's six-point weights of a wild cluster bootstrap: mean 0, variance 1."""
 
 
 def smooth_degree(method: str, num_sizes: int) -> int:
@@ -44,7 +41,7 @@ def draw_losses(
     """Per budget (1 + draws, sizes) losses, the scale of deviations, and why there are no draws."""
     forward = np.log if positive else np.asarray
     observed = [np.asarray(forward(runs.loss)) for runs in usable]
-    fits, pooled, spare = [], [], 0
+    fits, kept, pooled, spare = [], [], [], 0
     for runs, centre in zip(usable, observed, strict=True):
         degree = smooth_degree(method, runs.x.size)
         fitted, leverage = smooth_fit(runs.x, centre, runs.count, degree=degree)
@@ -52,7 +49,8 @@ def draw_losses(
         deviation = np.asarray(forward(runs.run_loss)) - fitted[runs.member]
         usable_run = free > 0.02
         pooled.append(deviation[usable_run] / np.sqrt(free[usable_run]))
-        fits.append((fitted, np.where(usable_run, deviation / np.maximum(free, 0.02), 0.0)))
+        fits.append(fitted)
+        kept.append(runs.rows[usable_run])
         spare += len(runs.rows) - (degree + 1)
     if spare <= 0:
         reason = "every budget has only as many runs as its curve has coefficients"
@@ -62,20 +60,34 @@ def draw_losses(
     if num_draws <= 0:
         return [runs.loss[None, :] for runs in usable], scale, "no draws were asked for"
     widen = float(stats.t.ppf(0.975, spare) / stats.norm.ppf(0.975))
-    weights: dict[str, NDArray[np.float64]] = {}
+    values = values - values.mean()
+    shared = 0.0 if cluster is None else _within(np.concatenate(kept), np.concatenate(pooled), cluster)
+    common: dict[str, NDArray[np.float64]] = {}
     out = []
-    for runs, centre, (fitted, wild) in zip(usable, observed, fits, strict=True):
-        if cluster is None:
-            noise = rng.choice(values - values.mean(), size=(num_draws, len(runs.rows)))
-        else:
+    for runs, centre, fitted in zip(usable, observed, fits, strict=True):
+        noise = rng.choice(values, size=(num_draws, len(runs.rows)))
+        if cluster is not None:
             names = [str(cluster[row]) for row in runs.rows]
             for name in names:
-                if name not in weights:
-                    weights[name] = rng.choice(WEBB, size=num_draws)
-            noise = np.column_stack([weights[name] for name in names]) * wild
+                if name not in common:
+                    common[name] = rng.normal(0.0, scale, size=num_draws)
+            together = np.column_stack([common[name] for name in names])
+            noise = math.sqrt(shared) * together + math.sqrt(1 - shared) * noise
         mean = np.zeros((num_draws, runs.x.size))
         for run, size in enumerate(runs.member):
             mean[:, size] += widen * noise[:, run] / runs.count[size]
         drawn = (centre if method == "akima" else fitted) + mean
         out.append(np.vstack([runs.loss, np.exp(drawn) if positive else drawn]))
     return out, scale, None
+
+
+def _within(rows: NDArray[np.int64], deviations: NDArray[np.float64], cluster: NDArray[np.object_]) -> float:
+    """Correlation of deviations within clusters, from all pairs, held between 0 and 1; 0 without pairs."""
+    names = np.array([str(cluster[row]) for row in rows])
+    products, pairs = 0.0, 0
+    for name in np.unique(names):
+        member = deviations[names == name]
+        products += float(member.sum() ** 2 - (member**2).sum())
+        pairs += member.size * (member.size - 1)
+    variance = float((deviations**2).mean())
+    return float(np.clip(products / (pairs * variance), 0.0, 1.0)) if pairs and variance > 0 else 0.0

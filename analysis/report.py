@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from analysis import report_tables as tables
 from analysis import report_text as text
-from analysis.estimate import format_compute, json_ready
+from analysis.estimate import format_compute, format_percent, json_ready
 from analysis.figures_fit import draw_exponents, draw_heldout, draw_residuals
 from analysis.figures_isoflop import draw_isoflop
 from analysis.figures_surface import draw_envelope, draw_surface
@@ -58,7 +58,7 @@ def plates(study: Study) -> list[Plate]:
     marks = (
         "Circles are fitted runs, squares held-out ones, hollow circles flagged ones; one colour per compute budget."
     )
-    level = f"{study.choices.level:.0%}"
+    level = format_percent(study.choices.level)
     out = [
         Plate(
             name="isoflop",

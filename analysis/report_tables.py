@@ -56,9 +56,9 @@ def runs_table(study: Study) -> TextTable:
     columns.append(("D", [format_size(value) for value in frame["tokens"]]))
     columns.append(("C", [format_compute(value, 3) for value in frame["flops"]]))
     columns.append(("C / 6ND", [format_number(value, 3) for value in frame["flops_over_6nd"]]))
-    for key, label in (("width", "width"), ("depth", "depth"), ("batch", "batch"), ("lr", "lr"), ("seed", "seed")):
-        if key in frame.columns:
-            columns.append((label, [_plain(value) for value in frame[key]]))
+    for key in ("width", "depth", "batch", "lr", "seed"):
+        if key in frame.columns and len(set(frame[key])) > 1:
+            columns.append((key, [_plain(value) for value in frame[key]]))
     columns.append(("loss", _losses(frame)))
     columns.append(("law", [format_number(value, 4) for value in frame["predicted"]]))
     columns.append(("residual", [_signed(value) for value in frame["residual_fraction"]]))
@@ -80,8 +80,15 @@ def _plain(value: object) -> str:
     """A setting of a run: whole numbers without a point, others to four digits, absent ones empty."""
     if isinstance(value, (int, float, np.number)):
         number = float(value)
-        return "" if not math.isfinite(number) else f"{number:g}" if abs(number) < 1e5 else format_size(number)
+        return "" if not math.isfinite(number) else _setting(number)
     return "" if value is None else str(value)
+
+
+def _setting(number: float) -> str:
+    """A setting: whole as it is or as a size, a fraction to three digits."""
+    if number == round(number):
+        return f"{number:.0f}" if abs(number) < 1e5 else format_size(number)
+    return format_number(number, 3)
 
 
 def _signed(value: float) -> str:

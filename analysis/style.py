@@ -237,6 +237,10 @@ def nice_log_ticks(low: float, high: float, *, target: int = 5) -> tuple[list[fl
                 if len(major) > target + 2 and subs == (1,):
                     major = major[::2]
             return major, [tick for tick in minor if tick not in major]
+    if high / low > 2.2:
+        major = within((1, 2, 3, 4, 5, 7))
+        if 3 <= len(major) <= target + 2:
+            return major, [tick for tick in within([sub / 2 for sub in range(2, 20)]) if tick not in major]
     even = [float(tick) for tick in MaxNLocator(nbins=target, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
     fine = [float(tick) for tick in MaxNLocator(nbins=4 * target, steps=[1, 2, 5, 10]).tick_values(low, high)]
     keep = [tick for tick in even if low <= tick <= high]
