@@ -32,11 +32,9 @@ def unidentified(problem: Problem, point: PointFit, draws: Array | None, codes: 
     """Reasons by parameter name; parameters that the data determine are absent."""
     law = problem.law
     names = law.param_names
-    if problem.num_rows <= problem.num_params:
-        return dict.fromkeys(names, f"{problem.num_rows} rows cannot determine {problem.num_params} parameters")
-    used = int(np.unique(codes[problem.weights > 0]).size)
-    if used < problem.num_params and used < problem.num_rows:
-        return dict.fromkeys(names, f"{used} clusters cannot determine {problem.num_params} parameters")
+    few = too_few(problem, codes)
+    if few:
+        return dict.fromkeys(names, few)
     reasons = _structure(problem)
     for j in point.bounds_hit:
         side = "lower" if point.phi[j] <= problem.lower[j] + 1e-9 else "upper"
@@ -56,6 +54,17 @@ def unidentified(problem: Problem, point: PointFit, draws: Array | None, codes: 
             if share > BOUND_DRAWS and law.parameters[j].kind != "offset":
                 reasons.setdefault(names[j], f"{100 * share:.0f} % of the draws ended at a bound")
     return {name: reasons[name] for name in names if name in reasons}
+
+
+def too_few(problem: Problem, codes: NDArray[np.intp]) -> str | None:
+    """Why there are too few runs or clusters for any interval; None when there are enough."""
+    rows, p = int((problem.weights > 0).sum()), problem.num_params
+    if rows <= p:
+        return f"{rows} rows cannot determine {p} parameters"
+    clusters = int(np.unique(codes[problem.weights > 0]).size)
+    if clusters < min(p, rows):
+        return f"{clusters} clusters cannot determine {p} parameters"
+    return None
 
 
 def _companions(problem: Problem, exponent: str) -> list[str]:

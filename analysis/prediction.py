@@ -43,6 +43,8 @@ class Predictor:
     """Sorted residuals, scaled up for the parameters fitted."""
     draws: Array | None = None
     """Working parameters of the bootstrap draws, shape (B, p)."""
+    reason: str | None = None
+    """Why predictions have no interval (fewer runs than parameters, say); None when they have one."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Law's input -> the column that was used for it (x -> flops)."""
 
@@ -63,13 +65,13 @@ class Predictor:
         out = {"loss": np.array(centre)}
         if interval == "none":
             return out
+        names = ("confidence_lo", "confidence_hi", "prediction_lo", "prediction_hi")
+        wanted = [j for j, name in enumerate(names) if interval in ("both", name.split("_")[0])]
+        if self.reason is not None:
+            return out | {names[j]: np.full(centre.size, np.nan) for j in wanted}
         size = max(1, CHUNK // (1 if self.draws is None else self.draws.shape[0]))
         ends = [self._ends(law, z[:, s : s + size], centre[s : s + size]) for s in range(0, z.shape[1], size)]
-        names = ("confidence_lo", "confidence_hi", "prediction_lo", "prediction_hi")
-        for j, name in enumerate(names):
-            if interval in ("both", name.split("_")[0]):
-                out[name] = np.concatenate([e[j] for e in ends])
-        return out
+        return out | {names[j]: np.concatenate([e[j] for e in ends]) for j in wanted}
 
     def _scale(self, value: Array) -> Array:
         if not self.log_residuals:
@@ -113,6 +115,7 @@ class Predictor:
             "stretch": self.calibration.stretch,
             "log_residuals": self.log_residuals,
             "residuals": self.residuals.tolist(),
+            "reason": self.reason,
             "aliases": dict(self.aliases),
         }
 
@@ -129,6 +132,7 @@ class Predictor:
             log_residuals=raw["log_residuals"],
             residuals=np.array(raw["residuals"], dtype=np.float64),
             draws=draws,
+            reason=raw["reason"],
             aliases=raw["aliases"],
         )
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analysis.estimate import Estimate
 from analysis.fit import Fit
 from analysis.fitting import PointFit
-from analysis.identify import one_sided, unidentified
+from analysis.identify import one_sided, too_few, unidentified
 from analysis.parametric import frontier_summary, optimum, supports_frontier
 from analysis.prediction import Predictor, kept_residuals
 from analysis.problem import Problem
@@ -69,6 +69,7 @@ def assemble(
         log_residuals=problem.log_residuals,
         residuals=kept_residuals(residuals, problem.num_params),
         draws=draws,
+        reason=too_few(problem, codes),
         aliases=aliases,
     )
     frontier, frontier_reason = _frontier(problem, predictor, reasons)

@@ -67,10 +67,19 @@ def run(args: argparse.Namespace) -> int:
         wanted = getattr(args, option)
         if wanted and wanted not in data and columns.get(wanted) is None:
             raise UserError(f"--{option} names {wanted!r}, which the table lacks; it has {', '.join(data)}")
+    conventions = {**table.conventions, **aliases}
+    if {"params_total", "params_non_embedding", "tokens"} <= set(data) and {"params", "tokens"} == set(law.inputs):
+        from analysis.conventions import side_by_side
+
+        options = {"objective": args.objective, "delta": args.delta, "residuals": args.residuals}
+        conventions["side_by_side"] = side_by_side(data, law=law.name, **options)
+    for shared in ("trunk", "curve"):
+        if args.cluster is None and shared in data and 1 < frame[shared].nunique() < len(frame):
+            print(f"runs share a {shared}, so their errors are correlated: give --cluster {shared}", file=sys.stderr)
     fit = fit_law(
         law, data, objective=args.objective, delta=args.delta, residuals=args.residuals, weights=args.weights,
         bootstrap=args.bootstrap, cluster=args.cluster, strata=args.strata, level=args.level, rng=args.seed,
-        columns=columns, conventions={**table.conventions, **aliases},
+        columns=columns, conventions=conventions,
     )  # fmt: skip
     for note in table.notes:
         print(note, file=sys.stderr)

@@ -168,3 +168,15 @@ def test_student_quantiles_agree_with_scipy() -> None:
         np.testing.assert_allclose(student_quantile(p, dof), stdtrit(dof, p), rtol=1e-10)
     assert student_quantile(0.975, 1e6) == pytest.approx(normal_quantile(0.975))
     assert math.isclose(normal_quantile(0.975), 1.959963984540054)
+
+
+def test_a_table_with_both_counts_of_size_shows_them_side_by_side(capsys, tmp_path) -> None:
+    params = np.repeat(np.geomspace(1e6, 1e9, 8), 6)
+    data = {"params_non_embedding": params, "params_total": params + 2e4 * np.sqrt(params)}
+    data |= {"params": params, "tokens": params * np.tile(np.geomspace(3, 150, 6), 8), "trunk": np.repeat(range(8), 6)}
+    data["loss"] = LAWS["hoffmann"](TRUTH, data)
+    pd.DataFrame(data).to_csv(tmp_path / "both.csv")
+    _, text, errors = run(capsys, "fit", tmp_path / "both.csv", "--law", "hoffmann", "--bootstrap", "0", "--json")
+    rows = json.loads(text)["conventions"]["side_by_side"]
+    assert {row["params"] for row in rows} == {"params", "params_non_embedding", "params_total"}
+    assert "give --cluster trunk" in errors

@@ -69,6 +69,9 @@ def test_few_clusters_are_warned_of_and_too_few_determine_nothing() -> None:
     assert any("8 clusters are few" in warning for warning in few.warnings)
     hopeless = fit_law("hoffmann", data, cluster=np.repeat(np.arange(3), 10))
     assert "3 clusters cannot determine" in hopeless.identified["alpha"]
+    band = hopeless.predict({"params": [1e10], "tokens": [1e11]})
+    assert np.isfinite(band["loss"][0])
+    assert band.drop(columns="loss").isna().all(axis=None)
 
 
 def test_a_floor_at_zero_is_a_bound_hit() -> None:
