@@ -23,6 +23,8 @@ REFERENCE_SLOPES = {
 }
 """Exponents of N_opt and D_opt: Kaplan et al. 2020, eq. 6.1 (N ~ C^.73, D ~ C^.27); Hoffmann et al. 2022, approach
 1 (.50, .50)."""
+MAX_LABELS = 10
+"""With more budgets than this, only those with a curve are labelled."""
 NAMES = {"params": "$N_{opt}$, parameters", "tokens": "$D_{opt}$, tokens"}
 """Axis labels of the frontier panels."""
 
@@ -58,6 +60,8 @@ def isoflop_panel(study: Study, *, ax: Axes, theme: Theme) -> Axes:
             if low is not None and high is not None:
                 ax.fill_between(grid, low, high, color=colour, alpha=0.18, linewidth=0, zorder=1)
         largest = rows.iloc[int(rows["params"].to_numpy().argmax())]
+        if len(study.budgets) > MAX_LABELS and index not in curves:
+            continue
         ends.append((float(largest["params"]), float(largest["loss"]), format_compute(budget), colour))
     for point, held in _minima(study):
         colour = colours[study.colour_index(float(point["flops"]))]

@@ -13,6 +13,10 @@ BUDGET_TOLERANCE = 0.10
 """Runs whose compute lies within this fraction of a neighbour's belong to one budget where no budget is named."""
 
 
+WIDEST_BUDGET = 1.35
+"""A budget found by clustering spans at most this factor of compute."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BudgetRuns:
     """The runs of one compute budget, by distinct size."""
@@ -39,7 +43,8 @@ def group_budgets(frame: pd.DataFrame, *, tolerance: float = BUDGET_TOLERANCE) -
     """The compute budget of every row, and what the reader must know about the grouping.
 
     The column `budget` is used when it is a positive number in every row; otherwise rows are sorted by `flops` and
-    split where neighbours differ by more than `tolerance`, and a budget is the geometric mean of its rows.
+    split where neighbours differ by more than `tolerance` or a group is wider than WIDEST_BUDGET; a budget is the
+    geometric mean of its rows.
     """
     if "budget" in frame.columns:
         named = pd.to_numeric(frame["budget"], errors="coerce").astype(float)
@@ -47,21 +52,30 @@ def group_budgets(frame: pd.DataFrame, *, tolerance: float = BUDGET_TOLERANCE) -
             return named, ()
     log_flops = np.log(frame["flops"].to_numpy(dtype=float))
     order = np.argsort(log_flops, kind="stable")
-    steps = np.diff(log_flops[order]) > math.log1p(tolerance)
+    ascending = log_flops[order]
+    chains = np.split(np.arange(len(frame)), np.flatnonzero(np.diff(ascending) > math.log1p(tolerance)) + 1)
     label = np.empty(len(frame), dtype=int)
-    label[order] = np.concatenate([[0], np.cumsum(steps)])
+    groups = [part for chain in chains for part in _tight(ascending, chain)]
+    for number, part in enumerate(groups):
+        label[order[part]] = number
     means = pd.Series(log_flops, index=frame.index).groupby(label).transform("mean")
-    spread = pd.Series(log_flops).groupby(label).agg(lambda values: values.max() - values.min())
-    wide = spread[spread > math.log(1.5)]
-    warnings = (
-        (
-            f"{len(wide)} budget(s) grouped by compute span a factor of up to {math.exp(wide.max()):.2g}: the runs do "
-            "not lie on compute budgets; name a column with --columns budget=COLUMN",
+    warnings: tuple[str, ...] = ()
+    if len(groups) > len(chains):
+        widest = max(float(ascending[chain[-1]] - ascending[chain[0]]) for chain in chains)
+        warnings = (
+            f"runs up to a factor of {math.exp(widest):.2g} apart in compute follow each other without a gap and were split "
+            f"at the largest gaps into budgets no wider than {WIDEST_BUDGET:g}; name them with --columns budget=COLUMN",
         )
-        if len(wide)
-        else ()
-    )
     return np.exp(means), warnings
+
+
+def _tight(ascending: NDArray[np.float64], part: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Split a chain of neighbours at its largest gap, again and again, until no part is wider than WIDEST_BUDGET."""
+    values = ascending[part]
+    if values[-1] - values[0] <= math.log(WIDEST_BUDGET):
+        return [part]
+    cut = int(np.diff(values).argmax()) + 1
+    return [*_tight(ascending, part[:cut]), *_tight(ascending, part[cut:])]
 
 
 def budget_runs(frame: pd.DataFrame) -> tuple[list[BudgetRuns], tuple[str, ...]]:
