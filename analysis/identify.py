@@ -13,6 +13,7 @@ from analysis.fitting import FLAT_CONDITION, PointFit
 from analysis.problem import Problem
 from analysis.profile import held_at, scale_of
 from analysis.quantiles import student_quantile
+from analysis.uncertainty import sandwich
 
 Array = NDArray[np.float64]
 
@@ -24,6 +25,8 @@ BOUND_DRAWS = 0.1
 """Fraction of draws at a bound above which a parameter counts as undetermined."""
 ONE_SIDED = 0.05
 """Fewest runs, as a fraction, that must lie on either side of the optimum."""
+FAR = 8.0
+"""Standard errors beyond which a bound cannot be reached by a flat profile."""
 PROFILE_ROWS = 5000
 """Profiles are not walked on tables longer than this: the condition number speaks for them."""
 
@@ -46,7 +49,7 @@ def unidentified(problem: Problem, point: PointFit, draws: Array | None, codes: 
         for name in names:
             reasons.setdefault(name, f"the problem is flat (condition number {point.condition:.1e})")
     if problem.num_rows <= PROFILE_ROWS and not reasons:
-        reasons.update(_flat_profiles(problem, point, codes))
+        reasons.update(_flat_profiles(problem, point, codes, draws))
     if draws is not None:
         span = np.where(np.isfinite(problem.upper - problem.lower), problem.upper - problem.lower, np.inf)
         near = (draws - problem.lower <= 1e-6 * span) | (problem.upper - draws <= 1e-6 * span)
@@ -111,8 +114,12 @@ def tied_inputs(log_n: Array, log_d: Array) -> str | None:
     return None
 
 
-def _flat_profiles(problem: Problem, point: PointFit, codes: NDArray[np.intp]) -> dict[str, str]:
-    """Exponents that may as well be at a bound: the profile there has not risen above the cutoff."""
+def _flat_profiles(problem: Problem, point: PointFit, codes: NDArray[np.intp], draws: Array | None) -> dict[str, str]:
+    """Exponents that may as well be at a bound: the profile there has not risen above the cutoff.
+
+    Bounds that lie FAR standard errors away are not walked to.
+    """
+    spread = np.sqrt(np.diag(sandwich(problem, point.phi, codes))) if draws is None else draws.std(axis=0)
     dof = max(int(codes.max()) + 1 - problem.num_params, 1)
     cutoff = float(student_quantile(0.975, dof)) ** 2
     factors = scale_of(problem, point.phi, codes)
@@ -121,7 +128,7 @@ def _flat_profiles(problem: Problem, point: PointFit, codes: NDArray[np.intp]) -
         if parameter.kind != "exponent":
             continue
         for side, bound in (("lower", problem.lower[j]), ("upper", problem.upper[j])):
-            if parameter.name in reasons or not np.isfinite(bound):
+            if parameter.name in reasons or not abs(bound - point.phi[j]) < FAR * spread[j]:
                 continue
             _, reached = held_at(problem, point.phi, j, float(bound), iterations=25)
             if factors[j] * (reached - point.value) < cutoff:
