@@ -228,7 +228,8 @@ def _grid_warnings(points: pd.DataFrame, exponents: tuple[float, float] | None) 
         budget, place = format_compute(point["flops"]), format_size(point["params"])
         out.append(
             f"budget {budget}: the minimum {place} lies off the centre of its grid, at "
-            f"{abs(point['off_centre']):.2f} of the half-width towards {side} sizes; known bias of N_opt there {format_percent(point['bias'])} {basis}"
+            f"{abs(point['off_centre']):.2f} of the half-width towards {side} sizes; known bias of N_opt there "
+            f"{format_percent(point['bias'])} {basis}"
         )
     biased = points[points["bracketed"] & (points["bias"].abs() > BIAS_WARNING) & ~points.index.isin(off.index)]
     if len(biased):

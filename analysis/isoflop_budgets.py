@@ -63,8 +63,8 @@ def group_budgets(frame: pd.DataFrame, *, tolerance: float = BUDGET_TOLERANCE) -
     if len(groups) > len(chains):
         widest = max(float(ascending[chain[-1]] - ascending[chain[0]]) for chain in chains)
         warnings = (
-            f"runs up to a factor of {math.exp(widest):.2g} apart in compute follow each other without a gap and were split "
-            f"at the largest gaps into budgets no wider than {WIDEST_BUDGET:g}; name them with --columns budget=COLUMN",
+            f"runs up to a factor of {math.exp(widest):.2g} apart in compute follow each other without a gap and were "
+            f"split into budgets no wider than {WIDEST_BUDGET:g}; name them with --columns budget=COLUMN",
         )
     return np.exp(means), warnings
 

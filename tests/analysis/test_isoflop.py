@@ -157,7 +157,8 @@ def test_budgets_are_grouped_by_compute_and_a_named_budget_wins() -> None:
     assert "name them with --columns budget" in warned[0]
     spans = chained["flops"].groupby(split).agg(lambda values: values.max() / values.min())
     assert spans.max() <= 1.35
-    assert group_budgets(chained.sample(frac=1, random_state=0))[0].sort_index().tolist() == split.tolist()
+    shuffled = group_budgets(chained.sample(frac=1, random_state=0))[0].sort_index()
+    assert shuffled.tolist() == pytest.approx(split.tolist())
 
 
 def test_intervals_of_the_exponent_have_their_coverage() -> None:
