@@ -152,7 +152,7 @@ class _Evaluator:
         if isinstance(node, ast.UnaryOp):
             return self._unary(node, depth)
         if isinstance(node, ast.BoolOp):
-            parts = [self._truth(self.visit(part, depth + 1)) for part in node.values]
+            parts = [self._truth(self.visit(part, depth + 1)) for part in node.values]  # noqa: PD011
             joined = parts[0]
             for part in parts[1:]:
                 joined = joined & part if isinstance(node.op, ast.And) else joined | part
