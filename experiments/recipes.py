@@ -50,7 +50,7 @@ def _power_of_two(value: float, *, low: int, high: int) -> int:
     return int(min(max(2 ** round(math.log2(value)), low), high))
 
 
-BYTE_PEAK_RATE = 1.25e-2
+BYTE_PEAK_RATE = 1.0e-2
 """Peak learning rate at BYTE_REFERENCE_PARAMS; measured in reports/recipe."""
 BYTE_RATE_EXPONENT = -0.5
 """d log rate / d log N; measured in reports/recipe."""
@@ -62,8 +62,8 @@ def _byte_small(params: float, tokens: float) -> Hyperparameters:
     del tokens
     return Hyperparameters(
         learning_rate=min(BYTE_PEAK_RATE * (params / BYTE_REFERENCE_PARAMS) ** BYTE_RATE_EXPONENT, 4e-2),
-        batch_tokens=1024,
-        warmup_tokens=40_960,
+        batch_tokens=512,
+        warmup_tokens=25_600,
         weight_decay=0.1,
         beta2=0.99,
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from lightning.fabric import Fabric
 
@@ -194,7 +195,7 @@ class TrainingJob:
             "rng_cpu": torch.get_rng_state(),
             "rng_cuda": torch.cuda.get_rng_state_all() if self.fabric.device.type == "cuda" else [],
         }
-        save_atomic(self.checkpoint_path, state)
+        save_checkpoint(self.checkpoint_path, state)
 
     def _resume(self, lit: LitTransformer, optimizer: torch.optim.Optimizer, recorder: Recorder) -> int:
         """Load the newest checkpoint of this run; the step to go on from, zero without one."""
@@ -257,15 +258,26 @@ def clustered_mean(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float |
     return loss, float(math.sqrt(num / (num - 1) * float((residuals**2).sum())) / total)
 
 
-def save_atomic(path: Path, state: Any) -> None:
-    """torch.save by a temporary file, fsync and rename; StoreError when the disk refuses."""
+def save_weights(path: Path, lit: LitTransformer) -> None:
+    """The model's weights as safetensors, by the names of `models.transformer.Transformer`."""
+    state = {name: value.contiguous().cpu() for name, value in lit.model.state_dict().items()}
+    write_bytes_atomic(path, safetensors.torch.save(state))
+
+
+def save_checkpoint(path: Path, state: Any) -> None:
+    """A mid-run checkpoint of plain values and tensors."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
+    write_bytes_atomic(path, buffer.getvalue())
+
+
+def write_bytes_atomic(path: Path, content: bytes) -> None:
+    """Write by a temporary file, fsync and rename; StoreError when the disk refuses."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
-            stream.write(buffer.getbuffer())
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

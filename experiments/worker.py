@@ -38,7 +38,7 @@ from experiments.liveness import (
 )
 from experiments.records import RunRecord
 from experiments.store import RunState, RunStore, write_atomic
-from experiments.training import Diverged, Interrupted, Outcome, TrainingJob
+from experiments.training import Diverged, Interrupted, Outcome, TrainingJob, save_weights
 from models.attention import attention_backend
 
 EXIT_STOPPED = 4
@@ -70,6 +70,8 @@ class WorkerOptions:
     """Growth of resident memory since the first run after which a fresh process takes over."""
     expiry_seconds: float = EXPIRY_SECONDS
     """How long a heartbeat on another machine may stand still."""
+    keep_weights: bool = True
+    """Keep the weights of finished runs as weights.safetensors."""
     linger: bool = True
     """Wait while others train, to take up what they lose; without it, end when nothing is free."""
 
@@ -235,7 +237,9 @@ class Worker:
             checkpoint_seconds=self.options.checkpoint_seconds,
             peak_flops_per_second=peak_flops_per_second(self.options.device, config.precision),
         )
-        outcome, _ = job.run()
+        outcome, lit = job.run()
+        if self.options.keep_weights:
+            save_weights(job.folder / "weights.safetensors", lit)
         record = RunRecord(
             run_id=run_id,
             status="done",

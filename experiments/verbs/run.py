@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: every GPU, else every core"
     )
     parser.add_argument("--workers", type=int, help="number of workers (default: one per core or GPU)")
+    parser.add_argument("--no-weights", action="store_true", help="do not keep the weights of finished runs")
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="time between mid-run checkpoints")
     parser.add_argument(
         "--retry-failed", action="store_true", help="train runs again that were recorded as failed or diverged"
@@ -47,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     changes = write_plan(plan, args.sweep, store, kind=devices[0].kind)
     if changes.corpus:
         print(
-            f"the content of corpus {changes.corpus!r} has changed: runs on it are new runs, those on the old content stay"
+            f"the content of corpus {changes.corpus!r} has changed: runs on it are new runs, those on the old content "
+            f"stay"
         )
     for word, ids in (("adds", changes.added), ("no longer lists", changes.removed)):
         if ids:
@@ -57,9 +59,7 @@ def run(args: argparse.Namespace) -> int:
             store.forget_failure(item.run_id)
     manifest = store.manifest_path(plan.sweep.name)
     costs = cost_model(store, [item.run_id for item in plan.runs], devices[0].kind)
-    launcher = LocalLauncher(
-        manifest=manifest, logs=store.root / "logs", arguments=("--checkpoint-seconds", str(args.checkpoint_seconds))
-    )
+    launcher = LocalLauncher(manifest=manifest, logs=store.root / "logs", arguments=worker_arguments(args))
     reader = ProgressReader(plan.sweep.name, store, plan.runs, costs, len(devices))
     driver = Driver(store=store, reader=reader, launcher=launcher, devices=devices)
     mirror = None if args.wandb == "off" else _start_mirror(manifest, args.wandb, reader.read())
@@ -69,6 +69,11 @@ def run(args: argparse.Namespace) -> int:
         if mirror is not None:
             _end_mirror(mirror)
     return _say_end(progress, manifest)
+
+
+def worker_arguments(args: argparse.Namespace) -> list[str]:
+    """Options that `run` hands to each worker."""
+    return ["--checkpoint-seconds", str(args.checkpoint_seconds), *(["--no-weights"] if args.no_weights else [])]
 
 
 def _start_mirror(manifest: Path, mode: str, progress: SweepProgress) -> subprocess.Popen[bytes] | None:

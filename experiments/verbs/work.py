@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", choices=("cpu", "cuda"), default="cpu", help="which GPU is decided by CUDA_VISIBLE_DEVICES"
     )
     parser.add_argument("--parent", type=int, help="process id with which this worker ends")
+    parser.add_argument("--no-weights", action="store_true", help="do not keep the weights of finished runs")
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="time between mid-run checkpoints")
     parser.add_argument("--max-failures", type=int, default=3, help="errors after which a run is recorded as failed")
     parser.add_argument(
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         checkpoint_seconds=args.checkpoint_seconds,
         max_failures=args.max_failures,
         max_runs=args.max_runs,
+        keep_weights=not args.no_weights,
         linger=not args.no_linger,
     )
     return Worker(store=store, run_ids=manifest.order or list(manifest.runs), options=options).work()
