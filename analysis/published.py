@@ -39,6 +39,8 @@ ISOFLOP_OBJECTIVES = {
     "marin_202603__dclm__llama_2": 22.837,
 }
 """Czech et al. 2026, arXiv 2603.22339: mean Huber (1e-3) of raw losses, times 1e6."""
+CZECH_INTERCEPTS = {(0.34, 0.28): -0.578092, (0.465, 0.155): -1.459957}
+"""The same: what a parabola finds, by (alpha, beta); the true intercepts are -0.555357 and -1.345791."""
 LLAMA_3_EXPONENTS = (0.463, 0.537)
 """The same: a and b of the Llama 3 points by a parabola for each budget."""
 GEMSTONES = {
@@ -265,6 +267,31 @@ def chinchilla_tables(folder: Path, *, bootstrap: int) -> Iterator[Row]:
         )
 
 
+def czech(folder: Path, *, bootstrap: int) -> Iterator[Row]:
+    """Czech et al. 2026: the bias of a parabola in log N on noise-free budgets; no runs needed.
+
+    Five budgets of 15 sizes within a factor of 16 of each optimum, on Hoffmann's surface and on a less even one.
+    """
+    for (alpha, beta), published in CZECH_INTERCEPTS.items():
+        E, A, B = (HOFFMANN_2022[name] for name in ("E", "A", "B"))
+        balance = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
+        flops = np.repeat(np.logspace(17, 21, 5), 15)
+        params = balance * (flops / 6) ** (beta / (alpha + beta)) * np.tile(np.geomspace(1 / 16, 16, 15), 5)
+        tokens = flops / (6 * params)
+        frame = pd.DataFrame({"params": params, "tokens": tokens, "flops": flops})
+        frame = frame.assign(loss=E + A / params**alpha + B / tokens**beta, row=range(1, 76), source="noise-free")
+        flags = pd.Series([""] * 75, dtype=object)
+        table = RunTable(frame=frame, excluded=frame[:0], flags=flags, conventions={"flops": "6ND"})
+        line = fit_isoflop(table, bootstrap=0, exponents=(alpha, beta)).frontier.line
+        yield Row(
+            what=f"Intercept of log10 D_opt by parabola, alpha {alpha}, beta {beta}",
+            source="Czech et al. 2026",
+            published=published,
+            ours=math.nan if line is None else line[2] / math.log(10),
+            tolerance=5e-7,
+        )
+
+
 def counting(folder: Path, *, bootstrap: int) -> Iterator[Row]:
     """Pearce and Song 2024: no runs needed."""
     for label, theta, published in zip(
@@ -285,8 +312,11 @@ SECTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "porian": porian,
     "gemstones": gemstones,
     "chinchilla-tables": chinchilla_tables,
+    "czech": czech,
     "counting": counting,
 }
+NEED_NO_RUNS = {"czech", "counting"}
+"""Sections that are computed from formulas alone."""
 
 
 def compare(folder: str | Path, *, sections: list[str] | None = None, bootstrap: int = 1000) -> dict[str, list[Row]]:
@@ -302,6 +332,6 @@ def compare(folder: str | Path, *, sections: list[str] | None = None, bootstrap:
     unknown = [name for name in chosen if name not in SECTIONS]
     if unknown:
         raise UserError(f"there is no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
-    if chosen != ["counting"] and not folder.is_dir():
+    if not set(chosen) <= NEED_NO_RUNS and not folder.is_dir():
         raise UserError(f"there is no folder {folder} of published runs; name it with --data FOLDER")
     return {name: list(SECTIONS[name](folder, bootstrap=bootstrap)) for name in chosen}

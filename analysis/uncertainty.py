@@ -63,10 +63,12 @@ def stretch_for(problem: Problem, phi: Array, units: int) -> float:
     Drawing runs with replacement spreads least-squares estimates too little, by about sqrt(1 - p / n), and estimates
     that weigh most residuals by their sign alone too much, by about as much: copies of one run pull the fit through it.
     The factor is sqrt(1 + (2 q - 1) p / n), q the share of residuals within delta beyond the p that any such fit passes
-    through. Clusters of runs are left at one. benchmarks/coverage.py measures what this gives.
+    through. For G clusters of runs it is sqrt(G / (G - 1)). benchmarks/coverage.py measures what this gives.
     """
     n, p = problem.num_rows, problem.num_params
-    if n <= p or units < n:
+    if units < n:
+        return float(np.sqrt(units / max(units - 1, 1)))
+    if n <= p:
         return 1.0
     share = 1.0 if problem.objective.name == "squared" else 0.0
     if problem.objective.name == "huber":

@@ -100,9 +100,9 @@ def _needed(truth: float, estimate: dict[str, float]) -> float:
     return round((truth - estimate["value"]) / (end - estimate["value"]), 4)
 
 
-def cells(shapes: list[str], sizes: list[int]) -> list[tuple[int, str, str, str]]:
+def cells(shapes: list[str], sizes: list[int], groupings: list[str]) -> list[tuple[int, str, str, str]]:
     """Every cell in the order in which batches go round."""
-    return [(n, kind, grouping, shape) for shape in shapes for n in sizes for kind in KINDS for grouping in GROUPINGS]
+    return [(n, kind, grouping, shape) for shape in shapes for n in sizes for kind in KINDS for grouping in groupings]
 
 
 def read_log(path: Path, draws: int, objective: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
@@ -130,7 +130,8 @@ def table(found: dict[tuple[Any, ...], list[dict[str, Any]]], draws: int) -> str
         studies = [s for batch in sorted(found[cell], key=lambda b: b["start"]) for s in batch["studies"]]
         shown = [s["a"] for s in studies if s["a"] is not None]
         row = [shape, str(n), kind, grouping, str(len(studies))]
-        for values in (shown, [s["confidence"] for s in studies], [s["prediction"] for s in studies]):
+        banded = [s for s in studies if np.isfinite(s["needed_confidence"]).all()]
+        for values in (shown, [s["confidence"] for s in banded], [s["prediction"] for s in banded]):
             if not values:
                 row.append("none")
                 continue
@@ -151,6 +152,7 @@ def main() -> None:
     parser.add_argument("--designs", nargs="+", default=list(DESIGNS), choices=DESIGNS)
     parser.add_argument("--objective", default="huber", help="huber, lad or squared")
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), choices=SIZES)
+    parser.add_argument("--groupings", nargs="+", default=list(GROUPINGS), choices=GROUPINGS)
     parser.add_argument("--log", type=Path, default=Path("build/coverage.jsonl"))
     parser.add_argument(
         "--report", type=Path, help="write the table into this Markdown file, below its line '<!-- table -->'"
@@ -160,7 +162,7 @@ def main() -> None:
     args.log.parent.mkdir(parents=True, exist_ok=True)
     found = read_log(args.log, args.draws, args.objective)
     begun = time.monotonic()
-    chosen = cells(args.designs, args.sizes)
+    chosen = cells(args.designs, args.sizes, args.groupings)
     for start in range(0, args.studies, BATCH):
         for cell in chosen:
             if any(batch["start"] == start for batch in found[cell]):

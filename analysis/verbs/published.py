@@ -43,7 +43,7 @@ def page(sections: Mapping[str, list[Row]], command: str) -> str:
             "|---|---|---|---|---|---|",
         ]
         for row in rows:
-            digits = 7 if "objective" in row.what else 4
+            digits = 7 if "objective" in row.what or "Intercept" in row.what else 4
             interval = (
                 f"{format_number(row.lo)} to {format_number(row.hi)}"
                 if row.lo is not None
