@@ -95,7 +95,9 @@ def draw_envelope(study: Study, figure: Figure, theme: Theme) -> None:
     ax.set_yscale("log")
     ax.set_xlim(*reach)
     near = parametric.points[parametric.points["flops"].between(*reach)]
-    low, high = log_limits(np.concatenate([shown["loss"].to_numpy(), near["loss"].to_numpy()]), pad=0.04)
+    drawn = np.concatenate([shown["loss"].to_numpy(), near["loss"].to_numpy(), near["loss_lo"].to_numpy()])
+    low, high = log_limits(drawn[np.isfinite(drawn)], pad=0.04)
+    low = max(low, 0.8 * float(near["loss"].min()))
     ax.set_ylim(low, high * (high / low) ** 0.14)
     log_axis(ax, "x", f"C, FLOPs ({study.table.conventions.get('flops', 'as given')})", kind="flops", target=5)
     log_axis(ax, "y", "validation loss, nats per token", kind="number", target=6)

@@ -15,6 +15,9 @@ BUDGET_TOLERANCE = 0.10
 
 WIDEST_BUDGET = 1.35
 """A budget found by clustering spans at most this factor of compute."""
+LOOSEST_BUDGET = 3.0
+"""Runs of one named budget may differ in compute by this factor (other ways of counting); beyond it the name is
+another's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +45,21 @@ class BudgetRuns:
 def group_budgets(frame: pd.DataFrame, *, tolerance: float = BUDGET_TOLERANCE) -> tuple[pd.Series, tuple[str, ...]]:
     """The compute budget of every row, and what the reader must know about the grouping.
 
-    The column `budget` is used when it is a positive number in every row; otherwise rows are sorted by `flops` and
-    split where neighbours differ by more than `tolerance` or a group is wider than WIDEST_BUDGET; a budget is the
-    geometric mean of its rows.
+    The column `budget` is used when it is a positive number in every row and groups runs of like compute; otherwise
+    rows are sorted by `flops` and split where neighbours differ by more than `tolerance` or a group is wider than
+    WIDEST_BUDGET; a budget is the geometric mean of its rows.
     """
+    ignored: tuple[str, ...] = ()
     if "budget" in frame.columns:
         named = pd.to_numeric(frame["budget"], errors="coerce").astype(float)
         if bool((named > 0).all()) and bool(np.isfinite(named).all()):
-            return named, ()
+            spread = frame["flops"].groupby(named).agg(lambda values: values.max() / values.min())
+            if float(spread.max()) <= LOOSEST_BUDGET:
+                return named, ()
+            ignored = (
+                f"the column budget groups runs up to a factor of {float(spread.max()):.2g} apart in compute: it is no "
+                "compute budget (of tokens, perhaps), and runs were grouped by their compute instead",
+            )
     log_flops = np.log(frame["flops"].to_numpy(dtype=float))
     order = np.argsort(log_flops, kind="stable")
     ascending = log_flops[order]
@@ -66,7 +76,7 @@ def group_budgets(frame: pd.DataFrame, *, tolerance: float = BUDGET_TOLERANCE) -
             f"runs up to a factor of {math.exp(widest):.2g} apart in compute follow each other without a gap and were "
             f"split into budgets no wider than {WIDEST_BUDGET:g}; name them with --columns budget=COLUMN",
         )
-    return np.exp(means), warnings
+    return np.exp(means), (*ignored, *warnings)
 
 
 def _tight(ascending: NDArray[np.float64], part: NDArray[np.int64]) -> list[NDArray[np.int64]]:

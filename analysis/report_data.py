@@ -32,7 +32,10 @@ from analysis.table import RunTable, load_tables
 from experiments.records import Manifest, RecordError, read_manifest
 
 FLAG_RESIDUAL = 4.0
-"""A run further from the law than this many robust standard deviations is flagged."""
+"""A run further from the law than this many robust standard deviations is flagged ..."""
+FLAG_SCALE = 2.5
+"""... when it is also this many plain standard deviations away: a law that runs through most points has tiny robust
+ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,13 +257,14 @@ def _grid(flops: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _with_residual_flags(table: RunTable, fit: Fit) -> pd.Series:
-    """Flags with `far from the law` added where a run's residual is beyond FLAG_RESIDUAL robust standard deviations."""
+    """Flags with `far from the law` added where a run's residual is beyond FLAG_RESIDUAL and FLAG_SCALE."""
     frame = table.frame
     predicted = fit.predict(as_columns(frame, fit.law.inputs), interval="none")["loss"].to_numpy()
     residual = np.log(frame["loss"].to_numpy(dtype=float) / predicted)
     fitted = (frame["role_shown"] == "fit").to_numpy(dtype=bool)
     spread = 1.4826 * float(np.median(np.abs(residual[fitted] - np.median(residual[fitted]))))
-    far = fitted & (np.abs(residual) > FLAG_RESIDUAL * max(spread, 1e-12))
+    threshold = max(FLAG_RESIDUAL * spread, FLAG_SCALE * float(residual[fitted].std()), 1e-12)
+    far = fitted & (np.abs(residual) > threshold)
     flags = []
     for text, value, is_far in zip(table.flags, residual, far, strict=True):
         more = f"{100 * math.expm1(value):+.2g} % from the law" if is_far else ""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.records import Manifest
+from experiments.records import Manifest, store_of
 
 PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "jinja2")
 """Packages whose versions can change a number or a figure of a report."""
@@ -29,7 +29,9 @@ def provenance(
     out["inputs"] = {display_path(Path(path)): _digest(Path(path), frame) for path in paths}
     commands = []
     if manifest is not None and manifest.source:
-        commands.append(f"python -m experiments run {shlex.quote(display_path(Path(manifest.source)))}")
+        beside = store_of(Path(paths[0])) / manifest.source
+        claimed = display_path(beside) if beside.exists() else Path(manifest.source).as_posix()
+        commands.append(shlex.join(["python", "-m", "experiments", "run", claimed]))
     commands.append(shlex.join(["python", "-m", "analysis", *command]))
     out["commands"] = commands
     out["training"] = {
@@ -46,7 +48,7 @@ def display_path(path: Path) -> str:
     try:
         return path.resolve().relative_to(Path.cwd().resolve()).as_posix()
     except ValueError:
-        return path.as_posix() if not path.is_absolute() else path.name
+        return path.name
 
 
 def git_state() -> Mapping[str, Any]:

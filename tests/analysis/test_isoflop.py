@@ -152,6 +152,10 @@ def test_budgets_are_grouped_by_compute_and_a_named_budget_wins() -> None:
     assert named.tolist() == [1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
     partly, _ = group_budgets(frame.assign(budget=[1.0, None, 1.0, 1.0, 2.0, 2.0]))
     assert partly.tolist() == budgets.tolist()
+    ladder = pd.DataFrame({"flops": [1e18, 4e18, 4e18, 1.6e19], "budget": [1e9, 1e9, 4e9, 4e9]})
+    by_compute, told = group_budgets(ladder)
+    assert by_compute.round(-16).nunique() == 3
+    assert "no compute budget" in told[0]
     chained = pd.DataFrame({"flops": 1e18 * 1.05 ** np.arange(30)})
     split, warned = group_budgets(chained)
     assert "name them with --columns budget" in warned[0]
