@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from models.accounting import params_total
+from models.chinchilla_shapes import CHINCHILLA_SHAPES
 from models.config import TransformerConfig
 from models.errors import UserError
 
@@ -164,17 +165,28 @@ PRESETS: dict[str, Callable[[], TransformerConfig]] = {
 }
 
 
-def preset_names() -> tuple[str, ...]:
-    """Return the names of all presets."""
-    return tuple(PRESETS)
+CHINCHILLA = {millions: shape for millions, *shape in CHINCHILLA_SHAPES}
+"""Shapes of table A9 by millions of parameters."""
+
+
+def preset_names(*, with_tables: bool = False) -> tuple[str, ...]:
+    """Return the names of all presets; `with_tables` adds the fifty shapes chinchilla-44m to chinchilla-16183m."""
+    table = tuple(f"chinchilla-{millions}m" for millions in CHINCHILLA) if with_tables else ()
+    return (*PRESETS, *table)
 
 
 def preset(name: str) -> TransformerConfig:
     """Return the config of a published shape; an unknown name is a `UserError` that names the nearest."""
+    millions = name.removeprefix("chinchilla-").removesuffix("m")
+    if name not in PRESETS and millions.isdecimal() and int(millions) in CHINCHILLA:
+        width, depth, heads, size = CHINCHILLA[int(millions)]
+        return chinchilla(width=width, depth=depth, num_heads=heads, head_dim=size, ffn_width=4 * width)
     if name not in PRESETS:
         nearest = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise UserError(f"no preset is called {name!r}; {hint}choose one of {', '.join(PRESETS)}")
+        raise UserError(
+            f"no preset is called {name!r}; {hint}choose one of {', '.join(PRESETS)}, or a shape of Chinchilla's table as chinchilla-44m"
+        )
     return PRESETS[name]()
 
 

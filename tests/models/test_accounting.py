@@ -21,11 +21,12 @@ from models.accounting import (
     params_total,
     training_flops,
 )
+from models.chinchilla_shapes import CHINCHILLA_SHAPES
 from models.config import ACTIVATIONS, FAMILIES, HEADS, NORMS, PLACEMENTS, POSITIONS, TransformerConfig
 from models.errors import UserError
 from models.objective_config import ObjectiveConfig
 from models.objectives import make_examples
-from models.presets import chinchilla, preset, relative_projection_params, scaled_to
+from models.presets import chinchilla, preset, preset_names, relative_projection_params, scaled_to
 from models.transformer import Transformer
 
 PUBLISHED = {
@@ -85,7 +86,7 @@ def configs(draw: st.DrawFn) -> TransformerConfig:
     )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(configs(), st.integers(1, 12), st.integers(1, 12))
 def test_params_and_flops_equal_the_module_whatever_the_config(
     config: TransformerConfig, target: int, source: int
@@ -105,12 +106,8 @@ def test_params_and_flops_equal_the_module_whatever_the_config(
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_presets_have_their_published_counts_on_meta(name: str) -> None:
-    config = preset(name)
-    assert params_total(config) == PUBLISHED[name]
-    with torch.device("meta"):
-        model = Transformer(config)
-    assert sum(p.numel() for p in model.parameters()) == PUBLISHED[name]
+def test_presets_have_their_published_counts(name: str) -> None:
+    assert params_total(preset(name)) == PUBLISHED[name]
 
 
 @pytest.mark.parametrize("name", ROUNDED)
@@ -123,12 +120,26 @@ def test_presets_come_near_the_rounded_counts_of_papers(name: str) -> None:
 def test_chinchillas_fifty_shapes_have_their_published_counts_within_one_percent(published_data: Path) -> None:
     with (published_data / "chinchilla_tables" / "tableA9_models.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 50
+    assert len(rows) == len(CHINCHILLA_SHAPES) == 50
     for row in rows:
         config = shape_of(row["d_model"], row["n_layers"], row["n_heads"], row["kv_size"], row["ffw_size"])
-        with torch.device("meta"):
-            counted = sum(p.numel() for p in Transformer(config).parameters())
-        assert counted + relative_projection_params(config) == pytest.approx(float(row["params"]), rel=0.01)
+        assert config == preset(f"chinchilla-{round(float(row['params']) / 1e6)}m")
+        counted = params_total(config) + relative_projection_params(config)
+        assert counted == pytest.approx(float(row["params"]), rel=0.01)
+
+
+@pytest.mark.parametrize("name", preset_names(with_tables=True))
+def test_every_preset_is_made_on_meta_with_its_counts_by_group(name: str) -> None:
+    config = preset(name)
+    with torch.device("meta"):
+        model = Transformer(config)
+    assert model.parameter_groups() == count_params(config)
+
+
+def test_chinchillas_shapes_have_their_published_counts_within_one_percent() -> None:
+    for millions, *_ in CHINCHILLA_SHAPES:
+        config = preset(f"chinchilla-{millions}m")
+        assert params_total(config) + relative_projection_params(config) == pytest.approx(millions * 1e6, rel=0.01)
 
 
 def shape_of(width: str, depth: str, heads: str, size: str, hidden: str) -> TransformerConfig:

@@ -115,6 +115,17 @@ def test_validation_losses_are_those_of_training_without_reduction() -> None:
     assert losses_BT[1, 2].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_training_in_bfloat16_stays_near_float32() -> None:
+    module, batch = make_module(), make_batches()[0]
+    exact = module.training_step(batch, 0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = module.training_step(batch, 0)
+    assert rounded.dtype == torch.float32
+    assert rounded.item() == pytest.approx(exact.item(), abs=0.05)
+    rounded.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+
+
 def test_gradients_are_clipped_to_the_configs_norm() -> None:
     module = make_module()
     (1000 * module.training_step(make_batches()[0], 0)).backward()
