@@ -1,0 +1,122 @@
+"""What noise says: paired differences between runs on the same documents, and weights from the variance between seeds.
+
+Owns the two uses of replication beside the noise floor. It must not know laws or reports.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
+
+from analysis.errors import UserError
+from analysis.estimate import Estimate
+
+
+def paired_difference(sums_a: ArrayLike, sums_b: ArrayLike, counts: ArrayLike, *, level: float = 0.95) -> Estimate:
+    """Loss of run a minus loss of run b on the same validation documents, with an interval clustered by document.
+
+    The ratio estimator on differences: d = sum (a_j - b_j) / sum c_j, se^2 = n / (n - 1) sum (a_j - b_j - d c_j)^2 /
+    (sum c_j)^2 (Cochran 1977, section 6.4), with Student's t of n - 1 degrees of freedom. Documents that are hard for
+    both runs cancel, so that this is much narrower than the difference of two independent errors.
+
+    Parameters
+    ----------
+    sums_a, sums_b
+        Shape (n,): nats per document of the two runs.
+    counts
+        Shape (n,): tokens per document, the same for both.
+    level
+        Coverage of the interval.
+
+    Raises
+    ------
+    UserError
+        When the documents differ in number, or fewer than two are given.
+    """
+    a, b, c = (np.asarray(values, dtype=np.float64) for values in (sums_a, sums_b, counts))
+    if not a.shape == b.shape == c.shape or a.ndim != 1:
+        raise UserError(
+            f"runs are compared on the same documents, but these have {a.size}, {b.size} and {c.size}; "
+            "compare runs of one corpus, split and tokenizer"
+        )
+    num = int((c > 0).sum())
+    if num < 2:
+        raise UserError(
+            f"{num} validation document gives no interval; use a corpus with two held-out documents or more"
+        )
+    difference = float((a - b).sum() / c.sum())
+    residuals = a - b - difference * c
+    se = math.sqrt(num / (num - 1) * float((residuals**2).sum())) / float(c.sum())
+    reach = float(stats.t.ppf((1 + level) / 2, num - 1)) * se
+    return Estimate(value=difference, lo=difference - reach, hi=difference + reach, se=se)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedWeights:
+    """Weights of runs in a fit, from how the variance between seeds changes with tokens."""
+
+    weights: NDArray[np.float64]
+    """Shape (n,): weight of each run, of mean one; all equal when no trend was found."""
+    slope: float
+    """b of log variance = const + b log tokens; zero when no trend was found."""
+    p_value: float | None
+    """Of the hypothesis of equal variances; None with fewer than two replicated designs."""
+    explanation: str
+    """One sentence for the report."""
+
+
+def seed_weights(
+    tokens: ArrayLike, *, group_tokens: ArrayLike, group_variances: ArrayLike, group_dof: ArrayLike, alpha: float = 0.05
+) -> SeedWeights:
+    """Weights 1 / variance where replicates show that the variance between seeds depends on the tokens, equal ones
+    elsewhere.
+
+    log s^2 of a group with d degrees of freedom has variance trigamma(d / 2) around its true value plus the bias
+    digamma(d / 2) - log(d / 2) (Bartlett and Kendall 1946); the trend is fitted by weighted least squares with these,
+    and used only when it is significant at `alpha`, because a variance from three seeds is itself known within a
+    factor of several.
+
+    Parameters
+    ----------
+    tokens
+        Shape (n,): tokens of the runs that are to be weighted.
+    group_tokens, group_variances, group_dof
+        Shape (g,): tokens, variance of log loss and degrees of freedom of each replicated design.
+    alpha
+        Level of the test for a trend.
+    """
+    runs = np.asarray(tokens, dtype=np.float64)
+    at, variances, dof = (np.asarray(values, dtype=np.float64) for values in (group_tokens, group_variances, group_dof))
+    equal = np.ones_like(runs)
+    if len(at) < 2 or np.ptp(np.log(at)) == 0:
+        return SeedWeights(
+            weights=equal,
+            slope=0.0,
+            p_value=None,
+            explanation="weights are equal: fewer than two designs were replicated",
+        )
+    logs = np.log(variances) - (special.digamma(dof / 2) - np.log(dof / 2))
+    precision = 1 / special.polygamma(1, dof / 2)
+    x = np.log(at)
+    center = (precision * x).sum() / precision.sum()
+    information = (precision * (x - center) ** 2).sum()
+    slope = float((precision * (x - center) * logs).sum() / information)
+    p_value = float(2 * stats.norm.sf(abs(slope) * math.sqrt(information)))
+    if p_value >= alpha:
+        return SeedWeights(
+            weights=equal,
+            slope=0.0,
+            p_value=p_value,
+            explanation=f"weights are equal: the variance between seeds shows no trend with tokens (p = {p_value:.2g})",
+        )
+    weights = np.exp(-slope * np.log(runs))
+    return SeedWeights(
+        weights=weights / weights.mean(),
+        slope=slope,
+        p_value=p_value,
+        explanation=f"weights follow the variance between seeds, which goes as tokens^{slope:.2f} (p = {p_value:.2g})",
+    )
