@@ -144,13 +144,13 @@ def test_porians_exponents_by_akima(published_data: Path) -> None:
 
 
 def test_budgets_are_grouped_by_compute_and_a_named_budget_wins() -> None:
-    frame = pd.DataFrame({"flops": [1e18, 1.03e18, 0.98e18, 1e19, 1.05e19, 3e19]})
+    frame = pd.DataFrame({"flops": [1e18, 1.03e18, 0.98e18, 1e19, 1.05e19, 2e19]})
     budgets, warnings = group_budgets(frame)
     assert budgets.round(-16).nunique() == 3
     assert warnings == ()
-    named, _ = group_budgets(frame.assign(budget=[1.0, 1.0, 1.0, 1.0, 2.0, 2.0]))
-    assert named.tolist() == [1.0, 1.0, 1.0, 1.0, 2.0, 2.0]
-    partly, _ = group_budgets(frame.assign(budget=[1.0, None, 1.0, 1.0, 2.0, 2.0]))
+    named, _ = group_budgets(frame.assign(budget=[5.0, 5.0, 5.0, 7.0, 7.0, 7.0]))
+    assert named.tolist() == [5.0, 5.0, 5.0, 7.0, 7.0, 7.0]
+    partly, _ = group_budgets(frame.assign(budget=[5.0, None, 5.0, 7.0, 7.0, 7.0]))
     assert partly.tolist() == budgets.tolist()
     ladder = pd.DataFrame({"flops": [1e18, 4e18, 4e18, 1.6e19], "budget": [1e9, 1e9, 4e9, 4e9]})
     by_compute, told = group_budgets(ladder)
