@@ -15,4 +15,4 @@ CHINCHILLA_SHAPES: tuple[tuple[int, int, int, int, int], ...] = (
     (12295, 4608, 44, 36, 128), (12569, 4608, 47, 32, 128), (13735, 4864, 47, 32, 128), (14940, 4992, 49, 32, 128),
     (16183, 5120, 47, 40, 128),
 )  # fmt: skip
-"""Parameters in millions as published, width, depth, heads, head size; the feed-forward size is four times the width."""
+"""Parameters in millions as published, width, depth, heads, head size; feed-forward layers are four times the width."""

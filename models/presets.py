@@ -184,9 +184,8 @@ def preset(name: str) -> TransformerConfig:
     if name not in PRESETS:
         nearest = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise UserError(
-            f"no preset is called {name!r}; {hint}choose one of {', '.join(PRESETS)}, or a shape of Chinchilla's table as chinchilla-44m"
-        )
+        known = f"{', '.join(PRESETS)}, or a shape of Chinchilla's table as chinchilla-44m"
+        raise UserError(f"no preset is called {name!r}; {hint}choose one of {known}")
     return PRESETS[name]()
 
 
