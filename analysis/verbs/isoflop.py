@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Read the tables, find the minima, print them."""
     check_bootstrap(args)
     positive = args.loss_scale == "log" or (args.loss_scale is None and args.method == "akima")
-    table = table_from_args(args, required=("params", "flops", "loss"), allow_nonpositive_loss=not positive)
+    table = table_from_args(args, allow_nonpositive_loss=not positive)
     if args.cluster is not None and args.cluster not in table.frame.columns:
         raise UserError(
             f"--cluster {args.cluster} is no column of the table{nearest(args.cluster, table.frame.columns)}"

@@ -230,7 +230,8 @@ def test_the_verb_prints_the_json_of_the_interface(tmp_path: Path, capsys: pytes
     raw = json.loads(capsys.readouterr().out)
     assert set(raw) >= {"a", "b", "minima", "warnings"}
     assert raw["a"]["value"] == pytest.approx(0.28 / 0.62, abs=1e-6)
-    assert raw["b"] is None
+    assert raw["b"]["value"] == pytest.approx(0.34 / 0.62, abs=1e-6)
+    assert raw["convention"] == "6ND"
     assert set(raw["minima"][0]) >= {"flops", "params", "lo", "hi", "loss", "bracketed"}
     assert main(words[:-1]) == 0
     assert "N_opt ~ C^a" in capsys.readouterr().out
