@@ -1,0 +1,95 @@
+"""`python -m analysis rates sweeps/NAME.json`: what the recipe's peak rate costs against the best of the rates tried,
+by size."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.errors import UserError
+from analysis.estimate import format_percent, format_size, json_ready
+from analysis.rates import chosen, rate_table
+from experiments.records import RecordError, read_manifest, read_records
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    parser.add_argument(
+        "manifests", nargs="+", type=Path, metavar="MANIFEST", help="sweeps/NAME.json of sweeps that vary the rate"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write README.md, rates.csv and the figure there")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table; write the report with --out."""
+    frames = []
+    for path in args.manifests:
+        try:
+            records = [(record, dict(labels)) for record, labels in read_records(path)]
+            frames.append(rate_table(records).assign(sweep=read_manifest(path).name))
+        except RecordError as error:
+            raise UserError(str(error)) from error
+    frame = pd.concat(frames, ignore_index=True)
+    if args.out:
+        write(frame, args.out, args.manifests)
+        print(f"report: {args.out / 'README.md'}", file=sys.stderr)
+    if args.json:
+        print(json.dumps(json_ready({"rows": frame.to_dict("records")})))
+    else:
+        print(markdown(frame), end="")
+    return 0
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """The losses by size and rate, and what the recipe's own rate costs."""
+    lines = [
+        "| N | tokens | peak rate | times the recipe's | loss | excess over the best (95 % interval, paired) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in frame.to_dict("records"):
+        loss = f"{row['loss']:.4f}" if row["status"] == "done" else row["status"]
+        if row["status"] != "done":
+            excess = "no interval: it was stopped"
+        elif row["lr"] == row["best_lr"]:
+            excess = "the best"
+        else:
+            ends = f"({format_percent(row['excess_lo'])}, {format_percent(row['excess_hi'])})"
+            excess = f"{format_percent(row['excess_fraction'])} {ends}"
+        size, tokens = format_size(row["params"]), format_size(row["tokens"])
+        lines.append(f"| {size} | {tokens} | {row['lr']:.2e} | {row['scale']:g} | {loss} | {excess} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(frame: pd.DataFrame, folder: Path, manifests: list[Path]) -> None:
+    """README.md, rates.csv, rates.png and rates.svg."""
+    from analysis.figures_rates import save_rates
+
+    folder.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(folder / "rates.csv", index=False)
+    save_rates(frame, folder)
+    worst = chosen(frame).sort_values("excess_fraction").to_dict("records")[-1]
+    sweeps = " ".join(f"experiments/sweeps/{path.stem}.yaml" for path in manifests)
+    commands = [f"python -m experiments run {sweep}" for sweep in sweeps.split()]
+    commands.append(
+        f"python -m analysis rates {' '.join(f'sweeps/{path.stem}.json' for path in manifests)} --out {folder.as_posix()}"
+    )
+    text = [
+        "# Peak learning rate by size",
+        "",
+        f"The recipe's own rate is within {format_percent(worst['excess_fraction'])} of the best rate tried for every size "
+        f"and number of tokens (worst at N = {format_size(worst['params'])}, {format_size(worst['tokens'])} tokens).",
+        "",
+        "![loss over the best loss by peak rate](rates.png)",
+        "",
+        markdown(frame),
+        "Made by:",
+        "```",
+        *commands,
+        "```",
+    ]
+    (folder / "README.md").write_text("\n".join(text) + "\n", encoding="utf-8")
