@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a loss that overflows counts as infinite
 def fit_law(
     law: str | Law,
     data: Mapping[str, Any] | pd.DataFrame,
@@ -61,8 +62,8 @@ def fit_law(
     law = get_law(law) if isinstance(law, str) else law
     if not 0 < level < 1:
         raise UserError(f"level is {level}; give a coverage between 0 and 1, such as .95")
-    if bootstrap < 0:
-        raise UserError(f"bootstrap is {bootstrap}; give a number of draws, or 0 for none")
+    if bootstrap < 0 or bootstrap == 1:
+        raise UserError(f"bootstrap is {bootstrap}; give two draws or more (1000, say), or 0 for none")
     given, aliases = _inputs(law, data)
     column = checked(as_columns(data), weights, positive=False) if isinstance(weights, str) else weights
     spec = Objective(name=objective, delta=delta if objective == "huber" else 0.0)
@@ -110,6 +111,7 @@ def _labels(data: Mapping[str, Any] | pd.DataFrame, labels: str | ArrayLike | No
     return data[labels]
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def profile_law(
     law: str | Law,
     data: Mapping[str, Any] | pd.DataFrame,

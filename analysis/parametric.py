@@ -58,6 +58,7 @@ def ladder(params: ArrayLike, flops_per_token: ArrayLike) -> FlopsPerToken:
     return at
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # far from the data a loss may be infinite
 def optimum(
     law: Law, theta: Array, log_flops: Array, flops_per_token: FlopsPerToken = six_n
 ) -> tuple[Array, Array, Array]:
@@ -74,7 +75,8 @@ def optimum(
     def at(log_n: Array) -> tuple[Array, Array]:
         params = np.exp(log_n)
         log_d = log_flops - np.log(flops_per_token(params))
-        return log_d, np.broadcast_to(law.value(columns, {"params": params, "tokens": np.exp(log_d)}), shape)
+        loss = law.value(columns, {"params": params, "tokens": np.exp(log_d)})
+        return log_d, np.broadcast_to(np.where(np.isnan(loss), np.inf, loss), shape)
 
     lo, hi = np.full(shape, np.log(SIZES[0])), np.full(shape, np.log(SIZES[1]))
     inner, outer = hi - GOLDEN * (hi - lo), lo + GOLDEN * (hi - lo)
@@ -106,6 +108,7 @@ def exponents(
     return (log_n[:, 1] - log_n[:, 0]) / (last - first), (log_d[:, 1] - log_d[:, 0]) / (last - first)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def parametric_frontier(
     fit: Fit,
     flops: ArrayLike | None = None,

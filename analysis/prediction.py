@@ -53,6 +53,7 @@ class Predictor:
         """Nominal coverage."""
         return self.calibration.level
 
+    @np.errstate(over="ignore", invalid="ignore")
     def predict(self, law: Law, x: Mapping[str, Array], interval: str = "both") -> dict[str, Array]:
         """Columns of `Fit.predict`."""
         if interval not in ("both", "confidence", "prediction", "none"):

@@ -279,6 +279,7 @@ def test_bad_options_are_refused() -> None:
         ({"residuals": "both"}, "'log' or 'raw'"),
         ({"level": 95}, "between 0 and 1"),
         ({"bootstrap": -1}, "or 0 for none"),
+        ({"bootstrap": 1}, "two draws or more"),
         ({"cluster": "trunk"}, "no column 'trunk'"),
         ({"weights": -np.ones(20)}, "weights must be zero or more"),
     ):
@@ -288,3 +289,20 @@ def test_bad_options_are_refused() -> None:
         fit_law("hoffmann", {name: column[:1] for name, column in data.items()})
     with pytest.raises(ValueError, match="no column 'tokens'"):
         fit_law("hoffmann", {"params": [1.0, 2.0], "loss": [1.0, 2.0]})
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_hostile_tables_end_in_finite_json_without_a_warning(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    law = list(LAWS.values())[seed % len(LAWS)]
+    n = int(rng.integers(2, 25))
+    data = {}
+    for name in law.inputs:
+        span = np.sort(rng.uniform(np.log(1e2), np.log(1e15), 2))
+        column = np.exp(rng.uniform(*span, n))
+        data[name] = [np.full(n, column[0]), np.resize(column[:2], n), column, column][rng.integers(4)]
+    data["loss"] = np.exp(rng.normal(0, rng.choice([1e-6, 0.01, 1, 5]), n)) * rng.choice([1e-3, 1, 50])
+    fit = fit_law(law, data, objective=str(rng.choice(["huber", "squared"])), bootstrap=int(rng.choice([0, 8])))
+    json.dumps(fit.to_dict(), allow_nan=False)
+    assert len(fit.predict(data)) == n
+    assert fit.summary().startswith(law.name)
