@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import Any
 
 from analysis.errors import UserError
 from analysis.laws.base import Law
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         wanted = getattr(args, option)
         if wanted and wanted not in data and columns.get(wanted) is None:
             raise UserError(f"--{option} names {wanted!r}, which the table lacks; it has {', '.join(data)}")
-    conventions = {**table.conventions, **aliases}
+    conventions: dict[str, Any] = {**table.conventions, **aliases}
     if {"params_total", "params_non_embedding", "tokens"} <= set(data) and {"params", "tokens"} == set(law.inputs):
         from analysis.conventions import side_by_side
 
