@@ -1,4 +1,4 @@
-"""Command line of the analysis: `python -m analysis VERB ...`; imports only the module of the verb that was asked for."""
+"""Command line of the analysis: `python -m analysis VERB ...`; imports only the module of the verb asked for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse `argv`, run one verb and return its exit status; bad input is one sentence on standard error and status 2."""
+    """Parse `argv`, run one verb, return its exit status; bad input is one sentence on standard error and status 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
     subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -17,7 +17,10 @@ SIZE = (6.4, 4.0)
 def plot_rates(frame: pd.DataFrame, *, ax: Axes, theme: Theme = LIGHT) -> Axes:
     """Excess over the best loss (percent) by peak rate, with paired 95 % intervals; the recipe's own rate is ringed."""
     ax.set_xscale("log")
-    groups = list(frame[frame["status"] == "done"].groupby(["params", "tokens"], sort=True))
+    groups = [
+        ((float(group["params"].iloc[0]), float(group["tokens"].iloc[0])), group)
+        for _, group in frame[frame["status"] == "done"].groupby(["params", "tokens"], sort=True)
+    ]
     colours = theme.budget_colours(len(groups))
     for index, ((params, tokens), group) in enumerate(groups):
         colour = colours[index]

@@ -62,8 +62,8 @@ def _byte_small(params: float, tokens: float) -> Hyperparameters:
     del tokens
     return Hyperparameters(
         learning_rate=min(BYTE_PEAK_RATE * (params / BYTE_REFERENCE_PARAMS) ** BYTE_RATE_EXPONENT, 4e-2),
-        batch_tokens=512,
-        warmup_tokens=25_600,
+        batch_tokens=1024,
+        warmup_tokens=40_960,
         weight_decay=0.1,
         beta2=0.99,
     )

@@ -75,14 +75,13 @@ def write(frame: pd.DataFrame, folder: Path, manifests: list[Path]) -> None:
     worst = chosen(frame).sort_values("excess_fraction").to_dict("records")[-1]
     sweeps = " ".join(f"experiments/sweeps/{path.stem}.yaml" for path in manifests)
     commands = [f"python -m experiments run {sweep}" for sweep in sweeps.split()]
-    commands.append(
-        f"python -m analysis rates {' '.join(f'sweeps/{path.stem}.json' for path in manifests)} --out {folder.as_posix()}"
-    )
+    tables = " ".join(f"sweeps/{path.stem}.json" for path in manifests)
+    commands.append(f"python -m analysis rates {tables} --out {folder.as_posix()}")
     text = [
         "# Peak learning rate by size",
         "",
-        f"The recipe's own rate is within {format_percent(worst['excess_fraction'])} of the best rate tried for every size "
-        f"and number of tokens (worst at N = {format_size(worst['params'])}, {format_size(worst['tokens'])} tokens).",
+        f"The recipe's own rate is within {format_percent(worst['excess_fraction'])} of the best rate tried at every "
+        f"size and number of tokens (worst at N = {format_size(worst['params'])}, {format_size(worst['tokens'])} tokens).",
         "",
         "![loss over the best loss by peak rate](rates.png)",
         "",
