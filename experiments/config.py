@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from experiments.data.config import DataConfig
 from models.config import OptimizerConfig, TransformerConfig
+from models.objective_config import ObjectiveConfig
 from models.schedules import ScheduleConfig
 
 SEMANTICS_VERSION = 1
@@ -44,6 +45,8 @@ class RunConfig:
     """What is trained."""
     data: DataConfig
     """On what: corpus, tokenizer, validation split, with content hashes."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """How tokens become inputs and targets."""
     optimizer: OptimizerConfig
     """Peak learning rate, moments, weight decay, clipping."""
     schedule: ScheduleConfig

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.config import FABRIC_PRECISION, RunConfig
-from models.accounting import memory_bytes, training_flops
+from experiments.describe import flops_of
+from models.accounting import memory_bytes
 
 STEP_SECONDS_PER_LAYER = {"cpu": 1.0e-3, "cuda": 0.6e-3}
 """Seconds of a step that no product explains, per layer; of the order measured by benchmarks/overhead.py at width
@@ -62,7 +63,7 @@ class CostModel:
         """Estimated seconds of training."""
         if key in self.measured:
             return config.tokens / self.measured[key]
-        flops = training_flops(config.model, tokens=config.tokens, context=config.data.context)
+        flops = flops_of(config)
         layers = config.model.num_encoder_blocks + config.model.num_decoder_blocks + 1
         products = flops / FLOPS_PER_SECOND[self.kind, config.precision]
         return products + config.num_steps * layers * STEP_SECONDS_PER_LAYER[self.kind]

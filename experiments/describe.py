@@ -9,6 +9,12 @@ from experiments.config import RunConfig
 from models.accounting import count_params, params_fit, params_non_embedding, params_total, training_flops
 
 
+def flops_of(config: RunConfig, *, tokens: int | None = None) -> float:
+    """Counted training FLOPs of a run, or of `tokens` of it."""
+    spent = config.tokens if tokens is None else tokens
+    return training_flops(config.model, tokens=spent, context=config.data.context, objective=config.objective)
+
+
 def design_of(config: RunConfig, *, num_train_tokens: int | None) -> dict[str, Any]:
     """The `design` of a record.
 
@@ -30,7 +36,7 @@ def design_of(config: RunConfig, *, num_train_tokens: int | None) -> dict[str, A
         "tokens": tokens,
         "unique_tokens": unique,
         "epochs": None if num_train_tokens is None else tokens / num_train_tokens,
-        "flops": training_flops(model, tokens=tokens, context=config.data.context),
+        "flops": flops_of(config),
         "flops_6nd": 6.0 * params * tokens,
         "width": model.width,
         "depth": model.depth,
@@ -41,7 +47,7 @@ def design_of(config: RunConfig, *, num_train_tokens: int | None) -> dict[str, A
         "positions": model.positions,
         "corpus": config.data.corpus,
         "tokenizer": config.data.tokenizer,
-        "objective": "causal",
+        "objective": config.objective.name,
         "batch": config.batch_tokens,
         "steps": config.num_steps,
         "lr": config.optimizer.learning_rate,

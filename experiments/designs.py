@@ -18,6 +18,7 @@ from experiments.recipes import RECIPES
 from experiments.sweep import Shape, SweepConfig, build_sweep, set_path
 from models.accounting import params_fit, training_flops
 from models.config import OptimizerConfig, TransformerConfig
+from models.objective_config import ObjectiveConfig, check_objective, lengths
 from models.schedules import ScheduleConfig
 
 MIN_STEPS = 50
@@ -128,9 +129,7 @@ def _cells(sweep: SweepConfig) -> Iterator[_Cell]:
         blocks += [(budget, heldout_shapes, "heldout") for budget in design.heldout_budgets]
         for budget, shapes, role in blocks:
             for shape, seed in itertools.product(shapes, sweep.seeds):
-                yield _Cell(
-                    shape=shape, budget=budget, seed=seed, role=role, tokens=_isoflop_tokens(budget, sweep.data.context)
-                )
+                yield _Cell(shape=shape, budget=budget, seed=seed, role=role, tokens=_isoflop_tokens(budget, sweep))
     else:
         rungs = design.tokens or design.tokens_per_param
         for shape, rung, seed in itertools.product(design.shapes, rungs, sweep.seeds):
@@ -149,7 +148,7 @@ def _cells(sweep: SweepConfig) -> Iterator[_Cell]:
         ]
         budget = replicate.budget
         isoflop = design.kind == "isoflop"
-        wanted = _isoflop_tokens(budget, sweep.data.context) if isoflop else _ladder_tokens(budget, absolute=True)
+        wanted = _isoflop_tokens(budget, sweep) if isoflop else _ladder_tokens(budget, absolute=True)
         for seed in replicate.seeds:
             yield _Cell(shape=(known or [shape])[0], budget=budget, seed=seed, role="replicate", tokens=wanted)
 
@@ -158,21 +157,33 @@ def _ladder_tokens(rung: float, absolute: bool) -> Callable[[TransformerConfig],
     return lambda model: rung if absolute else rung * params_fit(model)
 
 
-def _isoflop_tokens(budget: float, context: int) -> Callable[[TransformerConfig], float]:
-    return lambda model: budget / training_flops(model, tokens=1, context=context)
+def _isoflop_tokens(budget: float, sweep: SweepConfig) -> Callable[[TransformerConfig], float]:
+    context, objective = sweep.data.context, _objective(sweep)
+    return lambda model: budget / training_flops(model, tokens=1, context=context, objective=objective)
+
+
+def _objective(sweep: SweepConfig) -> ObjectiveConfig:
+    """The sweep's objective, with its sentinels after the tokenizer's ids."""
+    if sweep.objective.name != "span":
+        return sweep.objective
+    return replace(sweep.objective, first_sentinel=sweep.data.vocab_size)
 
 
 def _model(sweep: SweepConfig, shape: Shape) -> TransformerConfig:
+    objective = _objective(sweep)
+    num_sentinels = lengths(objective, sweep.data.context).spans if objective.name == "span" else 0
     heads = shape.num_heads or max(1, shape.width // sweep.design.head_width)
     try:
-        return TransformerConfig(
+        model = TransformerConfig(
             width=shape.width,
             depth=shape.depth,
             num_heads=heads,
-            vocab_size=sweep.data.vocab_size,
+            vocab_size=sweep.data.vocab_size + num_sentinels,
             context=sweep.data.context,
             **sweep.model,
         )
+        check_objective(objective, model)
+        return model
     except ValueError as error:
         raise UserError(f"shape {{width: {shape.width}, depth: {shape.depth}}} cannot be built: {error}") from error
 
@@ -204,6 +215,7 @@ def _run_config(sweep: SweepConfig, cell: _Cell, model: TransformerConfig) -> Ru
     return RunConfig(
         model=model,
         data=sweep.data,
+        objective=_objective(sweep),
         optimizer=OptimizerConfig(
             learning_rate=choice.learning_rate or rule.learning_rate * choice.rate_scale,
             beta2=rule.beta2,

@@ -10,10 +10,11 @@ from typing import Any
 
 from experiments.config import canonical
 from experiments.costs import CostModel, makespan, shape_key
+from experiments.describe import flops_of
 from experiments.designs import PlannedRun
 from experiments.records import RunRecord
 from experiments.store import RunState, RunStore, parse_metrics
-from models.accounting import params_fit, training_flops
+from models.accounting import params_fit
 
 TAIL_BYTES = 4096
 
@@ -180,5 +181,5 @@ def _facts(run: PlannedRun) -> dict[str, Any]:
         "width": config.model.width,
         "depth": config.model.depth,
         "tokens": config.tokens,
-        "flops": training_flops(config.model, tokens=config.tokens, context=config.data.context),
+        "flops": flops_of(config),
     }

@@ -19,6 +19,7 @@ from experiments.data.config import DataConfig
 from experiments.errors import UserError
 from experiments.recipes import RECIPES
 from models.config import TransformerConfig
+from models.objective_config import ObjectiveConfig
 
 DESIGNS = ("isoflop", "ladder")
 
@@ -153,6 +154,8 @@ class SweepConfig:
     """Sizes and budgets."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """Fields of TransformerConfig other than width, depth, heads, vocabulary and context."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """What is predicted: causal, masked, span or infilling; `model.family` has to fit."""
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     """Learning rate, batch, warm-up, weight decay."""
     schedule: ScheduleChoice = field(default_factory=ScheduleChoice)

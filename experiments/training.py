@@ -22,8 +22,8 @@ from lightning.fabric import Fabric
 from experiments.callbacks import Recorder
 from experiments.config import RunConfig, run_id
 from experiments.data.corpus import TokenCorpus
+from experiments.describe import flops_of
 from experiments.store import StoreError
-from models.accounting import training_flops
 from models.lit import LitTransformer
 
 EVAL_BATCH_TOKENS = 8192
@@ -97,6 +97,7 @@ class TrainingJob:
             model=config.model,
             optimizer=config.optimizer,
             schedule=config.schedule,
+            objective=config.objective,
             total_tokens=config.tokens,
             batch_tokens=config.batch_tokens,
             seed=config.seed,
@@ -106,11 +107,12 @@ class TrainingJob:
         recorder = Recorder(
             num_steps=config.num_steps,
             batch_tokens=config.batch_tokens,
-            flops_per_step=training_flops(config.model, tokens=config.batch_tokens, context=config.data.context),
+            flops_per_step=flops_of(config, tokens=config.batch_tokens),
             peak_flops_per_second=self.peak_flops_per_second,
         )
         module, wrapped = fabric.setup(lit, optimizer)
-        module.mark_forward_method("loss_per_token")
+        for method in ("loss_per_token", "losses_and_mask"):
+            module.mark_forward_method(method)
         first_step = self._resume(lit, optimizer, recorder)
         lit.train()
         train_loss = self._train(module, lit, wrapped, optimizer, recorder, first_step)
@@ -230,11 +232,18 @@ class TrainingJob:
         batch = max(1, EVAL_BATCH_TOKENS // self.config.data.context)
         with torch.no_grad(), self.fabric.autocast():
             for tokens, document_ids, mask in self.corpus.val_batches(batch):
-                losses = module.loss_per_token(torch.from_numpy(tokens).to(device))
-                kept = torch.from_numpy(mask).to(device)
-                ids = torch.from_numpy(document_ids).to(device)
-                sums.index_add_(0, ids[kept], losses[kept].double())
-                counts += np.bincount(document_ids[mask], minlength=documents)
+                if self.config.objective.name == "causal":
+                    kept, losses = torch.from_numpy(mask), module.loss_per_token(torch.from_numpy(tokens).to(device))
+                else:  # what is taken out is drawn per sequence, so that only whole ones mean the same
+                    whole = mask.all(axis=1)
+                    if not whole.any():
+                        continue
+                    losses, predicted = module.losses_and_mask(torch.from_numpy(tokens[whole]).to(device))
+                    kept = predicted.cpu()
+                    document_ids = np.repeat(document_ids[whole, :1], losses.shape[1], axis=1)
+                ids = torch.from_numpy(document_ids)[kept]
+                sums.index_add_(0, ids.to(device), losses[kept.to(device)].double())
+                counts += np.bincount(ids.numpy(), minlength=documents)
         return sums.cpu().numpy(), counts, recorder.clock() - began
 
 

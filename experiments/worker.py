@@ -245,7 +245,7 @@ class Worker:
             status="done",
             config=canonical(config),
             design=design_of(config, num_train_tokens=corpus.num_train_tokens),
-            outcome=_measured(outcome, corpus),
+            outcome=_measured(outcome, corpus, config),
             execution=self._execution(config, attempt, began),
         )
         self.store.publish(record)
@@ -326,8 +326,9 @@ def give_up_if_lost(store: RunStore, run_id: str, state: RunState, watch: Heartb
     return lost
 
 
-def _measured(outcome: Outcome, corpus: TokenCorpus) -> dict[str, Any]:
-    tokens, num_bytes = sum(outcome.val_counts), corpus.num_val_bytes
+def _measured(outcome: Outcome, corpus: TokenCorpus, config: RunConfig) -> dict[str, Any]:
+    tokens = sum(outcome.val_counts)
+    num_bytes = corpus.num_val_bytes if config.objective.name == "causal" else None
     return {
         "loss": outcome.loss,
         "loss_se": outcome.loss_se,

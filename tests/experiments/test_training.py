@@ -17,6 +17,8 @@ from experiments.config import RunConfig, run_id
 from experiments.data.config import DataConfig
 from experiments.data.corpus import prepare
 from experiments.data.identity import resolve
+from experiments.designs import expand
+from experiments.sweep import build_sweep
 from experiments.training import Diverged, Interrupted, Outcome, TrainingJob, clustered_mean
 from models.config import OptimizerConfig, TransformerConfig
 from models.schedules import ScheduleConfig
@@ -172,3 +174,26 @@ def test_the_clustered_error_covers_the_true_mean_as_often_as_it_says() -> None:
         assert se is not None
         hits += abs(mean - 2) < 2.045 * se  # Student's t with 29 degrees of freedom, 95 %
     assert 0.91 <= hits / studies <= 0.98
+
+
+@pytest.mark.parametrize(("family", "objective"), [("encoder", "masked"), ("encoder-decoder", "span")])
+def test_every_family_trains_resumes_and_is_validated_on_its_own_objective(
+    cache_dir: Path, tmp_path: Path, family: str, objective: str
+) -> None:
+    raw = {
+        "name": "families",
+        "data": {"corpus": "sotu", "context": 32, "val_size": 8192},
+        "design": {"kind": "ladder", "tokens": [25600], "shapes": [{"width": 16, "depth": 1}]},
+        "model": {"family": family},
+        "objective": {"name": objective},
+        "recipe": {"learning_rate": 0.01, "batch_tokens": 512, "warmup_tokens": 2560},
+    }
+    plan = expand(build_sweep(raw, where="test"), resolve=lambda data: resolve(data, cache_dir))
+    (config,) = [run.config for run in plan.runs]
+    outcome, _ = job(config, cache_dir, tmp_path / "whole")[0].run()
+    assert outcome.loss < np.log(config.model.vocab_size)
+    assert 0 < sum(outcome.val_counts) < 8192
+    asked = iter(range(1000))
+    with pytest.raises(Interrupted):
+        job(config, cache_dir, tmp_path / "part", should_stop=lambda: next(asked) >= 17)[0].run()
+    assert facts(job(config, cache_dir, tmp_path / "part")[0].run()[0]) == facts(outcome)
