@@ -7,6 +7,7 @@ Shapes: B batch, T tokens, S source tokens, N noise tokens, P spans.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -147,13 +148,18 @@ def row_keys(tokens_BT: Tensor, seed: int, step: int) -> Tensor:
     """Return one (B, 1) key for each row from its tokens, the seed and the step."""
     place_T = torch.arange(1, tokens_BT.shape[1] + 1, device=tokens_BT.device)
     content_B1 = mix(tokens_BT + (place_T << 32)).sum(1, keepdim=True)
-    return mix(content_B1 ^ mix(torch.tensor(seed * 1_000_003 + step, device=tokens_BT.device)))
+    return mix(content_B1 ^ int(mix(torch.tensor(seed * 1_000_003 + step))))
 
 
 def hashes(keys_B1: Tensor, count: int, *, stream: int) -> Tensor:
     """Return (B, count) uniform integers in [0, 2^62), independent between streams."""
-    counter_T = torch.arange(count, device=keys_B1.device) + (stream << 40)
-    return mix(keys_B1 + mix(counter_T)) & ((1 << 62) - 1)
+    return mix(keys_B1 + counters(count, stream, keys_B1.device)) & ((1 << 62) - 1)
+
+
+@functools.lru_cache(maxsize=64)
+def counters(count: int, stream: int, device: torch.device) -> Tensor:
+    """Return the mixed numbers of a stream's positions, kept between steps."""
+    return mix(torch.arange(count, device=device) + (stream << 40))
 
 
 def uniforms(keys_B1: Tensor, count: int, *, stream: int) -> Tensor:
@@ -164,6 +170,6 @@ def uniforms(keys_B1: Tensor, count: int, *, stream: int) -> Tensor:
 def mix(x: Tensor) -> Tensor:
     """Return the finaliser of splitmix64 (Steele et al. 2014) of int64 numbers, modulo 2^64."""
     x = x + -7046029254386353131
-    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * -4658895280553007687
-    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * -7723592293110705685
-    return x ^ ((x >> 31) & ((1 << 33) - 1))
+    x = (x >> 30).bitwise_and_((1 << 34) - 1).bitwise_xor_(x).mul_(-4658895280553007687)
+    x = (x >> 27).bitwise_and_((1 << 37) - 1).bitwise_xor_(x).mul_(-7723592293110705685)
+    return (x >> 31).bitwise_and_((1 << 33) - 1).bitwise_xor_(x)
