@@ -18,6 +18,7 @@ VERBS = {
     "frontier": "compute-optimal sizes, tokens and losses over a range of compute",
     "laws": "list the laws with formula, inputs and source",
     "advise": "which runs to buy next for a budget",
+    "arms": "arms of a study side by side, by paired differences",
     "rates": "what a recipe's peak learning rate costs against the best of those tried",
     "published": "published results beside our re-fits",
     "report": "write the report of a sweep or a table as one HTML page with figures and tables",

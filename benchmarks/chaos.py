@@ -75,6 +75,15 @@ def kill_some(driver: subprocess.Popen[bytes], rng: random.Random) -> str:
     return choice
 
 
+def takeup_seconds(store: Path, driver: subprocess.Popen[bytes], claims_before: set[str]) -> float | None:
+    """Seconds from now until somebody claims another attempt; None when the driver ends first."""
+    began = time.monotonic()
+    while driver.poll() is None:
+        if {path.name for path in (store / "claims").glob("*") if path.suffix[1:].isdigit()} - claims_before:
+            return time.monotonic() - began
+    return None
+
+
 def main() -> None:
     """Run the undisturbed sweep, then the disturbed one, and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -94,6 +103,7 @@ def main() -> None:
         war.mkdir()
         assert start(sweep, peace, checkpoint_seconds=60).wait() == 0
         kills: dict[str, int] = {}
+        takeups: list[float | None] = []
         driver = start(sweep, war, checkpoint_seconds=1)
         while sum(kills.values()) < args.kills and len(outcomes(war)) < args.runs:
             if driver.poll() is not None:
@@ -101,8 +111,11 @@ def main() -> None:
             try:
                 driver.wait(timeout=rng.uniform(0, args.seconds))
             except subprocess.TimeoutExpired:
+                before = {path.name for path in (war / "claims").glob("*") if path.suffix[1:].isdigit()}
                 choice = kill_some(driver, rng)
                 kills[choice] = kills.get(choice, 0) + 1
+                if choice == "workers" and before:
+                    takeups.append(takeup_seconds(war, driver, before))
         if driver.poll() is None:
             driver.wait()
         status = start(sweep, war, checkpoint_seconds=60).wait()
@@ -118,6 +131,7 @@ def main() -> None:
             "executions": sum(len(parts) == 2 for parts in claims),
             "endings": endings,
             "exit_status": status,
+            "takeup_seconds_after_all_workers_died": sorted(round(item, 1) for item in takeups if item is not None),
             "losses_equal_to_the_last_digit": same,
             "seconds": round(time.monotonic() - began),
         }

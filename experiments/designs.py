@@ -113,12 +113,22 @@ def _variants(sweep: SweepConfig) -> Iterator[tuple[SweepConfig, dict[str, Any]]
     if not sweep.vary:
         yield sweep, {}
         return
-    for values in itertools.product(*sweep.vary.values()):
-        varied = dict(zip(sweep.vary, values, strict=True))
+    axes = [list(_arms(axis, values)) for axis, values in sweep.vary.items()]
+    for arms in itertools.product(*axes):
         raw = asdict(replace(sweep, vary={}))
-        for path, value in varied.items():
-            set_path(raw, path, value)
+        for _, fields in arms:
+            for path, value in fields.items():
+                set_path(raw, path, value)
+        varied = dict(zip(sweep.vary, (label for label, _ in arms), strict=True))
         yield build_sweep(raw, where=f"vary {varied}"), varied
+
+
+def _arms(axis: str, values: Any) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    """(label, fields to set) of each value of an axis."""
+    if isinstance(values, Mapping):
+        yield from values.items()
+    else:
+        yield from ((value, {axis: value}) for value in values)
 
 
 def _cells(sweep: SweepConfig) -> Iterator[_Cell]:
@@ -172,6 +182,9 @@ def _objective(sweep: SweepConfig) -> ObjectiveConfig:
 def _model(sweep: SweepConfig, shape: Shape) -> TransformerConfig:
     objective = _objective(sweep)
     num_sentinels = lengths(objective, sweep.data.context).spans if objective.name == "span" else 0
+    fields: dict[str, Any] = dict(sweep.model)
+    if shape.ffn_width is not None:
+        fields["ffn_width"] = shape.ffn_width
     heads = shape.num_heads or max(1, shape.width // sweep.design.head_width)
     try:
         model = TransformerConfig(
@@ -180,7 +193,7 @@ def _model(sweep: SweepConfig, shape: Shape) -> TransformerConfig:
             num_heads=heads,
             vocab_size=sweep.data.vocab_size + num_sentinels,
             context=sweep.data.context,
-            **sweep.model,
+            **fields,
         )
         check_objective(objective, model)
         return model

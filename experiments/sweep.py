@@ -34,6 +34,8 @@ class Shape:
     """Number of layers (of each stack in an encoder-decoder)."""
     num_heads: int | None = None
     """Attention heads; None: width / design.head_width, at least one."""
+    ffn_width: int | None = None
+    """Hidden size of the feed-forward layer; None: the model's own rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +166,10 @@ class SweepConfig:
     """Every run is trained once with each."""
     replicates: tuple[ReplicateConfig, ...] = ()
     """Extra seeds for some runs."""
-    vary: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Dotted field of this file -> values: the sweep is repeated for each combination, e.g. {recipe.rate_scale: [0.5,
-    1, 2]}."""
+    vary: Mapping[str, Any] = field(default_factory=dict)
+    """The sweep is repeated for each combination. Either a dotted field of this file -> values, e.g.
+    {recipe.rate_scale: [0.5, 1, 2]}, or a name -> {arm: {dotted field: value, ...}, ...}, where arms differ in several
+    fields."""
     precision: str = "fp32"
     """fp32, bf16, or auto: bf16 where the device multiplies it natively. auto makes identities depend on the device."""
     report: ReportConfig = field(default_factory=ReportConfig)
@@ -183,6 +186,11 @@ class SweepConfig:
                 raise ValueError(f"model.{key} is set by the design's shapes and the data; remove it from `model`")
             if key not in allowed:
                 raise ValueError(f"model.{key} is not a field of the transformer; {_nearest(key, allowed)}")
+        for axis, values in self.vary.items():
+            if not isinstance(values, (Mapping, list, tuple)) or not values:
+                raise ValueError(
+                    f"vary.{axis} is {values!r}; give a list of values, or arms with the fields that they set"
+                )
         if not self.seeds:
             raise ValueError("seeds is empty; give at least one, for example [0]")
 

@@ -81,7 +81,8 @@ def write(frame: pd.DataFrame, folder: Path, manifests: list[Path]) -> None:
         "# Peak learning rate by size",
         "",
         f"The recipe's own rate is within {format_percent(worst['excess_fraction'])} of the best rate tried at every "
-        f"size and count of tokens (worst at N = {format_size(worst['params'])}, {format_size(worst['tokens'])} tokens).",
+        f"size and count of tokens (worst at N = {format_size(worst['params'])}, "
+        f"{format_size(worst['tokens'])} tokens).",
         "",
         "![loss over the best loss by peak rate](rates.png)",
         "",

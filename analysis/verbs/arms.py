@@ -1,0 +1,104 @@
+"""`python -m analysis arms sweeps/NAME.json --arm FIELD`: arms of a study compared by paired intervals."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.arms import arm_table, pooled
+from analysis.errors import UserError
+from analysis.estimate import format_size, json_ready
+from experiments.records import RecordError, read_records
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="sweeps/NAME.json")
+    parser.add_argument("--arm", required=True, metavar="FIELD", help="the varied field, e.g. model.positions")
+    parser.add_argument("--reference", metavar="ARM", help="the arm that others are compared with (default: the first)")
+    parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default: .95)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write README.md, arms.csv and the figure there")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the comparison; write the report with --out."""
+    try:
+        records = list(read_records(args.manifest))
+    except (RecordError, OSError) as error:
+        raise UserError(str(error)) from error
+    frame = arm_table(records, args.arm, reference=args.reference, level=args.level)
+    summary = pooled(frame, level=args.level)
+    if args.out:
+        write(frame, summary, args)
+        print(f"report: {args.out / 'README.md'}", file=sys.stderr)
+    if args.json:
+        print(json.dumps(json_ready({"rows": frame.to_dict("records"), "pooled": summary.to_dict("records")})))
+    else:
+        print(pooled_text(summary) + "\n" + cells_text(frame), end="")
+    return 0
+
+
+def pooled_text(summary: pd.DataFrame) -> str:
+    """Mean differences over cells as a Markdown table."""
+    lines = [
+        "| arm | cells | mean difference from the reference, nats per token (interval over cells) |",
+        "|---|---|---|",
+    ]
+    for row in summary.to_dict("records"):
+        lines.append(f"| {row['arm']} | {row['num_cells']} | {_ends(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def cells_text(frame: pd.DataFrame) -> str:
+    """Every run with its paired difference as a Markdown table."""
+    lines = [
+        "| arm | N | tokens | seed | loss (standard error) | difference from the reference (paired interval) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in frame.to_dict("records"):
+        se = "no interval: one document" if row["loss_se"] is None else f"{row['loss_se']:.4f}"
+        size, tokens = format_size(row["params"]), format_size(row["tokens"])
+        lines.append(f"| {row['arm']} | {size} | {tokens} | {row['seed']} | {row['loss']:.4f} ({se}) | {_ends(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _ends(row: dict[Hashable, Any]) -> str:
+    if isinstance(row["reason"], str):
+        value = float(str(row["difference"]))
+        return row["reason"] if math.isnan(value) else f"{value:+.4f} (no interval: {row['reason']})"
+    return f"{row['difference']:+.4f} ({row['lo']:+.4f}, {row['hi']:+.4f})"
+
+
+def write(frame: pd.DataFrame, summary: pd.DataFrame, args: argparse.Namespace) -> None:
+    """README.md, arms.csv, arms.png and arms.svg."""
+    from analysis.figures_arms import save_arms
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(args.out / "arms.csv", index=False)
+    drawn = save_arms(frame, args.out)
+    name = args.manifest.stem
+    reference = f" --reference {args.reference}" if args.reference else ""
+    text = [
+        f"# {name}: arms of {args.arm}",
+        "",
+        *(["![difference of each arm from the reference](arms.png)", ""] if drawn else []),
+        "Differences are arm minus reference in nats per token, on the same validation documents, after the same "
+        "order of training tokens.",
+        "",
+        pooled_text(summary) if len(summary) else "",
+        cells_text(frame),
+        "Made by:",
+        "```",
+        f"python -m experiments run experiments/sweeps/{name}.yaml",
+        f"python -m analysis arms sweeps/{name}.json --arm {args.arm}{reference} --out {args.out.as_posix()}",
+        "```",
+    ]
+    (args.out / "README.md").write_text("\n".join(text) + "\n", encoding="utf-8")
