@@ -4,6 +4,7 @@ found."""
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,8 @@ from analysis.isoflop_curves import polynomial_design
 from analysis.report_data import Study
 from analysis.style import Theme, hollow, label_ends, log_axis, log_limits, panels
 
+REFERENCE_STYLES = ((0, (7, 2)), (0, (2, 1.5)))
+"""Dashes of Kaplan's and Hoffmann's slopes; both are grey."""
 REFERENCE_SLOPES = {
     "params": (("Kaplan", 0.73), ("Hoffmann", 0.50)),
     "tokens": (("Kaplan", 0.27), ("Hoffmann", 0.50)),
@@ -178,13 +181,13 @@ def frontier_panel(study: Study, name: str, *, ax: Axes, theme: Theme) -> Axes:
     low, high = log_limits([value for value in heights if math.isfinite(value)], pad=0.05)
     ax.set_ylim(low, high * (high / low) ** 0.32)
     if centre is not None:
-        ends = []
-        for text, slope in REFERENCE_SLOPES[name]:
+        for row, ((text, slope), style) in enumerate(zip(REFERENCE_SLOPES[name], REFERENCE_STYLES, strict=True)):
             law = centre[1] * (grid / centre[0]) ** slope
             shown = (law > low) & (law < high)
-            ax.plot(grid[shown], law[shown], color=theme.muted, linewidth=0.8, alpha=0.8, zorder=1)
-            ends.append((float(grid[shown][-1]), float(law[shown][-1]), f"{text} {slope:.2f}", theme.muted))
-        label_ends(ax, ends, size=6.8)
+            ax.plot(grid[shown], law[shown], color=theme.muted, linestyle=style, linewidth=0.9, zorder=1)
+            place: dict[str, Any] = {"transform": ax.transAxes, "color": theme.muted}
+            ax.plot([0.60, 0.68], [0.05 + 0.062 * row] * 2, linestyle=style, linewidth=0.9, **place)
+            ax.text(0.70, 0.05 + 0.062 * row, f"{text} {slope:.2f}", va="center", fontsize=7.0, **place)
     log_axis(ax, "x", f"C, FLOPs ({study.table.conventions.get('flops', 'as given')})", kind="flops", target=4)
     log_axis(ax, "y", NAMES[name], kind="size", target=5)
     ax.set_title("Optimal size by compute" if name == "params" else "Optimal tokens by compute")

@@ -26,6 +26,7 @@ from analysis.expressions import select_rows
 from analysis.fit import Fit
 from analysis.isoflop import IsoflopFit, fit_isoflop
 from analysis.isoflop_budgets import group_budgets
+from analysis.noise import seed_weights
 from analysis.report_curves import training_curves
 from analysis.shapes import Shapes
 from analysis.table import RunTable, load_tables
@@ -171,8 +172,29 @@ def build_study(
         )
     budgets = tuple(float(value) for value in budget.groupby(np.round(np.log(budget), 6)).first())
     grid = _grid(frame["flops"].to_numpy(dtype=float))
+    noise, floor = noise_floor(frame, choices)
+    weighting = seed_weights(
+        fitted.frame["tokens"],
+        group_tokens=noise["tokens"],
+        group_variances=noise["sd_fraction"] ** 2,
+        group_dof=noise["num_seeds"] - 1,
+    )
+    if len(noise):
+        notes.append(weighting.explanation)
+    needed = [name for name in ("params", "tokens", "flops", "loss", cluster) if name is not None]
+    law_fit = fit_law(
+        choices.law,
+        as_columns(fitted.frame, needed),
+        weights=weighting.weights if weighting.slope else None,
+        bootstrap=choices.bootstrap,
+        cluster=cluster,
+        level=choices.level,
+        rng=np.random.default_rng(choices.seed),
+        conventions=table.conventions,
+    )
     comparison = compare_approaches(
         fitted,
+        fit=law_fit,
         law=choices.law,
         method=choices.method,
         bootstrap=choices.bootstrap,
@@ -201,7 +223,6 @@ def build_study(
         options: dict[str, Any] = {"bootstrap": choices.bootstrap, "cluster": cluster, "level": choices.level}
         isoflop_all = fit_isoflop(drawn, method=choices.method, rng=np.random.default_rng(choices.seed), **options)
     flags = _with_residual_flags(table, comparison.fit)
-    noise, floor = noise_floor(frame, choices)
     name = manifest.name if manifest else Path(paths[0]).stem
     return Study(
         title=choices.title or (str(manifest.report.get("title") or name) if manifest else name),
