@@ -7,6 +7,7 @@ and seed. It must not know what the varied field means.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -107,3 +108,35 @@ def pooled(frame: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
         reach = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * se
         rows.append(row | {"lo": center - reach, "hi": center + reach, "reason": None})
     return pd.DataFrame(rows, columns=["arm", "num_cells", "difference", "lo", "hi", "reason"])
+
+
+def gains(records: Iterable[Pair], arm: str, *, level: float = 0.95) -> pd.DataFrame:
+    """What more tokens gain within each arm, as a fraction of the loss: comparable where losses are not.
+
+    Each run is compared with the run of the same arm, shape and seed at the next smaller number of tokens, on the same
+    validation documents.
+
+    Returns
+    -------
+    frame
+        arm, params, seed, tokens_from, tokens_to, change, lo, hi: the change of loss as a fraction of the smaller
+        run's loss.
+    """
+    cells: dict[tuple[Any, ...], list[RunRecord]] = {}
+    for record, labels in records:
+        if arm in labels and record.status == "done":
+            key = (str(labels[arm]), record.design["width"], record.design["depth"], record.design.get("seed"))
+            cells.setdefault(key, []).append(record)
+    rows = []
+    for (name, _, _, seed), members in sorted(cells.items(), key=lambda item: [str(part) for part in item[0]]):
+        ordered = sorted(members, key=lambda record: record.design["tokens"])
+        for less, more in itertools.pairwise(ordered):
+            sums = (more.outcome["val_sums"], less.outcome["val_sums"])
+            found = paired_difference(*sums, less.outcome["val_counts"], level=level)
+            base = less.outcome["loss"]
+            row: dict[str, Any] = {"arm": name, "params": less.design["params"], "seed": seed}
+            row |= {"tokens_from": less.design["tokens"], "tokens_to": more.design["tokens"]}
+            ends = [math.nan if end is None else end / base for end in (found.lo, found.hi)]
+            rows.append(row | {"change": found.value / base, "lo": ends[0], "hi": ends[1]})
+    columns = ["arm", "params", "seed", "tokens_from", "tokens_to", "change", "lo", "hi"]
+    return pd.DataFrame(rows, columns=columns).sort_values(["params", "tokens_from", "arm"]).reset_index(drop=True)

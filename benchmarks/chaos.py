@@ -1,4 +1,4 @@
-"""Kill a sweep at random moments until it is done, and compare every digit. `python benchmarks/chaos.py [--kills 50]
+"""Kill a sweep at random moments until it is done, and compare every digit. `python -m benchmarks.chaos [--kills 50]
 [--runs 24]`.
 
 Each time a random choice of the driver and its workers gets SIGKILL after a random while, and the sweep is started

@@ -1,4 +1,4 @@
-"""What the whole path costs over a bare PyTorch loop, a step and a run. `python benchmarks/overhead.py [--out
+"""What the whole path costs over a bare PyTorch loop, a step and a run. `python -m benchmarks.overhead [--out
 benchmarks/overhead.json]`.
 
 Steps: the same width-32 module trained by `TrainingJob` (data, schedule, Fabric, recorder) and by a bare loop over

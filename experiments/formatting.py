@@ -3,6 +3,7 @@ terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from experiments.progress import RunProgress, SweepProgress
@@ -45,6 +46,20 @@ def size(num_bytes: float) -> str:
         if num_bytes >= limit:
             return f"{num_bytes / limit:.3g} {unit}"
     return f"{num_bytes:.0f} B"
+
+
+def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
+    """Aligned columns under a rule, the first `left` to the left and the rest to the right; costs nothing to import."""
+    widths = [max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(headers), "  ".join("-" * width for width in widths).rstrip(), *map(line, rows), ""])
 
 
 def wide_console() -> Any:

@@ -108,7 +108,7 @@ RECIPES = {
     for recipe in (
         Recipe(
             name="byte-small",
-            source="measured here on byte-level speeches, N of 5k to 500k: reports/recipe; all rules read N alone",
+            source="measured here on byte-level speeches, N of 7k to 116k: reports/recipe; all rules read N alone",
             depends_on_tokens=False,
             rule=_byte_small,
         ),

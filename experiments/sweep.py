@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -198,8 +199,8 @@ class SweepConfig:
 RESERVED_MODEL_FIELDS = {"width", "depth", "num_heads", "vocab_size", "context"}
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e18 is a number, as in YAML 1.2."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML in which 1e18 is a number, as in YAML 1.2; by libyaml where it is installed."""
 
 
 _Loader.add_implicit_resolver(
@@ -247,10 +248,9 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
 def build_sweep(raw: Mapping[str, Any], *, where: str) -> SweepConfig:
     """A SweepConfig from plain data, checked key by key and then by type (jsonargparse)."""
     _check_keys(SweepConfig, raw, prefix="", where=where)
-    from jsonargparse import ArgumentError, ArgumentParser
+    from jsonargparse import ArgumentError
 
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--sweep", type=SweepConfig)
+    parser = _parser()
     try:
         namespace = parser.parse_object({"sweep": _as_plain(raw)})
         sweep = parser.instantiate(namespace).sweep
@@ -258,6 +258,16 @@ def build_sweep(raw: Mapping[str, Any], *, where: str) -> SweepConfig:
         raise UserError(f"{where}: {_first_sentence(str(error))}") from error
     assert isinstance(sweep, SweepConfig)
     return sweep
+
+
+@cache
+def _parser() -> Any:
+    """The typed parser of a sweep; making it costs more than using it."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--sweep", type=SweepConfig)
+    return parser
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

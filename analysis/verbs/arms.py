@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.arms import arm_table, pooled
+from analysis.arms import arm_table, gains, pooled
 from analysis.errors import UserError
-from analysis.estimate import format_size, json_ready
+from analysis.estimate import format_percent, format_size, json_ready
 from experiments.records import RecordError, read_records
 
 
@@ -36,18 +36,45 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(str(error)) from error
     frame = arm_table(records, args.arm, reference=args.reference, level=args.level)
     summary = pooled(frame, level=args.level)
+    more = gains(records, args.arm, level=args.level)
     if args.out:
-        write(frame, summary, args)
+        write(frame, summary, more, args)
         print(f"report: {args.out / 'README.md'}", file=sys.stderr)
     if args.json:
-        print(json.dumps(json_ready({"rows": frame.to_dict("records"), "pooled": summary.to_dict("records")})))
+        print(
+            json.dumps(
+                json_ready(
+                    {
+                        "rows": frame.to_dict("records"),
+                        "pooled": summary.to_dict("records"),
+                        "gains": more.to_dict("records"),
+                    }
+                )
+            )
+        )
     else:
-        print(pooled_text(summary) + "\n" + cells_text(frame), end="")
+        print("\n".join(part for part in (pooled_text(summary), cells_text(frame), gains_text(more)) if part), end="")
     return 0
 
 
+def gains_text(more: pd.DataFrame) -> str:
+    """What more tokens gain within each arm as a Markdown table; empty where every arm has one number of tokens."""
+    if more.empty:
+        return ""
+    lines = ["| arm | N | tokens | change of loss (paired interval) |", "|---|---|---|---|"]
+    for row in more.to_dict("records"):
+        span = f"{format_size(row['tokens_from'])} to {format_size(row['tokens_to'])}"
+        ends = f"({format_percent(row['lo'])}, {format_percent(row['hi'])})"
+        lines.append(
+            f"| {row['arm']} | {format_size(row['params'])} | {span} | {format_percent(row['change'])} {ends} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def pooled_text(summary: pd.DataFrame) -> str:
-    """Mean differences over cells as a Markdown table."""
+    """Mean differences over cells as a Markdown table; empty where nothing could be subtracted."""
+    if summary.empty:
+        return ""
     lines = [
         "| arm | cells | mean difference from the reference, nats per token (interval over cells) |",
         "|---|---|---|",
@@ -77,7 +104,7 @@ def _ends(row: dict[Hashable, Any]) -> str:
     return f"{row['difference']:+.4f} ({row['lo']:+.4f}, {row['hi']:+.4f})"
 
 
-def write(frame: pd.DataFrame, summary: pd.DataFrame, args: argparse.Namespace) -> None:
+def write(frame: pd.DataFrame, summary: pd.DataFrame, more: pd.DataFrame, args: argparse.Namespace) -> None:
     """README.md, arms.csv, arms.png and arms.svg."""
     from analysis.figures_arms import save_arms
 
@@ -93,8 +120,7 @@ def write(frame: pd.DataFrame, summary: pd.DataFrame, args: argparse.Namespace) 
         "Differences are arm minus reference in nats per token, on the same validation documents, after the same "
         "order of training tokens.",
         "",
-        pooled_text(summary) if len(summary) else "",
-        cells_text(frame),
+        *(part for part in (pooled_text(summary), gains_text(more), cells_text(frame)) if part),
         "Made by:",
         "```",
         f"python -m experiments run experiments/sweeps/{name}.yaml",

@@ -65,6 +65,17 @@ def markdown(frame: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+def sentence(name: str, frame: pd.DataFrame) -> str:
+    """What the recipe's own rate costs in one sweep, at its worst."""
+    worst = chosen(frame).sort_values("excess_fraction").to_dict("records")[-1]
+    ends = f"({format_percent(worst['excess_lo'])}, {format_percent(worst['excess_hi'])})"
+    interval = f" {ends}" if worst["lr"] != worst["best_lr"] else ""
+    return (
+        f"- `{name}`: the recipe's own rate is within {format_percent(worst['excess_fraction'])}{interval} of the best "
+        f"rate tried at every size; worst at N = {format_size(worst['params'])}, {format_size(worst['tokens'])} tokens."
+    )
+
+
 def write(frame: pd.DataFrame, folder: Path, manifests: list[Path]) -> None:
     """README.md, rates.csv, rates.png and rates.svg."""
     from analysis.figures_rates import save_rates
@@ -72,7 +83,6 @@ def write(frame: pd.DataFrame, folder: Path, manifests: list[Path]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     frame.to_csv(folder / "rates.csv", index=False)
     save_rates(frame, folder)
-    worst = chosen(frame).sort_values("excess_fraction").to_dict("records")[-1]
     sweeps = " ".join(f"experiments/sweeps/{path.stem}.yaml" for path in manifests)
     commands = [f"python -m experiments run {sweep}" for sweep in sweeps.split()]
     tables = " ".join(f"sweeps/{path.stem}.json" for path in manifests)
@@ -80,9 +90,7 @@ def write(frame: pd.DataFrame, folder: Path, manifests: list[Path]) -> None:
     text = [
         "# Peak learning rate by size",
         "",
-        f"The recipe's own rate is within {format_percent(worst['excess_fraction'])} of the best rate tried at every "
-        f"size and count of tokens (worst at N = {format_size(worst['params'])}, "
-        f"{format_size(worst['tokens'])} tokens).",
+        *(sentence(str(name), group) for name, group in frame.groupby("sweep", sort=False)),
         "",
         "![loss over the best loss by peak rate](rates.png)",
         "",

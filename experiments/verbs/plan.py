@@ -13,7 +13,7 @@ from experiments.data.identity import known_train_tokens
 from experiments.describe import design_of
 from experiments.designs import Plan
 from experiments.devices import find_devices
-from experiments.formatting import compute, count, duration, size, wide_console
+from experiments.formatting import compute, count, duration, plain_table, size
 from experiments.planning import cost_model, make_plan
 from experiments.recipes import RECIPES
 from experiments.store import RunStore
@@ -84,22 +84,33 @@ def summarize(plan: Plan, store: RunStore, costs: CostModel, *, workers: int) ->
 
 
 def _print_table(plan: Plan, summary: dict[str, object], workers: int, kind: str) -> None:
-    from rich.table import Table
-
     recipe = RECIPES[plan.sweep.recipe.name]
-    table = Table(
-        title=f"{plan.sweep.name}: {summary['num_runs']} runs, {compute(float(str(summary['flops'])))} FLOPs",
-        title_justify="left",
-    )
-    for name in ("run", "role", "budget", "N", "width x depth", "D", "D/N", "C", "steps", "rate", "memory", "time", ""):
-        table.add_column(name, justify="left" if name in ("run", "role") else "right", no_wrap=True)
+    isoflop = plan.sweep.design.kind == "isoflop"
+    varied = list(plan.sweep.vary)
+    headers = [
+        "run",
+        "role",
+        *varied,
+        "budget",
+        "N",
+        "width x depth",
+        "D",
+        "D/N",
+        "C",
+        "steps",
+        "rate",
+        "memory",
+        "time",
+        "",
+    ]
     rows = summary["runs"]
     assert isinstance(rows, list)
-    for row in rows:
-        table.add_row(
+    cells = [
+        [
             row["run_id"],
             row.get("role", ""),
-            compute(row["budget"]) if plan.sweep.design.kind == "isoflop" else count(row["budget"]),
+            *(str(row.get(name, "")) for name in varied),
+            compute(row["budget"]) if isoflop else count(row["budget"]),
             count(row["params"]),
             f"{row['width']} x {row['depth']}",
             count(row["tokens"]),
@@ -110,16 +121,16 @@ def _print_table(plan: Plan, summary: dict[str, object], workers: int, kind: str
             size(row["memory_bytes"]),
             duration(row["seconds"]),
             "done" if row["done"] else "",
-        )
-    console = wide_console()
-    console.print(table)
+        ]
+        for row in rows
+    ]
+    print(f"{plan.sweep.name}: {summary['num_runs']} runs, {compute(float(str(summary['flops'])))} FLOPs\n")
+    print(plain_table(headers, cells, left=2 + len(varied)))
     if plan.left_out:
         more = f", and {len(plan.left_out) - 1} more (--json lists them)" if len(plan.left_out) > 1 else ""
-        console.print(f"left out: {plan.left_out[0]}{more}", style="dim", highlight=False)
-    console.print(f"recipe {recipe.name}: {recipe.source}", style="dim", highlight=False)
-    console.print(
+        print(f"left out: {plan.left_out[0]}{more}")
+    print(f"recipe {recipe.name}: {recipe.source}")
+    print(
         f"{summary['num_done']} of {summary['num_runs']} runs are done; the rest takes about "
-        f"{duration(float(str(summary['seconds'])))} "
-        f"on {workers} {kind} worker{'s' if workers > 1 else ''}",
-        highlight=False,
+        f"{duration(float(str(summary['seconds'])))} on {workers} {kind} worker{'s' if workers > 1 else ''}"
     )

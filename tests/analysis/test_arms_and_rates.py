@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.arms import arm_table, pooled
+from analysis.arms import arm_table, gains, pooled
 from analysis.errors import UserError
 from analysis.rates import chosen, rate_table
 from analysis.verbs.arms import cells_text, pooled_text
@@ -77,3 +77,17 @@ def test_the_excess_of_a_rate_is_over_the_best_of_its_size_and_a_diverged_run_ha
 def test_a_sweep_that_varies_no_rate_says_how_to_vary_it() -> None:
     with pytest.raises(UserError, match="vary"):
         rate_table([(record(2.0), {})])
+
+
+def test_what_more_tokens_gain_is_told_within_each_arm_as_a_fraction() -> None:
+    from dataclasses import replace
+
+    def longer(run: RunRecord, tokens: int) -> RunRecord:
+        return replace(run, design={**run.design, "tokens": tokens})
+
+    pairs = [(record(2.0), labels("rotary")), (longer(record(1.9), 2 * 10**6), labels("rotary"))]
+    pairs += [(record(1.0, counts=[15] * 20), labels("masked"))]
+    (row,) = gains(pairs, "model.positions").to_dict("records")
+    assert (row["arm"], row["tokens_from"], row["tokens_to"]) == ("rotary", 10**6, 2 * 10**6)
+    assert row["change"] == pytest.approx(-0.1 / record(2.0).outcome["loss"])
+    assert row["hi"] < 0
