@@ -32,14 +32,15 @@ ENDINGS = ("done", "failed", "diverged", "interrupted", "lost")
 worker vanished."""
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write `text` to `path` by a temporary file, fsync and rename; UserError when the disk is full or read-only."""
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write `content` to `path` by a temporary file, fsync and rename; StoreError when the disk refuses."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            Path(name).chmod(0o644)  # mkstemp's own mode would shut out the rest of a group
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content.encode() if isinstance(content, str) else content)
                 stream.flush()
                 os.fsync(stream.fileno())
             Path(name).replace(path)
@@ -49,8 +50,7 @@ def write_atomic(path: Path, text: str) -> None:
     except OSError as error:
         raise StoreError(
             f"cannot write {path}: {error.strerror}; nothing that was finished is lost: free the disk or make it "
-            f"writable, "
-            "then run the same command again"
+            "writable, then run the same command again"
         ) from error
 
 

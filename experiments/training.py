@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from experiments.callbacks import Recorder
 from experiments.config import RunConfig, run_id
 from experiments.data.corpus import TokenCorpus
 from experiments.describe import flops_of
-from experiments.store import StoreError
+from experiments.store import StoreError, write_atomic
 from models.lit import LitTransformer
 
 EVAL_BATCH_TOKENS = 8192
@@ -270,29 +269,11 @@ def clustered_mean(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float |
 def save_weights(path: Path, lit: LitTransformer) -> None:
     """The model's weights as safetensors, by the names of `models.transformer.Transformer`."""
     state = {name: value.contiguous().cpu() for name, value in lit.model.state_dict().items()}
-    write_bytes_atomic(path, safetensors.torch.save(state))
+    write_atomic(path, safetensors.torch.save(state))
 
 
 def save_checkpoint(path: Path, state: Any) -> None:
     """A mid-run checkpoint of plain values and tensors."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_bytes_atomic(path, buffer.getvalue())
-
-
-def write_bytes_atomic(path: Path, content: bytes) -> None:
-    """Write by a temporary file, fsync and rename; StoreError when the disk refuses."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"cannot write {path}: {error.strerror}; finished runs and the checkpoint before are kept: free the disk, "
-            "then run the same command again"
-        ) from error
+    write_atomic(path, buffer.getvalue())
