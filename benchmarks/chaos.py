@@ -24,10 +24,10 @@ import psutil
 
 SWEEP = """
 name: chaos
-data: {{corpus: markov, corpus_options: {{num_symbols: 16, num_tokens: 1048576}}, context: 64, val_size: 32768}}
+data: {{corpus: markov, corpus_options: {{num_symbols: 16, num_tokens: 2097152}}, context: 64, val_size: 32768}}
 design:
   kind: ladder
-  tokens: [131072, 262144]
+  tokens: [524288, 1048576]
   shapes: [{{width: 16, depth: 1}}, {{width: 24, depth: 1}}, {{width: 32, depth: 1}}]
 seeds: {seeds}
 recipe: {{learning_rate: 0.01, batch_tokens: 512, warmup_tokens: 10240}}

@@ -168,11 +168,18 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--blocks", type=int, default=10)
     parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--parts", default="step,run,growth", help="which to measure; the record keeps the others")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     tune_allocator()
-    result = {"step": per_step(args.pairs), "run": many_runs(args.blocks), "growth": growth(args.runs)}
+    measures = {
+        "step": lambda: per_step(args.pairs),
+        "run": lambda: many_runs(args.blocks),
+        "growth": lambda: growth(args.runs),
+    }
+    known = json.loads(args.out.read_text()) if args.out.exists() else {}
+    result = known | {part: measures[part]() for part in args.parts.split(",")}
     args.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 

@@ -56,6 +56,7 @@ class LitTransformer(lightning.LightningModule):
         self.config, self.optimizer_config, self.schedule = model, optimizer, schedule
         self.total_tokens, self.batch_tokens = total_tokens, batch_tokens
         self.model = Transformer(model, seed=seed)
+        self._clipped: list[torch.nn.Parameter] | None = None
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Return logits (B, T, V)."""
@@ -105,7 +106,7 @@ class LitTransformer(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW over the parametrization's groups, fused where torch has it."""
-        config = self.optimizer_config
+        config, self._clipped = self.optimizer_config, None
         groups = optimizer_groups(self.model, self.config, config)
         fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
         return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=fused)
@@ -128,7 +129,9 @@ class LitTransformer(lightning.LightningModule):
         limit = self.optimizer_config.grad_clip
         if limit is None:
             return None
-        return torch.nn.utils.clip_grad_norm_(self.parameters(), limit)
+        if self._clipped is None:  # walking the modules for their parameters costs more than the norm of a small model
+            self._clipped = list(self.parameters())
+        return torch.nn.utils.clip_grad_norm_(self._clipped, limit)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Under a Trainer: set the rate of this step."""
