@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
 SWEEP ?= experiments/sweeps/quickstart.yaml
 STORE ?= .
 
@@ -11,8 +12,12 @@ STORE ?= .
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "isoflop needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,data]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[data]'
 	touch $(STAMP)
+
+$(DEV): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(DEV)
 
 ## train the quickstart grid, fit the law, write reports/quickstart/report.html
 quickstart: $(STAMP)
@@ -20,10 +25,10 @@ quickstart: $(STAMP)
 	$(BIN)/python -m analysis report $(STORE)/sweeps/quickstart.json --out reports/quickstart
 
 ## lint, types, layers, tests
-test: $(STAMP) lint
+test: $(DEV) lint
 	$(BIN)/python -m pytest
 
-lint: $(STAMP)
+lint: $(DEV)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

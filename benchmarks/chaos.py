@@ -62,16 +62,17 @@ def outcomes(store: Path) -> dict[str, Any]:
 
 
 def kill_some(driver: subprocess.Popen[bytes], rng: random.Random) -> str:
-    """SIGKILL the driver, its workers, one worker, or all of them; what was killed."""
-    workers = [child for child in psutil.Process(driver.pid).children() if "work" in child.cmdline()]
-    choice = rng.choice(["driver", "worker", "workers", "all"])
-    victims = {"driver": [], "worker": workers[:1], "workers": workers, "all": workers}[choice]
+    """SIGKILL the driver, a training process, all of them, with their keepers, or everything; what was killed."""
+    everyone = [child for child in psutil.Process(driver.pid).children(recursive=True) if "work" in child.cmdline()]
+    workers = [child for child in everyone if not child.children()]  # those that train, not those that keep them
+    choice = rng.choice(["driver", "worker", "workers", "keepers", "all"])
+    victims = {"driver": [], "worker": workers[:1], "workers": workers, "all": everyone}.get(choice, everyone)
     for worker in victims:
         worker.kill()
     if choice in ("driver", "all"):
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
-        psutil.wait_procs(workers, timeout=60)
+        psutil.wait_procs(everyone, timeout=60)
     return choice
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from experiments.planning import find_manifest
@@ -29,16 +30,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Work until nothing is left; the worker's exit status."""
+    from experiments.keeper import keep
     from experiments.worker import Worker, WorkerOptions
 
     store, manifest = find_manifest(args.sweep, args.store)
-    options = WorkerOptions(
-        device=args.device,
-        parent=args.parent,
-        checkpoint_seconds=args.checkpoint_seconds,
-        max_failures=args.max_failures,
-        max_runs=args.max_runs,
-        keep_weights=not args.no_weights,
-        linger=not args.no_linger,
-    )
-    return Worker(store=store, run_ids=manifest.order or list(manifest.runs), options=options).work()
+
+    def work(parent: int | None) -> int:
+        options = WorkerOptions(
+            device=args.device,
+            parent=parent,
+            checkpoint_seconds=args.checkpoint_seconds,
+            max_failures=args.max_failures,
+            max_runs=args.max_runs,
+            keep_weights=not args.no_weights,
+            linger=not args.no_linger,
+        )
+        return Worker(store=store, run_ids=manifest.order or list(manifest.runs), options=options).work()
+
+    if sys.platform == "linux" and args.device == "cpu":
+        return keep(work, parent=args.parent)
+    return work(args.parent)  # a fork after CUDA was looked at is not safe, and elsewhere neither is one at all
