@@ -54,16 +54,25 @@ def make_config(
 
 
 def whole_path(config: RunConfig, corpus: TokenCorpus, fabric: Fabric) -> float:
-    """Seconds of the steps of one run through TrainingJob."""
+    """CPU seconds of the steps of one run through TrainingJob."""
     with tempfile.TemporaryDirectory() as folder:
         rows: list[dict[str, Any]] = []
-        job = TrainingJob(config=config, corpus=corpus, folder=Path(folder), fabric=fabric, write_rows=rows.extend)
+        job = TrainingJob(
+            config=config,
+            corpus=corpus,
+            folder=Path(folder),
+            fabric=fabric,
+            write_rows=rows.extend,
+            clock=time.process_time,
+        )
         outcome, _ = job.run()
     return outcome.seconds["train_seconds"]
 
 
-def bare_loop(config: RunConfig, corpus: TokenCorpus, *, validate: bool = False) -> float:
-    """Seconds of the same steps without anything around them; batches are ready before the clock starts."""
+def bare_loop(
+    config: RunConfig, corpus: TokenCorpus, *, validate: bool = False, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Seconds by `clock` of the same steps without anything around them; batches are ready before the clock starts."""
     lit = LitTransformer(
         model=config.model,
         optimizer=config.optimizer,
@@ -77,30 +86,34 @@ def bare_loop(config: RunConfig, corpus: TokenCorpus, *, validate: bool = False)
     batches = [torch.from_numpy(corpus.train_batch(step * size, size)) for step in range(config.num_steps)]
     parameters = list(lit.parameters())
     lit.train()
-    began = time.perf_counter()
+    began = clock()
     for step, batch in enumerate(batches):
         loss = lit.training_step(batch, step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    seconds = time.perf_counter() - began
+    seconds = clock() - began
     if validate:
         held_out = [torch.from_numpy(tokens) for tokens, _, _ in corpus.val_batches(EVAL_BATCH_TOKENS // 128)]
         lit.eval()
-        began = time.perf_counter()
+        began = clock()
         with torch.no_grad():
             for tokens in held_out:
                 lit.loss_per_token(tokens).sum()
-        seconds += time.perf_counter() - began
+        seconds += clock() - began
     return seconds
 
 
 def per_step(pairs: int) -> dict[str, Any]:
-    """Microseconds a step of the whole path over the bare loop, at width 32."""
+    """Microseconds of CPU a step of the whole path over the bare loop, at width 32; one thread, so CPU time is its
+    time alone."""
     config = make_config(width=32, depth=2, batch_tokens=512, tokens=512 * 300)
     corpus, fabric = prepare(config.data), Fabric(accelerator="cpu", devices=1)
-    arms: list[Callable[[], float]] = [lambda: whole_path(config, corpus, fabric), lambda: bare_loop(config, corpus)]
+    arms: list[Callable[[], float]] = [
+        lambda: whole_path(config, corpus, fabric),
+        lambda: bare_loop(config, corpus, clock=time.process_time),
+    ]
     for arm in arms:
         arm()
     differences, bare = [], []
@@ -110,7 +123,11 @@ def per_step(pairs: int) -> dict[str, Any]:
         whole, base = (one, two) if number % 2 == 0 else (two, one)
         differences.append((whole - base) / config.num_steps * 1e6)
         bare.append(base / config.num_steps * 1e6)
-    return {"bare_us_per_step": statistics.median(bare), "overhead_us_per_step": interval(differences), "pairs": pairs}
+    return {
+        "bare_cpu_us_per_step": statistics.median(bare),
+        "overhead_cpu_us_per_step": interval(differences),
+        "pairs": pairs,
+    }
 
 
 def interval(values: list[float]) -> dict[str, float]:
