@@ -65,7 +65,7 @@ def kill_some(driver: subprocess.Popen[bytes], rng: random.Random) -> str:
     """SIGKILL the driver, a training process, all of them, with their keepers, or everything; what was killed."""
     everyone = [child for child in psutil.Process(driver.pid).children(recursive=True) if "work" in child.cmdline()]
     workers = [child for child in everyone if not child.children()]  # those that train, not those that keep them
-    choice = rng.choice(["driver", "worker", "workers", "keepers", "all"])
+    choice = rng.choice(["driver", "worker", "worker", "worker", "workers", "workers", "workers", "keepers", "all"])
     victims = {"driver": [], "worker": workers[:1], "workers": workers, "all": everyone}.get(choice, everyone)
     for worker in victims:
         worker.kill()
@@ -74,6 +74,17 @@ def kill_some(driver: subprocess.Popen[bytes], rng: random.Random) -> str:
         driver.wait()
         psutil.wait_procs(everyone, timeout=60)
     return choice
+
+
+def until_claimed(store: Path, driver: subprocess.Popen[bytes]) -> bool:
+    """Wait until some run is being trained; False when the driver ends first."""
+    while driver.poll() is None:
+        names = {path.name for path in (store / "claims").glob("*")}
+        ended = {".".join(name.split(".")[:2]) for name in names if name.count(".") == 2}
+        if any(name.count(".") == 1 and name not in ended for name in names):
+            return True
+        time.sleep(0.02)  # between two looks at a folder, which gives no other sign
+    return False
 
 
 def takeup_seconds(store: Path, driver: subprocess.Popen[bytes], claims_before: set[str]) -> float | None:
@@ -90,7 +101,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--runs", type=int, default=24)
-    parser.add_argument("--seconds", type=float, default=12.0, help="longest wait before a kill")
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="longest wait before a kill, once training is under way"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
@@ -109,13 +122,15 @@ def main() -> None:
         while sum(kills.values()) < args.kills and len(outcomes(war)) < args.runs:
             if driver.poll() is not None:
                 driver = start(sweep, war, checkpoint_seconds=1)
+            if not until_claimed(war, driver):
+                continue
             try:
                 driver.wait(timeout=rng.uniform(0, args.seconds))
             except subprocess.TimeoutExpired:
                 before = {path.name for path in (war / "claims").glob("*") if path.suffix[1:].isdigit()}
                 choice = kill_some(driver, rng)
                 kills[choice] = kills.get(choice, 0) + 1
-                if choice == "workers" and before:
+                if choice == "workers":
                     takeups.append(takeup_seconds(war, driver, before))
         if driver.poll() is None:
             driver.wait()
