@@ -8,6 +8,7 @@ by an active set. It knows a `Problem` and nothing of laws, tables or starts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +126,7 @@ def _newton(problem: Problem, start: Array, weights: Array, max_iterations: int,
     return Solution(phi=phi, value=value, converged=converged, iterations=iteration)
 
 
-def _steps(gradient: Array, hessian: Array, scale: Array, held: NDArray[np.bool_]):  # type: ignore[no-untyped-def]
+def _steps(gradient: Array, hessian: Array, scale: Array, held: NDArray[np.bool_]) -> Any:
     """A function (rows, damping) -> (step, predicted decrease) from one eigendecomposition of the scaled Hessian."""
     root = np.sqrt(np.maximum(scale, 1e-12 * scale.max(axis=1, keepdims=True) + 1e-300))
     g = np.where(held, 0.0, gradient / root)

@@ -112,7 +112,7 @@ class Mirror:
                 tags=[self.manifest.name, str(design["corpus"]), str(design["family"])],
                 config=config,
                 dir=str(self.store.root),
-                mode=self.mode,  # type: ignore[arg-type]
+                mode=self.mode,  # type: ignore[arg-type]  # a str that __post_init__ checked
                 resume="allow",
                 reinit="create_new",
                 settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
