@@ -140,6 +140,11 @@ def _cells(sweep: SweepConfig) -> Iterator[_Cell]:
         for budget, shapes, role in blocks:
             for shape, seed in itertools.product(shapes, sweep.seeds):
                 yield _Cell(shape=shape, budget=budget, seed=seed, role=role, tokens=_isoflop_tokens(budget, sweep))
+    elif design.kind == "parametric":
+        for place in design.cells:
+            for tokens, seed in itertools.product(place.tokens, place.seeds or sweep.seeds):
+                rule = _ladder_tokens(tokens, absolute=True)
+                yield _Cell(shape=place, budget=tokens, seed=seed, role="fit", tokens=rule)
     else:
         rungs = design.tokens or design.tokens_per_param
         for shape, rung, seed in itertools.product(design.shapes, rungs, sweep.seeds):
@@ -153,7 +158,7 @@ def _cells(sweep: SweepConfig) -> Iterator[_Cell]:
         shape = Shape(width=replicate.width, depth=replicate.depth)
         known = [
             item
-            for item in (*design.shapes, *design.heldout_shapes)
+            for item in (*design.shapes, *design.heldout_shapes, *design.cells)
             if (item.width, item.depth) == (shape.width, shape.depth)
         ]
         budget = replicate.budget

@@ -22,7 +22,7 @@ from experiments.recipes import RECIPES
 from models.config import TransformerConfig
 from models.objective_config import ObjectiveConfig
 
-DESIGNS = ("isoflop", "ladder")
+DESIGNS = ("isoflop", "ladder", "parametric")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +40,34 @@ class Shape:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cell(Shape):
+    """One size with token budgets of its own."""
+
+    tokens: tuple[float, ...]
+    """D of each run, tokens."""
+    seeds: tuple[int, ...] = ()
+    """Each of `tokens` is trained once with each of these; empty: the sweep's own seeds."""
+
+    def __post_init__(self) -> None:
+        if not self.tokens or not all(value > 0 for value in self.tokens):
+            raise ValueError(
+                f"the cell of width {self.width} and depth {self.depth} has tokens {list(self.tokens)}; "
+                "give positive numbers such as [3.0e+5]"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DesignConfig:
     """Which sizes meet which token or compute budgets."""
 
     kind: str
     """isoflop: every shape at every compute budget, D = C / FLOPs per token. ladder: every shape at every token
-    budget."""
-    shapes: tuple[Shape, ...]
+    budget. parametric: `cells`, each with its own token budgets and seeds, as `python -m analysis advise` writes
+    them."""
+    shapes: tuple[Shape, ...] = ()
     """Sizes of the fitted runs."""
+    cells: tuple[Cell, ...] = ()
+    """parametric: sizes with their token budgets."""
     budgets: tuple[float, ...] = ()
     """isoflop: C of each budget, counted training FLOPs."""
     tokens: tuple[float, ...] = ()
@@ -66,7 +86,15 @@ class DesignConfig:
     def __post_init__(self) -> None:
         if self.kind not in DESIGNS:
             raise ValueError(f"design.kind is {self.kind!r}; {_nearest(self.kind, DESIGNS)}")
-        if not self.shapes:
+        if self.kind == "parametric":
+            if not self.cells:
+                raise ValueError("design.cells is empty; give at least one {width: ..., depth: ..., tokens: [...]}")
+            for name in ("shapes", "budgets", "tokens", "tokens_per_param", "heldout_budgets"):
+                if getattr(self, name):
+                    raise ValueError(f"design.{name} has no meaning in a parametric design; put it into design.cells")
+        elif self.cells:
+            raise ValueError(f"design.cells has no meaning in a design of kind {self.kind}; set kind to parametric")
+        elif not self.shapes:
             raise ValueError("design.shapes is empty; give at least one {width: ..., depth: ...}")
         if self.kind == "isoflop" and not self.budgets:
             raise ValueError("design.budgets is empty; an isoflop design needs compute budgets such as [1e11, 2e11]")

@@ -78,6 +78,50 @@ def test_replicates_differ_from_their_run_in_the_seed_alone() -> None:
     assert all(replace(run.config, seed=0) == original.config for run in replicates)
 
 
+CELLS: dict[str, Any] = {
+    "kind": "parametric",
+    "budgets": [],
+    "shapes": [],
+    "cells": [
+        {"width": 16, "depth": 2, "tokens": [3e5, 6e5], "seeds": [1, 2]},
+        {"width": 32, "depth": 2, "num_heads": 4, "tokens": [1e6]},
+    ],
+}
+
+
+def test_a_parametric_design_is_its_cells_each_with_its_own_tokens_and_seeds() -> None:
+    runs = [run.config for run in plan(design=CELLS).runs]
+    batch = runs[0].batch_tokens
+    wanted = [(16, 2, tokens, seed) for tokens in (3e5, 6e5) for seed in (1, 2)] + [(32, 4, 1e6, 0)]
+    assert len(runs) == len(wanted)
+    for config, (width, heads, tokens, seed) in zip(runs, wanted, strict=True):
+        assert (config.model.width, config.seed) == (width, seed)
+        assert config.model.num_heads == (heads if width == 32 else 1)
+        assert abs(config.tokens - tokens) <= batch / 2
+
+
+def test_a_parametric_design_holds_the_same_runs_as_the_ladder_of_its_cells() -> None:
+    shapes, tokens = [{"width": 16, "depth": 2}, {"width": 32, "depth": 2}], [3e5, 6e5]
+    ladder = plan(design={"kind": "ladder", "budgets": [], "tokens": tokens, "shapes": shapes})
+    cells = [{**shape, "tokens": tokens} for shape in shapes]
+    assert set(plan(design={**CELLS, "cells": cells}).by_id) == set(ladder.by_id)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"cells": []}, "design.cells is empty"),
+        ({"shapes": [{"width": 16, "depth": 2}]}, "design.shapes has no meaning in a parametric design"),
+        ({"kind": "ladder"}, "design.cells has no meaning in a design of kind ladder"),
+        ({"cells": [{"width": 16, "depth": 2, "tokens": [0]}]}, "give positive numbers"),
+        ({"cells": [{"width": 16, "depth": 2, "token": [3e5]}]}, "did you mean tokens"),
+    ],
+)
+def test_cells_that_cannot_be_right_say_why(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        plan(design={**CELLS, **changes})
+
+
 def test_varied_fields_multiply_the_grid_and_label_its_runs() -> None:
     result = plan(vary={"recipe.rate_scale": [0.5, 1, 2], "seeds": [[0], [1]]})
     assert len(result.runs) == 4 * 6
