@@ -72,6 +72,9 @@ class Fit:
     """Which N and which C."""
     warnings: tuple[str, ...] = ()
     """What the reader should know before using it."""
+    runs: Mapping[str, Array] | None = None
+    """The fitted rows: inputs, loss, weights, clusters and what is known of their shapes; None when they were not kept.
+    Advice needs them."""
 
     # -- scipy and statsmodels manners ---------------------------------------------------------------------------------
     @property
@@ -169,8 +172,8 @@ class Fit:
         return plot_fit(self, ax=ax, kind=kind, **options)
 
     # -- JSON --------------------------------------------------------------------------------------------------------
-    def to_dict(self, *, draws: str | None = None) -> dict[str, Any]:
-        """The JSON object of `fit`: null for what is absent, never NaN."""
+    def to_dict(self, *, draws: str | None = None, runs: str | None = None) -> dict[str, Any]:
+        """The JSON object of `fit`: null for what is absent, never NaN; `draws` and `runs` name the files beside it."""
         params = {
             name: {
                 "value": e.value,
@@ -185,6 +188,7 @@ class Fit:
         out = {
             "schema": SCHEMA,
             "law": self.law.name,
+            "law_options": dict(self.law.options),
             "formula": self.law.formula,
             "source": self.law.source,
             "columns": dict(self.columns),
@@ -201,6 +205,7 @@ class Fit:
             "warnings": list(self.warnings),
             "frontier": self.frontier_estimates,
             "draws": draws,
+            "runs": runs,
             "options": dict(self.options),
             "working": self.predictor.to_dict(),
         }
@@ -208,7 +213,14 @@ class Fit:
         return ready
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any], *, draws: Array | None = None, law: Law | None = None) -> Fit:
+    def from_dict(
+        cls,
+        raw: Mapping[str, Any],
+        *,
+        draws: Array | None = None,
+        law: Law | None = None,
+        runs: Mapping[str, Array] | None = None,
+    ) -> Fit:
         """The inverse of `to_dict`; `draws` are working parameters (B, p) read from the file that it names.
 
         Raises
@@ -220,7 +232,7 @@ class Fit:
             raise UserError(
                 f"this is not a fit of schema {SCHEMA!r} but {raw.get('schema')!r}; make it with `fit --out`"
             )
-        law = law or get_law(raw["law"])
+        law = law or get_law(raw["law"], **raw.get("law_options", {}))
         nan = float("nan")
         return cls(
             law=law,
@@ -240,21 +252,28 @@ class Fit:
             columns=raw["columns"],
             conventions=raw["conventions"],
             warnings=tuple(raw["warnings"]),
+            runs=runs,
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write `path` (JSON) and, with draws, `<stem>.draws.parquet` beside it; each atomically."""
-        path = Path(path)
-        name = None
-        if self.predictor.draws is not None:
-            import pandas as pd
+        """Write `path` (JSON) and, with draws and runs, `<stem>.draws.parquet` and `<stem>.runs.parquet` beside it;
+        each atomically."""
+        import pandas as pd
 
-            name = f"{path.stem}.draws.parquet"
-            partial = path.with_name(name + ".part")
-            pd.DataFrame(self.predictor.draws, columns=list(self.law.param_names)).to_parquet(partial)
-            partial.replace(path.with_name(name))
+        path = Path(path)
+        frames = {}
+        if self.predictor.draws is not None:
+            frames["draws"] = pd.DataFrame(self.predictor.draws, columns=list(self.law.param_names))
+        if self.runs is not None:
+            frames["runs"] = pd.DataFrame(dict(self.runs))
+        names = {}
+        for kind, frame in frames.items():
+            names[kind] = f"{path.stem}.{kind}.parquet"
+            partial = path.with_name(names[kind] + ".part")
+            frame.to_parquet(partial)
+            partial.replace(path.with_name(names[kind]))
         partial = path.with_name(path.name + ".part")
-        partial.write_text(json.dumps(self.to_dict(draws=name), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(self.to_dict(**names), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         partial.replace(path)
         return path
 
@@ -270,9 +289,14 @@ class Fit:
             raise UserError(f"{path} is not JSON ({error}); make it with `fit ... --out {path}`") from None
         if not isinstance(raw, dict):
             raise UserError(f"{path} does not hold a fit; make it with `fit ... --out {path}`")
-        draws = None
+        draws = runs = None
         if raw.get("draws") and path.with_name(raw["draws"]).exists():
             import pandas as pd
 
             draws = pd.read_parquet(path.with_name(raw["draws"])).to_numpy(dtype=np.float64)
-        return cls.from_dict(raw, draws=draws)
+        if raw.get("runs") and path.with_name(raw["runs"]).exists():
+            import pandas as pd
+
+            frame = pd.read_parquet(path.with_name(raw["runs"]))
+            runs = {str(name): frame[name].to_numpy(dtype=np.float64) for name in frame.columns}
+        return cls.from_dict(raw, draws=draws, runs=runs)

@@ -25,7 +25,7 @@ ELEMENTS = 2_000_000
 
 def grid_starts(problem: Problem, *, keep: int = 8, reweightings: int = REWEIGHTINGS) -> tuple[Array, Array]:
     """The best local minima of the projected objective on the law's grid: working parameters (S, p) and values (S,)."""
-    eta = problem.law.grid()
+    eta = problem.law.grid_for(problem.z)
     probe = problem.law.basis(eta[:1], problem.z)
     size = max(1, ELEMENTS // max(probe.shape[1] * problem.num_rows, 1))
     phis, values = [], []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,6 +70,10 @@ class Law(abc.ABC):
     """Where the law is meant to hold."""
     units: str = "loss in nats per token; params, tokens and flops are counts"
     """Units of inputs and loss."""
+    target: str = "loss"
+    """Column that is fitted and predicted: loss, or error, optimum, batch, steps where the law is of something else."""
+    optional: tuple[str, ...] = ()
+    """Inputs that a table may leave out; `prepare` fills them in."""
     min_starts: int = 1
     """Fewest starts to polish; where the grid has fewer local minima, the best of each slice of its first axis are
     added."""
@@ -82,7 +87,31 @@ class Law(abc.ABC):
     def jacobian(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Sequence[Array]:
         """Derivatives of `value` by each public parameter, in order."""
 
+    # -- laws whose rows depend on other rows -------------------------------------------------------------------------
+    def prepare(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Columns of a table, with labels put as numbers and `optional` inputs filled in; most laws take them as they
+        are."""
+        return dict(data)
+
+    def features(self, z: Array) -> Array:
+        """What `working_value` and its derivatives take, (m, n), from centred log inputs (k, n).
+
+        The same for most laws. A law over a schedule computes the features of a row from all rows of its curve; rows
+        can then be left out or drawn on their own.
+        """
+        return z
+
+    def undetermined(self, features: Array) -> dict[str, str]:
+        """Parameters that these rows cannot determine whatever their values, with reasons; empty where the general
+        checks suffice."""
+        return {}
+
     # -- what callers use ---------------------------------------------------------------------------------------------
+    @property
+    def options(self) -> Mapping[str, int]:
+        """What was chosen beside the name, such as the number of breaks: what `get_law(name, **options)` needs."""
+        return {}
+
     @property
     def param_names(self) -> tuple[str, ...]:
         """Names of the parameters in order."""
@@ -100,6 +129,7 @@ class Law(abc.ABC):
         -------
         array of shape (n,), in the unit of the fitted loss
         """
+        data = self.prepare(data)
         values = [theta[name] for name in self.param_names] if isinstance(theta, Mapping) else theta
         columns = [np.asarray(v, dtype=np.float64) for v in np.atleast_1d(np.asarray(values, dtype=np.float64))]
         x = {name: np.atleast_1d(np.asarray(data[name], dtype=np.float64)) for name in self.inputs}
@@ -176,6 +206,10 @@ class Law(abc.ABC):
         if not axes:
             return np.zeros((1, 0))
         return np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=1)
+
+    def grid_for(self, z: Array) -> Array:
+        """`grid` for runs at centred log inputs z (k, n); for laws whose starts depend on the range of the data."""
+        return self.grid()
 
     def grid_shape(self) -> tuple[int, ...]:
         """Number of grid values along every nonlinear parameter."""

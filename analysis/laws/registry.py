@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from analysis.errors import UserError
 from analysis.laws.base import Law
+from analysis.laws.bnsl import BNSL, bnsl
 from analysis.laws.farseer import FARSEER
 from analysis.laws.gemstones import GEMSTONES, GEMSTONES_SHAPE
 from analysis.laws.hoffmann import HOFFMANN
 from analysis.laws.kaplan import KAPLAN, SKALING
+from analysis.laws.m4 import M4_LAW
 from analysis.laws.power import POWER, SHIFTED
 
 LAWS: dict[str, Law] = {
-    law.name: law for law in (POWER, SHIFTED, HOFFMANN, KAPLAN, SKALING, FARSEER, GEMSTONES, GEMSTONES_SHAPE)
+    law.name: law
+    for law in (
+        POWER,
+        SHIFTED,
+        M4_LAW,
+        BNSL,
+        HOFFMANN,
+        KAPLAN,
+        SKALING,
+        FARSEER,
+        GEMSTONES,
+        GEMSTONES_SHAPE,
+    )
 }
+MAKERS: dict[str, Callable[..., Law]] = {"bnsl": bnsl}
+"""Laws that take options, made by a function of them; LAWS holds each at its defaults."""
 
 
-def get_law(name: str) -> Law:
-    """The law called `name`; an unknown name is an error that lists what there is."""
+def get_law(name: str, **options: int) -> Law:
+    """The law called `name`, with options where it takes some (`get_law("bnsl", breaks=2)`, or `"bnsl:2"` in a list of
+    laws).
+
+    Raises
+    ------
+    UserError
+        For an unknown name, with those that there are, and for an option that the law does not take.
+    """
+    name, _, short = name.partition(":")
     if name not in LAWS:
         raise UserError(f"no law is called {name!r}; there are {', '.join(LAWS)}")
-    return LAWS[name]
+    if short:
+        if name != "bnsl" or not short.isdecimal():
+            raise UserError(f"cannot read the law {name}:{short}; write bnsl:2 for two breaks")
+        options = {"breaks": int(short)}
+    if not options:
+        return LAWS[name]
+    if name not in MAKERS:
+        raise UserError(f"{name} takes no option {', '.join(options)}; leave it out")
+    return MAKERS[name](**options)

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     add_table_arguments(parser)
     parser.add_argument("--law", required=True, help=f"one of {', '.join(LAWS)}; see `laws`")
+    parser.add_argument("--breaks", type=int, metavar="N", help="number of breaks of bnsl (default 1)")
     parser.add_argument("--objective", choices=OBJECTIVES, default="huber", help="what is summed (default huber)")
     parser.add_argument("--delta", type=float, default=1e-3, help="where huber turns linear (default 1e-3)")
     parser.add_argument("--residuals", choices=("log", "raw"), default="log", help="of log losses or of losses")
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Fit, write, print."""
     from analysis.api import fit_law
 
-    law = get_law(args.law)
+    law = get_law(args.law, **({} if args.breaks is None else {"breaks": args.breaks}))
     columns = parse_columns(args.columns)
     inputs, aliases = law.inputs, {}
     if inputs == ("x",):
@@ -84,13 +85,14 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     for note in table.notes:
         print(note, file=sys.stderr)
-    draws = None
+    names = {}
     if args.out:
         path = fit.save(args.out)
-        draws = f"{path.stem}.draws.parquet" if fit.draws is not None else None
+        kept = {"draws": fit.draws, "runs": fit.runs}
+        names = {kind: f"{path.stem}.{kind}.parquet" for kind, value in kept.items() if value is not None}
         print(f"wrote {path}", file=sys.stderr)
     if args.json:
-        print(json.dumps(fit.to_dict(draws=draws), allow_nan=False))
+        print(json.dumps(fit.to_dict(**names), allow_nan=False))
     else:
         print(fit.summary())
     return 0
