@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-from experiments.mirror import MODES, Mirror, follow, lower_priority
+from experiments.mirror.sending import MODES, Mirror, follow, lower_priority
 from experiments.planning import find_manifest, planned_runs
 
 

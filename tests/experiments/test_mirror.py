@@ -13,7 +13,7 @@ import pytest
 
 from experiments.config import RunConfig, run_id
 from experiments.describe import design_of
-from experiments.mirror import Mirror
+from experiments.mirror.sending import Mirror
 from experiments.planning import planned_runs
 from experiments.records import Manifest, RunRecord
 from experiments.store import RunStore
