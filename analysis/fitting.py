@@ -61,9 +61,11 @@ def make_problem(
     objective: Objective,
     residuals: str = "log",
     weights: ArrayLike | None = None,
-    loss: str = "loss",
+    rows: ArrayLike | None = None,
 ) -> Problem:
     """Check the columns that `law` needs and centre their logarithms.
+
+    `rows` says which rows are fitted, by a mask; the others only complete the curves of laws over a schedule.
 
     Raises
     ------
@@ -72,34 +74,46 @@ def make_problem(
     """
     if residuals not in ("log", "raw"):
         raise UserError(f"residuals are 'log' or 'raw', not {residuals!r}")
+    data = law.prepare(data)
     columns = [checked(data, name, positive=True) for name in law.inputs]
-    y = checked(data, loss, positive=residuals == "log")
+    fitted = np.ones(columns[0].size, dtype=bool) if rows is None else np.asarray(rows, dtype=bool)
+    y = checked(_at(data, law.target, fitted), law.target, positive=residuals == "log")
     w = np.ones(y.size) if weights is None else checked({"weights": weights}, "weights", positive=False)
     if w.size != y.size or any(c.size != y.size for c in columns):
-        sizes = {name: c.size for name, c in zip((*law.inputs, loss, "weights"), (*columns, y, w), strict=True)}
+        sizes = {name: c.size for name, c in zip((*law.inputs, law.target, "weights"), (*columns, y, w), strict=True)}
         raise UserError(f"columns differ in length: {sizes}; give one value per run in each")
-    if y.size < 2:
-        raise UserError(f"{y.size} row cannot be fitted; give at least {len(law.parameters) + 1} runs for {law.name}")
+    if fitted.sum() < 2:
+        few = int(fitted.sum())
+        raise UserError(f"{few} row cannot be fitted; give at least {len(law.parameters) + 1} runs for {law.name}")
     if (w < 0).any() or not w.any():
         bad = int(np.argmax(w < 0)) + 1
         raise UserError(f"weights must be zero or more and not all zero; row {bad} has {w[bad - 1]}")
     logs = np.log(np.stack(columns))
     centred = [name in law.centred_inputs() for name in law.inputs]
     refs = np.where(centred, (logs * w).sum(axis=1) / w.sum(), 0.0)
+    for name, other in law.shared_units().items():
+        refs[law.inputs.index(name)] = refs[law.inputs.index(other)]
     lower, upper = law.bounds()
     if residuals == "raw" and (y <= 0).any():
         lower = np.where([p.kind == "offset" for p in law.parameters], -np.inf, lower)
     return Problem(
         law=law,
-        z=np.ascontiguousarray(logs - refs[:, None]),
+        z=np.ascontiguousarray(law.features(logs - refs[:, None])[:, fitted]),
         log_refs=refs,
-        y=y,
-        weights=w,
+        y=y[fitted],
+        weights=w[fitted],
         objective=objective,
         log_residuals=residuals == "log",
         lower=lower,
         upper=upper,
     )
+
+
+def _at(data: Mapping[str, Any], name: str, rows: NDArray[np.bool_]) -> Mapping[str, Any]:
+    """The column where it is fitted, one elsewhere: rows that only complete a curve need no loss."""
+    if name not in data or rows.all() or np.size(data[name]) != rows.size:
+        return data
+    return {name: np.where(rows, np.asarray(data[name]), 1.0)}
 
 
 def as_columns(data: Any) -> dict[str, Any]:

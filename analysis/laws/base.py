@@ -228,6 +228,10 @@ class Law(abc.ABC):
         """Inputs that may be divided by their geometric mean without leaving the law's form."""
         return self.inputs
 
+    def shared_units(self) -> Mapping[str, str]:
+        """Inputs that are compared with another and therefore divided by the same number: {unique_tokens: tokens}."""
+        return {}
+
     def basis(self, eta: Array, z: Array) -> Array:
         """Columns (G, q, n) whose nonnegative combination is the loss, for nonlinear parameters eta (G, k).
 

@@ -19,6 +19,8 @@ SMALLEST_ALPHA = 1e-3
 """Working lower bound of alpha: at zero the law is the power law cut off at I, which has a kink."""
 MOST_STEPS = 60
 """Newton steps; at most some ten are taken, except at alpha near zero."""
+SMALL_STEP = 1e-10
+"""A step of this size is the last: the next would be below the rounding."""
 
 
 def generalised_sigmoid(log_u: Array, alpha: Array) -> tuple[Array, Array]:
@@ -32,13 +34,22 @@ def generalised_sigmoid(log_u: Array, alpha: Array) -> tuple[Array, Array]:
     alpha = np.maximum(alpha, 1e-12)
     v = np.where(log_u < 0, log_u, log_u / alpha)
     for _ in range(MOST_STEPS):
-        inside, outside = -np.logaddexp(0.0, -v), np.logaddexp(0.0, v)
-        s, rest = np.exp(inside), np.exp(-outside)
+        inside, outside, s, rest = _logistic(v)
         step = (log_u - inside - alpha * outside) / (rest + alpha * s)
         v = v + step
-        if not (np.abs(step) > 1e-14 * (1 + np.abs(v))).any():
+        if not (np.abs(step) > SMALL_STEP * (1 + np.abs(v))).any():
             break
-    return np.exp(-np.logaddexp(0.0, -v)), np.exp(-np.logaddexp(0.0, v))
+    return _logistic(v)[2:]
+
+
+def _logistic(v: Array) -> tuple[Array, Array, Array, Array]:
+    """log S, -log(1 - S), S and 1 - S at v = log(S / (1 - S))."""
+    small = np.exp(-np.abs(v))
+    log_larger = np.log1p(small)  # -log of the larger of S and 1 - S
+    larger = 1 / (1 + small)
+    up = v > 0
+    s, rest = np.where(up, larger, small * larger), np.where(up, small * larger, larger)
+    return np.minimum(v, 0.0) - log_larger, np.maximum(v, 0.0) + log_larger, s, rest
 
 
 def _slopes(log_u: Array, alpha: Array) -> tuple[Array, Array, Array]:

@@ -8,11 +8,17 @@ from analysis.errors import UserError
 from analysis.laws.base import Law
 from analysis.laws.bnsl import BNSL, bnsl
 from analysis.laws.farseer import FARSEER
+from analysis.laws.gadre import GADRE
 from analysis.laws.gemstones import GEMSTONES, GEMSTONES_SHAPE
+from analysis.laws.hernandez import HERNANDEZ
 from analysis.laws.hoffmann import HOFFMANN
 from analysis.laws.kaplan import KAPLAN, SKALING
 from analysis.laws.m4 import M4_LAW
+from analysis.laws.muennighoff import MUENNIGHOFF
+from analysis.laws.parallel import PARALLEL
 from analysis.laws.power import POWER, SHIFTED
+from analysis.laws.vocabulary import VOCABULARY
+from analysis.laws.zhang import ZHANG
 
 LAWS: dict[str, Law] = {
     law.name: law
@@ -27,6 +33,12 @@ LAWS: dict[str, Law] = {
         FARSEER,
         GEMSTONES,
         GEMSTONES_SHAPE,
+        MUENNIGHOFF,
+        GADRE,
+        VOCABULARY,
+        ZHANG,
+        HERNANDEZ,
+        PARALLEL,
     )
 }
 MAKERS: dict[str, Callable[..., Law]] = {"bnsl": bnsl}

@@ -24,6 +24,12 @@ TRUTHS = {
     "farseer": (-0.1, -0.5, 0.05, -0.6, 5.0, 0.08, -0.1, 1.2, 0.08),
     "gemstones": (1.5, 8.0, 1.2, 600.0, 9000.0, 0.4, 0.6, 0.35, 0.45),
     "gemstones-shape": (1.5, 8.0, 1.2, 9000.0, 0.4, 0.6, 0.45),
+    "muennighoff": (1.8, 480.0, 2000.0, 0.35, 0.37, 15.4, 5.3),
+    "gadre": (1.5, 141.0, 190.0, 0.121),
+    "vocabulary": (1.2, 300.0, 5.0, 1500.0, 0.3, 0.4, 0.35),
+    "zhang": (0.9, 400.0, 0.15, 0.2),
+    "hernandez": (0.076, 0.103, 6.4e13, 1.8e13, 1.9e4, 0.18, 0.38),
+    "parallel": (1.3, 2e8, 0.35, 0.2),
 }
 """Parameters near published ones, in the order of each law."""
 ENGINE_LAWS = [name for name in TRUTHS if name in LAWS]
@@ -39,6 +45,11 @@ def inputs(law: Law, n: int = 60, seed: int = 0) -> dict[str, np.ndarray]:
         "width": np.exp(rng.uniform(np.log(256), np.log(4096), n)),
         "depth": np.exp(rng.uniform(np.log(4), np.log(80), n)),
         "x": 6 * params**2 * ratio,
+        "unique_tokens": params * ratio / np.exp(rng.uniform(-1.0, np.log(50), n)),
+        "vocab": np.exp(rng.uniform(np.log(4e3), np.log(1e5), n)),
+        "finetune_tokens": np.exp(rng.uniform(np.log(1e5), np.log(1e9), n)),
+        "pretrained": np.arange(n) % 2,
+        "parallel_size": 2.0 ** rng.integers(0, 4, n),
     }
     return {name: columns[name] for name in law.inputs}
 

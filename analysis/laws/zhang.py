@@ -1,0 +1,64 @@
+"""Fine-tuning (Zhang et al. 2024): one power of the model's size times one power of the fine-tuning data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.laws.base import Array, Law, Parameter
+from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT, exponent_grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Zhang(Law):
+    """L = E + A X**-alpha D_f**-beta: fine-tuning data are worth more to larger models, not the same to all."""
+
+    def value(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Array:
+        """Floor plus the product of powers."""
+        E, A, alpha, beta = theta
+        return E + A * x["params"] ** -alpha * x["finetune_tokens"] ** -beta
+
+    def jacobian(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Sequence[Array]:
+        """By E, A, alpha and beta."""
+        _, A, alpha, beta = theta
+        power = x["params"] ** -alpha * x["finetune_tokens"] ** -beta
+        logs = (np.log(x[name]) for name in self.inputs)
+        return [np.ones_like(power), power, *(-A * power * log for log in logs)]
+
+
+ZHANG = Zhang(
+    name="zhang",
+    formula="L = E + A * params**-alpha * finetune_tokens**-beta",
+    inputs=("params", "finetune_tokens"),
+    parameters=(
+        Parameter(name="E", kind="offset", meaning="irreducible loss, in the loss's unit"),
+        Parameter(
+            name="A",
+            kind="amplitude",
+            meaning="amplitude, loss times params**alpha finetune_tokens**beta",
+            scales=(("params", "alpha"), ("finetune_tokens", "beta")),
+        ),
+        Parameter(
+            name="alpha",
+            kind="exponent",
+            meaning="exponent of params; zero or less where size does not help, as for adapters",
+            lower=-1.0,
+            upper=LARGEST_EXPONENT,
+            grid=(-0.1, *exponent_grid(16)),
+        ),
+        Parameter(
+            name="beta",
+            kind="exponent",
+            meaning="exponent of finetune_tokens",
+            lower=SMALLEST_EXPONENT,
+            upper=LARGEST_EXPONENT,
+            grid=exponent_grid(16),
+        ),
+    ),
+    source="Zhang et al. 2024, arXiv 2402.17193, equation 1",
+    domain="fine-tuning data much smaller than the model; params may be any one factor X that was varied: the model's "
+    "size, its pretraining tokens or the number of tuned parameters",
+    units="loss in nats per token on the task; params and finetune_tokens are counts",
+)
