@@ -79,7 +79,7 @@ def make_problem(
     fitted = np.ones(columns[0].size, dtype=bool) if rows is None else np.asarray(rows, dtype=bool)
     y = checked(_at(data, law.target, fitted), law.target, positive=residuals == "log")
     w = np.ones(y.size) if weights is None else checked({"weights": weights}, "weights", positive=False)
-    if w.size != y.size or any(c.size != y.size for c in columns):
+    if len({w.size, y.size, fitted.size, *(c.size for c in columns)}) > 1:
         sizes = {name: c.size for name, c in zip((*law.inputs, law.target, "weights"), (*columns, y, w), strict=True)}
         raise UserError(f"columns differ in length: {sizes}; give one value per run in each")
     if fitted.sum() < 2:
@@ -88,6 +88,9 @@ def make_problem(
     if (w < 0).any() or not w.any():
         bad = int(np.argmax(w < 0)) + 1
         raise UserError(f"weights must be zero or more and not all zero; row {bad} has {w[bad - 1]}")
+    usual = law.row_weights({name: c[fitted] for name, c in zip(law.inputs, columns, strict=True)})
+    if weights is None and usual is not None:
+        w[fitted] = usual
     logs = np.log(np.stack(columns))
     centred = [name in law.centred_inputs() for name in law.inputs]
     refs = np.where(centred, (logs * w).sum(axis=1) / w.sum(), 0.0)
@@ -139,7 +142,8 @@ def checked(data: Mapping[str, Any], name: str, *, positive: bool) -> Array:
                 f"{name} is {what} in row {_listed(np.flatnonzero(broken) + 1)}; mend or leave out those rows"
             )
     if positive and (column <= 0).any():
-        hint = "; use --residuals raw, or leave those rows out" if name == "loss" else "; mend or leave out those rows"
+        hint = "; use --residuals raw, or leave those rows out"
+        hint = hint if name in ("loss", "error") else "; mend or leave out those rows"
         raise UserError(f"{name} is not positive in row {_listed(np.flatnonzero(column <= 0) + 1)}{hint}")
     return column
 
@@ -174,6 +178,7 @@ def solve(problem: Problem, *, keep: int = 8, max_iterations: int = 600) -> Poin
         longer = polish(problem, solution.phi[unfinished], max_iterations=max_iterations)
         solution.phi[unfinished], solution.value[unfinished] = longer.phi, longer.value
         solution.converged[unfinished] = longer.converged
+    solution.phi[:] = problem.law.canonical(solution.phi)
     order = _distinct(solution.phi, solution.value)
     top = int(order[0])
     value = float(solution.value[top])

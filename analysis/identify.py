@@ -79,11 +79,14 @@ def _companions(problem: Problem, exponent: str) -> list[str]:
 
 def _structure(problem: Problem) -> dict[str, str]:
     law, used = problem.law, problem.weights > 0
-    reasons: dict[str, str] = {}
+    reasons = law.undetermined(problem.z[:, used])
+    if not law.row_by_row:
+        return reasons
     for i, name in enumerate(law.inputs):
         values = np.sort(problem.z[i, used])
         count = 1 + int((np.diff(values) > SAME_VALUE).sum())
-        if count < 3:
+        carried = any(column == name for p in law.parameters for column, _ in p.scales)
+        if count < 3 and carried:
             text = f"{name} takes {'one value' if count == 1 else 'two values'}; a power above a floor needs three"
             for p in law.parameters:
                 if p.kind == "offset" or any(column == name for column, _ in p.scales) or name in p.meaning:

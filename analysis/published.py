@@ -55,6 +55,16 @@ GEMSTONES_SHAPE = {
     ("lr_ablation_hot", 1e-4): 1.102575e-4,
 }
 """The same authors' repository: objective of the law in width, depth, parameters and tokens, by set and Huber delta."""
+GADRE = {
+    "C4": ("c4_original", {"E": 1.51, "eta": 0.121, "a": 141.0, "b": 190.0}),
+    "RefinedWeb": ("rw_original", {"E": 1.73, "eta": 0.127, "a": 157.0, "b": 246.0}),
+}
+"""Gadre et al. 2024, arXiv 2403.08540: the law of over-training by data set, with the data set's name in the runs."""
+GADRE_RUNS = (
+    "(tok_mult == 20 and model_name in ['d=96_l=8_h=4', 'd=512_l=8_h=4', 'd=576_l=24_h=8', 'd=1024_l=24_h=8']) "
+    "or (tok_mult == 320 and model_name == 'd=96_l=8_h=4')"
+)
+"""The five runs that they fit: four sizes at 20 tokens per parameter, and the smallest at 320."""
 PEARCE_SONG = (0.7805, 0.7388)
 """Pearce and Song 2024, arXiv 2406.12907: exponent without embeddings under Besiroglu's and Hoffmann's coefficients."""
 
@@ -244,6 +254,22 @@ def gemstones(folder: Path, *, bootstrap: int) -> Iterator[Row]:
         )
 
 
+def gadre_table(folder: Path, data_set: str, where: str) -> RunTable:
+    """Runs of one training set; the loss is that on C4's validation set."""
+    columns = {"params": "N", "tokens": "D", "loss": "loss_c4_val"}
+    return load_tables([folder / "gadre" / "models.csv"], columns, f"dataset_name == '{data_set}' and ({where})")
+
+
+def gadre(folder: Path, *, bootstrap: int) -> Iterator[Row]:
+    """Gadre et al. 2024: least squares on five runs; intervals from the covariance, with one degree of freedom."""
+    source = "Gadre et al. 2024"
+    for label, (data_set, published) in GADRE.items():
+        table = gadre_table(folder, data_set, GADRE_RUNS)
+        fit = fit_law("gadre", table.frame, objective="squared", residuals="raw")
+        for name, near in (("E", 0.005), ("eta", 0.0005), ("a", 0.5), ("b", 0.5)):
+            yield _with_interval(f"Gadre {label}: {name}", source, published[name], fit, name, near)
+
+
 def chinchilla_tables(folder: Path, *, bootstrap: int) -> Iterator[Row]:
     """Hoffmann et al. 2022, table A4: exact over 6 N D FLOPs, from the shapes alone.
 
@@ -311,6 +337,7 @@ SECTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "isoflops": isoflops,
     "porian": porian,
     "gemstones": gemstones,
+    "gadre": gadre,
     "chinchilla-tables": chinchilla_tables,
     "czech": czech,
     "counting": counting,

@@ -101,6 +101,15 @@ class Law(abc.ABC):
         """
         return z
 
+    @property
+    def row_by_row(self) -> bool:
+        """Whether a row's features are its own inputs alone."""
+        return True
+
+    def row_weights(self, x: Mapping[str, Array]) -> Array | None:
+        """Weights of rows where none are given; None for rows that count alike."""
+        return None
+
     def undetermined(self, features: Array) -> dict[str, str]:
         """Parameters that these rows cannot determine whatever their values, with reasons; empty where the general
         checks suffice."""
@@ -197,6 +206,10 @@ class Law(abc.ABC):
         for j, p in enumerate(self.parameters):
             if p.kind == "amplitude":
                 phi[:, j] = np.log(np.maximum(theta[:, j], 1e-300)) - self._unit_shift(j, theta, log_refs)
+        return phi
+
+    def canonical(self, phi: Array) -> Array:
+        """The same laws (B, p) with their parts in order, where parts can be exchanged (the breaks of a curve)."""
         return phi
 
     # -- where the search starts -------------------------------------------------------------------------------------

@@ -109,6 +109,17 @@ class BrokenPower(Law):
             columns += [by_c, by_log_d, by_f * brk[2]]
         return phi[:, [0]] + power, np.stack(columns, axis=1)
 
+    def canonical(self, phi: Array) -> Array:
+        """Breaks in order of their place."""
+        order = np.argsort(phi[:, 4::3], axis=1, kind="stable")
+        columns = 3 + 3 * order[:, :, None] + np.arange(3)
+        sorted_breaks = np.take_along_axis(phi, columns.reshape(phi.shape[0], -1), axis=1)
+        return np.concatenate([phi[:, :3], sorted_breaks], axis=1)
+
+    def to_public(self, phi: Array, log_refs: Array) -> Array:
+        """Also of draws, breaks are in order of their place."""
+        return super().to_public(self.canonical(phi), log_refs)
+
     def grid_for(self, z: Array) -> Array:
         """Slopes of the segments, places of the breaks inside the data's range, and a width common to all breaks."""
         n = self.breaks

@@ -72,6 +72,13 @@ class Hernandez(Law):
         """Not `pretrained`, which is 0 or 1."""
         return ("params", "finetune_tokens")
 
+    def undetermined(self, features: Array) -> dict[str, str]:
+        """The parameters of the transfer where no run is pretrained."""
+        if bool((features[2] > np.log(0.5)).any()):
+            return {}
+        reason = "no run is pretrained; give pretrained runs, or fit kaplan"
+        return dict.fromkeys(("k", "alpha", "beta"), reason)
+
     def _unit_shift(self, j: int, theta_or_phi: Array, log_refs: Array) -> Array:
         """k carries tokens**(1 - alpha) / params**beta."""
         if self.parameters[j].name != "k":

@@ -11,6 +11,8 @@ import numpy as np
 from analysis.laws.base import Array, Law, Parameter
 from analysis.laws.sums import power_parameters
 
+REPEATS = 0.02
+"""log epochs above which a run counts as repeating its data."""
 _TERMS = (("A", "params", "alpha"), ("B", "tokens", "beta"))
 
 
@@ -81,6 +83,12 @@ class Muennighoff(Law):
     def shared_units(self) -> Mapping[str, str]:
         """Unique tokens are centred with tokens: the two are compared."""
         return {"unique_tokens": "tokens"}
+
+    def undetermined(self, features: Array) -> dict[str, str]:
+        """R_D where no run repeats its data."""
+        if bool((features[1] - features[2] > REPEATS).any()):
+            return {}
+        return {"R_D": "no run repeats its data; give runs of several epochs, or fit hoffmann"}
 
     def offset_columns(self) -> tuple[int, ...]:
         """The first column is E."""

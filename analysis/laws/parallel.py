@@ -33,6 +33,12 @@ class Parallel(Law):
         """Params only: one stream must stay one."""
         return ("params",)
 
+    def undetermined(self, features: Array) -> dict[str, str]:
+        """k where all runs have the same number of streams."""
+        if float(np.ptp(features[1])) > 0:
+            return {}
+        return {"k": "all runs have the same number of streams; give runs with one and with several"}
+
     def offset_columns(self) -> tuple[int, ...]:
         """The first column is E."""
         return (0,)

@@ -57,7 +57,7 @@ ZHANG = Zhang(
             grid=exponent_grid(16),
         ),
     ),
-    source="Zhang et al. 2024, arXiv 2402.17193, equation 1",
+    source="Zhang et al. 2024, arXiv 2402.17193",
     domain="fine-tuning data much smaller than the model; params may be any one factor X that was varied: the model's "
     "size, its pretraining tokens or the number of tuned parameters",
     units="loss in nats per token on the task; params and finetune_tokens are counts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 from analysis.errors import UserError
@@ -83,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
         bootstrap=args.bootstrap, cluster=args.cluster, strata=args.strata, level=args.level, rng=args.seed,
         columns=columns, conventions=conventions,
     )  # fmt: skip
+    if aliases:
+        fit = replace(fit, predictor=replace(fit.predictor, aliases=aliases))
     for note in table.notes:
         print(note, file=sys.stderr)
     names = {}

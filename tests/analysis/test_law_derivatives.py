@@ -111,6 +111,27 @@ def test_noiseless_losses_are_recovered(name: str, objective: str) -> None:
         np.testing.assert_allclose(law.to_public(point.phi[None], problem.log_refs)[0], TRUTHS[name], rtol=1e-4)
 
 
+UNITS = {"params": 1e-6, "tokens": 1e-9, "unique_tokens": 1e-9, "finetune_tokens": 1e-3, "x": 1e-18, "vocab": 1e-3}
+"""New units of the inputs that may be given in other units."""
+
+
+@pytest.mark.parametrize("name", [name for name in ENGINE_LAWS if name != "farseer"])
+def test_a_fit_does_not_depend_on_the_units_of_the_inputs(name: str) -> None:
+    law = LAWS[name]
+    data = inputs(law, seed=4)
+    noise = np.exp(0.003 * np.random.default_rng(5).standard_normal(60))
+    scaled = {key: column * UNITS.get(key, 1.0) for key, column in data.items()}
+    points, predicted = [], []
+    for columns in (data, scaled):
+        problem = make_problem(law, {**columns, "loss": law(TRUTHS[name], data) * noise}, objective=Objective())
+        points.append(solve(problem))
+        predicted.append(law.working_value(points[-1].phi[None], problem.z)[0])
+    assert points[0].value == pytest.approx(points[1].value, rel=1e-8)
+    np.testing.assert_allclose(predicted[0], predicted[1], rtol=1e-6)
+    if points[0].condition < 1e6:
+        np.testing.assert_allclose(points[0].phi, points[1].phi, rtol=1e-3, atol=1e-3)
+
+
 def test_farseer_recovers_noiseless_losses() -> None:
     law = LAWS["farseer"]
     data = inputs(law, seed=2)
