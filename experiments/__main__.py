@@ -13,9 +13,10 @@ from experiments.records import RecordError
 
 VERBS = {
     "plan": "show what a sweep would train: sizes, tokens, FLOPs, memory, time; writes nothing",
-    "run": "train what is missing of a sweep on this machine, with a live table",
+    "run": "train what is missing of a sweep, on this machine with a live table or on a Slurm cluster",
     "work": "one worker: take runs of a sweep until none is left",
     "status": "how far a sweep is, with the time left",
+    "cancel": "end the Slurm jobs of a sweep; what they trained is kept",
     "collect": "gather the records of sweeps into one table",
     "sync": "mirror local records to W&B, once or live",
     "prune": "remove what no sweep lists: runs, checkpoints, leftovers",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.progress import RunProgress, SweepProgress
+from experiments.scheduler import SchedulerView
 
 
 def count(value: float | None) -> str:
@@ -116,3 +117,32 @@ def _cells(run: RunProgress) -> list[str]:
         duration(run.seconds_left) if run.seconds_left else "-",
         run.status + (f": {run.reason}" if run.reason else ""),
     ]
+
+
+def jobs_table(view: SchedulerView, *, max_rows: int = 40) -> Any:
+    """A rich table of a sweep's jobs: those that run, each with its run; those that wait are counted in the title."""
+    from rich.table import Table
+
+    waiting = [element for element in view.elements if element.state == "PENDING"]
+    others = [element for element in view.elements if element.state != "PENDING"]
+    title = f"Slurm: {len(others)} running, {len(waiting)} pending"
+    if reasons := sorted({element.reason for element in waiting if element.reason}):
+        title += f" ({', '.join(reasons)})"
+    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for name in ("job", "state", "node", "used", "left", "run"):
+        table.add_column(name, justify="right" if name in ("used", "left") else "left", no_wrap=True)
+    rows = [
+        (item.name, item.state, item.nodes or "-", item.used or "-", item.left or "-", view.runs.get(item.name, "-"))
+        for item in others
+    ]
+    rows += [(name, "vanished", "-", "-", "-", run_id) for name, run_id in sorted(view.vanished.items())]
+    rows += [
+        (item.name, item.state, item.nodes or "-", item.used or "-", "-", "-")
+        for item in view.ended or ()
+        if item.state != "COMPLETED"
+    ]
+    for row in rows[:max_rows]:
+        table.add_row(*row)
+    if len(rows) > max_rows:
+        table.caption = f"and {len(rows) - max_rows} more"
+    return table

@@ -59,6 +59,12 @@ def keep(work: Callable[[int], int], *, parent: int | None) -> int:
     return STOPPED
 
 
+def pass_user_signals() -> None:
+    """Take SIGUSR1 and SIGUSR2 for SIGTERM, here and in forked processes: schedulers warn of a time limit by them."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
 def _run(work: Callable[[int], int], keeper: int) -> int:
     """The forked process: its exit status, with a traceback on standard error where `work` raised."""
     try:

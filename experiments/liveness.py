@@ -25,9 +25,16 @@ EXPIRY_SECONDS = 120.0
 
 
 def identify(pid: int | None = None) -> dict[str, Any]:
-    """What tells a process apart on any host: host, boot, pid, start."""
+    """What tells a process apart on any host: host, boot, pid, start; and, for people, the scheduler's job."""
     pid = os.getpid() if pid is None else pid
-    return {"host": platform.node(), "boot": _boot(), "pid": pid, "start": _start(pid)}
+    job = {"job": name} if (name := _job()) else {}
+    return {"host": platform.node(), "boot": _boot(), "pid": pid, "start": _start(pid), **job}
+
+
+def _job() -> str | None:
+    """The Slurm job that this process belongs to, as `15_3` for an element of an array."""
+    array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{element}" if array and element else os.environ.get("SLURM_JOB_ID")
 
 
 def alive(owner: Mapping[str, Any]) -> bool | None:

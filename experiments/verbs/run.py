@@ -1,4 +1,4 @@
-"""`run SWEEP.yaml`: train what is missing on this machine; the same command starts, resumes and extends."""
+"""`run SWEEP.yaml`: train what is missing, here or by a Slurm array; the same command starts, resumes and extends."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from experiments import slurm
+from experiments.designs import Plan
 from experiments.devices import find_devices
 from experiments.formatting import compute
 from experiments.launchers import LocalLauncher
@@ -26,7 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: every GPU, else every core"
     )
-    parser.add_argument("--workers", type=int, help="number of workers (default: one per core or GPU)")
+    parser.add_argument(
+        "--workers", type=int, help="number of workers (default: one per core or GPU; Slurm: one a run, up to 32)"
+    )
+    parser.add_argument(
+        "--launcher", choices=("local", "slurm"), default="local", help="start workers here, or as a Slurm job array"
+    )
     parser.add_argument("--no-weights", action="store_true", help="do not keep the weights of finished runs")
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="time between mid-run checkpoints")
     parser.add_argument(
@@ -38,25 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="offline",
         help="mirror of the records in W&B (default: offline files)",
     )
+    slurm.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train what is missing; 0 when every run is done, 1 when some failed or diverged."""
+    """Train what is missing; 0 when every run is done, 1 when some failed or diverged. Slurm: 0 when it is queued."""
+    if args.launcher == "slurm":
+        return _submit(args)
+    slurm.refuse_options(args)
     devices = find_devices(args.device, args.workers)
     plan = make_plan(args.sweep, args.overrides, kind=devices[0].kind)
     store = RunStore(args.store)
-    changes = write_plan(plan, args.sweep, store, kind=devices[0].kind)
-    if changes.corpus:
-        print(
-            f"the content of corpus {changes.corpus!r} has changed: runs on it are new runs, those on the old content "
-            f"stay"
-        )
-    for word, ids in (("adds", changes.added), ("no longer lists", changes.removed)):
-        if ids:
-            print(f"the sweep {word} {len(ids)} runs: {', '.join(ids[:6])}{' ...' if len(ids) > 6 else ''}")
-    if args.retry_failed:
-        for item in plan.runs:
-            store.forget_failure(item.run_id)
+    _write(args, plan, store, devices[0].kind)
     manifest = store.manifest_path(plan.sweep.name)
     costs = cost_model(store, [item.run_id for item in plan.runs], devices[0].kind)
     launcher = LocalLauncher(manifest=manifest, logs=store.root / "logs", arguments=worker_arguments(args))
@@ -69,6 +69,42 @@ def run(args: argparse.Namespace) -> int:
         if mirror is not None:
             _end_mirror(mirror)
     return _say_end(progress, manifest)
+
+
+def _write(args: argparse.Namespace, plan: Plan, store: RunStore, kind: str) -> None:
+    """Write the plan to the store and say what it changed."""
+    changes = write_plan(plan, args.sweep, store, kind=kind)
+    if changes.corpus:
+        print(
+            f"the content of corpus {changes.corpus!r} has changed: runs on it are new runs, those on the old content "
+            f"stay"
+        )
+    for word, ids in (("adds", changes.added), ("no longer lists", changes.removed)):
+        if ids:
+            print(f"the sweep {word} {len(ids)} runs: {', '.join(ids[:6])}{' ...' if len(ids) > 6 else ''}")
+    if args.retry_failed:
+        for item in plan.runs:
+            store.forget_failure(item.run_id)
+
+
+def _submit(args: argparse.Namespace) -> int:
+    """The same by Slurm: 0 when the workers are queued, or nothing is left to do."""
+    options = slurm.options_of(args)
+    plan = make_plan(args.sweep, args.overrides, kind=options.device)
+    store = RunStore(args.store)
+    if not args.dry_run:
+        _write(args, plan, store, options.device)
+    said = slurm.launch(
+        options,
+        store=store,
+        sweep=plan.sweep.name,
+        missing=sum(not store.record_path(item.run_id).exists() for item in plan.runs),
+        workers=args.workers,
+        arguments=[*worker_arguments(args), *slurm.worker_arguments(args)],
+        dry_run=args.dry_run,
+    )
+    print(said, end="")
+    return 0
 
 
 def worker_arguments(args: argparse.Namespace) -> list[str]:

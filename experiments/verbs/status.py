@@ -1,16 +1,24 @@
-"""`status SWEEP`: how far a sweep is, as a table, live, or as JSON. Imports neither torch nor pandas."""
+"""`status SWEEP`: how far a sweep is, as a table, live, or as JSON, and what Slurm says of its jobs. Imports neither
+torch nor pandas."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from experiments import scheduler
 from experiments.devices import find_devices
-from experiments.formatting import progress_table, wide_console
+from experiments.errors import UserError
+from experiments.formatting import jobs_table, progress_table, wide_console
 from experiments.planning import cost_model, find_manifest, planned_runs
 from experiments.progress import ProgressReader
+from experiments.store import RunStore
+
+NO_JOBS = "Slurm: no job of this sweep is queued or running"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +38,10 @@ def run(args: argparse.Namespace) -> int:
     devices = find_devices("auto")
     reader = ProgressReader(manifest.name, store, runs, cost_model(store, [], devices[0].kind), len(devices))
     progress = reader.read()
+    jobs = None if args.watch else _jobs(store, manifest.name, [item.run_id for item in runs])
     if args.json:
-        print(json.dumps(progress.to_dict(), indent=1, allow_nan=False))
+        told = progress.to_dict() | ({} if jobs is None else {"scheduler": jobs.to_dict()})
+        print(json.dumps(told, indent=1, allow_nan=False))
     elif args.watch:
         with Live(progress_table(progress), refresh_per_second=2) as live:
             while progress.settled < len(progress.runs):
@@ -39,5 +49,17 @@ def run(args: argparse.Namespace) -> int:
                 progress = reader.read()
                 live.update(progress_table(progress, max_rows=live.console.height - 6))
     else:
-        wide_console().print(progress_table(progress, max_rows=1000))
+        console = wide_console()
+        console.print(progress_table(progress, max_rows=1000))
+        if jobs is not None:
+            console.print(jobs_table(jobs) if jobs.elements or jobs.vanished or jobs.ended else NO_JOBS)
     return 0 if progress.count("done") == len(progress.runs) else 1
+
+
+def _jobs(store: RunStore, sweep: str, run_ids: Sequence[str]) -> scheduler.SchedulerView | None:
+    """The sweep's jobs; None without any, or where Slurm cannot be asked, which is said."""
+    try:
+        return scheduler.view(store, sweep, run_ids)
+    except UserError as error:
+        print(f"the jobs of this sweep are left out: {error}", file=sys.stderr)
+        return None

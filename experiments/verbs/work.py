@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from experiments.keeper import keep, pass_user_signals
+from experiments.liveness import EXPIRY_SECONDS
 from experiments.planning import find_manifest
 
 
@@ -26,11 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-linger", action="store_true", help="end when nothing is free instead of waiting for what others may lose"
     )
+    parser.add_argument(
+        "--expiry-seconds",
+        type=float,
+        default=EXPIRY_SECONDS,
+        help="how long the heartbeat of a worker on another machine may stand still before its run is taken up",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Work until nothing is left; the worker's exit status."""
-    from experiments.keeper import keep
+    pass_user_signals()
     from experiments.worker import Worker, WorkerOptions
 
     store, manifest = find_manifest(args.sweep, args.store)
@@ -44,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
             max_runs=args.max_runs,
             keep_weights=not args.no_weights,
             linger=not args.no_linger,
+            expiry_seconds=args.expiry_seconds,
         )
         return Worker(store=store, run_ids=manifest.order or list(manifest.runs), options=options).work()
 
