@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import UserError
 from analysis.fit import Fit
@@ -14,6 +15,7 @@ from analysis.fitting import as_columns, checked, make_problem, solve
 from analysis.laws.base import Law
 from analysis.laws.registry import get_law
 from analysis.objectives import Objective
+from analysis.problem import Problem
 from analysis.profile import Profile, profile
 from analysis.resampling import resample
 from analysis.results import assemble
@@ -21,6 +23,11 @@ from analysis.uncertainty import cluster_codes
 
 if TYPE_CHECKING:
     import pandas as pd
+
+RUN_COLUMNS = ("params", "tokens", "flops", "width", "depth", "context", "vocab", "seed")
+"""Columns of the table that a fit keeps beside the law's inputs and the loss, where they are numbers."""
+SHARED_ERRORS = "rows of one curve share their errors: without --cluster curve, intervals are too narrow"
+"""Warning of fits over schedules whose rows were drawn one by one."""
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a loss that overflows counts as infinite
@@ -37,6 +44,7 @@ def fit_law(
     strata: str | ArrayLike | None = None,
     level: float = 0.95,
     rng: int | np.random.Generator | None = None,
+    rows: ArrayLike | None = None,
     columns: Mapping[str, str] | None = None,
     conventions: Mapping[str, Any] | None = None,
 ) -> Fit:
@@ -45,7 +53,8 @@ def fit_law(
     Parameters
     ----------
     law : name or Law
-    data : mapping or frame with the law's inputs and `loss`; one of tokens and flops suffices (C = 6 N D)
+    data : mapping or frame with the law's inputs and its target, `loss` for most; one of tokens and flops suffices
+        (C = 6 N D)
     objective : "huber" (with `delta`), "lad" or "squared"; always a sum over rows
     residuals : "log" (log L - log loss) or "raw"
     weights : row weights or the column that holds them; a weight of two counts a row twice
@@ -53,6 +62,7 @@ def fit_law(
     cluster, strata : labels, or the column that holds them: rows drawn together, and groups within which to draw
     level : nominal coverage of the intervals
     rng : seed or generator of the draws (0 by default)
+    rows : mask of the rows to fit; the others only complete the curves of laws over a schedule, and need no loss
 
     Raises
     ------
@@ -67,15 +77,16 @@ def fit_law(
     given, aliases = _inputs(law, data)
     column = checked(as_columns(data), weights, positive=False) if isinstance(weights, str) else weights
     spec = Objective(name=objective, delta=delta if objective == "huber" else 0.0)
-    problem = make_problem(law, given, objective=spec, residuals=residuals, weights=column)
-    codes = cluster_codes(_labels(data, cluster, "cluster"), problem.num_rows)
+    problem = make_problem(law, given, objective=spec, residuals=residuals, weights=column, rows=rows)
+    kept = np.ones(problem.num_rows, dtype=bool) if rows is None else np.asarray(rows, dtype=bool)
+    codes = cluster_codes(_labels(data, cluster, "cluster", kept), problem.num_rows)
     point = solve(problem)
     draws = None
     if bootstrap:
         generator = rng if isinstance(rng, np.random.Generator) else np.random.default_rng(0 if rng is None else rng)
-        layers = _labels(data, strata, "strata")
+        layers = _labels(data, strata, "strata", kept)
         draws = resample(problem, point.minima, codes, num_draws=bootstrap, rng=generator, strata=layers)
-    return assemble(
+    fit = assemble(
         problem, point, codes, draws, level=level, aliases=aliases, columns=columns or {},
         conventions=conventions or {},
         options={
@@ -87,6 +98,22 @@ def fit_law(
             "clustered": cluster is not None,
         },
     )  # fmt: skip
+    given = {name: column if rows is None else np.asarray(column)[kept] for name, column in given.items()}
+    warnings = fit.warnings if law.row_by_row or cluster is not None else (*fit.warnings, SHARED_ERRORS)
+    return replace(fit, runs=_runs(given, problem, codes if cluster is not None else None), warnings=warnings)
+
+
+def _runs(given: Mapping[str, Any], problem: Problem, codes: NDArray[np.intp] | None) -> dict[str, NDArray[np.float64]]:
+    """The fitted rows as numbers: what designs of further runs start from."""
+    out = {name: checked(given, name, positive=False) for name in problem.law.inputs}
+    out |= {problem.law.target: problem.y, "weights": problem.weights}
+    if codes is not None:
+        out["cluster"] = codes.astype(np.float64)
+    for name in RUN_COLUMNS:
+        column = np.asarray(given[name]) if name in given else np.zeros(0)
+        if name not in out and column.shape == problem.y.shape and np.issubdtype(column.dtype, np.number):
+            out[name] = column.astype(np.float64)
+    return out
 
 
 def _inputs(law: Law, data: Mapping[str, Any] | pd.DataFrame) -> tuple[dict[str, Any], dict[str, str]]:
@@ -100,15 +127,19 @@ def _inputs(law: Law, data: Mapping[str, Any] | pd.DataFrame) -> tuple[dict[str,
     if "tokens" in law.inputs and "tokens" not in given and {"params", "flops"} <= set(given):
         flops, params = checked(given, "flops", positive=True), checked(given, "params", positive=True)
         given["tokens"] = flops / (6 * params)
-    return given, aliases
+    return law.prepare(given), aliases
 
 
-def _labels(data: Mapping[str, Any] | pd.DataFrame, labels: str | ArrayLike | None, what: str) -> Any:
-    if labels is None or not isinstance(labels, str):
-        return labels
-    if labels not in data:
+def _labels(
+    data: Mapping[str, Any] | pd.DataFrame, labels: str | ArrayLike | None, what: str, rows: NDArray[np.bool_]
+) -> Any:
+    """Labels of the fitted rows: as given, or the column of that name."""
+    if labels is None:
+        return None
+    if isinstance(labels, str) and labels not in data:
         raise UserError(f"there is no column {labels!r} for {what}; name one of {', '.join(map(str, data))}")
-    return data[labels]
+    column = np.asarray(data[labels] if isinstance(labels, str) else labels)
+    return column[rows] if column.size == rows.size else column
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -132,6 +163,6 @@ def profile_law(
     column = checked(as_columns(data), weights, positive=False) if isinstance(weights, str) else weights
     spec = Objective(name=objective, delta=delta if objective == "huber" else 0.0)
     problem = make_problem(law, given, objective=spec, residuals=residuals, weights=column)
-    codes = cluster_codes(_labels(data, cluster, "cluster"), problem.num_rows)
+    codes = cluster_codes(_labels(data, cluster, "cluster", np.ones(problem.num_rows, bool)), problem.num_rows)
     point = solve(problem)
     return profile(problem, point.phi, point.value, name, codes, level=level)

@@ -106,7 +106,7 @@ class Fit:
         return pd.DataFrame.from_dict(rows, orient="index", columns=["lo", "hi"], dtype=float)
 
     def predict(self, data: Mapping[str, Any] | pd.DataFrame, interval: str = "both") -> pd.DataFrame:
-        """Losses at the rows of `data`, with intervals.
+        """Losses (or whatever the law's target is) at the rows of `data`, with intervals.
 
         Parameters
         ----------
@@ -115,15 +115,29 @@ class Fit:
 
         Returns
         -------
-        frame with loss and, as asked, confidence_lo, confidence_hi, prediction_lo, prediction_hi; one row per row of
-        `data`
+        frame with the target and, as asked, confidence_lo, confidence_hi, prediction_lo, prediction_hi; one row per row
+        of `data`
         """
         import pandas as pd
 
         return pd.DataFrame(self.predictor.predict(self.law, self._inputs(data), interval))
 
+    def samples(
+        self, data: Mapping[str, Any] | pd.DataFrame, num: int, *, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """Draws (num, n) of what the law may say at the rows of `data`, and of one new run for each.
+
+        Raises
+        ------
+        UserError
+            When the fit has no intervals.
+        """
+        if self.predictor.reason is not None:
+            raise UserError(f"this fit has no intervals: {self.predictor.reason}")
+        return self.predictor.sample(self.law, self._inputs(data), num, rng=rng)
+
     def _inputs(self, data: Mapping[str, Any] | pd.DataFrame) -> dict[str, Array]:
-        given = as_columns(data)
+        given = self.law.prepare(as_columns(data))
         for name, column in self.predictor.aliases.items():
             if name not in given and column in given:
                 given[name] = given[column]

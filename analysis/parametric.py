@@ -67,10 +67,10 @@ def optimum(
     Parameters
     ----------
     theta : public parameters, shape (B, p)
-    log_flops : log C, shape (m,)
+    log_flops : log C, shape (m,), or (B, m) when every draw has budgets of its own
     """
     columns = [theta[:, [j]] for j in range(theta.shape[1])]
-    shape = (theta.shape[0], log_flops.size)
+    shape = np.broadcast_shapes((theta.shape[0], 1), log_flops.shape)
 
     def at(log_n: Array) -> tuple[Array, Array]:
         params = np.exp(log_n)
@@ -182,8 +182,8 @@ def parametric_frontier(
 
 
 def supports_frontier(law: Law) -> bool:
-    """Whether the law is one of params and tokens alone."""
-    return set(law.inputs) == {"params", "tokens"}
+    """Whether the law is a loss of params and tokens alone."""
+    return law.target == "loss" and set(law.inputs) == {"params", "tokens"}
 
 
 def frontier_summary(law: Law, predictor: Predictor, log_flops: Array) -> dict[str, Any] | None:

@@ -58,12 +58,9 @@ class Predictor:
         """Columns of `Fit.predict`."""
         if interval not in ("both", "confidence", "prediction", "none"):
             raise UserError(f"interval is both, confidence, prediction or none, not {interval!r}")
-        z = np.log(
-            np.stack([np.broadcast_to(x[n], np.broadcast_shapes(*[v.shape for v in x.values()])) for n in law.inputs])
-        )
-        z = z - self.log_refs[:, None]
+        z = self._features(law, x)
         centre = law.working_value(self.phi[None, :], z)[0]
-        out = {"loss": np.array(centre)}
+        out = {law.target: np.array(centre)}
         if interval == "none":
             return out
         names = ("confidence_lo", "confidence_hi", "prediction_lo", "prediction_hi")
@@ -73,6 +70,45 @@ class Predictor:
         size = max(1, CHUNK // (1 if self.draws is None else self.draws.shape[0]))
         ends = [self._ends(law, z[:, s : s + size], centre[s : s + size]) for s in range(0, z.shape[1], size)]
         return out | {names[j]: np.concatenate([e[j] for e in ends]) for j in wanted}
+
+    def _features(self, law: Law, x: Mapping[str, Array]) -> Array:
+        shape = np.broadcast_shapes(*[v.shape for v in x.values()])
+        z = np.log(np.stack([np.broadcast_to(x[n], shape) for n in law.inputs]))
+        return law.features(z - self.log_refs[:, None])
+
+    def sample(self, law: Law, x: Mapping[str, Array], num: int, *, rng: np.random.Generator) -> tuple[Array, Array]:
+        """What the law may be, and one new run of each, (num, n) both, at the rows of `x`."""
+        z = self._features(law, x)
+        phi = self._parameters(law, num, rng)
+        middle = self._scale(law.working_value(self.phi[None, :], z))
+        spread = np.empty((num, z.shape[1]))
+        size = max(1, CHUNK // z.shape[1])
+        for s in range(0, num, size):
+            spread[s : s + size] = self._scale(law.working_value(phi[s : s + size], z)) - middle
+        return self._scattered(middle + self.calibration.stretch * spread, rng)
+
+    def sample_at(self, law: Law, x: Mapping[str, Array], *, rng: np.random.Generator) -> tuple[Array, Array]:
+        """The same where the inputs themselves were drawn: each (num, n), one draw of the law for each of num."""
+        num = next(iter(x.values())).shape[0]
+        public = law.to_public(np.concatenate([self.phi[None, :], self._parameters(law, num, rng)]), self.log_refs)
+        middle = self._scale(law.value([public[:1, [j]] for j in range(public.shape[1])], x))
+        drawn = self._scale(law.value([public[1:, [j]] for j in range(public.shape[1])], x))
+        return self._scattered(middle + self.calibration.stretch * (drawn - middle), rng)
+
+    def _parameters(self, law: Law, num: int, rng: np.random.Generator) -> Array:
+        """Working parameters (num, p): every draw as often as every other, or Student's about the estimate."""
+        if self.draws is not None:
+            return np.asarray(self.draws[rng.permutation(np.resize(np.arange(self.draws.shape[0]), num))])
+        dof = self.calibration.dof
+        eigenvalues, vectors = np.linalg.eigh(self.covariance)
+        normal = rng.standard_normal((num, eigenvalues.size)) * np.sqrt(np.maximum(eigenvalues, 0.0))
+        scale = np.sqrt(self.calibration.units / dof) / np.sqrt(rng.chisquare(dof, (num, 1)) / dof)
+        return np.asarray(np.clip(self.phi + scale * (normal @ vectors.T), *law.bounds()))
+
+    def _scattered(self, expected: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Draws on the scale of the residuals, back in the unit of the target, without and with a residual added."""
+        new = expected + rng.choice(self.residuals, expected.shape)
+        return (np.exp(expected), np.exp(new)) if self.log_residuals else (expected, new)
 
     def _scale(self, value: Array) -> Array:
         if not self.log_residuals:

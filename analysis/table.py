@@ -135,6 +135,10 @@ def load_tables(
         notes.append("tokens = flops / (6 params)" if name == "tokens" else "flops = 6 params tokens")
     if drop_largest_losses < 0:
         raise UserError(f"--drop-largest-losses {drop_largest_losses} is negative; give a count such as 5")
+    if drop_largest_losses and "loss" not in frame.columns:
+        raise UserError(
+            "--drop-largest-losses needs a column loss; leave it out, or name one with --columns loss=COLUMN"
+        )
     if drop_largest_losses:
         largest = frame["loss"].rank(method="first", ascending=False) <= drop_largest_losses
         frame = _exclude(frame, largest, f"one of the {drop_largest_losses} largest losses", excluded)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from analysis.errors import UserError
 from analysis.laws.base import Law
+from analysis.laws.batch import BATCH_TRADEOFF, CRITICAL_BATCH, LR_BATCH, OPTIMUM_POWER
 from analysis.laws.bnsl import BNSL, bnsl
+from analysis.laws.downstream import EXPONENTIAL, SIGMOID
 from analysis.laws.farseer import FARSEER
 from analysis.laws.gadre import GADRE
 from analysis.laws.gemstones import GEMSTONES, GEMSTONES_SHAPE
@@ -15,8 +17,10 @@ from analysis.laws.hoffmann import HOFFMANN
 from analysis.laws.kaplan import KAPLAN, SKALING
 from analysis.laws.m4 import M4_LAW
 from analysis.laws.muennighoff import MUENNIGHOFF
+from analysis.laws.multipower import MULTIPOWER
 from analysis.laws.parallel import PARALLEL
 from analysis.laws.power import POWER, SHIFTED
+from analysis.laws.tissue import TISSUE
 from analysis.laws.vocabulary import VOCABULARY
 from analysis.laws.zhang import ZHANG
 
@@ -39,6 +43,14 @@ LAWS: dict[str, Law] = {
         ZHANG,
         HERNANDEZ,
         PARALLEL,
+        MULTIPOWER,
+        TISSUE,
+        LR_BATCH,
+        OPTIMUM_POWER,
+        CRITICAL_BATCH,
+        BATCH_TRADEOFF,
+        EXPONENTIAL,
+        SIGMOID,
     )
 }
 MAKERS: dict[str, Callable[..., Law]] = {"bnsl": bnsl}

@@ -6,14 +6,19 @@ import argparse
 import json
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.errors import UserError
 from analysis.laws.base import Law
 from analysis.laws.registry import LAWS, get_law
 from analysis.objectives import OBJECTIVES
-from analysis.table import add_table_arguments, table_from_args
+from analysis.table import RunTable, add_table_arguments, table_from_args
 from analysis.tablefiles import parse_columns
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
 
 SINGLE_INPUTS = ("x", "flops", "tokens", "params", "step", "unique_tokens", "width", "depth", "lr", "batch", "vocab")
 """Columns that a law of one input may read, in the order in which they are looked for among --columns."""
@@ -49,20 +54,38 @@ def single_input(law: Law, columns: dict[str, str]) -> str:
     return named[0]
 
 
+def whole_curves(table: RunTable) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
+    """The rows of every curve of which some are kept, those left out too, and which are kept: schedules need them all.
+
+    Each file is a curve where there is no column `curve`.
+    """
+    import pandas as pd
+
+    parts = [table.frame.assign(kept=True), table.excluded.assign(kept=False)]
+    frame = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    if "curve" not in frame:
+        frame["curve"] = frame["source"]
+    for name in ("step", "lr"):
+        frame[name] = pd.to_numeric(frame[name], errors="coerce")
+    scheduled = frame["curve"].isin(frame.loc[frame["kept"], "curve"]) & frame[["step", "lr"]].notna().all(axis=1)
+    frame = frame[scheduled].reset_index(drop=True)
+    return frame.drop(columns="kept"), frame["kept"].to_numpy(dtype=bool)
+
+
 def run(args: argparse.Namespace) -> int:
     """Fit, write, print."""
     from analysis.api import fit_law
 
     law = get_law(args.law, **({} if args.breaks is None else {"breaks": args.breaks}))
     columns = parse_columns(args.columns)
-    inputs, aliases = law.inputs, {}
+    inputs, aliases = tuple(name for name in law.inputs if name not in law.optional), {}
     if inputs == ("x",):
         name = single_input(law, columns)
         inputs = (name,)
         aliases = {} if name == "x" else {"x": name}
-    required = (*inputs, *(("flops",) if {"params", "tokens"} <= set(inputs) else ()), "loss")
+    required = (*inputs, *(("flops",) if {"params", "tokens"} <= set(inputs) else ()), law.target)
     table = table_from_args(args, required=required, allow_nonpositive_loss=args.residuals == "raw")
-    frame = table.frame
+    frame, rows = (table.frame, None) if law.row_by_row else whole_curves(table)
     data = {str(name): frame[name].to_numpy() for name in frame.columns}
     for name, column in aliases.items():
         data[name] = data[column]
@@ -71,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
         if wanted and wanted not in data and columns.get(wanted) is None:
             raise UserError(f"--{option} names {wanted!r}, which the table lacks; it has {', '.join(data)}")
     conventions: dict[str, Any] = {**table.conventions, **aliases}
-    if {"params_total", "params_non_embedding", "tokens"} <= set(data) and {"params", "tokens"} == set(law.inputs):
+    counts = {"params_total", "params_non_embedding", "tokens"}
+    if counts <= set(data) and {"params", "tokens"} == set(law.inputs) and law.target == "loss":
         from analysis.conventions import side_by_side
 
         options = {"objective": args.objective, "delta": args.delta, "residuals": args.residuals}
@@ -82,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     fit = fit_law(
         law, data, objective=args.objective, delta=args.delta, residuals=args.residuals, weights=args.weights,
         bootstrap=args.bootstrap, cluster=args.cluster, strata=args.strata, level=args.level, rng=args.seed,
-        columns=columns, conventions=conventions,
+        rows=rows, columns=columns, conventions=conventions,
     )  # fmt: skip
     if aliases:
         fit = replace(fit, predictor=replace(fit.predictor, aliases=aliases))

@@ -23,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
                 "law": law.name,
                 "formula": law.formula,
                 "inputs": list(law.inputs),
+                "target": law.target,
                 "params": {p.name: p.meaning for p in law.parameters},
                 "domain": law.domain,
                 "units": law.units,
@@ -33,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"laws": rows}, allow_nan=False))
         return 0
     for law in chosen:
-        print(f"{law.name}\n  {law.formula}\n  inputs: {', '.join(law.inputs)}\n  source: {law.source}")
+        inputs = ", ".join(f"{name} (optional)" if name in law.optional else name for name in law.inputs)
+        print(f"{law.name}\n  {law.formula}\n  inputs: {inputs}\n  fitted column: {law.target}\n  source: {law.source}")
         if args.names:
             print(f"  domain: {law.domain}\n  units: {law.units}")
             for p in law.parameters:

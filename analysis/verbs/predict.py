@@ -1,20 +1,30 @@
-"""`python -m analysis predict`: losses from a saved fit, with confidence and prediction intervals."""
+"""`python -m analysis predict`: losses from a saved fit, with confidence and prediction intervals, and the downstream
+errors that follow from them."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from analysis.errors import UserError
 from analysis.estimate import format_number, json_ready
 from analysis.fit import Fit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("fit", metavar="FIT", help="fit.json, written by `fit --out`")
     parser.add_argument("--at", metavar="NAME=VALUE,...", help="one point, e.g. params=7e9,tokens=1.4e12")
-    parser.add_argument("--table", metavar="TABLE", help="CSV or Parquet of points")
+    parser.add_argument(
+        "--table", nargs="+", metavar="TABLE", help="CSV or Parquet of points; for laws over a schedule a curve each"
+    )
+    parser.add_argument("--downstream", metavar="FIT", help="fit of a law of error from loss: adds the error")
     parser.add_argument("--columns", metavar="NAME=COLUMN,...", help="our names = theirs; those of the fit by default")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
@@ -33,34 +43,76 @@ def parse_point(text: str) -> dict[str, float]:
     return point
 
 
+def read_points(paths: list[str], columns: dict[str, str] | None, fit: Fit) -> pd.DataFrame:
+    """The rows of all tables under our names; each file is a curve where there is no column `curve`."""
+    import pandas as pd
+
+    from analysis.tablefiles import read_rows, rename_columns
+
+    parts = []
+    for path in map(Path, paths):
+        raw = read_rows(path)
+        known = {o: t for o, t in fit.columns.items() if t in raw.columns} if columns is None else columns
+        parts.append(rename_columns(raw, known, path=path))
+    frame = pd.concat(parts, ignore_index=True)
+    return frame if "curve" in frame or "curve" not in fit.law.optional else frame.assign(curve=frame["source"])
+
+
+def as_rows(predicted: pd.DataFrame) -> list[dict[str, Any]]:
+    """{"loss", "confidence", "prediction"} for every row, under the name of the target."""
+    target = str(predicted.columns[0])
+    return [
+        {target: value, "confidence": [c_lo, c_hi], "prediction": [p_lo, p_hi]}
+        for value, c_lo, c_hi, p_lo, p_hi in predicted.itertuples(index=False, name=None)
+    ]
+
+
+def follow(fit: Fit, path: str, data: Any, losses: pd.Series) -> list[dict[str, Any]]:
+    """Rows of the error that follows; says so where losses lie below those that the error was fitted to."""
+    from analysis.downstream import predict_error
+
+    error_fit = Fit.load(path)
+    rows = as_rows(predict_error(fit, error_fit, data))
+    seen = (error_fit.runs or {}).get("loss")
+    if seen is not None and (losses < seen.min()).any():
+        count = int((losses < seen.min()).sum())
+        print(
+            f"{count} of {len(losses)} losses lie below {seen.min():.4g}, the lowest that {error_fit.law.name} was "
+            "fitted to: their errors are extrapolated",
+            file=sys.stderr,
+        )
+    return rows
+
+
+def line(row: dict[str, Any], percent: str) -> str:
+    """One row as text."""
+    target, value = next(iter(row.items()))
+    confidence, prediction = (" to ".join(format_number(v, 4) for v in row[k]) for k in ("confidence", "prediction"))
+    return f"{target} {format_number(value, 5)}  law {confidence}  one run {prediction}  ({percent})"
+
+
 def run(args: argparse.Namespace) -> int:
     """Predict and print."""
     if (args.at is None) == (args.table is None):
         raise UserError("give either --at params=...,tokens=... or --table FILE")
     fit = Fit.load(args.fit)
     if args.at is not None:
-        predicted = fit.predict(parse_point(args.at))
+        data: Any = parse_point(args.at)
     else:
-        from pathlib import Path
+        from analysis.tablefiles import parse_columns
 
-        from analysis.tablefiles import parse_columns, read_rows, rename_columns
-
-        raw = read_rows(Path(args.table))
-        known = dict(fit.columns) if args.columns is None else parse_columns(args.columns)
-        columns = {ours: theirs for ours, theirs in known.items() if args.columns is not None or theirs in raw.columns}
-        predicted = fit.predict(rename_columns(raw, columns, path=Path(args.table)))
-    columns_of = {name: predicted[name].tolist() for name in predicted.columns}
-    rows = [
-        {"loss": loss, "confidence": [c_lo, c_hi], "prediction": [p_lo, p_hi]}
-        for loss, c_lo, c_hi, p_lo, p_hi in zip(*columns_of.values(), strict=True)
-    ]
+        data = read_points(args.table, None if args.columns is None else parse_columns(args.columns), fit)
+    predicted = fit.predict(data)
+    rows = as_rows(predicted)
+    if args.downstream:
+        for row, below in zip(rows, follow(fit, args.downstream, data, predicted[fit.law.target]), strict=True):
+            row["downstream"] = below
     if args.json:
         print(json.dumps(json_ready(rows[0] if args.at is not None else {"rows": rows}), allow_nan=False))
         return 0
     percent = f"{100 * fit.level:g} %"
     for row in rows:
-        confidence, prediction = (
-            " to ".join(format_number(v, 4) for v in row[k]) for k in ("confidence", "prediction")
-        )
-        print(f"loss {format_number(row['loss'], 5)}  law {confidence}  one run {prediction}  ({percent})")
+        print(line(row, percent))
+        if "downstream" in row:
+            print("  " + line(row["downstream"], percent))
     return 0
