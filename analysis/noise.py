@@ -1,6 +1,7 @@
-"""What noise says: paired differences between runs on the same documents, and weights from the variance between seeds.
+"""What noise says: the floor that seeds set, paired differences between runs on the same documents, and weights from
+the variance between seeds.
 
-Owns the two uses of replication beside the noise floor. It must not know laws or reports.
+Owns the uses of replication. It must not know laws or reports.
 """
 
 from __future__ import annotations
@@ -9,11 +10,55 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from analysis.errors import UserError
 from analysis.estimate import Estimate
+
+DESIGN = ("budget_group", "params", "tokens", "width", "depth", "lr", "batch", "corpus")
+"""Columns in which replicates agree, where the table has them."""
+NOISE_COLUMNS = ("budget", "params", "tokens", "num_seeds", "mean_loss", "sd_fraction")
+"""Columns of the table of replicates; of budget, params and tokens those that the runs have."""
+
+
+def noise_floor(frame: pd.DataFrame, *, level: float = 0.95) -> tuple[pd.DataFrame, Estimate | None]:
+    """Runs that differ in their seed alone: pooled standard deviation of log loss, with its chi-squared interval.
+
+    Parameters
+    ----------
+    frame : runs with a loss and, where replicates are to be found, a seed
+    level : coverage of the interval
+
+    Returns
+    -------
+    replicates, floor : one row for each replicated design (NOISE_COLUMNS), and a fraction of the loss; None without
+        replicates
+    """
+    empty = pd.DataFrame(columns=list(NOISE_COLUMNS))
+    if "seed" not in frame.columns:
+        return empty, None
+    same = [name for name in DESIGN if name in frame.columns]
+    if not same:
+        return empty, None
+    rows, squares, spare = [], 0.0, 0
+    for _, group in frame.groupby(same, dropna=False, sort=True):
+        if group["seed"].nunique() < 2:
+            continue
+        logs = np.log(group["loss"].to_numpy(dtype=float))
+        squares += float(((logs - logs.mean()) ** 2).sum())
+        spare += len(logs) - 1
+        first = group.iloc[0]
+        names = {"budget": "budget_group", "params": "params", "tokens": "tokens"}
+        row = {ours: first[theirs] for ours, theirs in names.items() if theirs in group.columns}
+        rows.append({**row, "num_seeds": len(logs), "mean_loss": group["loss"].mean(), "sd_fraction": logs.std(ddof=1)})
+    if not rows:
+        return empty, None
+    lower, upper = (float(stats.chi2.ppf(tail, spare)) for tail in ((1 + level) / 2, (1 - level) / 2))
+    value = math.sqrt(squares / spare)
+    ends = (math.sqrt(squares / lower), math.sqrt(squares / upper))
+    return pd.DataFrame(rows), Estimate(value=value, lo=ends[0], hi=ends[1], level=level)
 
 
 def paired_difference(sums_a: ArrayLike, sums_b: ArrayLike, counts: ArrayLike, *, level: float = 0.95) -> Estimate:

@@ -26,17 +26,12 @@ from analysis.expressions import select_rows
 from analysis.fit import Fit
 from analysis.isoflop import IsoflopFit, fit_isoflop
 from analysis.isoflop_budgets import group_budgets
-from analysis.noise import seed_weights
+from analysis.noise import noise_floor, seed_weights
+from analysis.outliers import far_runs
 from analysis.report_curves import training_curves
 from analysis.shapes import Shapes
 from analysis.table import RunTable, load_tables
 from experiments.records import Manifest, RecordError, read_manifest
-
-FLAG_RESIDUAL = 4.0
-"""A run further from the law than this many robust standard deviations is flagged ..."""
-FLAG_SCALE = 2.5
-"""... when it is also this many plain standard deviations away: a law that runs through most points has tiny robust
-ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +167,7 @@ def build_study(
         )
     budgets = tuple(float(value) for value in budget.groupby(np.round(np.log(budget), 6)).first())
     grid = _grid(frame["flops"].to_numpy(dtype=float))
-    noise, floor = noise_floor(frame, choices)
+    noise, floor = noise_floor(frame[frame["role_shown"] != "mid-run"], level=choices.level)
     weighting = seed_weights(
         fitted.frame["tokens"],
         group_tokens=noise["tokens"],
@@ -278,14 +273,12 @@ def _grid(flops: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _with_residual_flags(table: RunTable, fit: Fit) -> pd.Series:
-    """Flags with `far from the law` added where a run's residual is beyond FLAG_RESIDUAL and FLAG_SCALE."""
+    """Flags with the residual added where a run lies far from the law."""
     frame = table.frame
     predicted = fit.predict(as_columns(frame, fit.law.inputs), interval="none")["loss"].to_numpy()
     residual = np.log(frame["loss"].to_numpy(dtype=float) / predicted)
     fitted = (frame["role_shown"] == "fit").to_numpy(dtype=bool)
-    spread = 1.4826 * float(np.median(np.abs(residual[fitted] - np.median(residual[fitted]))))
-    threshold = max(FLAG_RESIDUAL * spread, FLAG_SCALE * float(residual[fitted].std()), 1e-12)
-    far = fitted & (np.abs(residual) > threshold)
+    far = far_runs(residual, fitted)
     flags = []
     for text, value, is_far in zip(table.flags, residual, far, strict=True):
         more = f"{100 * math.expm1(value):+.2g} % from the law" if is_far else ""
@@ -339,33 +332,3 @@ def held_out(fit: Fit, fitted: pd.DataFrame, held: pd.DataFrame, choices: Choice
         half_width=float(((rows["hi"] - rows["lo"]) / (2 * rows["predicted"])).mean()),
         reach=float(held["flops"].max() / fitted["flops"].max()),
     )
-
-
-def noise_floor(frame: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, Estimate | None]:
-    """Runs that differ in their seed alone: pooled standard deviation of log loss, with its chi-squared interval."""
-    empty = pd.DataFrame(columns=["budget", "params", "tokens", "num_seeds", "mean_loss", "sd_fraction"])
-    if "seed" not in frame.columns:
-        return empty, None
-    from scipy import stats
-
-    same = [
-        name
-        for name in ("budget_group", "params", "tokens", "width", "depth", "lr", "batch", "corpus")
-        if name in frame
-    ]
-    rows, squares, spare = [], 0.0, 0
-    for _, group in frame[frame["role_shown"] != "mid-run"].groupby(same, dropna=False, sort=True):
-        if group["seed"].nunique() < 2:
-            continue
-        logs = np.log(group["loss"].to_numpy(dtype=float))
-        squares += float(((logs - logs.mean()) ** 2).sum())
-        spare += len(logs) - 1
-        first = group.iloc[0]
-        row = {"budget": first["budget_group"], "params": first["params"], "tokens": first["tokens"]}
-        rows.append({**row, "num_seeds": len(logs), "mean_loss": group["loss"].mean(), "sd_fraction": logs.std(ddof=1)})
-    if not rows:
-        return empty, None
-    lower, upper = (float(stats.chi2.ppf(tail, spare)) for tail in ((1 + choices.level) / 2, (1 - choices.level) / 2))
-    value = math.sqrt(squares / spare)
-    ends = (math.sqrt(squares / lower), math.sqrt(squares / upper))
-    return pd.DataFrame(rows), Estimate(value=value, lo=ends[0], hi=ends[1], level=choices.level)

@@ -1,0 +1,313 @@
+"""Choose among laws by how they extrapolate: fitted to small runs, scored on larger ones.
+
+Owns the choice: which laws may be chosen, which differences are ties, what it takes to leave the reference law, and the
+sentence that says why. Fits and scores are in candidates.py and extrapolation.py, splits in windows.py. It must not
+know tables, files or figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.averaging import Average, average_laws
+from analysis.candidates import Candidate, Spec, available, consider, inputs_of, law_named
+from analysis.errors import UserError
+from analysis.estimate import Estimate, format_percent
+from analysis.extrapolation import Redraws, held_rows
+from analysis.outliers import far_runs
+from analysis.uncertainty import cluster_codes
+from analysis.windows import NUM_WINDOWS, Window, compute_axis, expanding_windows, given_window
+
+Array = NDArray[np.float64]
+
+REFERENCE = "hoffmann"
+"""The law that others have to beat: the form that most studies report."""
+SURE = 0.975
+"""Share of the redraws in which a law must be better than the reference to be chosen in its place."""
+NOISE_DRAWS = 400
+"""Simulated seeds from which the noise of a difference between two laws is taken."""
+NOISE_LEVEL = 1.96
+"""Standard deviations of that noise below which a difference is a tie."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tie:
+    """A law whose error differs from another's by less than seeds alone make it differ."""
+
+    law: str
+    """The law that was given up."""
+    chosen: str
+    """The one with fewer parameters, taken in its place."""
+    difference: float
+    """Error of the one taken less error of the one given up, a fraction."""
+    floor: float
+    """Differences that seeds make one time in twenty, a fraction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Laws ranked by how they extrapolate, and the one chosen."""
+
+    chosen: str | None
+    """Name of the chosen law; None when the runs identify none."""
+    why: str
+    """One sentence or two."""
+    candidates: tuple[Candidate, ...]
+    """Every law that could be scored, by its error, least first."""
+    windows: tuple[Window, ...]
+    """What was held out."""
+    axis: str
+    """What the windows grow in."""
+    compute: Array
+    """Values of the axis, shape (n,)."""
+    losses: Array
+    """Measured losses, shape (n,)."""
+    noise: Estimate | None
+    """Standard deviation between seeds, a fraction of the loss; None without replicates."""
+    ties: tuple[Tie, ...]
+    """What was decided by the noise floor."""
+    reference: str | None
+    """The law that others had to beat; None where it could not be chosen itself."""
+    sureness: float | None
+    """Share of redraws in which the best law beats the reference; None when the reference is the best, or absent."""
+    unscored: Mapping[str, str]
+    """Laws that could not be scored, with reasons."""
+    outliers: Mapping[int, str]
+    """Rows far from the chosen (or best) law, with reasons; they were fitted and scored all the same."""
+    average: Average | None
+    """The average over the laws that are identified, when it was asked for."""
+    redraws: Redraws
+    """Which runs and windows every redraw took."""
+    level: float
+    """Nominal coverage of the intervals."""
+
+    def __getitem__(self, name: str) -> Candidate:
+        return next(one for one in self.candidates if one.name == name)
+
+    @property
+    def held(self) -> NDArray[np.bool_]:
+        """Which rows each window holds out, shape (W, n)."""
+        return held_rows(self.windows)
+
+    @property
+    def num_heldout(self) -> int:
+        """Runs that at least one window holds out."""
+        return int(self.held.any(axis=0).sum())
+
+
+def select_law(
+    data: Mapping[str, Any],
+    *,
+    laws: Sequence[str] | None = None,
+    holdout: ArrayLike | None = None,
+    holdout_name: str = "the hold-out",
+    spec: Spec | None = None,
+    reference: str | None = REFERENCE,
+    noise: Estimate | None = None,
+    cluster: str | None = None,
+    average: bool = False,
+    num_windows: int = NUM_WINDOWS,
+    bootstrap: int = 2000,
+    level: float = 0.95,
+    rng: int | np.random.Generator = 0,
+) -> Selection:
+    """Rank laws by their error on larger runs than they were fitted to, and choose one.
+
+    The best-ranked law that the runs identify is taken, with two corrections. A law of fewer parameters whose error is
+    larger by less than what seeds alone do (from replicates, `noise`) is taken in its place. And when what is left is
+    not better than the reference law in SURE of the redraws of runs and windows, the reference is kept: the best of
+    several laws looks better than it is.
+
+    Parameters
+    ----------
+    data : mapping or frame with loss and the laws' inputs; one of tokens and flops suffices with params
+    laws : names; every law of the registry whose inputs are there by default
+    holdout : mask of rows to hold out, shape (n,); nested cut-offs in compute by default
+    spec : objective, residuals and weights of every fit
+    reference : name of the law that others have to beat; None for none
+    noise : standard deviation between seeds, a fraction of the loss
+    cluster : column whose rows are redrawn together
+    average : weigh the identified laws too
+    num_windows : most cut-offs
+    bootstrap : redraws of held-out runs and windows
+    rng : seed or generator of the redraws
+
+    Raises
+    ------
+    UserError
+        For runs that cannot be split, laws that the table cannot be fitted with, and bad options.
+    """
+    spec = spec or Spec()
+    columns = inputs_of(data)
+    losses = np.asarray(columns["loss"], dtype=np.float64)
+    axis, compute = compute_axis(columns)
+    names = list(dict.fromkeys(available(columns) if laws is None else laws))
+    for name in names:
+        law_named(name, columns)
+    if not names:
+        raise UserError("no law of the registry reads these columns alone; name more of them with --columns")
+    if holdout is None:
+        windows = expanding_windows(axis, compute, num=num_windows)
+    else:
+        windows = given_window(holdout, name=holdout_name)
+    rows = np.ones(losses.size, dtype=bool) if holdout is None else windows[0].fitted
+    codes = cluster_codes(None if cluster is None else columns[cluster], losses.size)
+    generator = np.random.default_rng(rng)
+    redraws = Redraws.of(windows, codes, draws=bootstrap, rng=generator)
+    scored: list[Candidate] = []
+    unscored: dict[str, str] = {}
+    for name in names:
+        try:
+            scored.append(consider(name, columns, windows, redraws, spec=spec, rows=rows, level=level, cluster=cluster))
+        except UserError as error:
+            unscored[name] = str(error)
+    if not scored:
+        raise UserError("no law could be scored: " + "; ".join(f"{name}: {why}" for name, why in unscored.items()))
+    scored.sort(key=lambda one: (one.score.mape.value, one.num_params))
+    choice = _choose(scored, losses, windows, reference=reference, noise=noise, rng=generator)
+    looked = next((one for one in scored if one.name == choice.chosen), scored[0])
+    return Selection(
+        chosen=choice.chosen,
+        why=_why(choice, scored, windows, level=level),
+        candidates=tuple(scored),
+        windows=windows,
+        axis=axis,
+        compute=compute,
+        losses=losses,
+        noise=noise,
+        ties=choice.ties,
+        reference=choice.reference,
+        sureness=choice.sureness,
+        unscored=unscored,
+        outliers=_outliers(looked, columns, rows, spec),
+        average=average_laws(scored, losses, windows, redraws, level=level) if average else None,
+        redraws=redraws,
+        level=level,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """How the choice was come to."""
+
+    chosen: str | None
+    best: str | None
+    """The best-ranked law that is identified."""
+    ties: tuple[Tie, ...]
+    reference: str | None
+    sureness: float | None
+
+
+def _choose(
+    scored: Sequence[Candidate],
+    losses: Array,
+    windows: Sequence[Window],
+    *,
+    reference: str | None,
+    noise: Estimate | None,
+    rng: np.random.Generator,
+) -> _Choice:
+    """Best identified law, then ties, then the reference."""
+    fit = [one for one in scored if one.reason is None]
+    if not fit:
+        return _Choice(chosen=None, best=None, ties=(), reference=None, sureness=None)
+    best = fit[0]
+    taken, ties = best, []
+    if noise is not None:
+        seeds = noise.value * rng.standard_normal((NOISE_DRAWS, losses.size))
+        simpler = sorted((one for one in fit if one.num_params < best.num_params), key=lambda one: one.num_params)
+        for one in simpler:
+            difference = one.score.mape.value - best.score.mape.value
+            floor = NOISE_LEVEL * _noise_of_difference(one, best, losses, windows, seeds)
+            if difference < floor:
+                ties.append(Tie(law=best.name, chosen=one.name, difference=difference, floor=floor))
+                taken = one
+                break
+    standard = next((one for one in fit if one.name == reference), None)
+    sureness = None
+    if standard is not None and taken is not standard:
+        gain = standard.score.draws - taken.score.draws
+        known = gain[np.isfinite(gain)]
+        sureness = float((known > 0).mean()) if known.size else None
+        if sureness is not None and sureness < SURE and not (ties and taken.num_params < standard.num_params):
+            taken = standard
+    return _Choice(
+        chosen=taken.name, best=best.name, ties=tuple(ties), sureness=sureness,
+        reference=None if standard is None else standard.name,
+    )  # fmt: skip
+
+
+def _noise_of_difference(
+    one: Candidate, other: Candidate, losses: Array, windows: Sequence[Window], seeds: Array
+) -> float:
+    """Standard deviation that other seeds of the held-out runs give the difference of two laws' errors."""
+    total = np.zeros(seeds.shape[0])
+    for place, window in enumerate(windows):
+        measured = losses[window.held] * np.exp(seeds[:, window.held])
+        for law, sign in ((one, 1.0), (other, -1.0)):
+            with np.errstate(over="ignore", invalid="ignore"):
+                errors = np.abs(law.predicted[place, window.held] - measured) / np.abs(measured)
+            total += sign * errors.mean(axis=1) / len(windows)
+    return float(total.std(ddof=1)) if np.isfinite(total).all() else 0.0
+
+
+def _why(choice: _Choice, scored: Sequence[Candidate], windows: Sequence[Window], *, level: float) -> str:
+    """The choice in words: what was measured, what was passed over and what decided."""
+    error = {one.name: format_percent(one.score.mape.value) for one in scored}
+    num = int(held_rows(windows).any(axis=0).sum())
+    runs = f"{num} held-out run{'s' if num != 1 else ''}"
+    if len(windows) > 1:
+        runs = f"the larger runs ({num} in all) at {len(windows)} nested cut-offs"
+    if choice.chosen is None:
+        return (
+            f"No law is chosen: of {len(scored)} the runs identify none. {scored[0].name} errs least, by "
+            f"{error[scored[0].name]} on {runs}, but is {scored[0].reason}."
+        )
+    assert choice.best is not None
+    passed = scored[: next(i for i, one in enumerate(scored) if one.name == choice.best)]
+    said = []
+    if choice.chosen == choice.best:
+        rest = [one for one in scored if one.reason is None and one.name != choice.best]
+        behind = f", before {rest[0].name} with {error[rest[0].name]}" if rest else ", the only law that is identified"
+        said.append(f"{choice.chosen} errs least, by {error[choice.chosen]} on {runs}{behind}.")
+        if choice.sureness is not None:
+            said.append(f"It beats {choice.reference} in {format_percent(choice.sureness, 3)} of the redraws.")
+    elif choice.ties and choice.ties[0].chosen == choice.chosen:
+        tie = choice.ties[0]
+        said.append(
+            f"{choice.chosen} ({error[choice.chosen]}) ties with {choice.best} ({error[choice.best]}) on {runs}: the "
+            f"difference of {format_percent(tie.difference)} is below the noise floor of {format_percent(tie.floor)}, "
+            "and it has fewer parameters."
+        )
+    else:
+        said.append(
+            f"{choice.chosen} is kept: {choice.best} errs by {error[choice.best]} and {choice.chosen} by "
+            f"{error[choice.chosen]} on {runs}, but it beats {choice.chosen} in only "
+            f"{format_percent(choice.sureness, 3)} of the redraws, and {format_percent(SURE, 3)} is asked for."
+        )
+    if passed:
+        listed = "; ".join(f"{one.name} ({error[one.name]}) is {one.reason}" for one in passed)
+        said.append(f"Ranked higher but not chosen: {listed}.")
+    return " ".join(said)
+
+
+def _outliers(law: Candidate, columns: Mapping[str, Any], rows: NDArray[np.bool_], spec: Spec) -> dict[int, str]:
+    """Rows far from the law that was fitted to `rows`, with what is said about them."""
+    predicted = law.fit.predict(columns, interval="none")["loss"].to_numpy(dtype=np.float64)
+    losses = np.asarray(columns["loss"], dtype=np.float64)
+    residuals = np.log(losses / predicted) if spec.residuals == "log" else losses - predicted
+    far = np.flatnonzero(far_runs(residuals, rows))
+    scale = 1.4826 * float(np.median(np.abs(residuals[rows])))
+    said = {}
+    for row in far:
+        fraction = (losses[row] - predicted[row]) / abs(predicted[row])
+        said[int(row)] = (
+            f"{format_percent(abs(fraction))} {'above' if fraction > 0 else 'below'} {law.name}, "
+            f"{abs(residuals[row]) / scale:.0f} times the typical deviation"
+        )
+    return said

@@ -1,0 +1,238 @@
+"""`python -m analysis select TABLE...`: laws ranked by how they extrapolate, and the one to use."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.candidates import Spec
+from analysis.errors import UserError
+from analysis.estimate import format_number, format_percent, json_ready
+from analysis.expressions import nearest, select_rows
+from analysis.laws.registry import LAWS, get_law
+from analysis.objectives import OBJECTIVES
+from analysis.selection import REFERENCE, SURE, Selection, select_law
+from analysis.table import RunTable, add_table_arguments, load_tables, row_names
+from analysis.tablefiles import parse_columns, read_rows, rename_columns
+from analysis.windows import NUM_WINDOWS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    add_table_arguments(parser)
+    parser.add_argument("--laws", metavar="A,B,...", help="laws to choose from (default: all whose inputs are there)")
+    parser.add_argument("--holdout", metavar="EXPR", help="score on these rows, fit on the others (default: cut-offs)")
+    parser.add_argument("--windows", type=int, default=NUM_WINDOWS, metavar="K", help="most cut-offs in compute")
+    parser.add_argument(
+        "--reference", default=REFERENCE, metavar="LAW",
+        help=f"law that is kept unless another beats it in {format_percent(SURE, 3)} of the redraws (default: "
+        f"{REFERENCE}; 'none' for none)".replace("%", "%%"),
+    )  # fmt: skip
+    parser.add_argument("--average", action="store_true", help="weigh the identified laws by their errors as well")
+    parser.add_argument(
+        "--at", metavar="NAME=VALUE,...", help="with --average: predict here, e.g. params=7e9,tokens=1e12"
+    )
+    parser.add_argument("--objective", choices=OBJECTIVES, default="huber", help="what is summed (default huber)")
+    parser.add_argument("--delta", type=float, default=1e-3, help="where huber turns linear (default 1e-3)")
+    parser.add_argument("--residuals", choices=("log", "raw"), default="log", help="of log losses or of losses")
+    parser.add_argument("--weights", metavar="COLUMN", help="row weights")
+    parser.add_argument("--bootstrap", type=int, default=2000, metavar="B", help="redraws of runs and windows")
+    parser.add_argument(
+        "--cluster", metavar="COLUMN", help="rows redrawn together (default: trunk where runs share one)"
+    )
+    parser.add_argument("--level", type=float, default=0.95, help="coverage of intervals (default .95)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the redraws")
+    parser.add_argument(
+        "--out", metavar="DIR", help="write the figure, ranking.csv, predictions.csv and selection.json"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def read_table(args: argparse.Namespace, wanted: list[str]) -> RunTable:
+    """The table with params, tokens, flops and loss as far as it has them, and all inputs of the laws in `wanted`."""
+    columns = parse_columns(args.columns)
+    present = set.intersection(
+        *(
+            set(map(str, rename_columns(read_rows(Path(path)), columns, path=Path(path)).columns))
+            for path in args.tables
+        )
+    )
+    core = [name for name in ("params", "tokens", "flops") if name in present]
+    if "params" in core and len(core) == 2:
+        core = ["params", "tokens", "flops"]
+    inputs = [name for law in wanted for name in get_law(law).inputs if name != "x" or "x" in columns]
+    required = list(dict.fromkeys([*core, *inputs, "loss"]))
+    return load_tables(
+        args.tables,
+        columns,
+        args.where,
+        args.drop_largest_losses,
+        required=required,
+        allow_nonpositive_loss=args.residuals == "raw",
+        min_rows=4,
+    )
+
+
+def usable(frame: pd.DataFrame, kept: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Columns that laws may read, and notes on those that some rows lack.
+
+    A column that is an input of some law but is missing, text or not positive in some rows is left out, and with it the
+    laws that read it.
+    """
+    import pandas as pd
+
+    inputs = {name for law in LAWS.values() for name in law.inputs}
+    data: dict[str, Any] = {}
+    notes = []
+    for name in map(str, frame.columns):
+        column = frame[name]
+        if name not in inputs or name in kept:
+            data[name] = column.to_numpy()
+            continue
+        numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+        good = np.isfinite(numbers) & (numbers > 0)
+        if good.all():
+            data[name] = numbers
+        elif good.any() and name != "curve":
+            notes.append(f"{name} is not used: it is no positive number in {int((~good).sum())} of {good.size} rows")
+        elif name == "curve":
+            data[name] = column.to_numpy()
+    return data, notes
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, choose, write, print."""
+    from analysis.noise import noise_floor
+
+    for value, name, low in ((args.windows, "--windows", 1), (args.bootstrap, "--bootstrap", 0)):
+        if value < low:
+            raise UserError(f"{name} is {value}; give {low} or more")
+    if args.at is not None and not args.average:
+        raise UserError("--at predicts with the average; add --average, or use predict with one law")
+    if not 0 < args.level < 1:
+        raise UserError(f"--level is {args.level}; give a coverage between 0 and 1, such as .95")
+    laws = None if args.laws is None else [name.strip() for name in args.laws.split(",") if name.strip()]
+    table = read_table(args, laws or [])
+    notes = list(table.notes)
+    _, noise = noise_floor(table.frame, level=args.level)
+    table = _fitted_rows(table, notes)
+    frame = table.frame
+    data, more = usable(frame, ["params", "tokens", "flops", "loss"])
+    if "x" not in parse_columns(args.columns):
+        data.pop("x", None)  # some column of the file, not the one input of a law
+    notes += more
+    cluster = _cluster(args, frame, notes)
+    if args.weights is not None and args.weights not in data:
+        raise UserError(f"--weights names {args.weights!r}, which the table lacks{nearest(args.weights, data)}")
+    spec = Spec(objective=args.objective, delta=args.delta, residuals=args.residuals, weights=args.weights)
+    holdout = None if args.holdout is None else select_rows(args.holdout, frame).to_numpy(dtype=bool)
+    reference = None if args.reference == "none" else get_law(args.reference).name
+    selection = select_law(
+        data, laws=laws, holdout=holdout, holdout_name=args.holdout or "", spec=spec, reference=reference, noise=noise,
+        cluster=cluster, average=args.average, num_windows=args.windows, bootstrap=args.bootstrap, level=args.level,
+        rng=args.seed,
+    )  # fmt: skip
+    at = _at(args, selection, data, spec, cluster)
+    return report(args, selection, table, notes, at)
+
+
+def _fitted_rows(table: RunTable, notes: list[str]) -> RunTable:
+    """The table without replicates, which only tell the noise, and without points in mid-run."""
+    frame = table.frame
+    keep = np.ones(len(frame), dtype=bool)
+    if "role" in frame.columns:
+        replicate = (frame["role"].astype(str) == "replicate").to_numpy(dtype=bool)
+        keep &= ~replicate
+        if replicate.any():
+            notes.append(f"{int(replicate.sum())} replicates tell the noise between seeds and are not fitted")
+    if "decayed" in frame.columns:
+        mid = frame["decayed"].astype(str).str.lower().isin(["false", "0", "0.0", "no"]).to_numpy(dtype=bool)
+        if mid.any() and not mid.all():
+            keep &= ~mid
+            notes.append(f"{int(mid.sum())} points in mid-run are not fitted: their learning rate was not decayed")
+    return table.subset(keep)
+
+
+def _cluster(args: argparse.Namespace, frame: pd.DataFrame, notes: list[str]) -> str | None:
+    """The column whose rows are redrawn together: the one that was named, else a shared trunk or curve."""
+    if args.cluster is not None:
+        if args.cluster not in frame.columns:
+            raise UserError(f"--cluster {args.cluster} is no column of the table{nearest(args.cluster, frame.columns)}")
+        return str(args.cluster)
+    for name in ("trunk", "curve"):
+        if name in frame.columns and frame[name].notna().all() and frame[name].nunique() < len(frame):
+            notes.append(f"runs are redrawn by {name}: some share one")
+            return name
+    return None
+
+
+def _at(
+    args: argparse.Namespace, selection: Selection, data: dict[str, Any], spec: Spec, cluster: str | None
+) -> dict[str, Any] | None:
+    """What the average predicts at --at; None when it was not asked for."""
+    if args.at is None or selection.average is None:
+        return None
+    from analysis.averaging import predict_average, refit_members
+    from analysis.candidates import inputs_of
+    from analysis.verbs.predict import parse_point
+
+    point = inputs_of({name: np.array([value]) for name, value in parse_point(args.at).items()})
+    columns = inputs_of(data)
+    fits = refit_members(
+        selection.average, selection.candidates, columns, spec=spec, level=args.level, cluster=cluster, seed=args.seed
+    )
+    return predict_average(selection.average.weights, fits, point, level=args.level)
+
+
+def report(
+    args: argparse.Namespace, selection: Selection, table: RunTable, notes: list[str], at: dict[str, Any] | None
+) -> int:
+    """Write files and print what was found."""
+    from analysis.selection_output import lines, outlier_lines, predictions, ranking_frame, to_dict
+
+    frame = table.frame
+    names = row_names(frame)
+    several = len(args.tables) > 1
+    rows = names if several or "run_id" in frame.columns else frame["row"].tolist()
+    more: dict[str, Any] = {"columns": parse_columns(args.columns), "conventions": table.conventions}
+    if at is not None:
+        more["average_at"] = at
+    result = to_dict(selection, rows, **more, notes=notes)
+    if args.out:
+        from analysis.figures_selection import save_selection
+
+        folder = Path(args.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_selection(selection, folder)
+        ranking_frame(selection).to_csv(folder / "ranking.csv", index=False)
+        predictions(selection, rows).to_csv(folder / "predictions.csv", index=False)
+        text = json.dumps(result, indent=1, allow_nan=False) + "\n"
+        partial = folder / "selection.json.part"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / "selection.json")
+        print(f"wrote selection.png, ranking.csv, predictions.csv and selection.json in {folder}", file=sys.stderr)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    if args.json:
+        print(json.dumps(json_ready(result), allow_nan=False))
+        return 0
+    print("\n".join([*lines(selection), *outlier_lines(selection, names)]))
+    if at is not None:
+        ends = [" to ".join(format_number(v, 4) for v in at[key]) for key in ("confidence", "prediction")]
+        print(f"The average at {args.at}: loss {format_number(at['loss'], 5)}  law {ends[0]}  one run {ends[1]}")
+    if selection.chosen is not None:
+        options = [
+            word for name in ("columns", "where") if getattr(args, name) for word in (f"--{name}", getattr(args, name))
+        ]
+        words = ["python", "-m", "analysis", "fit", *args.tables, "--law", selection.chosen.partition(":")[0], *options]
+        print(f"Fit it: {shlex.join(words)}")
+    return 0
