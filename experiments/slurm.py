@@ -130,6 +130,7 @@ def launch(
     missing: int,
     workers: int | None,
     arguments: Sequence[str],
+    added: int = 0,
     dry_run: bool = False,
 ) -> str:
     """Write the script and submit the workers that are missing; what was done, in words.
@@ -146,6 +147,8 @@ def launch(
         Workers wanted; those that are queued already count. None: one a run, up to MAX_DEFAULT_WORKERS.
     arguments
         Options handed to each `work` command.
+    added
+        Runs that workers which run already do not know of; those that still wait will.
     dry_run
         Only give the script's text.
 
@@ -160,16 +163,18 @@ def launch(
     if missing == 0:
         return "every run is done; nothing was submitted\n"
     alive = live_elements(store, sweep) if read_submissions(store, sweep) else []
-    if len(alive) >= wanted:
+    waiting = sum(element.state == "PENDING" for element in alive)
+    number = max(wanted - len(alive), num_wanted(added, workers) - waiting)
+    if number <= 0:
         return f"{len(alive)} workers of this sweep are queued already ({told_queued(alive)}); nothing was submitted\n"
-    arrays = split(wanted - len(alive), options.array_max, max_array_size())
+    arrays = split(number, options.array_max, max_array_size())
     logs, script = store.root / "logs", script_path(store, sweep)
     logs.mkdir(exist_ok=True)
     write_atomic(script, _script(store, sweep, arrays[0], options, arguments))
     made = submit(script, arrays, store, sweep)
     before = f" beside {len(alive)} that are queued already ({told_queued(alive)})" if alive else ""
     return (
-        f"submitted {wanted - len(alive)} workers{before} for {missing} runs: job{'s' * (len(made) > 1)} "
+        f"submitted {number} workers{before} for {missing} runs: job{'s' * (len(made) > 1)} "
         f"{', '.join(item.job for item in made)}\n"
         f"script: {script}; logs: {logs}/slurm-<job>_<element>.log\n"
         f"`python -m experiments status {store.manifest_path(sweep)}` says how far they are; `cancel` ends them\n"

@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
     return _say_end(progress, manifest)
 
 
-def _write(args: argparse.Namespace, plan: Plan, store: RunStore, kind: str) -> None:
-    """Write the plan to the store and say what it changed."""
+def _write(args: argparse.Namespace, plan: Plan, store: RunStore, kind: str) -> int:
+    """Write the plan to the store and say what it changed; the number of runs that it adds or tries again."""
     changes = write_plan(plan, args.sweep, store, kind=kind)
     if changes.corpus:
         print(
@@ -82,9 +82,11 @@ def _write(args: argparse.Namespace, plan: Plan, store: RunStore, kind: str) -> 
     for word, ids in (("adds", changes.added), ("no longer lists", changes.removed)):
         if ids:
             print(f"the sweep {word} {len(ids)} runs: {', '.join(ids[:6])}{' ...' if len(ids) > 6 else ''}")
+    retried = 0
     if args.retry_failed:
         for item in plan.runs:
-            store.forget_failure(item.run_id)
+            retried += store.forget_failure(item.run_id)
+    return len(changes.added) + retried
 
 
 def _submit(args: argparse.Namespace) -> int:
@@ -92,8 +94,7 @@ def _submit(args: argparse.Namespace) -> int:
     options = slurm.options_of(args)
     plan = make_plan(args.sweep, args.overrides, kind=options.device)
     store = RunStore(args.store)
-    if not args.dry_run:
-        _write(args, plan, store, options.device)
+    added = 0 if args.dry_run else _write(args, plan, store, options.device)
     said = slurm.launch(
         options,
         store=store,
@@ -101,6 +102,7 @@ def _submit(args: argparse.Namespace) -> int:
         missing=sum(not store.record_path(item.run_id).exists() for item in plan.runs),
         workers=args.workers,
         arguments=[*worker_arguments(args), *slurm.worker_arguments(args)],
+        added=added,
         dry_run=args.dry_run,
     )
     print(said, end="")

@@ -79,3 +79,31 @@ def run_verb(cache_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]
         )
 
     return run
+
+
+class FakePrograms:
+    """Programs that stand before those of this machine; each of their calls is written down."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def make(self, name: str, body: str) -> Path:
+        """Make or replace the program `name`, a bash script."""
+        path = self.folder / name
+        path.write_text(f'#!/bin/bash\necho "$@" >> {self.folder}/{name}.calls\n{body}\n')
+        path.chmod(0o755)
+        return path
+
+    def calls(self, name: str) -> list[str]:
+        """The arguments of each call of a program so far."""
+        path = self.folder / f"{name}.calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePrograms:
+    """A folder of fake programs at the front of a short PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return FakePrograms(folder)
