@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from analysis.errors import UserError
 from analysis.fit import Fit
 from analysis.isoflop import fit_isoflop
 from analysis.laws.registry import LAWS
+from analysis.published_curves import downstream, multipower
+from analysis.published_row import Row
 from analysis.table import RunTable, load_tables
 
 HOFFMANN_2022 = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
@@ -67,35 +68,6 @@ GADRE_RUNS = (
 """The five runs that they fit: four sizes at 20 tokens per parameter, and the smallest at 320."""
 PEARCE_SONG = (0.7805, 0.7388)
 """Pearce and Song 2024, arXiv 2406.12907: exponent without embeddings under Besiroglu's and Hoffmann's coefficients."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One published number beside ours."""
-
-    what: str
-    """The quantity."""
-    source: str
-    """Where it was published."""
-    published: float
-    """The number there."""
-    ours: float
-    """The number here."""
-    tolerance: float
-    """Largest |ours - published| that counts as agreement; for an objective, how far ours may lie above."""
-    at_most: bool = False
-    """Whether ours may be smaller by any amount (objectives)."""
-    lo: float | None = None
-    """Lower end of our interval, where there is one."""
-    hi: float | None = None
-    """Upper end."""
-
-    @property
-    def agrees(self) -> bool:
-        """Whether ours is within the tolerance, or below where that is better."""
-        if self.at_most:
-            return self.ours <= self.published + self.tolerance
-        return abs(self.ours - self.published) <= self.tolerance
 
 
 def _columns(frame: pd.DataFrame, *names: str) -> dict[str, Any]:
@@ -338,6 +310,8 @@ SECTIONS: dict[str, Callable[..., Iterator[Row]]] = {
     "porian": porian,
     "gemstones": gemstones,
     "gadre": gadre,
+    "downstream": downstream,
+    "multipower": multipower,
     "chinchilla-tables": chinchilla_tables,
     "czech": czech,
     "counting": counting,

@@ -25,7 +25,9 @@ from analysis.laws.base import Array, Law
 MOST_PAIRS = 50_000_000
 """Most (row, fall) pairs that are held."""
 WARM_PIECES = 16
-"""Steps in which the rate is taken to rise before the first row of a curve."""
+"""Jumps in which the rate is taken to rise before the first row of a curve."""
+WARM_RATIO = 0.7
+"""Distance of one of them to the first row over that of the one before: they are closest where they are last felt."""
 AT_ONCE = 25_000
 """Most (parameter vector, row, fall) triples computed at once."""
 Second = dict[tuple[int, int], Array]
@@ -53,18 +55,19 @@ class Curve:
 def read_curve(step: Array, rate: Array) -> Curve:
     """The curve of rows in the order of their steps, shapes (n,), with its warm-up."""
     pieces = int(min(WARM_PIECES, max(np.ceil(step[0]), 1)))
-    warm = np.arange(pieces) / pieces
+    warm = 1 - WARM_RATIO ** np.arange(pieces)
     steps, rates = np.concatenate([warm * step[0], step]), np.concatenate([warm * rate[0], rate])
     middle = np.maximum(0.5 * (steps[:-1] + steps[1:] - 1), steps[:-1])
     before, after = rates[:-1] * (middle - steps[:-1]), rates[1:] * (steps[1:] - middle)
     area = np.concatenate([[0.0], np.cumsum(before + after)])
-    fall = rates[:-1] - rates[1:]
+    fall, length = rates[:-1] - rates[1:], np.maximum(np.diff(steps), 1.0)
+    ramp = np.where(np.arange(fall.size) < pieces, fall * (length - 1) / (2 * length), 0.0)  # to the piece's mean rate
     k = np.flatnonzero(np.abs(fall) > 1e-12 * rate.max())
     return Curve(
         area=area[pieces:],
         first=np.maximum(k + 1 - pieces, 0),
         fall=fall[k],
-        rate=rates[k + 1],
+        rate=(rates[1:] + ramp)[k],
         at_step=middle[k],
         at_area=(area[:-1] + before)[k],
     )
