@@ -30,6 +30,12 @@ TRUTHS = {
     "zhang": (0.9, 400.0, 0.15, 0.2),
     "hernandez": (0.076, 0.103, 6.4e13, 1.8e13, 1.9e4, 0.18, 0.38),
     "parallel": (1.3, 2e8, 0.35, 0.2),
+    "lr-batch": (1.79, -0.713, 0.307),
+    "optimum-power": (0.292, 0.3271),
+    "critical-batch": (2e8, 0.21),
+    "batch-tradeoff": (2500.0, 3e5),
+    "downstream-exponential": (0.85, 2.08, 0.756),
+    "downstream-sigmoid": (0.15, 0.6, 3.5, 2.6),
 }
 """Parameters near published ones, in the order of each law."""
 ENGINE_LAWS = [name for name in TRUTHS if name in LAWS]
@@ -50,6 +56,8 @@ def inputs(law: Law, n: int = 60, seed: int = 0) -> dict[str, np.ndarray]:
         "finetune_tokens": np.exp(rng.uniform(np.log(1e5), np.log(1e9), n)),
         "pretrained": np.arange(n) % 2,
         "parallel_size": 2.0 ** rng.integers(0, 4, n),
+        "loss": rng.uniform(1.8, 4.5, n),
+        "batch": np.exp(rng.uniform(np.log(1e4), np.log(1e7), n)),
     }
     return {name: columns[name] for name in law.inputs}
 
@@ -76,7 +84,7 @@ def test_public_derivatives_agree_with_central_differences(name: str) -> None:
 def test_working_derivatives_and_curvature_agree_with_central_differences(name: str) -> None:
     law, theta = LAWS[name], np.array([TRUTHS[name]])
     data = inputs(law)
-    problem = make_problem(law, {**data, "loss": law(theta[0], data)}, objective=Objective())
+    problem = make_problem(law, {**data, law.target: law(theta[0], data)}, objective=Objective())
     phi = law.to_working(theta, problem.log_refs)
     value, jacobian = law.working_jacobian(phi, problem.z)
     np.testing.assert_allclose(value, law.working_value(phi, problem.z), rtol=1e-12)
@@ -93,7 +101,8 @@ def test_working_derivatives_and_curvature_agree_with_central_differences(name: 
 @pytest.mark.parametrize("name", ENGINE_LAWS)
 def test_parameters_go_to_working_ones_and_back(name: str) -> None:
     law, theta = LAWS[name], np.array([TRUTHS[name]])
-    refs = np.log([1e9, 3e10, 700.0, 20.0])[: len(law.inputs)] * [n in law.centred_inputs() for n in law.inputs]
+    at = [3.0] if law.inputs == ("loss",) else [1e9, 3e10, 700.0, 20.0][: len(law.inputs)]
+    refs = np.log(at) * [n in law.centred_inputs() for n in law.inputs]
     np.testing.assert_allclose(law.to_public(law.to_working(theta, refs), refs), theta, rtol=1e-9)
 
 
@@ -104,7 +113,7 @@ def test_noiseless_losses_are_recovered(name: str, objective: str) -> None:
     data = inputs(law, seed=2)
     truth = law(TRUTHS[name], data)
     spec = Objective(name=objective, delta=1e-3 if objective == "huber" else 0.0)
-    problem = make_problem(law, {**data, "loss": truth}, objective=spec)
+    problem = make_problem(law, {**data, law.target: truth}, objective=spec)
     point = solve(problem)
     np.testing.assert_allclose(law.working_value(point.phi[None], problem.z)[0], truth, rtol=1e-8)
     if point.condition < 1e6:
@@ -123,7 +132,7 @@ def test_a_fit_does_not_depend_on_the_units_of_the_inputs(name: str) -> None:
     scaled = {key: column * UNITS.get(key, 1.0) for key, column in data.items()}
     points, predicted = [], []
     for columns in (data, scaled):
-        problem = make_problem(law, {**columns, "loss": law(TRUTHS[name], data) * noise}, objective=Objective())
+        problem = make_problem(law, {**columns, law.target: law(TRUTHS[name], data) * noise}, objective=Objective())
         points.append(solve(problem))
         predicted.append(law.working_value(points[-1].phi[None], problem.z)[0])
     assert points[0].value == pytest.approx(points[1].value, rel=1e-8)
@@ -136,7 +145,7 @@ def test_farseer_recovers_noiseless_losses() -> None:
     law = LAWS["farseer"]
     data = inputs(law, seed=2)
     truth = law(TRUTHS["farseer"], data)
-    problem = make_problem(law, {**data, "loss": truth}, objective=Objective())
+    problem = make_problem(law, {**data, law.target: truth}, objective=Objective())
     point = solve(problem)
     np.testing.assert_allclose(law.working_value(point.phi[None], problem.z)[0], truth, rtol=1e-8)
 
@@ -190,6 +199,6 @@ def test_the_law_of_the_guide_is_thirty_lines_and_works() -> None:
     assert isinstance(law, Law)
     data = inputs(law)
     truth = law((1.1, 400.0, 20.0, 0.4), data)
-    problem = make_problem(law, {**data, "loss": truth}, objective=Objective())
+    problem = make_problem(law, {**data, law.target: truth}, objective=Objective())
     point = solve(problem)
     np.testing.assert_allclose(law.to_public(point.phi[None], problem.log_refs)[0], (1.1, 400.0, 20.0, 0.4), rtol=1e-5)
