@@ -28,8 +28,10 @@ from experiments.data.config import DataConfig
 from experiments.data.corpus import TokenCorpus, prepare
 from experiments.data.identity import resolve
 from experiments.hardware import current_memory_bytes, tune_allocator
+from experiments.planning import alone as lone_segment
 from experiments.store import RunStore
-from experiments.training import EVAL_BATCH_TOKENS, TrainingJob
+from experiments.training import TrainingJob
+from experiments.validation import EVAL_BATCH_TOKENS
 from experiments.worker import Worker
 from models.config import OptimizerConfig, TransformerConfig
 from models.lit import LitTransformer
@@ -148,9 +150,10 @@ def through_worker(configs: list[RunConfig]) -> tuple[float, int]:
         for identity, config in zip(ids, configs, strict=True):
             store.write_config(identity, config)
         began = time.perf_counter()
-        Worker(store=store, run_ids=ids[:5]).work()
+        segments = [lone_segment(store, identity) for identity in ids]
+        Worker(store=store, segments=segments[:5]).work()
         memory = current_memory_bytes()
-        Worker(store=store, run_ids=ids).work()
+        Worker(store=store, segments=segments).work()
         seconds = time.perf_counter() - began
         assert all(store.record_path(identity).exists() for identity in ids)
         return seconds, current_memory_bytes() - memory

@@ -100,7 +100,7 @@ def canonical(config: RunConfig) -> dict[str, Any]:
     plain = _plain(asdict(config))
     for path, default in ADDED_LATER.items():
         if _get(plain, path) == _plain(default):
-            _remove(plain, path)
+            remove_path(plain, path)
     return plain
 
 
@@ -120,7 +120,7 @@ def run_id(config: RunConfig) -> str:
         )
     identity = canonical(config) | {"data": config.data.identity()}
     for path in NOT_IDENTITY:
-        _remove(identity, path)
+        remove_path(identity, path)
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -145,7 +145,8 @@ def _get(node: Any, path: str) -> Any:
     return node
 
 
-def _remove(node: dict[str, Any], path: str) -> None:
+def remove_path(node: dict[str, Any], path: str) -> None:
+    """Remove a dotted path from nested plain data, where it is there."""
     parent, _, leaf = path.rpartition(".")
     holder = _get(node, parent) if parent else node
     if isinstance(holder, dict):

@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.config import FABRIC_PRECISION, RunConfig
 from experiments.describe import flops_of
-from models.accounting import memory_bytes
+from models.accounting import memory_bytes, params_total
 
 STEP_SECONDS_PER_LAYER = {"cpu": 1.0e-3, "cuda": 0.6e-3}
 """Seconds of a step that no product explains, per layer; of the order measured by benchmarks/overhead.py at width
@@ -42,6 +42,19 @@ def shape_key(config: Mapping[str, Any]) -> ShapeKey:
     )
 
 
+def shape_of(config: RunConfig) -> ShapeKey:
+    """`shape_key` of a config that is at hand."""
+    model = config.model
+    return (
+        model.width,
+        model.depth,
+        model.vocab_size,
+        config.data.context,
+        config.batch_tokens,
+        config.precision,
+    )
+
+
 @dataclass
 class CostModel:
     """Seconds per run on one worker."""
@@ -59,8 +72,9 @@ class CostModel:
                 self.measured[shape_key(record.config)] = float(rate)
         return self
 
-    def seconds(self, config: RunConfig, key: ShapeKey) -> float:
+    def seconds(self, config: RunConfig) -> float:
         """Estimated seconds of training."""
+        key = shape_of(config)
         if key in self.measured:
             return config.tokens / self.measured[key]
         flops = flops_of(config)
@@ -76,6 +90,11 @@ def training_memory_bytes(config: RunConfig) -> int:
             config.model, batch_tokens=config.batch_tokens, precision=FABRIC_PRECISION[config.precision]
         ).values()
     )
+
+
+def checkpoint_bytes(config: RunConfig) -> int:
+    """Bytes of a checkpoint: weights and two moments in 32 bits, loss and gradient norm of every step."""
+    return 12 * params_total(config.model) + 8 * config.num_steps
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:

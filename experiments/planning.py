@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from experiments.config import canonical
-from experiments.costs import CostModel, shape_key
+from experiments.compiler import Estimates, ExecutionPlan, Segment, compile_runs
+from experiments.costs import CostModel, checkpoint_bytes, training_memory_bytes
 from experiments.data.identity import known_train_tokens, resolve
+from experiments.describe import flops_of
 from experiments.designs import Plan, PlannedRun, expand
 from experiments.devices import resolve_precision
 from experiments.errors import UserError
+from experiments.recipes import RECIPES
 from experiments.records import Manifest, read_manifest
 from experiments.store import RunStore
 from experiments.sweep import load_sweep
+from experiments.trunk_store import available_checkpoints, declare_needed
 
 
 def make_plan(path: Path, overrides: Sequence[str] = (), *, kind: str = "cpu", cache_dir: Path | None = None) -> Plan:
@@ -38,7 +41,25 @@ def make_plan(path: Path, overrides: Sequence[str] = (), *, kind: str = "cpu", c
     return plan
 
 
-def manifest_of(plan: Plan, source: Path, store: RunStore, kind: str) -> Manifest:
+def compile_plan(plan: Plan, store: RunStore, costs: CostModel, *, share: bool = True) -> ExecutionPlan:
+    """What of a plan is left to train, with shared prefixes trained once."""
+    extendable = share and not RECIPES[plan.sweep.recipe.name].depends_on_tokens
+    return compile_runs(
+        plan.runs,
+        Estimates(
+            seconds=costs.seconds,
+            flops=flops_of,
+            memory_bytes=training_memory_bytes,
+            checkpoint_bytes=checkpoint_bytes,
+        ),
+        done={run.run_id for run in plan.runs if store.record_path(run.run_id).exists()},
+        available=available_checkpoints(store),
+        share=share,
+        keep_last=extendable,
+    )
+
+
+def manifest_of(plan: Plan, execution: ExecutionPlan, source: Path, store: RunStore, kind: str) -> Manifest:
     """The manifest of a plan; the file that claims the name is named relative to the store."""
     report = asdict(plan.sweep.report)
     if report["holdout"] is None and any(run.labels.get("role") == "heldout" for run in plan.runs):
@@ -47,6 +68,8 @@ def manifest_of(plan: Plan, source: Path, store: RunStore, kind: str) -> Manifes
         name=plan.sweep.name,
         runs={run.run_id: dict(run.labels) for run in plan.runs},
         order=longest_first(plan, CostModel(kind=kind)),
+        segments=[segment.to_dict() for segment in execution.segments],
+        trunks=execution.trunks,
         report=report,
         source=os.path.relpath(source.resolve(), store.root.resolve()),
         sweep={
@@ -69,11 +92,14 @@ class Changes:
     """The corpus, when its content is not the one that the sweep had before."""
 
 
-def write_plan(plan: Plan, source: Path, store: RunStore, *, kind: str = "cpu") -> Changes:
-    """Write configs and manifest; what changed against the manifest before."""
+def write_plan(plan: Plan, source: Path, store: RunStore, *, kind: str = "cpu", share: bool = True) -> Changes:
+    """Compile the plan, write configs and manifest; what changed against the manifest before."""
     store.prepare()
     known = store.read_manifest(plan.sweep.name)
-    store.write_manifest(manifest_of(plan, source, store, kind))
+    costs = cost_model(store, [run.run_id for run in plan.runs], kind)
+    execution = compile_plan(plan, store, costs, share=share)
+    store.write_manifest(manifest_of(plan, execution, source, store, kind))
+    declare_needed(store, plan.sweep.name, execution.trunks)
     for run in plan.runs:
         store.write_config(run.run_id, run.config)
     before, after = set(known.runs) if known else set(), {run.run_id for run in plan.runs}
@@ -96,7 +122,7 @@ def cost_model(store: RunStore, run_ids: Sequence[str], kind: str) -> CostModel:
 
 def longest_first(plan: Plan, costs: CostModel) -> list[str]:
     """Run ids by falling estimated time, so that the last ones to finish are short."""
-    seconds = {run.run_id: costs.seconds(run.config, shape_key(canonical(run.config))) for run in plan.runs}
+    seconds = {run.run_id: costs.seconds(run.config) for run in plan.runs}
     return sorted(seconds, key=lambda run_id: (-seconds[run_id], run_id))
 
 
@@ -130,3 +156,19 @@ def planned_runs(store: RunStore, manifest: Manifest) -> list[PlannedRun]:
     return [
         PlannedRun(run_id=run_id, config=store.read_config(run_id), labels=manifest.runs[run_id]) for run_id in order
     ]
+
+
+def segments_of(store: RunStore, manifest: Manifest) -> list[Segment]:
+    """What workers take, the most urgent first; runs that the manifest's segments do not cover are trained alone."""
+    segments = [Segment(**item) for item in manifest.segments]
+    covered = {item.run_id for item in segments if not item.is_stretch}
+    return segments + [
+        alone(store, run_id)
+        for run_id in manifest.order or list(manifest.runs)
+        if run_id not in covered and not store.record_path(run_id).exists()
+    ]
+
+
+def alone(store: RunStore, run_id: str) -> Segment:
+    """A run of the store as one segment."""
+    return Segment(segment_id=run_id, run_id=run_id, end_step=store.read_config(run_id).num_steps)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.config import canonical
-from experiments.costs import CostModel, makespan, shape_key
+from experiments.costs import CostModel, makespan
 from experiments.describe import flops_of
 from experiments.designs import PlannedRun
 from experiments.records import RunRecord
@@ -104,7 +103,6 @@ class ProgressReader:
     def __init__(self, name: str, store: RunStore, runs: Sequence[PlannedRun], costs: CostModel, workers: int) -> None:
         self.name, self.store, self.runs, self.costs, self.workers = name, store, runs, costs, workers
         self._records: dict[str, RunRecord] = {}
-        self._keys = {run.run_id: shape_key(canonical(run.config)) for run in runs}
         self._facts = {run.run_id: _facts(run) for run in runs}
 
     def read(self) -> SweepProgress:
@@ -132,7 +130,7 @@ class ProgressReader:
         status = "running" if state.running else (state.endings[-1] if state.endings else "queued")
         tokens_done = int(last.get("tokens", 0))
         rate = last.get("tokens_per_second") if state.running else None
-        whole = self.costs.seconds(run.config, self._keys[run.run_id])
+        whole = self.costs.seconds(run.config)
         if rate and tokens_done * 5 > run.config.tokens:
             whole = run.config.tokens / rate
         return RunProgress(

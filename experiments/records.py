@@ -104,7 +104,11 @@ class Manifest:
     runs: Mapping[str, Mapping[str, Any]]
     """run_id -> {"budget": float or None, "role": "fit" | "heldout" | "replicate", ...}: labels, not identity."""
     order: list[str] = field(default_factory=list)
-    """Run ids in the order in which workers take them: longest first."""
+    """Run ids by falling estimated time."""
+    segments: list[dict[str, Any]] = field(default_factory=list)
+    """What was missing when the manifest was written, as `compiler.Segment.to_dict` gives it, the most urgent first."""
+    trunks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """trunk -> {run_id: step at which the run leaves it}."""
     report: Mapping[str, Any] = field(default_factory=dict)
     """Choices of the report that were fixed before training: law, holdout, title."""
     source: str | None = None

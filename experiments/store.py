@@ -4,9 +4,13 @@
     runs/<run_id>/record.json            the published record: the first finisher's, by an atomic link
     runs/<run_id>/metrics.jsonl          rows by step, appended; a repeated step repeats its values
     runs/<run_id>/checkpoints/latest.pt  newest mid-run checkpoint, replaced atomically
+    trunks/<trunk>/<step>.pt             checkpoint that runs of several budgets branch from
+    trunks/<trunk>/needed/<sweep>.json   which runs of a sweep leave the trunk, and where
     claims/<run_id>.<attempt>            one execution: created exclusively, grows by a byte a heartbeat
-    claims/<run_id>.<attempt>.<ending>   how it ended: done, failed, diverged, interrupted or lost, with the reason as
-    JSON sweeps/<name>.json                   manifest of a sweep
+    claims/<run_id>.<attempt>.<ending>   how it ended: done, failed, diverged, interrupted, lost or oom; reason as JSON
+    sweeps/<name>.json                   manifest of a sweep
+
+A stretch of a trunk is claimed like a run, by the name `<trunk>-<step>`.
 
 Claims are never removed by workers, so a stale listing is safe: an attempt that somebody else took exists, and the
 exclusive create fails. A run's state and attempt number are judged from one listing of the flat folder. This file must
@@ -27,9 +31,9 @@ from experiments.config import RunConfig, canonical, run_config_from_dict
 from experiments.errors import UserError
 from experiments.records import Manifest, RunRecord, read_manifest, read_record
 
-ENDINGS = ("done", "failed", "diverged", "interrupted", "lost")
+ENDINGS = ("done", "failed", "diverged", "interrupted", "lost", "oom")
 """done: published. failed: an exception. diverged: stopped by the guard. interrupted: stopped by a signal. lost: the
-worker vanished."""
+worker vanished. oom: the device's memory did not suffice; the next attempt takes smaller micro-batches."""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -89,6 +93,7 @@ class RunStore:
         self.runs = self.root / "runs"
         self.claims = self.root / "claims"
         self.sweeps = self.root / "sweeps"
+        self.trunks = self.root / "trunks"
 
     def run_folder(self, run_id: str) -> Path:
         """runs/<run_id>."""
@@ -198,20 +203,8 @@ class RunStore:
         return True
 
     def append_metrics(self, run_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append rows to metrics.jsonl; a torn last line of a killed writer is closed first."""
-        path = self.run_folder(run_id) / "metrics.jsonl"
-        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-        if not text:
-            return
-        try:
-            with path.open("ab+") as stream:
-                if stream.tell() and _last_byte(stream) != b"\n":
-                    text = "\n" + text
-                stream.write(text.encode())
-        except OSError as error:
-            raise StoreError(
-                f"cannot write {path}: {error.strerror}; free the disk, then run the same command again"
-            ) from error
+        """Append rows to a run's metrics.jsonl."""
+        append_rows(self.run_folder(run_id) / "metrics.jsonl", rows)
 
     def read_metrics(self, run_id: str) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl by rising step, the latest of each step; torn lines of killed writers are left out."""
@@ -283,6 +276,22 @@ class RunStore:
     def reason(self, run_id: str, attempt: int, ending: str) -> str | None:
         """The reason that was given with an ending."""
         return json.loads((self.claims / f"{run_id}.{attempt}.{ending}").read_text(encoding="utf-8"))["reason"]
+
+
+def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append rows to a file of JSON lines; a torn last line of a killed writer is closed first."""
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    if not text:
+        return
+    try:
+        with path.open("ab+") as stream:
+            if stream.tell() and _last_byte(stream) != b"\n":
+                text = "\n" + text
+            stream.write(text.encode())
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {path}: {error.strerror}; free the disk, then run the same command again"
+        ) from error
 
 
 def parse_metrics(text: str) -> list[dict[str, Any]]:

@@ -1,12 +1,11 @@
-"""Train one RunConfig in this process, from its newest checkpoint or from nothing, and evaluate it.
+"""Train one RunConfig in this process, from its newest checkpoint, its trunk's, or nothing, and evaluate it.
 
-Owns the Fabric loop, checkpoints and the validation sums. It must not know claims, sweeps or other workers: it is told
+Owns the Fabric loop and the validation sums. It must not know claims, sweeps or other workers: it is told
 when to stop and where its files are.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Callable
@@ -14,20 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors.torch
 import torch
 from lightning.fabric import Fabric
 
 from experiments.callbacks import Recorder
+from experiments.checkpointing import read_state, restore, restore_recorder, snapshot, write_state
 from experiments.config import RunConfig, run_id
 from experiments.data.corpus import TokenCorpus
 from experiments.describe import flops_of
-from experiments.store import StoreError, write_atomic
+from experiments.history import History, Pending, replay
+from experiments.trunks import SHAREABLE, trunk_id
+from experiments.validation import clustered_mean, evaluate
 from models.lit import LitTransformer
-
-EVAL_BATCH_TOKENS = 8192
-"""Tokens per validation batch; fixed, because sums may depend on it in the last digit."""
 
 
 class Diverged(Exception):
@@ -60,14 +57,14 @@ class Outcome:
 
 @dataclass(kw_only=True)
 class TrainingJob:
-    """One run with what it needs from outside."""
+    """One run, or a stretch of the trunk that it shares, with what it needs from outside."""
 
     config: RunConfig
     """What to train."""
     corpus: TokenCorpus
     """Its tokens."""
     folder: Path
-    """runs/<run_id>; checkpoints go below it."""
+    """runs/<run_id>, or the trunk's folder; checkpoints go below it."""
     fabric: Fabric
     """Device and precision."""
     write_rows: Callable[[list[dict[str, Any]]], None]
@@ -78,13 +75,28 @@ class TrainingJob:
     """Time between mid-run checkpoints."""
     peak_flops_per_second: float | None = None
     """For model-FLOPs utilisation."""
+    start: Path | None = None
+    """The trunk's checkpoint to start from; None: from nothing."""
+    keep: tuple[int, Path] | None = None
+    """(step, path): the trunk's checkpoint to leave behind on the way."""
+    end_step: int | None = None
+    """For a stretch of a trunk: where it ends; None: the run is trained to its budget."""
+    micro_batch: int | None = None
+    """Sequences that are held in memory at a time; None: the whole batch."""
     clock: Callable[[], float] = time.monotonic
     """Seconds; what rates and the time between checkpoints are measured by."""
+
+    def __post_init__(self) -> None:
+        stretch = self.end_step is not None
+        self._identity = str(trunk_id(self.config)) if stretch else run_id(self.config)
+        self.shared_steps = 0
+        """Steps that were taken from a trunk's checkpoint."""
 
     @property
     def checkpoint_path(self) -> Path:
         """The newest mid-run checkpoint."""
-        return self.folder / "checkpoints" / "latest.pt"
+        name = "latest.pt" if self.end_step is None else f"latest-{self.end_step}.pt"
+        return self.folder / "checkpoints" / name
 
     def run(self) -> tuple[Outcome, LitTransformer]:
         """Train to the budget and evaluate.
@@ -94,6 +106,38 @@ class TrainingJob:
         Interrupted, Diverged
             After a checkpoint, or after the last row, was written.
         """
+        module, lit, recorder, train_loss = self._train_from_start(self.config.num_steps)
+        began = recorder.clock()
+        lit.eval()
+        sums, counts = evaluate(module, self.config, self.corpus, self.fabric)
+        seconds = recorder.clock() - began
+        loss, loss_se = clustered_mean(sums, counts)
+        rate = self.config.tokens / recorder.trained_seconds if recorder.trained_seconds else None
+        outcome = Outcome(
+            loss=loss,
+            loss_se=loss_se,
+            val_sums=sums.tolist(),
+            val_counts=counts.tolist(),
+            train_loss=train_loss,
+            seconds={"train_seconds": recorder.trained_seconds, "validation_seconds": seconds},
+            rates={"tokens_per_second": rate, "mfu": recorder.utilisation(rate)},
+        )
+        return outcome, lit
+
+    def run_stretch(self, path: Path) -> None:
+        """Train the trunk to `end_step` and leave its checkpoint at `path`.
+
+        Raises
+        ------
+        Interrupted, Diverged
+            As `run`.
+        """
+        if self.end_step is None or self.config.schedule.name not in SHAREABLE:
+            raise ValueError("a stretch needs end_step and a schedule that does not depend on the budget")
+        self.keep = (self.end_step, path)
+        self._train_from_start(self.end_step)
+
+    def _train_from_start(self, end_step: int) -> tuple[Any, LitTransformer, Recorder, float]:
         config, fabric = self.config, self.fabric
         lit = LitTransformer(
             model=config.model,
@@ -116,22 +160,11 @@ class TrainingJob:
         module, wrapped = fabric.setup(lit, optimizer)
         for method in ("loss_per_token", "losses_and_mask"):
             module.mark_forward_method(method)
-        first_step = self._resume(lit, optimizer, recorder)
+        history = History() if self.keep is not None else None
+        first_step, train_loss, history = self._resume(lit, optimizer, recorder, history)
         lit.train()
-        train_loss = self._train(module, lit, wrapped, optimizer, recorder, first_step)
-        sums, counts, seconds = self._evaluate(module, lit, recorder)
-        loss, loss_se = clustered_mean(sums, counts)
-        rate = config.tokens / recorder.trained_seconds if recorder.trained_seconds else None
-        outcome = Outcome(
-            loss=loss,
-            loss_se=loss_se,
-            val_sums=sums.tolist(),
-            val_counts=counts.tolist(),
-            train_loss=train_loss,
-            seconds={"train_seconds": recorder.trained_seconds, "validation_seconds": seconds},
-            rates={"tokens_per_second": rate, "mfu": recorder.utilisation(rate)},
-        )
-        return outcome, lit
+        train_loss = self._train(module, lit, wrapped, optimizer, recorder, history, (first_step, end_step), train_loss)
+        return module, lit, recorder, train_loss
 
     def _train(
         self,
@@ -140,20 +173,28 @@ class TrainingJob:
         wrapped: Any,
         optimizer: torch.optim.Optimizer,
         recorder: Recorder,
-        first_step: int,
+        history: History | None,
+        steps: tuple[int, int],
+        train_loss: float,
     ) -> float:
-        config, corpus = self.config, self.corpus
+        config, corpus, (first_step, end_step) = self.config, self.corpus, steps
         batch_sequences, device = config.batch_sequences, self.fabric.device
         stepper = (
             wrapped.optimizer
         )  # in fp32 and bf16 Fabric's wrapper adds time and nothing else: no gradients are scaled
-        pending: list[torch.Tensor] = []
-        train_loss = math.nan
+        pending = Pending(recorder, history)
         saved_at = recorder.clock()
-        for step in range(first_step, config.num_steps):
+        for step in range(first_step, end_step + 1):
+            if self.keep is not None and step == self.keep[0]:
+                pending.fetch(step)
+                self._keep(lit, optimizer, recorder, history)
+                recorder.resume_clock()
+                pending.history = history = None
+            if step == end_step:
+                break
             if self.should_stop():
                 self._save(lit, optimizer, recorder, pending, step)
-                raise Interrupted(f"stopped after {step} of {config.num_steps} steps; a checkpoint holds them")
+                raise Interrupted(f"stopped after {step} of {end_step} steps; a checkpoint holds them")
             if recorder.clock() - saved_at > self.checkpoint_seconds:
                 self._save(lit, optimizer, recorder, pending, step)
                 recorder.resume_clock()
@@ -162,15 +203,13 @@ class TrainingJob:
                 device
             )
             learning_rate = lit.set_learning_rate(optimizer, step * config.batch_tokens)
-            with self.fabric.autocast():  # on a single device Fabric applies it to `forward` alone
-                loss = module.training_step(tokens, step)
-            self.fabric.backward(loss)
+            loss = self._backward(module, tokens, step)
             grad_norm = lit.clip_gradients_()
             stepper.step()
             stepper.zero_grad(set_to_none=True)
-            pending.append(loss.detach())
+            pending.add(loss, grad_norm)
             if recorder.is_row(step + 1):
-                self._fetch(recorder, pending, step + 1)
+                pending.fetch(step + 1)
                 norm = None if grad_norm is None else float(grad_norm)
                 row, verdict = recorder.row(step=step + 1, learning_rate=learning_rate, grad_norm=norm)
                 self.write_rows([row])
@@ -179,108 +218,79 @@ class TrainingJob:
                 train_loss = row["train_loss"]
         return train_loss
 
-    @staticmethod
-    def _fetch(recorder: Recorder, pending: list[torch.Tensor], step: int) -> None:
-        recorder.fetch(torch.stack(pending).float().tolist() if pending else [], step=step)
-        pending.clear()
+    def _backward(self, module: Any, tokens: torch.Tensor, step: int) -> torch.Tensor:
+        """Gradients of one batch, piece by piece where it does not fit at once; the batch's mean loss.
+
+        Every sequence of an objective has as many predicted tokens as any other, so that a piece's share of the mean
+        is its share of the sequences.
+        """
+        pieces = tokens.split(self.micro_batch or len(tokens))
+        total = None
+        for piece in pieces:
+            with self.fabric.autocast():  # on a single device Fabric applies it to `forward` alone
+                loss = module.training_step(piece, step)
+            if len(pieces) > 1:
+                loss = loss * (len(piece) / len(tokens))
+            self.fabric.backward(loss)
+            total = loss.detach() if total is None else total + loss.detach()
+        assert total is not None
+        return total
+
+    def _keep(
+        self, lit: LitTransformer, optimizer: torch.optim.Optimizer, recorder: Recorder, history: History | None
+    ) -> None:
+        """Leave the trunk's checkpoint behind, unless somebody has."""
+        assert self.keep is not None
+        step, path = self.keep
+        if path.exists() or history is None:
+            return
+        state = snapshot(str(trunk_id(self.config)), step, lit, optimizer)
+        write_state(path, state | {"history": history.state(), "trained_seconds": recorder.trained_seconds})
 
     def _save(
         self,
         lit: LitTransformer,
         optimizer: torch.optim.Optimizer,
         recorder: Recorder,
-        pending: list[torch.Tensor],
+        pending: Pending,
         step: int,
     ) -> None:
-        """Replace the newest checkpoint atomically; a full disk leaves the one before."""
-        self._fetch(recorder, pending, step)
-        state = {
-            "run_id": run_id(self.config),
-            "step": step,
-            "model": lit.state_dict(),
-            "optimizer": optimizer.state_dict(),
+        """Replace the newest checkpoint of this run."""
+        pending.fetch(step)
+        state = snapshot(self._identity, step, lit, optimizer) | {
             "recorder": recorder.state(),
-            "rng_cpu": torch.get_rng_state(),
-            "rng_cuda": torch.cuda.get_rng_state_all() if self.fabric.device.type == "cuda" else [],
+            "shared_steps": self.shared_steps,
         }
-        save_checkpoint(self.checkpoint_path, state)
+        if pending.history is not None:
+            state["history"] = pending.history.state()
+        write_state(self.checkpoint_path, state)
 
-    def _resume(self, lit: LitTransformer, optimizer: torch.optim.Optimizer, recorder: Recorder) -> int:
-        """Load the newest checkpoint of this run; the step to go on from, zero without one."""
-        if not self.checkpoint_path.exists():
-            recorder.resume_clock()
-            return 0
-        state = torch.load(self.checkpoint_path, map_location=self.fabric.device, weights_only=True)
-        if state["run_id"] != run_id(self.config):
-            raise StoreError(
-                f"{self.checkpoint_path} belongs to run {state['run_id']}; delete it and run the sweep again"
-            )
-        lit.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng_cpu"].cpu())
-        if state["rng_cuda"]:
-            torch.cuda.set_rng_state_all([item.cpu() for item in state["rng_cuda"]])
-        saved = state["recorder"]
-        recorder.window = list(saved["window"])
-        recorder.guard.first = saved["guard_first"]
-        recorder.trained_seconds = saved["trained_seconds"]
+    def _resume(
+        self, lit: LitTransformer, optimizer: torch.optim.Optimizer, recorder: Recorder, history: History | None
+    ) -> tuple[int, float, History | None]:
+        """Load this run's newest checkpoint, else the trunk's: (the step to go on from, the last row's loss, history).
+
+        A run that has left its trunk writes the rows that it would have written there.
+        """
+        device, train_loss = self.fabric.device, math.nan
+        if self.checkpoint_path.exists():
+            state = read_state(self.checkpoint_path, self._identity, device)
+            step = restore(state, lit, optimizer)
+            restore_recorder(recorder, state["recorder"])
+            self.shared_steps = state.get("shared_steps", 0)
+            history = History.of(state["history"]) if history is not None and "history" in state else None
+        elif self.start is not None:
+            state = read_state(self.start, str(trunk_id(self.config)), device)
+            step = self.shared_steps = restore(state, lit, optimizer)
+            past = History.of(state["history"])
+            rows, verdict = replay(recorder, past, lit, float(state["trained_seconds"]))
+            if self.end_step is None:
+                self.write_rows(rows)
+                if verdict is not None:
+                    raise Diverged(verdict)
+            train_loss = rows[-1]["train_loss"] if rows else math.nan
+            history = past if history is not None else None
+        else:
+            step = 0
         recorder.resume_clock()
-        return int(state["step"])
-
-    def _evaluate(self, module: Any, lit: LitTransformer, recorder: Recorder) -> tuple[np.ndarray, np.ndarray, float]:
-        """Summed nats and token counts per validation document, and the seconds that it took."""
-        began = recorder.clock()
-        lit.eval()
-        device = self.fabric.device
-        documents = self.corpus.num_val_documents
-        sums = torch.zeros(documents, dtype=torch.float64, device=device)
-        counts = np.zeros(documents, dtype=np.int64)
-        batch = max(1, EVAL_BATCH_TOKENS // self.config.data.context)
-        with torch.no_grad(), self.fabric.autocast():
-            for tokens, document_ids, mask in self.corpus.val_batches(batch):
-                if self.config.objective.name == "causal":
-                    kept, losses = torch.from_numpy(mask), module.loss_per_token(torch.from_numpy(tokens).to(device))
-                else:  # what is taken out is drawn per sequence, so that only whole ones mean the same
-                    whole = mask.all(axis=1)
-                    if not whole.any():
-                        continue
-                    losses, predicted = module.losses_and_mask(torch.from_numpy(tokens[whole]).to(device))
-                    kept = predicted.cpu()
-                    document_ids = np.repeat(document_ids[whole, :1], losses.shape[1], axis=1)
-                ids = torch.from_numpy(document_ids)[kept]
-                sums.index_add_(0, ids.to(device), losses[kept.to(device)].double())
-                counts += np.bincount(ids.numpy(), minlength=documents)
-        return sums.cpu().numpy(), counts, recorder.clock() - began
-
-
-def clustered_mean(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float | None]:
-    """Mean loss over tokens and its standard error clustered by document.
-
-    The ratio estimator: L = sum s_d / sum c_d, se^2 = n / (n - 1) sum (s_d - L c_d)^2 / (sum c_d)^2 (Cochran 1977,
-    section 6.4).
-
-    Parameters
-    ----------
-    sums, counts
-        Shape (n,): nats and tokens of each document.
-    """
-    total = counts.sum()
-    loss = float(sums.sum() / total)
-    num = int((counts > 0).sum())
-    if num < 2:
-        return loss, None
-    residuals = sums - loss * counts
-    return loss, float(math.sqrt(num / (num - 1) * float((residuals**2).sum())) / total)
-
-
-def save_weights(path: Path, lit: LitTransformer) -> None:
-    """The model's weights as safetensors, by the names of `models.transformer.Transformer`."""
-    state = {name: value.contiguous().cpu() for name, value in lit.model.state_dict().items()}
-    write_atomic(path, safetensors.torch.save(state))
-
-
-def save_checkpoint(path: Path, state: Any) -> None:
-    """A mid-run checkpoint of plain values and tensors."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomic(path, buffer.getvalue())
+        return step, train_loss, history

@@ -1,7 +1,7 @@
-"""One long-lived worker: claim the next run, train it in this process, publish its record; again, until none is left.
+"""One long-lived worker: claim a segment, train it in this process, publish its record; again, until none is left.
 
-Owns claims, heartbeats, retries and what a record says of its execution. It must not know who started it: the local
-driver, Slurm or a person at a shell.
+Owns heartbeats, retries and what a record says of its execution. It must not know who started it: the local driver,
+Slurm or a person at a shell.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ import torch
 from lightning.fabric import Fabric
 
 from experiments.callbacks import peak_memory_bytes
+from experiments.checkpointing import save_weights
+from experiments.claims import Claimed, Limits, SegmentQueue
+from experiments.compiler import Segment
 from experiments.config import FABRIC_PRECISION, RunConfig, canonical
 from experiments.data.corpus import TokenCorpus, bits_per_byte, check_budget, prepare
 from experiments.describe import design_of
@@ -31,14 +34,15 @@ from experiments.liveness import (
     EXPIRY_SECONDS,
     HEARTBEAT_SECONDS,
     HeartbeatWatch,
-    alive,
     end_with_parent,
     identify,
     parent_lost,
 )
 from experiments.records import RunRecord
-from experiments.store import RunState, RunStore, write_atomic
-from experiments.training import Diverged, Interrupted, Outcome, TrainingJob, save_weights
+from experiments.store import RunState, RunStore, append_rows, write_atomic
+from experiments.training import Diverged, Interrupted, Outcome, TrainingJob
+from experiments.trunk_store import checkpoint_path, drop_unneeded, trunk_folder
+from experiments.trunks import trunk_id
 from models.attention import attention_backend
 
 EXIT_STOPPED = 4
@@ -82,8 +86,8 @@ class Worker:
 
     store: RunStore
     """Where everything is."""
-    run_ids: Sequence[str]
-    """Runs in the order in which they are to be taken."""
+    segments: Sequence[Segment]
+    """What there is to train, in the order in which it is to be taken."""
     options: WorkerOptions = field(default_factory=WorkerOptions)
     """Behaviour."""
     cache_dir: Path | None = None
@@ -91,13 +95,19 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
-        self._watch = HeartbeatWatch(self.options.expiry_seconds)
+        self._queue = SegmentQueue(
+            store=self.store,
+            segments=self.segments,
+            limits=Limits(max_failures=self.options.max_failures, max_losses=self.options.max_losses),
+            watch=HeartbeatWatch(self.options.expiry_seconds),
+            owner=identify(),
+            on_exhausted=self._record_exhausted,
+            fits=self._fits,
+        )
         self._corpora: dict[Any, TokenCorpus] = {}
         self._fabrics: dict[str, Fabric] = {}
-        self._identity = identify()
         self._first_memory: int | None = None
         self._num_runs = 0
-        self._changed = threading.Condition()
 
     def stop(self, *_: Any) -> None:
         """Ask the worker to checkpoint and end; a signal handler."""
@@ -113,14 +123,14 @@ class Worker:
         torch.set_num_threads(1 if self.options.device == "cpu" else 4)
         try:
             while not self._stop.is_set():
-                claimed, waiting = self._claim_next()
+                claimed, waiting = self._queue.take()
                 if claimed is None:
                     if not (waiting and self.options.linger):
                         return 0
                     self._stop.wait(0.5)  # others train; look again for what they lose
                     self._end_without_parent()
                     continue
-                status = self._execute(*claimed)
+                status = self._execute(claimed)
                 if status is not None:
                     return status
             return EXIT_STOPPED
@@ -132,30 +142,13 @@ class Worker:
         if self.options.parent is not None and parent_lost(self.options.parent):
             self._stop.set()
 
-    # -- claims --------------------------------------------------------------------------------------------------------
-
-    def _claim_next(self) -> tuple[tuple[str, int] | None, bool]:
-        """Claim the first free run; (run and attempt or None, whether some run is still being trained by others)."""
-        states, waiting = self.store.states(), False
-        for run_id in self.run_ids:
-            state = states.get(run_id, RunState())
-            if state.published:
-                continue
-            if state.running and not give_up_if_lost(self.store, run_id, state, self._watch):
-                waiting = True
-                continue
-            if state.exhausted(**self._limits):
-                self._record_exhausted(run_id, state)
-                continue
-            attempt = state.attempts + 1
-            if self.store.claim(run_id, attempt, self._identity):
-                return (run_id, attempt), waiting
-            waiting = True
-        return None, waiting
-
-    @property
-    def _limits(self) -> dict[str, int]:
-        return {"max_failures": self.options.max_failures, "max_losses": self.options.max_losses}
+    def _fits(self, segment: Segment) -> bool:
+        """Whether the device holds the segment now, beside what others have there; a CPU always tries."""
+        if self.options.device != "cuda" or segment.memory_bytes == 0:
+            return True
+        free, whole = torch.cuda.mem_get_info()
+        own = torch.cuda.memory_reserved()  # given back before anything is trained
+        return segment.memory_bytes <= free + own or free + own > 0.9 * whole
 
     def _record_exhausted(self, run_id: str, state: RunState) -> None:
         """Publish as failed a run whose retries are used up, unless that was done."""
@@ -188,31 +181,60 @@ class Worker:
 
     # -- one run -------------------------------------------------------------------------------------------------------
 
-    def _execute(self, run_id: str, attempt: int) -> int | None:
-        """Train one claimed run and write down how it ended; an exit status when the worker is to end."""
+    def _execute(self, claimed: Claimed) -> int | None:
+        """Train one claimed segment and write down how it ended; an exit status when the worker is to end."""
         ending, reason, status = "done", None, None
-        with self._heartbeat(run_id, attempt):
+        name, attempt, segment = claimed.segment.segment_id, claimed.attempt, claimed.segment
+        with self._heartbeat(name, attempt):
             try:
-                if self.store.read_record(run_id) is None:
-                    self._train(run_id, attempt)
+                if segment.is_stretch:
+                    self._train_stretch(claimed)
+                elif self.store.read_record(segment.run_id) is None:
+                    self._train(claimed)
             except Interrupted as stop:
                 ending, reason, status = "interrupted", str(stop), EXIT_STOPPED
             except Diverged as stop:
                 ending, reason = "diverged", str(stop)
-                self._publish_failure(run_id, attempt, "diverged", reason)
+                if not segment.is_stretch:
+                    self._publish_failure(segment.run_id, attempt, "diverged", reason)
             except UserError:
-                self.store.end(run_id, attempt, "interrupted", "the worker stopped: see its message")
+                self.store.end(name, attempt, "interrupted", "the worker stopped: see its message")
                 raise
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                ending, reason = self._out_of_memory(claimed, error)
             except Exception as error:  # recorded with its traceback, counted, and tried again up to the limit
                 ending, reason = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
-                write_atomic(self.store.run_folder(run_id) / "error.txt", traceback.format_exc())
+                self._write_error(segment)
                 if isinstance(error, torch.AcceleratorError if hasattr(torch, "AcceleratorError") else ()):
                     status = EXIT_RESTART
-                failures = self.store.states()[run_id].endings.count("failed") + 1
-                if failures >= self.options.max_failures:
-                    self._publish_failure(run_id, attempt, "failed", f"{reason} ({failures} attempts; see error.txt)")
-        self.store.end(run_id, attempt, ending, reason)
+                failures = self.store.states()[name].endings.count("failed") + 1
+                if failures >= self.options.max_failures and not segment.is_stretch:
+                    self._publish_failure(name, attempt, "failed", f"{reason} ({failures} attempts; see error.txt)")
+        self.store.end(name, attempt, ending, reason)
         return status if status is not None else self._wants_restart()
+
+    def _write_error(self, segment: Segment) -> None:
+        folder = trunk_folder(self.store, str(segment.trunk)) if segment.is_stretch else None
+        write_atomic((folder or self.store.run_folder(segment.run_id)) / "error.txt", traceback.format_exc())
+
+    def _out_of_memory(self, claimed: Claimed, error: Exception) -> tuple[str, str]:
+        """(ending, reason) of an attempt that memory did not suffice for; the next one takes half the micro-batch."""
+        segment = claimed.segment
+        self._write_error(segment)
+        if self.options.device == "cuda":
+            torch.cuda.empty_cache()
+        held = self._micro_batch(self.store.read_config(segment.run_id), claimed.num_ooms)
+        if held > 1:
+            return "oom", f"out of memory with {held} sequences at a time; the next attempt takes {held // 2}"
+        reason = f"out of memory with one sequence at a time ({type(error).__name__}); see error.txt"
+        if not segment.is_stretch:
+            self._publish_failure(segment.run_id, claimed.attempt, "failed", reason)
+        return "failed", reason
+
+    @staticmethod
+    def _micro_batch(config: RunConfig, num_ooms: int) -> int:
+        """Sequences held at a time after so many attempts that ran out of memory."""
+        return max(1, config.batch_sequences >> num_ooms)
 
     def _wants_restart(self) -> int | None:
         self._num_runs += 1
@@ -221,35 +243,59 @@ class Worker:
         grown = memory - self._first_memory > self.options.max_growth_bytes
         return EXIT_RESTART if grown or self._num_runs >= self.options.max_runs else None
 
-    def _train(self, run_id: str, attempt: int) -> None:
-        began = time.time()
-        config = self.store.read_config(run_id)
+    def _job(self, claimed: Claimed, config: RunConfig, folder: Path, **more: Any) -> TrainingJob:
+        """The training of one segment."""
         corpus = self._corpus(config)
         check_budget(config.data, corpus, config.tokens)
-        fabric = self._fabric(config.precision)
-        job = TrainingJob(
+        return TrainingJob(
             config=config,
             corpus=corpus,
-            folder=self.store.run_folder(run_id),
-            fabric=fabric,
-            write_rows=lambda rows: self.store.append_metrics(run_id, rows),
+            folder=folder,
+            fabric=self._fabric(config.precision),
+            write_rows=lambda rows: append_rows(folder / "metrics.jsonl", rows),
             should_stop=self._stop.is_set,
             checkpoint_seconds=self.options.checkpoint_seconds,
             peak_flops_per_second=peak_flops_per_second(self.options.device, config.precision),
+            start=claimed.start,
+            micro_batch=self._micro_batch(config, claimed.num_ooms),
+            **more,
         )
+
+    def _train_stretch(self, claimed: Claimed) -> None:
+        """Train a stretch of a trunk and leave its checkpoint behind."""
+        segment, config = claimed.segment, self.store.read_config(claimed.segment.run_id)
+        trunk, step = str(segment.trunk), segment.end_step
+        trunk_folder(self.store, trunk).mkdir(parents=True, exist_ok=True)
+        job = self._job(claimed, config, trunk_folder(self.store, trunk), end_step=step)
+        job.run_stretch(checkpoint_path(self.store, trunk, step))
+        job.checkpoint_path.unlink(missing_ok=True)
+        drop_unneeded(self.store, trunk)
+
+    def _train(self, claimed: Claimed) -> None:
+        """Train a run to its budget, from its trunk where it has one, and publish its record."""
+        began, segment, run_id = time.time(), claimed.segment, claimed.segment.run_id
+        config = self.store.read_config(run_id)
+        keep = None
+        if segment.trunk is not None and segment.keep_step is not None:
+            keep = (segment.keep_step, checkpoint_path(self.store, segment.trunk, segment.keep_step))
+        job = self._job(claimed, config, self.store.run_folder(run_id), keep=keep)
         outcome, lit = job.run()
         if self.options.keep_weights:
             save_weights(job.folder / "weights.safetensors", lit)
+        execution = self._execution(config, claimed.attempt, began)
+        execution |= {"shared_steps": job.shared_steps, "micro_batch": job.micro_batch}
         record = RunRecord(
             run_id=run_id,
             status="done",
             config=canonical(config),
-            design=design_of(config, num_train_tokens=corpus.num_train_tokens),
-            outcome=_measured(outcome, corpus, config),
-            execution=self._execution(config, attempt, began),
+            design=design_of(config, num_train_tokens=job.corpus.num_train_tokens),
+            outcome=_measured(outcome, job.corpus, config),
+            execution=execution,
         )
         self.store.publish(record)
         job.checkpoint_path.unlink(missing_ok=True)
+        if segment.trunk is not None:
+            drop_unneeded(self.store, segment.trunk)
 
     def _publish_failure(self, run_id: str, attempt: int, status: str, reason: str) -> None:
         config = self.store.read_config(run_id)
@@ -299,31 +345,13 @@ class Worker:
             ),
             "micro_batch": config.batch_sequences,
             "world_size": 1,
-            "trunk": None,
+            "trunk": trunk_id(config),
             "attempts": attempt,
             "began_unix_seconds": round(began, 3),
             "peak_flops_per_second": peak_flops_per_second(device, config.precision),
             "peak_memory_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else peak_memory_bytes(),
             "versions": versions(),
         }
-
-
-def give_up_if_lost(store: RunStore, run_id: str, state: RunState, watch: HeartbeatWatch) -> bool:
-    """Write down as lost the latest attempt of a run whose worker has vanished; whether it had.
-
-    On this machine the process is asked for; on another one its heartbeat must have stood still for the watch's expiry.
-    """
-    if state.heartbeat is None:
-        return False
-    owner = store.owner(run_id, state.attempts)
-    living = None if owner is None else alive(owner)
-    key = f"{run_id}.{state.attempts}"
-    lost = living is False or (living is None and watch.stalled(key, state.heartbeat))
-    if lost:
-        store.end(
-            run_id, state.attempts, "lost", "the worker vanished (killed, out of memory, or its machine went down)"
-        )
-    return lost
 
 
 def _measured(outcome: Outcome, corpus: TokenCorpus, config: RunConfig) -> dict[str, Any]:

@@ -111,15 +111,19 @@ class LitTransformer(lightning.LightningModule):
         fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
         return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=fused)
 
-    def set_learning_rate(self, optimizer: torch.optim.Optimizer, tokens_seen: int) -> float:
-        """Set the rates of the step that starts after `tokens_seen` tokens; return the peak group's.
+    def learning_rate(self, tokens_seen: int) -> float:
+        """Return the peak group's rate in the step that starts after `tokens_seen` tokens.
 
         During warm-up the rate is that of the step's middle, so that the first step is not one of rate zero.
         """
         if tokens_seen < self.schedule.warmup_tokens:
             tokens_seen = min(tokens_seen + self.batch_tokens // 2, self.schedule.warmup_tokens)
         factor = learning_rate_multiplier(self.schedule, tokens_seen=tokens_seen, total_tokens=self.total_tokens)
-        rate = self.optimizer_config.learning_rate * factor
+        return self.optimizer_config.learning_rate * factor
+
+    def set_learning_rate(self, optimizer: torch.optim.Optimizer, tokens_seen: int) -> float:
+        """Set the rates of the step that starts after `tokens_seen` tokens; return the peak group's."""
+        rate = self.learning_rate(tokens_seen)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["lr_multiplier"]
         return rate

@@ -6,15 +6,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
-from experiments.config import canonical
-from experiments.costs import CostModel, makespan, shape_key, training_memory_bytes
+from experiments.compiler import pack
+from experiments.costs import CostModel, training_memory_bytes
 from experiments.data.identity import known_train_tokens
 from experiments.describe import design_of
 from experiments.designs import Plan
 from experiments.devices import find_devices
 from experiments.formatting import compute, count, duration, plain_table, size
-from experiments.planning import cost_model, make_plan
+from experiments.planning import compile_plan, cost_model, make_plan
 from experiments.recipes import RECIPES
 from experiments.store import RunStore
 
@@ -25,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, default=Path(), help="folder of runs/ and sweeps/ (default: here)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where it would be trained")
     parser.add_argument("--workers", type=int, help="number of workers (default: one per core or GPU)")
+    parser.add_argument(
+        "--no-sharing", action="store_true", help="train every run alone, also where runs share their first steps"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -34,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     plan = make_plan(args.sweep, args.overrides, kind=devices[0].kind)
     store = RunStore(args.store)
     costs = cost_model(store, [item.run_id for item in plan.runs], devices[0].kind)
-    summary = summarize(plan, store, costs, workers=len(devices))
+    summary = summarize(plan, store, costs, workers=len(devices), share=not args.no_sharing)
     if args.json:
         print(json.dumps(summary, indent=1, allow_nan=False))
     else:
@@ -42,8 +46,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def summarize(plan: Plan, store: RunStore, costs: CostModel, *, workers: int) -> dict[str, object]:
-    """The plan as plain data: one row a run, and totals."""
+def summarize(plan: Plan, store: RunStore, costs: CostModel, *, workers: int, share: bool = True) -> dict[str, object]:
+    """The plan as plain data: one row a run, and totals; `sharing` is about the runs that are missing."""
+    execution = compile_plan(plan, store, costs, share=share)
     rows = []
     for item in plan.runs:
         design = design_of(item.config, num_train_tokens=known_train_tokens(item.config.data))
@@ -67,17 +72,27 @@ def summarize(plan: Plan, store: RunStore, costs: CostModel, *, workers: int) ->
                     )
                 },
                 "memory_bytes": training_memory_bytes(item.config),
-                "seconds": costs.seconds(item.config, shape_key(canonical(item.config))),
+                "seconds": costs.seconds(item.config),
                 "done": store.record_path(item.run_id).exists(),
             }
         )
-    missing = [float(row["seconds"]) for row in rows if not row["done"]]
     return {
         "name": plan.sweep.name,
         "num_runs": len(rows),
         "num_done": sum(bool(row["done"]) for row in rows),
         "flops": sum(float(row["flops"]) for row in rows),
-        "seconds": makespan(missing, workers),
+        "seconds": pack(execution.segments, workers).seconds,
+        "sharing": {
+            "num_segments": len(execution.segments),
+            "num_trunks": len({item.trunk for item in execution.segments if item.is_stretch}),
+            "flops_alone": execution.flops_alone,
+            "flops": execution.flops,
+            "saved_fraction": execution.saved_fraction,
+            "critical_seconds": execution.critical_seconds,
+            "checkpoint_bytes": execution.checkpoint_bytes,
+            "checkpoint_bytes_during": execution.checkpoint_bytes_during,
+            "why_not": list(execution.why_not),
+        },
         "left_out": list(plan.left_out),
         "runs": rows,
     }
@@ -130,7 +145,25 @@ def _print_table(plan: Plan, summary: dict[str, object], workers: int, kind: str
         more = f", and {len(plan.left_out) - 1} more (--json lists them)" if len(plan.left_out) > 1 else ""
         print(f"left out: {plan.left_out[0]}{more}")
     print(f"recipe {recipe.name}: {recipe.source}")
+    _print_sharing(summary["sharing"])
     print(
         f"{summary['num_done']} of {summary['num_runs']} runs are done; the rest takes about "
         f"{duration(float(str(summary['seconds'])))} on {workers} {kind} worker{'s' if workers > 1 else ''}"
     )
+
+
+def _print_sharing(sharing: Any) -> None:
+    """What shared prefixes save, and what keeps runs from sharing."""
+    if sharing["flops_alone"]:
+        print(
+            f"{sharing['num_segments']} segments on {sharing['num_trunks']} shared trunks: "
+            f"{compute(sharing['flops'])} FLOPs instead of {compute(sharing['flops_alone'])} "
+            f"({sharing['saved_fraction']:.0%} saved); the longest chain takes {duration(sharing['critical_seconds'])}"
+        )
+    if sharing["checkpoint_bytes"]:
+        print(
+            f"trunk checkpoints: at most {size(sharing['checkpoint_bytes_during'])} on the way, "
+            f"{size(sharing['checkpoint_bytes'])} stay for longer budgets (`prune` removes them)"
+        )
+    for reason in sharing["why_not"]:
+        print(f"not shared: {reason}")

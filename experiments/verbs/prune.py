@@ -1,5 +1,5 @@
-"""`prune`: remove what no sweep lists: runs with their records, checkpoints of finished runs, leftovers of killed
-writers."""
+"""`prune`: remove what no sweep lists: runs with their records, checkpoints of finished runs and of trunks that nobody
+needs, leftovers of killed writers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from experiments.errors import UserError
 from experiments.formatting import size
 from experiments.records import read_manifest
 from experiments.store import RunStore
+from experiments.trunk_store import unneeded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `prune`."""
     parser.add_argument("--store", type=Path, default=Path(), help="folder of runs/ and sweeps/ (default: here)")
+    parser.add_argument(
+        "--trunks",
+        action="store_true",
+        help="also the last checkpoint of each trunk, from which longer budgets go on",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
 
@@ -25,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     if not store.sweeps.is_dir():
         raise UserError(f"{store.root.resolve()} holds no sweeps/ folder; give the store with --store")
     total = 0
-    for path in removable(store):
+    for path in removable(store, trunks=args.trunks):
         num_bytes = sum(
             file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()
         )
@@ -37,13 +43,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def removable(store: RunStore) -> list[Path]:
-    """Folders of runs that no manifest lists with their claims, checkpoints of published runs, and temporary files;
-    never a running run's.
+def removable(store: RunStore, *, trunks: bool = False) -> list[Path]:
+    """Folders of runs that no manifest lists with their claims, checkpoints of published runs, trunks' checkpoints that
+    no missing run needs, and temporary files; never a running run's.
 
-    Temporary files are taken only where no attempt of their run is under way.
+    Temporary files are taken only where no attempt of their run is under way. With `trunks`, trunks whose runs are all
+    published go whole.
     """
-    listed = {run_id for path in store.sweeps.glob("*.json") for run_id in read_manifest(path).runs}
+    manifests = [read_manifest(path) for path in store.sweeps.glob("*.json")]
+    listed = {run_id for manifest in manifests for run_id in manifest.runs}
     states = store.states()
     found: list[Path] = []
     for folder in sorted(store.runs.glob("*")):
@@ -57,4 +65,14 @@ def removable(store: RunStore) -> list[Path]:
         checkpoints = folder / "checkpoints"
         if checkpoints.is_dir() and store.record_path(folder.name).exists():
             found.append(checkpoints)
+    used = {trunk for manifest in manifests for trunk in manifest.trunks}
+    for folder in sorted(store.trunks.glob("t*")):
+        if any(state.running for name, state in states.items() if name.startswith(folder.name)):
+            continue
+        members = {run_id for manifest in manifests for run_id in manifest.trunks.get(folder.name, ())}
+        over = trunks and all(store.record_path(run_id).exists() for run_id in members)
+        if folder.name not in used or over:
+            found += [folder, *sorted(store.claims.glob(f"{folder.name}-*"))]
+        else:
+            found += unneeded(store, folder.name)
     return found

@@ -16,6 +16,8 @@ from experiments.orchestrator import Driver
 from experiments.planning import cost_model, make_plan, write_plan
 from experiments.progress import ProgressReader, SweepProgress
 from experiments.store import RunStore
+from experiments.trunk_store import forget_failures
+from experiments.trunks import trunk_id
 
 MIRROR_GRACE_SECONDS = 60.0
 """How long the end of a sweep waits for its mirror; training is done by then."""
@@ -33,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--launcher", choices=("local", "slurm"), default="local", help="start workers here, or as a Slurm job array"
+    )
+    parser.add_argument(
+        "--no-sharing", action="store_true", help="train every run alone, also where runs share their first steps"
     )
     parser.add_argument("--no-weights", action="store_true", help="do not keep the weights of finished runs")
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="time between mid-run checkpoints")
@@ -73,7 +78,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _write(args: argparse.Namespace, plan: Plan, store: RunStore, kind: str) -> int:
     """Write the plan to the store and say what it changed; the number of runs that it adds or tries again."""
-    changes = write_plan(plan, args.sweep, store, kind=kind)
+    retried = 0
+    if args.retry_failed:
+        for item in plan.runs:
+            retried += store.forget_failure(item.run_id)
+        for trunk in {trunk_id(item.config) for item in plan.runs} - {None}:
+            forget_failures(store, str(trunk))
+    changes = write_plan(plan, args.sweep, store, kind=kind, share=not args.no_sharing)
     if changes.corpus:
         print(
             f"the content of corpus {changes.corpus!r} has changed: runs on it are new runs, those on the old content "
@@ -82,10 +93,6 @@ def _write(args: argparse.Namespace, plan: Plan, store: RunStore, kind: str) -> 
     for word, ids in (("adds", changes.added), ("no longer lists", changes.removed)):
         if ids:
             print(f"the sweep {word} {len(ids)} runs: {', '.join(ids[:6])}{' ...' if len(ids) > 6 else ''}")
-    retried = 0
-    if args.retry_failed:
-        for item in plan.runs:
-            retried += store.forget_failure(item.run_id)
     return len(changes.added) + retried
 
 

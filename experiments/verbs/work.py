@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.keeper import keep, pass_user_signals
 from experiments.liveness import EXPIRY_SECONDS
-from experiments.planning import find_manifest
+from experiments.planning import find_manifest, segments_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             linger=not args.no_linger,
             expiry_seconds=args.expiry_seconds,
         )
-        return Worker(store=store, run_ids=manifest.order or list(manifest.runs), options=options).work()
+        return Worker(store=store, segments=segments_of(store, manifest), options=options).work()
 
     if sys.platform == "linux" and args.device == "cpu":
         return keep(work, parent=args.parent)

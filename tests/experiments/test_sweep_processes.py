@@ -59,8 +59,8 @@ def workers_of(driver: int) -> list[psutil.Process]:
 
 
 def until_training(store: Path, driver: subprocess.Popen[bytes], rows: int) -> None:
-    """Wait until the store holds more than `rows` metric rows."""
-    while sum(len(path.read_text().splitlines()) for path in store.glob("runs/*/metrics.jsonl")) <= rows:
+    """Wait until the store holds more than `rows` metric rows of runs and of the trunks that they share."""
+    while sum(len(path.read_text().splitlines()) for path in store.glob("*/*/metrics.jsonl")) <= rows:
         assert driver.poll() is None, "the driver ended before anything was trained"
 
 
@@ -112,7 +112,9 @@ def test_kill_and_ctrl_c_change_no_digit_and_publish_every_run_once(
     assert outcomes(tmp_path) == outcomes(peace)
     executions = [path for path in (tmp_path / "claims").iterdir() if path.suffix[1:].isdigit()]
     assert len(executions) >= 4 + 2
-    assert len(list((tmp_path / "claims").glob("*.done"))) == 4
+    done = [path.name.split(".")[0] for path in (tmp_path / "claims").glob("*.done")]
+    assert sum(not name.startswith("t") for name in done) == 4
+    assert sum(name.startswith("t") for name in done) == 2, "each size has a stretch that both of its budgets share"
 
 
 def test_running_again_trains_nothing(undisturbed: tuple[Path, Path], run_verb: Verb) -> None:
@@ -133,7 +135,10 @@ def test_an_extended_sweep_says_what_it_adds_and_trains_only_that(
     assert longer.returncode == 0, longer.stderr
     assert "the sweep adds 2 runs" in longer.stdout
     assert before < set(outcomes(store))
-    assert len(list((store / "claims").glob("*.1"))) == 6
+    first = [path.name for path in (store / "claims").glob("*.1")]
+    assert sum(not name.startswith("t") for name in first) == 6
+    records = [json.loads(path.read_text()) for path in store.glob("runs/*/record.json")]
+    assert {record["execution"]["shared_steps"] for record in records if record["design"]["tokens"] == 38400} == {80}
     again = run_verb("run", sweep, "--store", store, "--wandb", "off")
     assert "the sweep no longer lists 2 runs" in again.stdout
     assert len(outcomes(store)) == 6

@@ -19,7 +19,8 @@ from experiments.data.corpus import prepare
 from experiments.data.identity import resolve
 from experiments.designs import expand
 from experiments.sweep import build_sweep
-from experiments.training import Diverged, Interrupted, Outcome, TrainingJob, clustered_mean
+from experiments.training import Diverged, Interrupted, Outcome, TrainingJob
+from experiments.validation import clustered_mean
 from models.config import OptimizerConfig, TransformerConfig
 from models.schedules import ScheduleConfig
 

@@ -14,7 +14,8 @@ import torch
 
 from experiments.config import RunConfig, run_id
 from experiments.liveness import identify
-from experiments.store import RunStore
+from experiments.planning import alone
+from experiments.store import RunStore, append_rows
 from experiments.training import TrainingJob
 from experiments.worker import EXIT_RESTART, EXIT_STOPPED, Worker, WorkerOptions
 
@@ -41,7 +42,12 @@ def two_runs(tmp_path: Path, make_config: Callable[..., RunConfig]) -> tuple[Run
 
 
 def worker(store: RunStore, ids: list[str], cache_dir: Path, **options: Any) -> Worker:
-    return Worker(store=store, run_ids=ids, options=WorkerOptions(**options), cache_dir=cache_dir)
+    return Worker(
+        store=store,
+        segments=[alone(store, identity) for identity in ids],
+        options=WorkerOptions(**options),
+        cache_dir=cache_dir,
+    )
 
 
 def test_a_worker_trains_what_is_there_and_ends(two_runs: tuple[RunStore, list[str]], cache_dir: Path) -> None:
@@ -137,19 +143,18 @@ def test_a_stopped_worker_leaves_a_checkpoint_from_which_another_goes_on(
 ) -> None:
     store, ids = two_runs
     first = worker(store, ids, cache_dir)
-    append = RunStore.append_metrics
 
-    def stop_at_ten(self: RunStore, identity: str, rows: Any) -> None:
-        append(self, identity, rows)
+    def stop_at_ten(path: Path, rows: Any) -> None:
+        append_rows(path, rows)
         if any(row["step"] == 10 for row in rows):
             first.stop()
 
-    monkeypatch.setattr(RunStore, "append_metrics", stop_at_ten)
+    monkeypatch.setattr("experiments.worker.append_rows", stop_at_ten)
     assert first.work() == EXIT_STOPPED
     assert store.states()[ids[0]].endings == ("interrupted",)
     reason = store.reason(ids[0], 1, "interrupted")
     assert "stopped after 10 of 50 steps" in str(reason)
-    monkeypatch.setattr(RunStore, "append_metrics", append)
+    monkeypatch.setattr("experiments.worker.append_rows", append_rows)
     assert worker(store, ids, cache_dir).work() == 0
     assert [row["step"] for row in store.read_metrics(ids[0])] == list(range(1, 51))
 

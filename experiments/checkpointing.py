@@ -1,0 +1,76 @@
+"""Checkpoints: everything that the next step depends on, as plain values and tensors, written atomically.
+
+Two kinds: a run's own newest one, and a trunk's, which runs of several budgets branch from and which therefore holds
+the loss and gradient norm of every step, so that each run can write the rows that it would have written alone. It must
+not know loops, claims or sweeps.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from experiments.callbacks import Recorder
+from experiments.store import StoreError, write_atomic
+from models.lit import LitTransformer
+
+
+def snapshot(identity: str, step: int, lit: LitTransformer, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What the next step depends on after `step` steps of what `identity` names (a run or a trunk)."""
+    on_cuda = next(lit.parameters()).device.type == "cuda"
+    return {
+        "run_id": identity,
+        "step": step,
+        "model": lit.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "rng_cpu": torch.get_rng_state(),
+        "rng_cuda": torch.cuda.get_rng_state_all() if on_cuda else [],
+    }
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Replace a checkpoint atomically; a full disk leaves the one before."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def read_state(path: Path, identity: str, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint of `identity`.
+
+    Raises
+    ------
+    StoreError
+        When it belongs to something else.
+    """
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    if state["run_id"] != identity:
+        raise StoreError(f"{path} belongs to run {state['run_id']}; delete it and run the sweep again")
+    return state
+
+
+def restore(state: dict[str, Any], lit: LitTransformer, optimizer: torch.optim.Optimizer) -> int:
+    """Put weights, optimiser and random states back; the step to go on from."""
+    lit.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["rng_cpu"].cpu())
+    if state["rng_cuda"]:
+        torch.cuda.set_rng_state_all([item.cpu() for item in state["rng_cuda"]])
+    return int(state["step"])
+
+
+def restore_recorder(recorder: Recorder, saved: dict[str, Any]) -> None:
+    """Put back what a run's own checkpoint holds of its recorder."""
+    recorder.window = list(saved["window"])
+    recorder.guard.first = saved["guard_first"]
+    recorder.trained_seconds = saved["trained_seconds"]
+
+
+def save_weights(path: Path, lit: LitTransformer) -> None:
+    """The model's weights as safetensors, by the names of `models.transformer.Transformer`."""
+    state = {name: value.contiguous().cpu() for name, value in lit.model.state_dict().items()}
+    write_atomic(path, safetensors.torch.save(state))
