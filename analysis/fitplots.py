@@ -45,7 +45,8 @@ def plot_residuals(fit: Fit, *, ax: Axes | None = None, data: Any = None, agains
     Without `data` the sorted residuals that the fit kept are drawn against normal quantiles.
     """
     ax = _axes(ax)
-    unit = "log loss" if fit.predictor.log_residuals else "loss"
+    target = fit.law.target
+    unit = f"log {target}" if fit.predictor.log_residuals else target
     if data is None:
         kept = fit.predictor.residuals
         normal = [normal_quantile((i + 0.5) / kept.size) for i in range(kept.size)]
@@ -53,8 +54,8 @@ def plot_residuals(fit: Fit, *, ax: Axes | None = None, data: Any = None, agains
         ax.axline((0.0, 0.0), slope=fit.residual_scale, color="0.5", lw=1)
         ax.set_xlabel("normal quantile")
     else:
-        predicted = fit.predict(data, interval="none")["loss"].to_numpy()
-        measured = np.asarray(data["loss"], dtype=float)
+        predicted = fit.predict(data, interval="none")[target].to_numpy()
+        measured = np.asarray(data[target], dtype=float)
         rest = np.log(measured / predicted) if fit.predictor.log_residuals else measured - predicted
         name = against or ("flops" if "flops" in data else fit.law.inputs[0])
         ax.semilogx(np.asarray(data[name], dtype=float), rest, "o", ms=3)
@@ -67,7 +68,7 @@ def plot_residuals(fit: Fit, *, ax: Axes | None = None, data: Any = None, agains
 
 
 def plot_bands(fit: Fit, *, ax: Axes | None = None, along: str | None = None, at: Any = None, span: Any = None) -> Axes:
-    """Predicted loss along one input with its confidence band and prediction interval.
+    """Predicted loss (or other target) along one input with its confidence band and prediction interval.
 
     Parameters
     ----------
@@ -75,6 +76,10 @@ def plot_bands(fit: Fit, *, ax: Axes | None = None, along: str | None = None, at
     at : values of the other inputs; the middle of the data by default
     span : (low, high) of `along`; a factor of 100 on each side of the middle by default
     """
+    if not fit.law.row_by_row:
+        raise UserError(
+            f"{fit.law.name} predicts along a schedule, not along one input; plot fit.predict(rows) by step"
+        )
     ax = _axes(ax)
     middle = dict(zip(fit.law.inputs, np.exp(fit.predictor.log_refs), strict=True))
     name = along or fit.law.inputs[0]
@@ -84,10 +89,10 @@ def plot_bands(fit: Fit, *, ax: Axes | None = None, along: str | None = None, at
     band = fit.predict(grid)
     ax.fill_between(x, band["prediction_lo"], band["prediction_hi"], alpha=0.15, lw=0, label="one run")
     ax.fill_between(x, band["confidence_lo"], band["confidence_hi"], alpha=0.35, lw=0, label="law")
-    ax.plot(x, band["loss"], lw=1.5)
+    ax.plot(x, band[fit.law.target], lw=1.5)
     ax.set_xscale("log")
     ax.set_xlabel(name)
-    ax.set_ylabel("loss")
+    ax.set_ylabel(fit.law.target)
     ax.legend(frameon=False)
     return ax
 

@@ -151,3 +151,11 @@ def test_the_shell_adds_the_error_beside_the_loss(capsys: pytest.CaptureFixture[
     assert all("downstream" in row for row in rows)
     assert main(["predict", error, "--downstream", loss, "--at", "loss=2.5"]) == 2
     assert "chain a law of loss" in capsys.readouterr().err
+
+
+def test_figures_of_a_fit_are_drawn_for_errors_too() -> None:
+    frame = runs()
+    fit = fit_law("downstream-sigmoid", frame, residuals="raw")
+    ax = fit.plot(kind="bands")
+    assert ax.get_ylabel() == "error"
+    assert fit.plot(kind="residuals", data=frame).get_ylabel() == "residual of error"

@@ -235,3 +235,10 @@ def test_several_files_are_several_curves(capsys: pytest.CaptureFixture[str], tm
     status, _, errors = run(capsys, "predict", out, "--at", "step=100,lr=3e-4")
     assert status == 2
     assert "needs the rows of the whole schedule" in errors
+
+
+def test_a_band_along_one_input_is_refused_for_a_schedule() -> None:
+    fit = fit_law("tissue", with_loss("tissue", curves(), noise=1e-4))
+    assert fit.plot(kind="residuals", data=curves().assign(loss=3.0)).get_xlabel() == "step"
+    with pytest.raises(ValueError, match="predicts along a schedule"):
+        fit.plot(kind="bands")
