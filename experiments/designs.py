@@ -148,11 +148,7 @@ def _cells(sweep: SweepConfig) -> Iterator[_Cell]:
     else:
         rungs = design.tokens or design.tokens_per_param
         for shape, rung, seed in itertools.product(design.shapes, rungs, sweep.seeds):
-            rule = (
-                (lambda model, rung=rung: rung)
-                if design.tokens
-                else (lambda model, rung=rung: rung * params_fit(model))
-            )
+            rule = _ladder_tokens(rung, absolute=bool(design.tokens))
             yield _Cell(shape=shape, budget=rung, seed=seed, role="fit", tokens=rule)
     for replicate in sweep.replicates:
         shape = Shape(width=replicate.width, depth=replicate.depth)

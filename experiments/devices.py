@@ -59,6 +59,17 @@ def cuda_devices() -> tuple[str, ...]:
     return tuple(str(index) for index, _ in enumerate(listing.splitlines()))
 
 
+def gpu_memory_bytes() -> int | None:
+    """Memory of the smallest GPU that nvidia-smi lists; None where it does not say."""
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        listing = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    mebibytes = [int(line) for line in listing.split() if line.isdigit()]
+    return min(mebibytes) << 20 if mebibytes else None
+
+
 def find_devices(wanted: str = "auto", workers: int | None = None) -> tuple[Device, ...]:
     """One Device per worker.
 

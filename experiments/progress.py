@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.compiler import Segment
 from experiments.costs import CostModel, makespan
 from experiments.describe import flops_of
 from experiments.designs import PlannedRun
@@ -16,6 +17,8 @@ from experiments.store import RunState, RunStore, parse_metrics
 from models.accounting import params_fit
 
 TAIL_BYTES = 4096
+TOLD = ("failed", "lost", "oom")
+"""Endings whose reason is shown while the run waits for its next attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,7 @@ class RunProgress:
     flops: float
     """Counted training FLOPs of the whole run."""
     status: str
-    """queued, running, done, failed, diverged, interrupted or lost."""
+    """queued, running, done, failed, diverged, interrupted, lost or oom."""
     tokens_done: int = 0
     """Tokens trained so far, as of the last row."""
     loss: float | None = None
@@ -72,9 +75,12 @@ class SweepProgress:
         """Runs that nothing more will be done for: done, diverged or failed for good."""
         return self.count("done") + self.count("diverged") + self.count("failed")
 
+    flops_spent: float = 0.0
+    """FLOPs that were spent; less than `flops_done` where runs share their first steps."""
+
     @property
     def flops_done(self) -> float:
-        """FLOPs spent so far."""
+        """FLOPs of the runs as far as they are trained, shared steps counted for each."""
         return sum(run.flops * run.tokens_done / run.tokens for run in self.runs)
 
     @property
@@ -92,6 +98,7 @@ class SweepProgress:
             "counts": counts,
             "flops": self.flops,
             "flops_done": self.flops_done,
+            "flops_spent": self.flops_spent,
             "seconds_left": self.seconds_left,
             "runs": [vars(run) for run in self.runs],
         }
@@ -100,19 +107,81 @@ class SweepProgress:
 class ProgressReader:
     """Reads a sweep's progress again and again; records that were read once are remembered."""
 
-    def __init__(self, name: str, store: RunStore, runs: Sequence[PlannedRun], costs: CostModel, workers: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        store: RunStore,
+        runs: Sequence[PlannedRun],
+        costs: CostModel,
+        workers: int,
+        segments: Sequence[Segment] = (),
+    ) -> None:
         self.name, self.store, self.runs, self.costs, self.workers = name, store, runs, costs, workers
         self._records: dict[str, RunRecord] = {}
         self._facts = {run.run_id: _facts(run) for run in runs}
+        self._configs = {run.run_id: run.config for run in runs}
+        self._segments = {item.segment_id: item for item in segments}
 
     def read(self) -> SweepProgress:
         """The sweep as its files say now."""
         states = self.store.states()
-        rows = tuple(self._row(run, states.get(run.run_id, RunState())) for run in self.runs)
-        left = [row.seconds_left for row in rows if row.seconds_left]
-        return SweepProgress(name=self.name, runs=rows, seconds_left=makespan(left, self.workers))
+        trunks = self._trunks(states)
+        rows = tuple(self._row(run, states.get(run.run_id, RunState()), trunks) for run in self.runs)
+        left = [row.seconds_left for row in rows if row.seconds_left] + self._stretches_left(trunks)
+        return SweepProgress(
+            name=self.name,
+            runs=rows,
+            seconds_left=makespan(left, self.workers),
+            flops_spent=self._spent(rows, trunks),
+        )
 
-    def _row(self, run: PlannedRun, state: RunState) -> RunProgress:
+    def _trunks(self, states: Mapping[str, RunState]) -> dict[str, _Trunk]:
+        """How far the trunks are that something still waits for."""
+        found: dict[str, _Trunk] = {}
+        for item in self._segments.values():
+            if not item.is_stretch:
+                continue
+            trunk = found.setdefault(str(item.trunk), _Trunk())
+            if trunk.steps == 0:
+                config, last = self._configs[item.run_id], self._last_metrics(self.store.trunks / str(item.trunk))
+                trunk.steps = int(last.get("tokens", 0)) // config.batch_tokens
+                trunk.loss, trunk.rate = last.get("train_loss"), last.get("tokens_per_second")
+            if states.get(item.segment_id, RunState()).running:
+                trunk.running_to = item.end_step
+        return found
+
+    def _stretches_left(self, trunks: Mapping[str, _Trunk]) -> list[float]:
+        """Seconds of each stretch that is still to be trained."""
+        left = []
+        for item in self._segments.values():
+            steps = item.end_step - max(item.start_step, trunks[str(item.trunk)].steps) if item.is_stretch else 0
+            if steps > 0:
+                config = self._configs[item.run_id]
+                left.append(self.costs.seconds(config) * steps / config.num_steps)
+        return left
+
+    def _spent(self, rows: Sequence[RunProgress], trunks: Mapping[str, _Trunk]) -> float:
+        """FLOPs of every step that was taken, shared ones counted once."""
+        spent = 0.0
+        shared: dict[str, float] = {}
+        for row in rows:
+            record, segment = self._records.get(row.run_id), self._segments.get(row.run_id)
+            if record is not None:
+                trunk = record.execution.get("trunk")
+                tokens = record.execution.get("shared_steps", 0) * self._configs[row.run_id].batch_tokens
+            else:
+                trunk = segment.trunk if segment else None
+                tokens = segment.start_step * self._configs[row.run_id].batch_tokens if segment else 0
+                live = trunks.get(str(trunk))
+                if live is not None:
+                    tokens = min(tokens, live.steps * self._configs[row.run_id].batch_tokens)
+            per_token = row.flops / row.tokens
+            spent += per_token * max(row.tokens_done - tokens, 0)
+            if trunk is not None and row.tokens_done:
+                shared[trunk] = max(shared.get(trunk, 0.0), per_token * tokens)
+        return spent + sum(shared.values())
+
+    def _row(self, run: PlannedRun, state: RunState, trunks: Mapping[str, _Trunk]) -> RunProgress:
         facts = self._facts[run.run_id]
         record = self._record(run.run_id, state)
         if record is not None:
@@ -126,13 +195,18 @@ class ProgressReader:
                 attempts=max(state.attempts, 1),
                 reason=record.reason,
             )
-        last = self._last_metrics(run.run_id) if state.attempts else {}
+        segment = self._segments.get(run.run_id)
+        trunk = trunks.get(str(segment.trunk)) if segment else None
+        if segment and trunk and not state.attempts and segment.start_step:
+            return self._on_trunk(run, segment, trunk)
+        last = self._last_metrics(self.store.run_folder(run.run_id)) if state.attempts else {}
         status = "running" if state.running else (state.endings[-1] if state.endings else "queued")
         tokens_done = int(last.get("tokens", 0))
         rate = last.get("tokens_per_second") if state.running else None
         whole = self.costs.seconds(run.config)
         if rate and tokens_done * 5 > run.config.tokens:
             whole = run.config.tokens / rate
+        ahead = max(tokens_done, segment.start_step * run.config.batch_tokens if segment else 0)
         return RunProgress(
             **facts,
             status=status,
@@ -141,8 +215,22 @@ class ProgressReader:
             tokens_per_second=rate,
             mfu=last.get("mfu") if state.running else None,
             attempts=state.attempts,
-            reason=self.store.reason(run.run_id, state.attempts, status) if status in ("failed", "lost") else None,
-            seconds_left=whole * (1 - tokens_done / run.config.tokens),
+            reason=self.store.reason(run.run_id, state.attempts, status) if status in TOLD else None,
+            seconds_left=whole * (1 - ahead / run.config.tokens),
+        )
+
+    def _on_trunk(self, run: PlannedRun, segment: Segment, trunk: _Trunk) -> RunProgress:
+        """A run that waits for its trunk: as far as the trunk is, running while it is trained towards the run."""
+        steps = min(trunk.steps, segment.start_step)
+        running = trunk.running_to is not None and trunk.running_to <= segment.start_step
+        return RunProgress(
+            **self._facts[run.run_id],
+            status="running" if running else "queued",
+            tokens_done=steps * run.config.batch_tokens,
+            loss=trunk.loss if running else None,
+            tokens_per_second=trunk.rate if running else None,
+            reason="shares its first steps" if running else None,
+            seconds_left=self.costs.seconds(run.config) * (1 - segment.start_step / run.config.num_steps),
         )
 
     def _record(self, run_id: str, state: RunState) -> RunRecord | None:
@@ -156,9 +244,20 @@ class ProgressReader:
             self.costs.learn([record])
         return self._records[run_id]
 
-    def _last_metrics(self, run_id: str) -> Mapping[str, Any]:
-        rows = parse_metrics(tail(self.store.run_folder(run_id) / "metrics.jsonl"))
+    @staticmethod
+    def _last_metrics(folder: Path) -> Mapping[str, Any]:
+        rows = parse_metrics(tail(folder / "metrics.jsonl"))
         return rows[-1] if rows else {}
+
+
+@dataclass
+class _Trunk:
+    """How far a trunk is."""
+
+    steps: int = 0
+    loss: float | None = None
+    rate: float | None = None
+    running_to: int | None = None
 
 
 def tail(path: Path, num_bytes: int = TAIL_BYTES) -> str:

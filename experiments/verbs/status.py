@@ -14,7 +14,7 @@ from experiments import scheduler
 from experiments.devices import find_devices
 from experiments.errors import UserError
 from experiments.formatting import jobs_table, progress_table, wide_console
-from experiments.planning import cost_model, find_manifest, planned_runs
+from experiments.planning import cost_model, find_manifest, planned_runs, segments_of
 from experiments.progress import ProgressReader
 from experiments.store import RunStore
 
@@ -36,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
     store, manifest = find_manifest(args.sweep, args.store)
     runs = planned_runs(store, manifest)
     devices = find_devices("auto")
-    reader = ProgressReader(manifest.name, store, runs, cost_model(store, [], devices[0].kind), len(devices))
+    costs = cost_model(store, [], devices[0].kind)
+    segments = segments_of(store, manifest)
+    reader = ProgressReader(manifest.name, store, runs, costs, len(devices), segments)
     progress = reader.read()
     jobs = None if args.watch else _jobs(store, manifest.name, [item.run_id for item in runs])
     if args.json:
