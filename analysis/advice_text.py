@@ -1,0 +1,166 @@
+"""Advice in words: what to train for a budget, what a target loss costs, which runs to add. Owns wording only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from analysis.advice import Optimum, Overtraining, TargetLoss
+from analysis.advice_plan import Plan
+from analysis.advice_shapes import Ladder
+from analysis.estimate import (
+    Estimate,
+    format_compute,
+    format_number,
+    format_percent,
+    format_size,
+    percent_text,
+)
+
+
+def sized(estimate: Estimate) -> str:
+    """A count with its interval: `72.6B (51.6B, 112B)`."""
+    if estimate.lo is None or estimate.hi is None:
+        value = format_size(estimate.value) if math.isfinite(estimate.value) else "none"
+        return f"{value} (no interval: {estimate.reason})"
+    return f"{format_size(estimate.value)} ({format_size(estimate.lo)}, {format_size(estimate.hi)})"
+
+
+def computed(estimate: Estimate) -> str:
+    """A count of floating-point operations with its interval."""
+    if estimate.lo is None or estimate.hi is None:
+        value = format_compute(estimate.value) if math.isfinite(estimate.value) else "none"
+        return f"{value} (no interval: {estimate.reason})"
+    return f"{format_compute(estimate.value)} ({format_compute(estimate.lo)}, {format_compute(estimate.hi)})"
+
+
+def optimum_lines(found: Optimum, ladder: Ladder, level: float) -> list[str]:
+    """What to train for a budget."""
+    best = found.best
+    lines = [
+        f"compute-optimal at C = {format_compute(found.flops)} ({ladder.convention}), {100 * level:g} % intervals:",
+        f"  N {sized(found.params)}   D {sized(found.tokens)}   loss {found.loss.text(4)}",
+        f"  shapes that exist ({ladder.source}):",
+        f"  {'width x depth':>15} {'N':>8} {'D':>8} {'D/N':>7} {'loss':>8} {'above optimum':>14}",
+    ]
+    for choice in found.choices:
+        size = choice.size
+        marks = [word for word, said in (("best", choice is best), ("in the interval of N", choice.within)) if said]
+        lines.append(
+            f"  {f'{size.width} x {size.depth}':>15} {format_size(size.params):>8} {format_size(choice.tokens):>8} "
+            f"{choice.tokens / size.params:>7.3g} {format_number(choice.loss, 5):>8} "
+            f"{format_percent(choice.excess):>14}  {', '.join(marks)}".rstrip()
+        )
+    return lines
+
+
+def overtraining_lines(
+    rows: Sequence[Overtraining], *, inference_tokens: float | None = None, cheapest: Estimate | None = None
+) -> list[str]:
+    """What training longer costs and saves."""
+    lines = ["training longer than optimal: k times the tokens per parameter"]
+    for row in rows:
+        lines += [
+            f"  k = {row.factor:g}, same loss: N {sized(row.params)}, D {sized(row.tokens)}",
+            f"    training {row.training.text(4)} times the FLOPs, a generated token {row.inference.text(3)} times",
+            f"    pays from {sized(row.break_even_tokens)} generated tokens on",
+            f"    same compute instead: loss {percent_text(row.same_compute_loss)} higher",
+        ]
+        if row.total_flops is not None and inference_tokens is not None:
+            lines.append(f"    with {format_size(inference_tokens)} generated tokens, all: {computed(row.total_flops)}")
+    if cheapest is not None and inference_tokens is not None:
+        lines.append(f"  {format_size(inference_tokens)} generated tokens are cheapest at k = {cheapest.text(2)}")
+    return lines
+
+
+def target_lines(found: TargetLoss, ladder: Ladder) -> list[str]:
+    """What a target loss costs."""
+    floor = "" if found.floor is None else f" (irreducible loss {found.floor.text(4)})"
+    if found.reachable == "no":
+        return [f"a loss of {found.loss:g} cannot be reached{floor}"]
+    lines = [f"a loss of {found.loss:g}{floor}"]
+    if found.reachable == "unsure":
+        share = "" if found.share is None else f": {100 * found.share:.0f} % of the draws reach it"
+        lines.append(f"  it cannot be told whether it can be reached{share}")
+    lines.append(f"  C {computed(found.flops)} ({ladder.convention})")
+    lines.append(f"  N {sized(found.params)}   D {sized(found.tokens)}")
+    return lines
+
+
+def target_words(plan: Plan) -> str:
+    """What the plan is for."""
+    target = plan.target
+    if target.exponent is not None:
+        size = "N" if target.exponent == "a" else "D"
+        return f"exponent {target.exponent} of {size}_opt ~ C^{target.exponent}"
+    if target.flops is not None:
+        return f"loss at the optimum of C = {format_compute(target.flops)}"
+    return f"loss at N = {format_size(target.params or 0)}, D = {format_size(target.tokens or 0)}"
+
+
+def plan_lines(plan: Plan, level: float) -> list[str]:
+    """Which runs to add."""
+    limits, exponent = plan.limits, plan.target.exponent is not None
+
+    def width(value: float) -> str:
+        return format_number(value) if exponent else format_percent(value)
+
+    lines = [
+        f"runs to add for the {target_words(plan)}: {plan.num_runs} runs in {len(plan.cells)} cells, "
+        f"{format_compute(plan.cost, 3)} of {format_compute(plan.budget, 3)} FLOPs ({plan.ladder.convention})",
+        f"  {'width x depth':>15} {'N':>8} {'D':>8} {'D/N':>7} {'C of one':>9} {'runs':>5}  seeds",
+    ]
+    for cell in plan.cells:
+        first, last = cell.seeds[0], cell.seeds[-1]
+        lines.append(
+            f"  {f'{cell.size.width} x {cell.size.depth}':>15} {format_size(cell.size.params):>8} "
+            f"{format_size(cell.tokens):>8} {cell.tokens / cell.size.params:>7.3g} {format_compute(cell.flops):>9} "
+            f"{len(cell.seeds):>5}  {first if first == last else f'{first} to {last}'}"
+        )
+    if plan.cost < 0.8 * plan.budget and plan.num_runs == limits.max_runs:
+        lines.append("  the number of runs is what limits them, not the budget: --max-runs")
+    grid_runs = sum(len(cell.seeds) for cell in plan.grid_cells)
+    if plan.now is not None:
+        now = plan.now
+        known = "no interval" if now.lo is None or now.hi is None else None
+        if known is None and now.lo is not None and now.hi is not None:
+            half = (now.hi - now.lo) / 2 if exponent else math.log(now.hi / now.lo) / 2
+            known = f"half-width {width(half)}"
+        lines.append(f"  now: {now.text(4)}, {known} ({100 * level:g} %)")
+    expected, grid = plan.expected, plan.grid
+    lines.append(
+        f"  with these runs: half-width about {width(expected.median)} "
+        f"({width(expected.low)} to {width(expected.high)} over draws of the law)"
+    )
+    lines.append(
+        f"  with the best uniform grid instead ({grid_runs} runs, {format_compute(plan.grid_cost, 3)} FLOPs): about "
+        f"{width(grid.median)}"
+    )
+    if len(expected.by_law) > 1:
+        said = ", ".join(f"{name} {width(value)}" for name, value in expected.by_law.items())
+        lines.append(f"  by law: {said}")
+    for one in plan.laws:
+        if not one.used:
+            lines.append(
+                f"  {one.fit.law.name} is left out: Akaike's criterion is {one.akaike:.0f} above the best law's"
+            )
+    own = plan.laws[0]
+    if own.akaike > 10:
+        best = min(plan.laws, key=lambda one: one.akaike).fit.law.name
+        lines.append(f"  {best} describes the runs better than {own.fit.law.name} (Akaike: {own.akaike:.0f} less)")
+    if plan.above_bound is not None:
+        lines.append(f"  no other choice of such cells is more than {format_percent(plan.above_bound)} narrower")
+    if plan.share is not None:
+        lines.append(
+            f"  trunks are shared: {format_compute(plan.unshared_cost, 3)} FLOPs without; runs of one trunk are taken "
+            f"to share {format_percent(plan.share[1])} of their noise's variance: fit with --cluster trunk"
+        )
+    elif plan.asked_to_share:
+        lines.append("  independent runs are worth more here than runs that share trunks")
+    lines.append(
+        f"  limits: N {format_size(limits.min_params)} to {format_size(limits.max_params)}, "
+        f"D {format_size(limits.min_tokens)} to {format_size(limits.max_tokens)}, D/N {limits.ratio[0]:.3g} to "
+        f"{limits.ratio[1]:.3g}, at most {limits.max_runs or 'any number of'} runs and {limits.max_replicates} of a "
+        f"cell; {plan.ladder.source}"
+    )
+    return lines
