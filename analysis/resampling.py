@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 
 LONG_TABLE = 5000
 """Rows above which draws start from the one-step estimate and are drawn in blocks."""
+MANY_FEATURES = 100_000
+"""The same for numbers that the law reads: rows of a schedule each see all falls before them."""
 AT_ONCE = 2_000_000
 """Most (draw, row) weights of a long table held at once."""
 
@@ -41,7 +43,7 @@ def resample(
     strata : a label for each row; clusters are drawn within the stratum of their first row
     """
     n = problem.num_rows
-    if n <= LONG_TABLE:
+    if n <= LONG_TABLE and problem.z.size <= MANY_FEATURES:
         drawn = bootstrap_rows(n, num_draws, rng=rng, cluster=codes, strata=strata)
         return bootstrap_fits(problem, starts, drawn)[0]
     _, first = np.unique(codes, return_index=True)
