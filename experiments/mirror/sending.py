@@ -1,156 +1,292 @@
-"""A mirror of local records in W&B, made from the store's files in a process of its own; training never imports wandb
-or waits for it.
+"""A mirror of local records in W&B: which rows and outcomes it lacks, and sending them, run by run and once each.
 
-One W&B run per RunConfig: id = run_id, group = sweep, config = the RunConfig, tokens as the x-axis. It must not write
-anything that training or analysis reads.
+One W&B run per RunConfig: id = run_id, group = sweep, config = the RunConfig, the tidy row of analysis as its summary.
+What W&B holds is counted, never remembered, so a mirror that was killed leaves nothing to mend. It reads runs/, claims/
+and sweeps/ of the store and writes to none of them; it must not know how the client sends.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import monotonic, sleep
 from typing import Any
 
+from experiments.config import canonical
 from experiments.describe import design_of
 from experiments.designs import PlannedRun
-from experiments.errors import UserError
-from experiments.records import Manifest, RunRecord
-from experiments.store import RunStore, write_atomic
+from experiments.formatting import count
+from experiments.liveness import alive
+from experiments.mirror.client import OVER_FLOPS, Client, Label, OpenRun, WandbError
+from experiments.mirror.holdings import Holding, Holdings, Steps
+from experiments.records import Manifest, RunRecord, flat_row
+from experiments.store import RunStore
 
-MODES = ("offline", "online")
-NOT_LOGGED = ("step",)
-"""Columns of a metrics row that W&B gets by other means."""
+MAX_OPEN = 64
+"""W&B runs that are held open at once while following."""
+ROUNDS = 3
+"""How often what W&B lacks is sent before it is given up."""
+TAG_LENGTH = 64
+"""Longest tag that W&B takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Local:
+    """What the store holds of one run."""
+
+    rows: Sequence[Mapping[str, Any]]
+    """Rows of metrics.jsonl, by step."""
+    record: RunRecord | None
+    """The published record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortfall:
+    """A run that W&B does not hold as the store does."""
+
+    run_id: str
+    """The run."""
+    reason: str
+    """What W&B lacks, has too much, or said."""
+
+
+@dataclass
+class _Progress:
+    """What is known of one run while a mirror works."""
+
+    held: Holding = field(default_factory=Holding)
+    steps: Steps | None = None
+    local: Local | None = None
+    size: tuple[int, bool] | None = None
+    open: OpenRun | None = None
+    sent: bool = False
+    counted: bool = False
+    refusal: str | None = None
+
+    def waiting(self, held: Holding) -> _Progress:
+        """The same run counted anew, to be looked at from the start."""
+        return _Progress(held=held, local=self.local, refusal=self.refusal)
 
 
 @dataclass
 class Mirror:
-    """Sends what is new of one sweep."""
+    """Sends what W&B lacks of one sweep."""
 
     store: RunStore
-    """The store."""
+    """Where the records are."""
     manifest: Manifest
     """The sweep."""
-    mode: str = "offline"
-    """offline: files under <store>/wandb, for `wandb sync`. online: to the server that wandb is logged in to."""
-    project: str = "isoflop"
-    """W&B project."""
-    _open: dict[str, Any] = field(default_factory=dict)
-    _sent: dict[str, int] = field(default_factory=dict)
-    _finished: set[str] = field(default_factory=set)
+    client: Client
+    """Opens W&B runs."""
+    holdings: Holdings
+    """Says what W&B holds."""
+    _progress: dict[str, _Progress] = field(default_factory=dict, init=False)
 
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise UserError(f"W&B mode is {self.mode!r}; use offline or online")
-        for run_id in self.manifest.runs:
-            state = self._state_path(run_id)
-            if state.exists():
-                saved = json.loads(state.read_text(encoding="utf-8"))
-                self._sent[run_id] = saved["rows"]
-                if saved["finished"]:
-                    self._finished.add(run_id)
+    def survey(self, runs: Sequence[PlannedRun]) -> None:
+        """Count what W&B holds of these runs; WandbError when it does not answer."""
+        held = self.holdings.look([run.run_id for run in runs])
+        self._progress = {run.run_id: _Progress(held=held.get(run.run_id, Holding())) for run in runs}
+        self._sweeps = _sweeps_by_run(self.store)
 
-    def finished(self, run_id: str) -> bool:
-        """Whether everything of a run was sent."""
-        return run_id in self._finished
+    def update(self, runs: Sequence[PlannedRun], *, live: bool) -> int:
+        """Send what W&B lacks, as far as it is known; the number of rows handed over.
 
-    def _state_path(self, run_id: str) -> Any:
-        return self.store.root / "wandb" / "mirror" / self.mode / f"{run_id}.json"
-
-    def update(self, runs: list[PlannedRun]) -> int:
-        """Send rows and records that are new; the number of rows sent."""
+        Parameters
+        ----------
+        runs
+            Runs of the sweep, surveyed before.
+        live
+            Leave the W&B runs of what is being trained open, for the rows to come.
+        """
+        states = self.store.states() if live else {}
         total = 0
         for run in runs:
-            if run.run_id in self._finished:
+            progress, state = self._progress[run.run_id], states.get(run.run_id)
+            if progress.counted or (live and (progress.sent or progress.refusal)):
                 continue
-            rows = self.store.read_metrics(run.run_id)
-            record = self.store.read_record(run.run_id)
-            sent = self._sent.get(run.run_id, 0)
-            if len(rows) <= sent and record is None:
-                continue
-            target = self._run(run)
-            for row in rows[sent:]:
-                target.log(
-                    {name: value for name, value in row.items() if name not in NOT_LOGGED and value is not None},
-                    step=row["step"],
-                )
-            total += len(rows) - sent
-            self._sent[run.run_id] = len(rows)
-            if record is not None:
-                self._finish(run.run_id, target, record)
-            self._remember(run.run_id)
+            attempt = state.attempts if state is not None and state.running else None
+            try:
+                total += self._update_run(run, progress, attempt)
+                if attempt is None:
+                    self._suspend(progress)
+            except WandbError as error:
+                held = self.holdings.look([run.run_id])  # when W&B says nothing at all, no other run is tried
+                progress.refusal = str(error)
+                self._progress[run.run_id] = progress.waiting(held.get(run.run_id, Holding()))
+        for progress in [one for one in self._progress.values() if one.open is not None][:-MAX_OPEN]:
+            self._suspend(progress)
         return total
 
-    def close(self) -> None:
-        """Finish the W&B runs that are open; their training may go on, and a later mirror goes on with them."""
-        for run_id, target in self._open.items():
-            target.finish()
-            self._remember(run_id)
-        self._open.clear()
+    def _update_run(self, run: PlannedRun, progress: _Progress, attempt: int | None) -> int:
+        size = self._size(run.run_id)
+        if size == progress.size:
+            return 0
+        local = Local(rows=self.store.read_metrics(run.run_id), record=self.store.read_record(run.run_id))
+        progress.local = local
+        if progress.open is None:
+            if self._complete(run.run_id, local, progress.held):
+                progress.counted = local.record is not None
+                return 0
+            if progress.held.num_rows > len(local.rows):
+                return 0  # nothing that is sent makes it right; told as a shortfall
+        if progress.steps is None:
+            progress.steps = self.holdings.steps(run.run_id, progress.held)
+        if progress.steps is None:
+            return 0  # W&B is still filing what it counts; to send now could send twice
+        steps = progress.steps
+        missing = [row for row in local.rows if row["step"] not in steps.training]
+        target = progress.open or self._open(run, progress, attempt)
+        progress.steps = _send(target, missing, steps)
+        if local.record is not None:
+            progress.open = None
+            self._finish(run, target, local.record)
+            progress.sent = True
+        progress.size = size
+        return len(missing)
 
-    def _remember(self, run_id: str) -> None:
-        state = {"rows": self._sent.get(run_id, 0), "finished": run_id in self._finished}
-        write_atomic(self._state_path(run_id), json.dumps(state) + "\n")
+    def _finish(self, run: PlannedRun, target: OpenRun, record: RunRecord) -> None:
+        labels = {"sweep": self.manifest.name, **run.labels}
+        target.finish(
+            done=record.status == "done",
+            summary=_present(flat_row(record, labels)),
+            config={"execution": dict(record.execution)},
+        )
 
-    def _run(self, run: PlannedRun) -> Any:
-        if run.run_id not in self._open:
-            import wandb
+    def _size(self, run_id: str) -> tuple[int, bool]:
+        metrics = self.store.run_folder(run_id) / "metrics.jsonl"
+        return (metrics.stat().st_size if metrics.exists() else 0, self.store.record_path(run_id).exists())
 
-            folder = self.store.root / "wandb"
-            folder.mkdir(parents=True, exist_ok=True)
-            design = design_of(run.config, num_train_tokens=None)
-            config = wandb_config(run, design)
-            labels = run.labels
-            target = wandb.init(
-                project=self.project,
-                group=self.manifest.name,
-                job_type=str(labels.get("role", "run")),
-                id=run.run_id,
-                name=f"{design['width']}x{design['depth']} {design['tokens']:.2g} tokens",
-                tags=[self.manifest.name, str(design["corpus"]), str(design["family"])],
-                config=config,
-                dir=str(self.store.root),
-                mode=self.mode,  # type: ignore[arg-type]  # a str that __post_init__ checked
-                resume="allow",
-                reinit="create_new",
-                settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
-            )
-            target.define_metric("tokens")
-            target.define_metric("*", step_metric="tokens")
-            self._open[run.run_id] = target
-        return self._open[run.run_id]
+    def _open(self, run: PlannedRun, progress: _Progress, attempt: int | None) -> OpenRun:
+        pid = None if attempt is None else self._worker_here(run.run_id, attempt)
+        wanted = self._tags(run.run_id) | progress.held.tags
+        label = label_of(run, self.manifest.name, wanted)
+        progress.open = self.client.open(label, fragment=progress.held.num_fragments, worker_pid=pid)
+        return progress.open
 
-    def _finish(self, run_id: str, target: Any, record: RunRecord) -> None:
-        scalars = {**record.design, **record.outcome, "status": record.status}
-        target.summary.update({name: value for name, value in scalars.items() if not isinstance(value, (list, dict))})
-        target.finish(exit_code=0 if record.status == "done" else 1)
-        del self._open[run_id]
-        self._finished.add(run_id)
+    def _worker_here(self, run_id: str, attempt: int) -> int | None:
+        """Process id of the run's worker when it lives on this machine."""
+        owner = self.store.owner(run_id, attempt)
+        return int(owner["pid"]) if owner is not None and alive(owner) else None
+
+    def _suspend(self, progress: _Progress) -> None:
+        target, progress.open = progress.open, None
+        if target is not None:
+            target.suspend()
+
+    # -- what is right ---------------------------------------------------------------------------------------------
+
+    def _tags(self, run_id: str) -> frozenset[str]:
+        return frozenset(name[:TAG_LENGTH] for name in self._sweeps.get(run_id, ())) | {self.manifest.name[:TAG_LENGTH]}
+
+    def _tagged(self, run_id: str, held: Holding) -> bool:
+        return self._tags(run_id) <= held.tags
+
+    def _complete(self, run_id: str, local: Local, held: Holding) -> bool:
+        """Whether W&B holds all of what the store does, by count."""
+        if held.num_rows != len(local.rows):
+            return False
+        if local.record is None:
+            return not local.rows or self._tagged(run_id, held)
+        states = ("finished",) if local.record.status == "done" else ("failed", "crashed", "killed")
+        return held.state in states and self._tagged(run_id, held)
+
+    def complete(self, runs: Sequence[PlannedRun]) -> tuple[int, list[Shortfall]]:
+        """Send everything, count what arrived, and send again what lacks; rows handed over and what is still short."""
+        total, short = 0, list[Shortfall]()
+        for _ in range(ROUNDS):
+            for run in runs:
+                self._progress[run.run_id].refusal = None
+            total += self.update(runs, live=False)
+            short = self._verify([run.run_id for run in runs if not self._progress[run.run_id].counted])
+            if short:
+                self.client.drop()  # what is under way would else arrive beside what is sent again
+                short = self._verify([one.run_id for one in short])
+            if not short:
+                break
+        return total, short
+
+    def _verify(self, run_ids: Sequence[str]) -> list[Shortfall]:
+        """Count until W&B holds what was sent or its counts had time to follow."""
+        deadline, pause = monotonic() + self.holdings.settle_seconds, 0.1
+        while True:
+            short, all_held = list[Shortfall](), self.holdings.look(run_ids)
+            for run_id in run_ids:
+                progress = self._progress[run_id].waiting(all_held.get(run_id, Holding()))
+                reason = self._reason(run_id, progress)
+                if reason is None:
+                    progress.counted = progress.local is not None and progress.local.record is not None
+                else:
+                    short.append(Shortfall(run_id=run_id, reason=reason))
+                self._progress[run_id] = progress
+            run_ids = [one.run_id for one in short]
+            if not short or monotonic() > deadline:
+                return short
+            sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+    def _reason(self, run_id: str, progress: _Progress) -> str | None:
+        """What is wrong with W&B's copy of a run; None when it is right."""
+        local, held = progress.local, progress.held
+        if local is None or self._complete(run_id, local, held):
+            return None
+        if progress.refusal:
+            return progress.refusal
+        if held.num_rows < len(local.rows):
+            return f"{held.num_rows} of {len(local.rows)} rows"
+        if held.num_rows > len(local.rows):
+            return f"{held.num_rows} rows instead of {len(local.rows)}"
+        if not self._tagged(run_id, held):
+            return f"all rows, but not the tag {self.manifest.name!r}"
+        return f"all rows, but its state is {held.state!r}"
+
+    def num_complete(self) -> int:
+        """Runs whose record and rows W&B was counted to hold."""
+        return sum(progress.counted for progress in self._progress.values())
+
+    def all_sent(self) -> bool:
+        """Whether every run's record was sent or refused."""
+        return all(one.counted or one.sent or one.refusal for one in self._progress.values())
 
 
-def wandb_config(run: PlannedRun, design: Mapping[str, Any]) -> dict[str, Any]:
-    """The run's config with the counted design and the sweep's labels beside it."""
-    from experiments.config import canonical
-
-    return {**canonical(run.config), "design": dict(design), "labels": dict(run.labels)}
-
-
-def follow(mirror: Mirror, runs: list[PlannedRun], *, until: Any, seconds: float) -> Iterator[int]:
-    """Update again and again until every run is finished or `until` (a threading.Event) is set; yields rows sent.
-
-    When the event comes, one last update sends what was published meanwhile.
-    """
-    while True:
-        ending = until.is_set()
-        yield mirror.update(runs)
-        if ending or all(mirror.finished(run.run_id) for run in runs):
-            return
-        until.wait(seconds)
+def label_of(run: PlannedRun, sweep: str, tags: Iterable[str]) -> Label:
+    """What a run is called in W&B."""
+    design = design_of(run.config, num_train_tokens=None)
+    return Label(
+        run_id=run.run_id,
+        name=f"{design['width']}x{design['depth']} {count(design['tokens'])} tokens",
+        group=sweep,
+        job_type=str(run.labels.get("role", "run")),
+        tags=tuple(sorted({*tags, str(design["corpus"])[:TAG_LENGTH], str(design["family"])})),
+        config={**canonical(run.config), "design": design, "labels": dict(run.labels)},
+    )
 
 
-def lower_priority() -> None:
-    """Let training have the cores first."""
-    with suppress(OSError, AttributeError):  # not everywhere allowed, and only a courtesy
-        os.nice(10)
+def logged_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What W&B gets of a row of metrics.jsonl: what is known, and the loss once more for its curve over FLOPs."""
+    logged = _present(row)
+    if "flops" in logged and "train_loss" in logged:
+        logged[f"{OVER_FLOPS}train_loss"] = logged["train_loss"]
+    return logged
+
+
+def _send(target: OpenRun, missing: Sequence[Mapping[str, Any]], steps: Steps) -> Steps:
+    """Log rows by rising step; one that W&B has passed already follows at the end, under a W&B step of its own."""
+    last = steps.last
+    for row in sorted(missing, key=lambda row: (row["step"] <= steps.last, row["step"])):
+        last = max(last + 1, row["step"])
+        target.log(logged_row(row), step=last)
+    return Steps(training=steps.training | {row["step"] for row in missing}, last=last)
+
+
+def _present(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _sweeps_by_run(store: RunStore) -> dict[str, set[str]]:
+    """run_id -> names of the sweeps of the store that list it."""
+    found: dict[str, set[str]] = {}
+    for path in sorted(store.sweeps.glob("*.json")):
+        manifest = store.read_manifest(path.stem)
+        for run_id in manifest.runs if manifest else ():
+            found.setdefault(run_id, set()).add(path.stem)
+    return found
