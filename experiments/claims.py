@@ -71,13 +71,13 @@ class SegmentQueue:
 
     def __post_init__(self) -> None:
         self._pending = list(self.segments)
-        self._tails: dict[str, list[str]] = {}
         self._stretches: dict[str, list[int]] = {}
+        self._followers: dict[str, list[Segment]] = {}
         for item in self.segments:
             if item.is_stretch:
                 self._stretches.setdefault(str(item.trunk), []).append(item.end_step)
-            elif item.trunk is not None:
-                self._tails.setdefault(item.trunk, []).append(item.run_id)
+            if item.after is not None:
+                self._followers.setdefault(item.after, []).append(item)
 
     def take(self) -> tuple[Claimed | None, bool]:
         """Claim the first free segment: (it or None, whether there is something to wait for)."""
@@ -123,8 +123,6 @@ class SegmentQueue:
         start, reason = self._start(item)
         if reason is not None or not self.fits(item):
             return reason or "does not fit now"
-        if item.is_stretch and self._left_by_all(item):
-            return None
         attempt = state.attempts + 1
         if (self.store.claims / f"{item.segment_id}.{attempt}").exists():
             return "was claimed meanwhile"
@@ -133,16 +131,21 @@ class SegmentQueue:
         return Claimed(segment=item, attempt=attempt, start=start, num_ooms=state.endings.count("oom"))
 
     def _is_over(self, item: Segment) -> bool:
-        """Whether a stretch will never be trained, or is needed by nobody any more."""
-        trunk = str(item.trunk)
-        tails = self._tails.get(trunk, ())
-        return self._broken(trunk, item.end_step) or all(
-            self._states.get(run_id, RunState()).published for run_id in tails
-        )
+        """Whether a stretch will never be trained, or nothing needs it any more."""
+        return self._broken(str(item.trunk), item.end_step) or not self._needed(item)
 
-    def _left_by_all(self, item: Segment) -> bool:
-        """Whether every run of the trunk has its record, by now and not when the claims were listed."""
-        return all(self.store.record_path(run_id).exists() for run_id in self._tails.get(str(item.trunk), ()))
+    def _needed(self, item: Segment) -> bool:
+        """Whether something that starts at the end of a stretch is still to be trained, by now and not when the claims
+        were listed."""
+        for follower in self._followers.get(item.segment_id, ()):
+            if not follower.is_stretch:
+                if not self.store.record_path(follower.run_id).exists():
+                    return True
+            elif not checkpoint_path(self.store, str(item.trunk), follower.end_step).exists() and self._needed(
+                follower
+            ):
+                return True
+        return False
 
     def _start(self, item: Segment) -> tuple[Path | None, str | None]:
         """(checkpoint to start from, what it waits for); a run whose trunk is broken starts from nothing."""

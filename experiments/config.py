@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any, get_type_hints
 
 from experiments.data.config import DataConfig
@@ -166,8 +167,7 @@ def from_plain(cls: Any, raw: Mapping[str, Any]) -> Any:
     ValueError
         For unknown or missing keys.
     """
-    hints = get_type_hints(cls)
-    by_name = {item.name: item for item in fields(cls)}
+    hints, by_name = _schema(cls)
     unknown = sorted(set(raw) - set(by_name))
     if unknown:
         raise ValueError(
@@ -187,6 +187,12 @@ def from_plain(cls: Any, raw: Mapping[str, Any]) -> Any:
             value = _tuples(value)
         values[name] = value
     return cls(**values)
+
+
+@cache
+def _schema(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Type hints and fields of a dataclass, looked up once: a sweep rebuilds thousands of configs."""
+    return get_type_hints(cls), {item.name: item for item in fields(cls)}
 
 
 def _tuples(value: Any) -> Any:

@@ -72,6 +72,10 @@ class CostModel:
                 self.measured[shape_key(record.config)] = float(rate)
         return self
 
+    def seconds_of(self, *, shape: ShapeKey, tokens: int, estimate: float) -> float:
+        """Estimated seconds of training by the measured rate of the shape; `estimate` where none was measured."""
+        return tokens / self.measured[shape] if shape in self.measured else estimate
+
     def seconds(self, config: RunConfig) -> float:
         """Estimated seconds of training."""
         key = shape_of(config)

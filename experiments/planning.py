@@ -14,6 +14,7 @@ from experiments.describe import flops_of
 from experiments.designs import Plan, PlannedRun, expand
 from experiments.devices import resolve_precision
 from experiments.errors import UserError
+from experiments.progress import RunFacts
 from experiments.recipes import RECIPES
 from experiments.records import Manifest, read_manifest
 from experiments.store import RunStore
@@ -68,6 +69,7 @@ def manifest_of(plan: Plan, execution: ExecutionPlan, source: Path, store: RunSt
         name=plan.sweep.name,
         runs={run.run_id: dict(run.labels) for run in plan.runs},
         order=longest_first(plan, CostModel(kind=kind)),
+        facts={run.run_id: asdict(RunFacts.of(run.config, CostModel(kind=kind))) for run in plan.runs},
         segments=[segment.to_dict() for segment in execution.segments],
         trunks=execution.trunks,
         report=report,
@@ -156,6 +158,16 @@ def planned_runs(store: RunStore, manifest: Manifest) -> list[PlannedRun]:
     return [
         PlannedRun(run_id=run_id, config=store.read_config(run_id), labels=manifest.runs[run_id]) for run_id in order
     ]
+
+
+def facts_of(store: RunStore, manifest: Manifest) -> dict[str, RunFacts]:
+    """What is shown of each run, in the order of the plan; read from configs where an older manifest holds none."""
+    known = {run_id: RunFacts.from_dict(raw) for run_id, raw in manifest.facts.items()}
+    costs = CostModel(kind="cpu")
+    return {
+        run_id: known.get(run_id) or RunFacts.of(store.read_config(run_id), costs)
+        for run_id in manifest.order or list(manifest.runs)
+    }
 
 
 def segments_of(store: RunStore, manifest: Manifest) -> list[Segment]:

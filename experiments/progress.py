@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compiler import Segment
-from experiments.costs import CostModel, makespan
+from experiments.config import RunConfig
+from experiments.costs import CostModel, makespan, shape_of
 from experiments.describe import flops_of
-from experiments.designs import PlannedRun
 from experiments.records import RunRecord
 from experiments.store import RunState, RunStore, parse_metrics
 from models.accounting import params_fit
@@ -19,6 +19,52 @@ from models.accounting import params_fit
 TAIL_BYTES = 4096
 TOLD = ("failed", "lost", "oom")
 """Endings whose reason is shown while the run waits for its next attempt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What is shown of a run and does not change; kept in the manifest, so that no config has to be read."""
+
+    params: int
+    """N of fits."""
+    width: int
+    """d_model."""
+    depth: int
+    """Layers."""
+    tokens: int
+    """D of the design."""
+    batch_tokens: int
+    """Tokens of a step."""
+    flops: float
+    """Counted training FLOPs of the whole run."""
+    shape: tuple[Any, ...]
+    """`costs.shape_of`: runs of equal shape are equally fast."""
+    seconds: float
+    """Estimated time on one worker before anything was measured."""
+
+    @classmethod
+    def of(cls, config: RunConfig, costs: CostModel) -> RunFacts:
+        """The facts of a config."""
+        return cls(
+            params=params_fit(config.model),
+            width=config.model.width,
+            depth=config.model.depth,
+            tokens=config.tokens,
+            batch_tokens=config.batch_tokens,
+            flops=flops_of(config),
+            shape=shape_of(config),
+            seconds=costs.seconds(config),
+        )
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> RunFacts:
+        """Back from the manifest."""
+        return cls(**{**raw, "shape": tuple(raw["shape"])})
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The part that a row of the status holds."""
+        return {name: getattr(self, name) for name in ("params", "width", "depth", "tokens", "flops")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,22 +157,20 @@ class ProgressReader:
         self,
         name: str,
         store: RunStore,
-        runs: Sequence[PlannedRun],
+        facts: Mapping[str, RunFacts],
         costs: CostModel,
         workers: int,
         segments: Sequence[Segment] = (),
     ) -> None:
-        self.name, self.store, self.runs, self.costs, self.workers = name, store, runs, costs, workers
+        self.name, self.store, self.facts, self.costs, self.workers = name, store, facts, costs, workers
         self._records: dict[str, RunRecord] = {}
-        self._facts = {run.run_id: _facts(run) for run in runs}
-        self._configs = {run.run_id: run.config for run in runs}
         self._segments = {item.segment_id: item for item in segments}
 
     def read(self) -> SweepProgress:
         """The sweep as its files say now."""
         states = self.store.states()
         trunks = self._trunks(states)
-        rows = tuple(self._row(run, states.get(run.run_id, RunState()), trunks) for run in self.runs)
+        rows = tuple(self._row(run_id, states.get(run_id, RunState()), trunks) for run_id in self.facts)
         left = [row.seconds_left for row in rows if row.seconds_left] + self._stretches_left(trunks)
         return SweepProgress(
             name=self.name,
@@ -143,8 +187,8 @@ class ProgressReader:
                 continue
             trunk = found.setdefault(str(item.trunk), _Trunk())
             if trunk.steps == 0:
-                config, last = self._configs[item.run_id], self._last_metrics(self.store.trunks / str(item.trunk))
-                trunk.steps = int(last.get("tokens", 0)) // config.batch_tokens
+                last = self._last_metrics(self.store.trunks / str(item.trunk))
+                trunk.steps = int(last.get("tokens", 0)) // self.facts[item.run_id].batch_tokens
                 trunk.loss, trunk.rate = last.get("train_loss"), last.get("tokens_per_second")
             if states.get(item.segment_id, RunState()).running:
                 trunk.running_to = item.end_step
@@ -156,9 +200,12 @@ class ProgressReader:
         for item in self._segments.values():
             steps = item.end_step - max(item.start_step, trunks[str(item.trunk)].steps) if item.is_stretch else 0
             if steps > 0:
-                config = self._configs[item.run_id]
-                left.append(self.costs.seconds(config) * steps / config.num_steps)
+                facts = self.facts[item.run_id]
+                left.append(self._seconds(facts) * steps * facts.batch_tokens / facts.tokens)
         return left
+
+    def _seconds(self, facts: RunFacts) -> float:
+        return self.costs.seconds_of(shape=facts.shape, tokens=facts.tokens, estimate=facts.seconds)
 
     def _spent(self, rows: Sequence[RunProgress], trunks: Mapping[str, _Trunk]) -> float:
         """FLOPs of every step that was taken, shared ones counted once."""
@@ -168,69 +215,73 @@ class ProgressReader:
             record, segment = self._records.get(row.run_id), self._segments.get(row.run_id)
             if record is not None:
                 trunk = record.execution.get("trunk")
-                tokens = record.execution.get("shared_steps", 0) * self._configs[row.run_id].batch_tokens
+                tokens = record.execution.get("shared_steps", 0) * self.facts[row.run_id].batch_tokens
             else:
                 trunk = segment.trunk if segment else None
-                tokens = segment.start_step * self._configs[row.run_id].batch_tokens if segment else 0
+                tokens = segment.start_step * self.facts[row.run_id].batch_tokens if segment else 0
                 live = trunks.get(str(trunk))
                 if live is not None:
-                    tokens = min(tokens, live.steps * self._configs[row.run_id].batch_tokens)
+                    tokens = min(tokens, live.steps * self.facts[row.run_id].batch_tokens)
             per_token = row.flops / row.tokens
             spent += per_token * max(row.tokens_done - tokens, 0)
             if trunk is not None and row.tokens_done:
                 shared[trunk] = max(shared.get(trunk, 0.0), per_token * tokens)
         return spent + sum(shared.values())
 
-    def _row(self, run: PlannedRun, state: RunState, trunks: Mapping[str, _Trunk]) -> RunProgress:
-        facts = self._facts[run.run_id]
-        record = self._record(run.run_id, state)
+    def _row(self, run_id: str, state: RunState, trunks: Mapping[str, _Trunk]) -> RunProgress:
+        facts = self.facts[run_id]
+        record = self._record(run_id, state)
         if record is not None:
             return RunProgress(
-                **facts,
+                run_id=run_id,
+                **facts.shown,
                 status=record.status,
-                tokens_done=run.config.tokens if record.status == "done" else 0,
+                tokens_done=facts.tokens if record.status == "done" else 0,
                 loss=record.outcome.get("loss"),
                 tokens_per_second=record.outcome.get("tokens_per_second"),
                 mfu=record.outcome.get("mfu"),
                 attempts=max(state.attempts, 1),
                 reason=record.reason,
             )
-        segment = self._segments.get(run.run_id)
+        segment = self._segments.get(run_id)
         trunk = trunks.get(str(segment.trunk)) if segment else None
         if segment and trunk and not state.attempts and segment.start_step:
-            return self._on_trunk(run, segment, trunk)
-        last = self._last_metrics(self.store.run_folder(run.run_id)) if state.attempts else {}
+            return self._on_trunk(run_id, segment, trunk)
+        last = self._last_metrics(self.store.run_folder(run_id)) if state.attempts else {}
         status = "running" if state.running else (state.endings[-1] if state.endings else "queued")
         tokens_done = int(last.get("tokens", 0))
         rate = last.get("tokens_per_second") if state.running else None
-        whole = self.costs.seconds(run.config)
-        if rate and tokens_done * 5 > run.config.tokens:
-            whole = run.config.tokens / rate
-        ahead = max(tokens_done, segment.start_step * run.config.batch_tokens if segment else 0)
+        whole = self._seconds(facts)
+        if rate and tokens_done * 5 > facts.tokens:
+            whole = facts.tokens / rate
+        ahead = max(tokens_done, segment.start_step * facts.batch_tokens if segment else 0)
         return RunProgress(
-            **facts,
+            run_id=run_id,
+            **facts.shown,
             status=status,
             tokens_done=tokens_done,
             loss=last.get("train_loss"),
             tokens_per_second=rate,
             mfu=last.get("mfu") if state.running else None,
             attempts=state.attempts,
-            reason=self.store.reason(run.run_id, state.attempts, status) if status in TOLD else None,
-            seconds_left=whole * (1 - ahead / run.config.tokens),
+            reason=self.store.reason(run_id, state.attempts, status) if status in TOLD else None,
+            seconds_left=whole * (1 - ahead / facts.tokens),
         )
 
-    def _on_trunk(self, run: PlannedRun, segment: Segment, trunk: _Trunk) -> RunProgress:
+    def _on_trunk(self, run_id: str, segment: Segment, trunk: _Trunk) -> RunProgress:
         """A run that waits for its trunk: as far as the trunk is, running while it is trained towards the run."""
+        facts = self.facts[run_id]
         steps = min(trunk.steps, segment.start_step)
         running = trunk.running_to is not None and trunk.running_to <= segment.start_step
         return RunProgress(
-            **self._facts[run.run_id],
+            run_id=run_id,
+            **facts.shown,
             status="running" if running else "queued",
-            tokens_done=steps * run.config.batch_tokens,
+            tokens_done=steps * facts.batch_tokens,
             loss=trunk.loss if running else None,
             tokens_per_second=trunk.rate if running else None,
             reason="shares its first steps" if running else None,
-            seconds_left=self.costs.seconds(run.config) * (1 - segment.start_step / run.config.num_steps),
+            seconds_left=self._seconds(facts) * (1 - segment.start_step * facts.batch_tokens / facts.tokens),
         )
 
     def _record(self, run_id: str, state: RunState) -> RunRecord | None:
@@ -268,15 +319,3 @@ def tail(path: Path, num_bytes: int = TAIL_BYTES) -> str:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - num_bytes))
         return stream.read().decode("utf-8", errors="replace")
-
-
-def _facts(run: PlannedRun) -> dict[str, Any]:
-    config = run.config
-    return {
-        "run_id": run.run_id,
-        "params": params_fit(config.model),
-        "width": config.model.width,
-        "depth": config.model.depth,
-        "tokens": config.tokens,
-        "flops": flops_of(config),
-    }

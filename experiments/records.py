@@ -105,6 +105,8 @@ class Manifest:
     """run_id -> {"budget": float or None, "role": "fit" | "heldout" | "replicate", ...}: labels, not identity."""
     order: list[str] = field(default_factory=list)
     """Run ids by falling estimated time."""
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """run_id -> what `status` shows of a run without its config: `progress.RunFacts`."""
     segments: list[dict[str, Any]] = field(default_factory=list)
     """What was missing when the manifest was written, as `compiler.Segment.to_dict` gives it, the most urgent first."""
     trunks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

@@ -36,8 +36,11 @@ ENDINGS = ("done", "failed", "diverged", "interrupted", "lost", "oom")
 worker vanished. oom: the device's memory did not suffice; the next attempt takes smaller micro-batches."""
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write `content` to `path` by a temporary file, fsync and rename; StoreError when the disk refuses."""
+def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Write `content` to `path` by a temporary file, fsync and rename; StoreError when the disk refuses.
+
+    Without `durable` there is no fsync: for what can be written again, after a crash of the machine.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -46,7 +49,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content.encode() if isinstance(content, str) else content)
                 stream.flush()
-                os.fsync(stream.fileno())
+                if durable:
+                    os.fsync(stream.fileno())
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -133,7 +137,7 @@ class RunStore:
         """Write runs/<run_id>/config.json unless it is there."""
         path = self.run_folder(run_id) / "config.json"
         if not path.exists():
-            write_atomic(path, json.dumps(canonical(config), indent=1, sort_keys=True) + "\n")
+            write_atomic(path, json.dumps(canonical(config), indent=1, sort_keys=True) + "\n", durable=False)
 
     def read_config(self, run_id: str) -> RunConfig:
         """The RunConfig of a run; UserError when its file is unreadable."""
@@ -270,7 +274,8 @@ class RunStore:
             raise ValueError(f"ending {ending!r} is not one of {', '.join(ENDINGS)}")
         if any((self.claims / f"{run_id}.{attempt}.{known}").exists() for known in ENDINGS):
             return False
-        write_atomic(self.claims / f"{run_id}.{attempt}.{ending}", json.dumps({"reason": reason}) + "\n")
+        path = self.claims / f"{run_id}.{attempt}.{ending}"
+        write_atomic(path, json.dumps({"reason": reason}) + "\n", durable=False)
         return True
 
     def reason(self, run_id: str, attempt: int, ending: str) -> str | None:

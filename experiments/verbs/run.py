@@ -14,7 +14,7 @@ from experiments.devices import find_devices, gpu_memory_bytes
 from experiments.formatting import compute
 from experiments.launchers import LocalLauncher
 from experiments.orchestrator import Driver
-from experiments.planning import cost_model, make_plan, segments_of, write_plan
+from experiments.planning import cost_model, facts_of, make_plan, segments_of, write_plan
 from experiments.progress import ProgressReader, SweepProgress
 from experiments.records import read_manifest
 from experiments.store import RunStore
@@ -67,11 +67,12 @@ def run(args: argparse.Namespace) -> int:
     manifest = store.manifest_path(plan.sweep.name)
     costs = cost_model(store, [item.run_id for item in plan.runs], devices[0].kind)
     launcher = LocalLauncher(manifest=manifest, logs=store.root / "logs", arguments=worker_arguments(args))
-    segments = segments_of(store, read_manifest(manifest))
+    written = read_manifest(manifest)
+    segments = segments_of(store, written)
     memory = gpu_memory_bytes() if devices[0].kind == "cuda" and args.workers is None else None
     if memory is not None:  # several small runs to one GPU where they fit
         devices = find_devices(args.device, len(devices) * workers_per_gpu(segments, memory))
-    reader = ProgressReader(plan.sweep.name, store, plan.runs, costs, len(devices), segments)
+    reader = ProgressReader(plan.sweep.name, store, facts_of(store, written), costs, len(devices), segments)
     driver = Driver(store=store, reader=reader, launcher=launcher, devices=devices)
     mirror = None if args.wandb == "off" else _start_mirror(manifest, args.wandb, reader.read())
     try:

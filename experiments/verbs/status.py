@@ -14,7 +14,7 @@ from experiments import scheduler
 from experiments.devices import find_devices
 from experiments.errors import UserError
 from experiments.formatting import jobs_table, progress_table, wide_console
-from experiments.planning import cost_model, find_manifest, planned_runs, segments_of
+from experiments.planning import cost_model, facts_of, find_manifest, segments_of
 from experiments.progress import ProgressReader
 from experiments.store import RunStore
 
@@ -34,13 +34,13 @@ def run(args: argparse.Namespace) -> int:
     from rich.live import Live
 
     store, manifest = find_manifest(args.sweep, args.store)
-    runs = planned_runs(store, manifest)
+    facts = facts_of(store, manifest)
     devices = find_devices("auto")
     costs = cost_model(store, [], devices[0].kind)
     segments = segments_of(store, manifest)
-    reader = ProgressReader(manifest.name, store, runs, costs, len(devices), segments)
+    reader = ProgressReader(manifest.name, store, facts, costs, len(devices), segments)
     progress = reader.read()
-    jobs = None if args.watch else _jobs(store, manifest.name, [item.run_id for item in runs])
+    jobs = None if args.watch else _jobs(store, manifest.name, list(facts))
     if args.json:
         told = progress.to_dict() | ({} if jobs is None else {"scheduler": jobs.to_dict()})
         print(json.dumps(told, indent=1, allow_nan=False))

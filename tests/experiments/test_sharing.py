@@ -124,10 +124,12 @@ def test_a_budget_that_is_added_later_trains_only_what_is_new(
 def test_checkpoints_that_no_run_needs_are_dropped_and_the_last_one_stays(
     tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path
 ) -> None:
-    runs = budgets(make_config, 60, 90, 120)
+    runs = budgets(make_config, 60, 75, 90, 105, 120)
     store = RunStore(tmp_path)
-    train(store, runs, cache_dir)
+    plan = train(store, runs, cache_dir)
     assert available_steps(store, str(trunk_id(runs[0].config))) == [96]
+    states = store.states()
+    assert {states[item.segment_id].endings for item in plan.segments} == {("done",)}, "something was trained twice"
     other = RunStore(tmp_path / "other")
     other.prepare()
     trunk = str(trunk_id(runs[0].config))

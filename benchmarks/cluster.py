@@ -1,0 +1,261 @@
+"""What orchestration costs. `python -m benchmarks.cluster [--parts claims,scale,sharing] [--out ...json]`.
+
+claims: 16 processes fight over 2,000 runs whose training takes no time: claims, heartbeats, records and endings are
+what is left. scale: 10,000 runs compiled, planned and asked for their status, as a user does from the shell. sharing:
+6 sizes at 5 evenly spaced budgets with a decay of 20 %, with shared prefixes and alone, on the same two workers; every
+loss compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LADDER: dict[str, Any] = {
+    "name": "cluster",
+    "data": {"corpus": "markov", "corpus_options": {"num_symbols": 16, "num_tokens": 4194304}, "context": 64},
+    "design": {"kind": "ladder", "head_width": 8},
+    "schedule": {"name": "wsd", "decay_fraction": 0.2},
+    "recipe": {"learning_rate": 0.01, "batch_tokens": 512, "warmup_tokens": 10240},
+    "precision": "fp32",
+}
+
+
+def sweep_file(folder: Path, *, tokens: list[int], shapes: list[dict[str, int]], seeds: int) -> Path:
+    """A sweep of every shape at every budget."""
+    raw = LADDER | {"design": LADDER["design"] | {"tokens": tokens, "shapes": shapes}, "seeds": list(range(seeds))}
+    path = folder / "cluster.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def experiments(*words: object) -> tuple[float, float, str]:
+    """Run a verb: CPU seconds with its start, megabytes at its peak, and what it printed."""
+    code = (
+        "import resource, sys; from experiments.__main__ import main; status = main(sys.argv[1:]); "
+        "used = resource.getrusage(resource.RUSAGE_SELF); "
+        "print(used.ru_utime + used.ru_stime, used.ru_maxrss, file=sys.stderr); sys.exit(status)"
+    )
+    told = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False)
+    if told.returncode not in (0, 1):
+        raise SystemExit(told.stderr)
+    cpu, kibibytes = told.stderr.split()[-2:]
+    return float(cpu), int(kibibytes) / 1024, told.stdout
+
+
+# -- claims --
+
+
+def contender(root: str, out: str) -> None:
+    """One process that takes segments until none is left and publishes records without training."""
+    from experiments.claims import Limits, SegmentQueue
+    from experiments.config import canonical
+    from experiments.describe import design_of
+    from experiments.liveness import HeartbeatWatch, identify
+    from experiments.planning import find_manifest, segments_of
+    from experiments.records import RunRecord
+
+    store, manifest = find_manifest("cluster", Path(root))
+    queue = SegmentQueue(
+        store=store,
+        segments=segments_of(store, manifest),
+        limits=Limits(max_failures=3, max_losses=20),
+        watch=HeartbeatWatch(),
+        owner=identify(),
+        on_exhausted=lambda run_id, state: None,
+    )
+    cpu, taken, idle = time.process_time(), [], 0.0
+    while True:
+        claimed, waiting = queue.take()
+        if claimed is None:
+            if not waiting:
+                break
+            began = time.process_time()
+            time.sleep(0.05)  # as a worker does while others train, whose time is no part of what is measured
+            idle += time.process_time() - began
+            continue
+        run_id = claimed.segment.run_id
+        config = store.read_config(run_id)
+        store.beat(run_id, claimed.attempt)
+        record = RunRecord(
+            run_id=run_id,
+            status="done",
+            config=canonical(config),
+            design=design_of(config, num_train_tokens=None),
+            outcome={"loss": 1.0},
+            execution={"attempts": claimed.attempt},
+        )
+        if store.publish(record):
+            taken.append(run_id)
+        store.end(run_id, claimed.attempt, "done")
+    Path(out).write_text(json.dumps({"taken": taken, "cpu": time.process_time() - cpu - idle}))
+
+
+def claims(processes: int, seeds: int) -> dict[str, Any]:
+    """Claimed once each, none lost, and what a run's orchestration costs."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        shapes = [{"width": 8 * (number + 1), "depth": 1} for number in range(4)]
+        path = sweep_file(root, tokens=[131072], shapes=shapes, seeds=seeds)
+        write_sweep(path, root)
+        began = time.perf_counter()
+        workers = [
+            multiprocessing.Process(target=contender, args=(folder, str(root / f"{number}.json")))
+            for number in range(processes)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        seconds = time.perf_counter() - began
+        told = [json.loads((root / f"{number}.json").read_text()) for number in range(processes)]
+        counts = Counter(run_id for item in told for run_id in item["taken"])
+        attempts = [name for name in os.listdir(root / "claims") if name.count(".") == 1]
+        num_runs = 4 * seeds
+        return {
+            "processes": processes,
+            "runs": num_runs,
+            "published": len(counts),
+            "published_twice": sum(count > 1 for count in counts.values()),
+            "executions": len(attempts),
+            "cpu_milliseconds_per_run": 1e3 * sum(item["cpu"] for item in told) / num_runs,
+            "wall_seconds": seconds,
+        }
+
+
+def write_sweep(path: Path, root: Path, *, share: bool = True) -> None:
+    """Write configs and manifest as `run` does before it starts workers."""
+    from experiments.planning import make_plan, write_plan
+    from experiments.store import RunStore
+
+    write_plan(make_plan(path), path, RunStore(root), share=share)
+
+
+# -- scale --
+
+
+def scale(num_runs: int) -> dict[str, Any]:
+    """Seconds and memory of plan, compile and status for many runs, a tenth of them done."""
+    from experiments.costs import CostModel
+    from experiments.planning import compile_plan, make_plan
+    from experiments.store import RunStore
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        shapes = [{"width": 8 * (number + 1), "depth": 1 + number % 2} for number in range(20)]
+        tokens = [131072 * (number + 1) for number in range(5)]
+        path = sweep_file(root, tokens=tokens, shapes=shapes, seeds=num_runs // 100)
+        plan = make_plan(path)
+        store = RunStore(root)
+        began = time.process_time()
+        execution = compile_plan(plan, store, CostModel())
+        compiled = time.process_time() - began
+        plan_seconds, plan_megabytes, _ = experiments("plan", path, "--store", root, "--json")
+        write_sweep(path, root)
+        finish(root, num_runs // 10)
+        status = [experiments("status", "cluster", "--store", root, "--json")[:2] for _ in range(3)]
+        return {
+            "runs": len(plan.runs),
+            "segments": len(execution.segments),
+            "compile_cpu_seconds": compiled,
+            "plan_cpu_seconds": plan_seconds,
+            "plan_megabytes": plan_megabytes,
+            "status_cpu_seconds": sorted(seconds for seconds, _ in status)[1],
+            "status_megabytes": max(megabytes for _, megabytes in status),
+        }
+
+
+def finish(root: Path, number: int) -> None:
+    """Publish records of the first runs, with as many validation documents as a real one has."""
+    from experiments.config import canonical
+    from experiments.describe import design_of
+    from experiments.planning import find_manifest
+    from experiments.records import RunRecord
+
+    store, manifest = find_manifest("cluster", root)
+    for run_id in list(manifest.runs)[:number]:
+        config = store.read_config(run_id)
+        store.claim(run_id, 1, {})
+        store.publish(
+            RunRecord(
+                run_id=run_id,
+                status="done",
+                config=canonical(config),
+                design=design_of(config, num_train_tokens=None),
+                outcome={"loss": 1.0, "val_sums": [1.0] * 40, "val_counts": [1] * 40, "tokens_per_second": 1e5},
+                execution={"attempts": 1, "device": "cpu"},
+            )
+        )
+        store.end(run_id, 1, "done")
+
+
+# -- sharing --
+
+
+def sharing(pairs: int) -> dict[str, Any]:
+    """FLOPs and wall time of 30 runs with and without shared prefixes, and whether every loss is the same."""
+    ratios, same, saved = [], True, 0.0
+    for _ in range(pairs):
+        seconds, losses = {}, {}
+        for arm in ("shared", "alone"):
+            with tempfile.TemporaryDirectory() as folder:
+                root = Path(folder)
+                shapes = [{"width": width, "depth": 2} for width in (16, 24, 32, 40, 48, 64)]
+                tokens = [524288 * (number + 1) for number in range(5)]
+                path = sweep_file(root, tokens=tokens, shapes=shapes, seeds=1)
+                if arm == "shared":
+                    summary = json.loads(experiments("plan", path, "--store", root, "--json", "--device", "cpu")[2])
+                    saved = summary["sharing"]["saved_fraction"]
+                words = ["run", path, "--store", root, "--wandb", "off", "--device", "cpu", "--workers", 2]
+                began = time.perf_counter()
+                experiments(*words, *(["--no-sharing"] if arm == "alone" else []))
+                seconds[arm] = time.perf_counter() - began
+                losses[arm] = {
+                    file.parent.name: [json.loads(file.read_text())["outcome"][key] for key in ("loss", "val_sums")]
+                    for file in root.glob("runs/*/record.json")
+                }
+        ratios.append(seconds["shared"] / seconds["alone"])
+        same = same and len(losses["shared"]) == 30 and losses["shared"] == losses["alone"]
+    return {
+        "runs": 30,
+        "flops_saved_fraction": saved,
+        "wall_saved_fraction": 1 - sorted(ratios)[len(ratios) // 2],
+        "pairs": pairs,
+        "losses_equal_to_the_last_bit": same,
+    }
+
+
+def main() -> None:
+    """Measure and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", default="claims,scale,sharing")
+    parser.add_argument("--processes", type=int, default=16)
+    parser.add_argument("--pairs", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    args = parser.parse_args()
+    measures = {
+        "claims": lambda: claims(args.processes, 500),
+        "scale": lambda: scale(10_000),
+        "sharing": lambda: sharing(args.pairs),
+    }
+    known = json.loads(args.out.read_text()) if args.out.exists() else {}
+    result = known | {part: measures[part]() for part in args.parts.split(",")}
+    result["peak_megabytes_of_this_process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
