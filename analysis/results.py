@@ -122,8 +122,10 @@ def _estimates(
             )
             continue
         if public is not None:
-            ends = calibration.interval(theta[[j]], public[:, [j]])
-            lo, hi = float(ends[0][0]), float(ends[1][0])
+            positive = law.parameters[j].kind == "amplitude" and value > 0 and bool((public[:, j] > 0).all())
+            there, back = (np.log, np.exp) if positive else (np.asarray, np.asarray)
+            ends = calibration.interval(there(theta[[j]]), there(public[:, [j]]))
+            lo, hi = float(back(ends[0][0])), float(back(ends[1][0]))
         else:
             half = float(calibration.half_width(np.array([se]))[0])
             lo, hi = value - half, value + half

@@ -1,9 +1,11 @@
-"""`python -m analysis laws`: every law with its formula, inputs and source."""
+"""`python -m analysis laws`: every law with its formula, inputs and source, and docs/laws.md."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from pathlib import Path
 
 from analysis.laws.registry import LAWS, get_law
 
@@ -12,10 +14,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("names", nargs="*", metavar="LAW", help="only these, with their parameters")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--write", metavar="FILE", help="fit, draw and write the page of laws, e.g. docs/laws.md")
+    parser.add_argument("--data", default="../shared/data", metavar="FOLDER", help="published runs for --write")
 
 
 def run(args: argparse.Namespace) -> int:
-    """List."""
+    """List, or write the page."""
+    if args.write:
+        from analysis.laws_page import write_page
+
+        write_page(Path(args.write), Path(args.data), names=args.names, say=lambda text: print(text, file=sys.stderr))
+        return 0
     chosen = [get_law(name) for name in args.names] if args.names else list(LAWS.values())
     if args.json:
         rows = [

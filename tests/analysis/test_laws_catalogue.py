@@ -299,3 +299,21 @@ def test_two_numbers_of_streams_determine_the_floor() -> None:
     fit = fit_law("parallel", {**data, "loss": LAWS["parallel"]((1.3, 2e8, 0.35, 0.2), data) * noise})
     assert set(fit.identified.values()) == {None}
     assert fit.estimates["k"].lo < 0.35 < fit.estimates["k"].hi
+
+
+def test_the_interval_of_a_positive_parameter_is_positive() -> None:
+    size, data = np.array([6.7e3, 3.3e4, 1.2e5, 6.7e3, 3.3e4]), np.array([8e5, 8e5, 8e5, 3.2e6, 3.2e6])
+    best = np.array([0.039, 0.035, 0.009, 0.019, 0.009])
+    fit = fit_law("lr-batch", {"params": size, "tokens": data, "optimum": best}, objective="squared", bootstrap=200)
+    assert 0 < fit.estimates["c"].lo < fit.estimates["c"].hi
+
+
+@pytest.mark.parametrize("name", ["m4", "muennighoff", "gadre", "vocabulary", "zhang", "hernandez", "parallel"])
+def test_hostile_tables_end_in_finite_json_without_a_warning(name: str) -> None:
+    law, hostile = LAWS[name], np.random.default_rng(len(name))
+    data = {column: np.exp(hostile.uniform(5, 30, 9)) for column in law.inputs}
+    data[law.inputs[-1]] = np.resize([0.0, 1.0] if name == "hernandez" else [3.0], 9)
+    data["loss"] = np.exp(hostile.normal(0, 5, 9))
+    fit = fit_law(law, data)
+    json.dumps(fit.to_dict(), allow_nan=False)
+    assert len(fit.predict(data)) == 9
