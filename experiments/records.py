@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class RunRecord:
 
     def to_json(self) -> str:
         """The record as one JSON document with sorted keys; NaN and infinity are refused."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False) + "\n"
+        return json.dumps(vars(self), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def parse_record(text: str, *, where: str) -> RunRecord:
