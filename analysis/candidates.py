@@ -18,6 +18,7 @@ from analysis.api import fit_law
 from analysis.errors import UserError
 from analysis.extrapolation import Redraws, Score, information_criteria, predict_windows, score
 from analysis.fit import Fit
+from analysis.identify import SAME_VALUE, tied_inputs
 from analysis.laws.base import Law
 from analysis.laws.registry import LAWS, get_law
 from analysis.objectives import Objective
@@ -109,6 +110,24 @@ def inputs_of(data: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def undeterminable(law: Law, data: Mapping[str, Any]) -> str | None:
+    """Why no fit of the law to these rows could be identified, whatever the losses; None when one might be.
+
+    An input of one value, or tokens that follow params: seen before anything is fitted, because fits of such tables are
+    slow and say nothing.
+    """
+    if not law.row_by_row:
+        return None
+    for name in law.inputs:
+        values = np.asarray(data[name], dtype=np.float64)
+        if np.ptp(np.log(values)) < SAME_VALUE:
+            return f"{name} takes one value"
+    if {"params", "tokens"} <= set(law.inputs):
+        logs = [np.log(np.asarray(data[name], dtype=np.float64)) for name in ("params", "tokens")]
+        return tied_inputs(*logs)
+    return None
+
+
 def consider(
     name: str,
     data: Mapping[str, Any],
@@ -133,6 +152,9 @@ def consider(
         When it cannot be fitted to the runs or to a window of them.
     """
     law = law_named(name, data)
+    hopeless = undeterminable(law, {key: column[rows] for key, column in data.items()})
+    if hopeless:
+        raise UserError(f"it is not identified: {hopeless}")
     losses = np.asarray(data["loss"], dtype=np.float64)
     weights = None if spec.weights is None else np.asarray(data[spec.weights], dtype=np.float64)
     smallest = min(int(window.fitted.sum()) for window in windows)

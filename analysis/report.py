@@ -1,5 +1,6 @@
 """Write a report: one self-contained HTML page, its figures as SVG and PNG, its tables as CSV, fit.json,
-heldout.json, provenance.json.
+heldout.json,
+checklist.json, provenance.json.
 
 Owns which figures and files a report has and how they are written (atomically, the same bytes for the same inputs).
 What the figures, tables and sentences say is elsewhere.
@@ -19,6 +20,7 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from analysis import checklist
 from analysis import report_tables as tables
 from analysis import report_text as text
 from analysis.estimate import format_compute, format_percent, json_ready
@@ -26,6 +28,7 @@ from analysis.figures_fit import draw_exponents, draw_heldout, draw_residuals
 from analysis.figures_isoflop import draw_isoflop
 from analysis.figures_surface import draw_envelope, draw_surface
 from analysis.figures_training import draw_training, training_budgets, training_size
+from analysis.report_checklist import answers
 from analysis.report_data import Study
 from analysis.style import DARK, LIGHT, Theme, css_variables, save_png, standalone_svg, svg_text
 
@@ -162,8 +165,11 @@ def write_report(study: Study, out: Path, *, origin: dict[str, Any]) -> Path:
     _write(out / "fit.json", json.dumps(json_ready(raw), indent=1, allow_nan=False) + "\n")
     _write(out / "heldout.json", json.dumps(heldout_json(study), indent=1, allow_nan=False) + "\n")
     _write(out / "provenance.json", json.dumps(json_ready(origin), indent=1, allow_nan=False) + "\n")
+    checked = answers(study, origin)
+    listed = json.dumps(checklist.to_dict(checked), indent=1, allow_nan=False)
+    _write(out / "checklist.json", listed + "\n")
     page = out / "report.html"
-    _write(page, render_page(study, drawn, inline, origin))
+    _write(page, render_page(study, drawn, inline, origin, checked))
     return page
 
 
@@ -201,7 +207,13 @@ def heldout_json(study: Study) -> dict[str, Any]:
     )
 
 
-def render_page(study: Study, drawn: Sequence[Plate], inline: dict[str, Markup], origin: dict[str, Any]) -> str:
+def render_page(
+    study: Study,
+    drawn: Sequence[Plate],
+    inline: dict[str, Markup],
+    origin: dict[str, Any],
+    checked: tuple[checklist.Answer, ...],
+) -> str:
     """The HTML page, with figures inline and no other file needed."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -230,7 +242,9 @@ def render_page(study: Study, drawn: Sequence[Plate], inline: dict[str, Markup],
         light=Markup(css_variables(LIGHT, len(study.budgets))),
         dark=Markup(css_variables(DARK, len(study.budgets))),
         warnings=text.warnings(study),
-        methods=text.method_rows(study),
+        checklist=checked,
+        checklist_summary=checklist.summary(checked),
+        parts=checklist.PARTS,
         runs=tables.runs_table(study),
         excluded=tables.excluded_table(study) if len(study.table.excluded) else None,
         noise=tables.noise_table(study) if len(study.noise) else None,

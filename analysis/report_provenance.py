@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 import shlex
 import subprocess
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from experiments.records import Manifest, store_of
 
 PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "jinja2")
 """Packages whose versions can change a number or a figure of a report."""
+VARIED_BY_SIZE = {"optimizer.learning_rate", "optimizer.weight_decay"}
+"""Settings that tables of runs hold run by run."""
 
 
 def provenance(
@@ -40,7 +44,36 @@ def provenance(
         if name.startswith("version_")
         or name in {"corpus", "tokenizer", "objective", "family", "device", "threads", "precision", "attention_backend"}
     }
+    out["settings"] = settings(paths, frame, manifest)
     return out
+
+
+def settings(paths: Sequence[str | Path], frame: pd.DataFrame, manifest: Manifest | None) -> dict[str, list[str]]:
+    """What the runs' configs and the sweep's file say of training beyond the table: `optimizer.name` and its like ->
+    values as text.
+
+    Empty for tables that have no run store beside them.
+    """
+    found: dict[str, set[str]] = {}
+    ids: list[str] = frame["run_id"].dropna().astype(str).tolist() if "run_id" in frame.columns else []
+    for path in map(Path, paths):
+        if path.suffix != ".json" and not path.is_dir():
+            continue
+        for run_id in ids:
+            file = store_of(path) / "runs" / run_id / "config.json"
+            if not file.exists():
+                continue
+            config = json.loads(file.read_text(encoding="utf-8"))
+            for name, value in config.get("optimizer", {}).items():
+                if value is not None:
+                    found.setdefault(f"optimizer.{name}", set()).add(str(value))
+        source = store_of(path) / manifest.source if manifest is not None and manifest.source else None
+        if source is not None and source.exists():
+            recipe = (yaml.safe_load(source.read_text(encoding="utf-8")) or {}).get("recipe")
+            name = recipe.get("name") if isinstance(recipe, dict) else recipe
+            if name:
+                found["recipe.name"] = {str(name)}
+    return {name: sorted(values) for name, values in sorted(found.items()) if name not in VARIED_BY_SIZE}
 
 
 def display_path(path: Path) -> str:

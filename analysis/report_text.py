@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.estimate import Estimate, format_compute, format_number, format_percent, format_size, percent_text
+from analysis.estimate import Estimate, format_compute, format_number, format_percent, percent_text
 from analysis.report_data import Study
 
 
@@ -75,71 +75,6 @@ def _percent_card(label: str, estimate: Estimate) -> Card:
     else:
         interval = f"no interval: {estimate.reason}"
     return Card(label=label, value=format_percent(estimate.value), interval=interval)
-
-
-def method_rows(study: Study) -> list[tuple[str, str]]:
-    """How the fit was made: what the (Mis)Fitting checklist (Li et al. 2025) asks of a scaling-law study."""
-    fit, choices = study.comparison.fit, study.choices
-    frame = study.table.frame
-    fitted = frame[study.fitted]
-    options = fit.options
-    delta = f", delta {options['delta']:g}" if options.get("delta") else ""
-    low, high = study.shapes.ratio_range
-    convention = study.table.conventions.get("flops", "as given")
-    scale = "log loss" if study.isoflop_all is not None and study.isoflop_all.log_loss else "loss"
-    rows = [
-        ("law", f"{fit.law.name}: {fit.law.formula}"),
-        ("source", fit.law.source),
-        (
-            "objective",
-            f"{options['objective']}{delta} on {options['residuals']} residuals, summed: {fit.objective:.6g}",
-        ),
-        ("solver", f"status {fit.status}; {format_percent(fit.agreement)} of the polished starts end at this minimum"),
-        ("condition number", format_number(fit.condition, 2)),
-        ("residual standard deviation", format_percent(fit.residual_scale)),
-        ("runs fitted", f"{fit.num_rows}, in {fit.num_clusters} independent units"),
-        ("sizes fitted", f"{format_size(fitted['params'].min())} to {format_size(fitted['params'].max())}"),
-        ("tokens fitted", f"{format_size(fitted['tokens'].min())} to {format_size(fitted['tokens'].max())}"),
-        ("compute fitted", f"{format_compute(fitted['flops'].min())} to {format_compute(fitted['flops'].max())}"),
-        ("tokens per parameter", _span(fitted["tokens"] / fitted["params"])),
-        ("intervals", _intervals(study)),
-        ("held out", choices.holdout or _held_rule(study)),
-        ("N", study.table.conventions.get("params", "as given")),
-        ("C", f"{convention}; C / 6ND from {format_number(low, 3)} to {format_number(high, 3)}"),
-        ("D", study.table.conventions.get("tokens", "as given")),
-        ("IsoFLOP curve", f"{choices.method} on log N, {scale}"),
-        ("loss", "validation loss of the decayed model, nats per token"),
-    ]
-    if study.noise_floor is not None:
-        rows.append(("noise floor", f"{percent_text(study.noise_floor)} of the loss between seeds"))
-    else:
-        rows.append(("noise floor", "not known: no two runs differ in their seed alone"))
-    return rows
-
-
-def _span(values: object) -> str:
-    """The range of a positive quantity."""
-    import numpy as np
-
-    numbers = np.asarray(values, dtype=float)
-    return f"{format_number(float(numbers.min()), 3)} to {format_number(float(numbers.max()), 3)}"
-
-
-def _intervals(study: Study) -> str:
-    """How intervals were made."""
-    choices = study.choices
-    if not choices.bootstrap:
-        return "none: no draws were asked for"
-    unit = f"draws over {choices.cluster}" if choices.cluster else "draws over runs"
-    return f"{format_percent(choices.level)}, {choices.bootstrap} bootstrap {unit}, seed {choices.seed}"
-
-
-def _held_rule(study: Study) -> str:
-    """Which rule held runs out when no expression was given."""
-    if study.heldout is None:
-        return "nothing"
-    given = "role" in study.table.frame.columns and bool((study.table.frame["role"].astype(str) == "heldout").any())
-    return "the runs whose role is heldout" if given else "the largest budget"
 
 
 def warnings(study: Study) -> list[str]:

@@ -29,10 +29,6 @@ REFERENCE = "hoffmann"
 """The law that others have to beat: the form that most studies report."""
 SURE = 0.975
 """Share of the redraws in which a law must be better than the reference to be chosen in its place."""
-NOISE_DRAWS = 400
-"""Simulated seeds from which the noise of a difference between two laws is taken."""
-NOISE_LEVEL = 1.96
-"""Standard deviations of that noise below which a difference is a tie."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +42,7 @@ class Tie:
     difference: float
     """Error of the one taken less error of the one given up, a fraction."""
     floor: float
-    """Differences that seeds make one time in twenty, a fraction."""
+    """The noise floor of an error over these runs: the standard deviation that seeds give it, a fraction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +153,7 @@ def select_law(
         windows = given_window(holdout, name=holdout_name)
     rows = np.ones(losses.size, dtype=bool) if holdout is None else windows[0].fitted
     codes = cluster_codes(None if cluster is None else columns[cluster], losses.size)
-    generator = np.random.default_rng(rng)
-    redraws = Redraws.of(windows, codes, draws=bootstrap, rng=generator)
+    redraws = Redraws.of(windows, codes, draws=bootstrap, rng=np.random.default_rng(rng))
     scored: list[Candidate] = []
     unscored: dict[str, str] = {}
     for name in names:
@@ -169,11 +164,11 @@ def select_law(
     if not scored:
         raise UserError("no law could be scored: " + "; ".join(f"{name}: {why}" for name, why in unscored.items()))
     scored.sort(key=lambda one: (one.score.mape.value, one.num_params))
-    choice = _choose(scored, losses, windows, reference=reference, noise=noise, rng=generator)
+    choice = _choose(scored, windows, reference=reference, noise=noise)
     looked = next((one for one in scored if one.name == choice.chosen), scored[0])
     return Selection(
         chosen=choice.chosen,
-        why=_why(choice, scored, windows, level=level),
+        why=_why(choice, scored, windows),
         candidates=tuple(scored),
         windows=windows,
         axis=axis,
@@ -198,36 +193,32 @@ class _Choice:
     chosen: str | None
     best: str | None
     """The best-ranked law that is identified."""
+    contender: str | None
+    """The best, or the simpler law that ties with it: what the reference is held against."""
     ties: tuple[Tie, ...]
     reference: str | None
     sureness: float | None
 
 
 def _choose(
-    scored: Sequence[Candidate],
-    losses: Array,
-    windows: Sequence[Window],
-    *,
-    reference: str | None,
-    noise: Estimate | None,
-    rng: np.random.Generator,
+    scored: Sequence[Candidate], windows: Sequence[Window], *, reference: str | None, noise: Estimate | None
 ) -> _Choice:
     """Best identified law, then ties, then the reference."""
     fit = [one for one in scored if one.reason is None]
     if not fit:
-        return _Choice(chosen=None, best=None, ties=(), reference=None, sureness=None)
+        return _Choice(chosen=None, best=None, contender=None, ties=(), reference=None, sureness=None)
     best = fit[0]
     taken, ties = best, []
     if noise is not None:
-        seeds = noise.value * rng.standard_normal((NOISE_DRAWS, losses.size))
+        floor = noise_of_mean(noise.value, windows)
         simpler = sorted((one for one in fit if one.num_params < best.num_params), key=lambda one: one.num_params)
         for one in simpler:
             difference = one.score.mape.value - best.score.mape.value
-            floor = NOISE_LEVEL * _noise_of_difference(one, best, losses, windows, seeds)
             if difference < floor:
                 ties.append(Tie(law=best.name, chosen=one.name, difference=difference, floor=floor))
                 taken = one
                 break
+    contender = taken
     standard = next((one for one in fit if one.name == reference), None)
     sureness = None
     if standard is not None and taken is not standard:
@@ -237,26 +228,20 @@ def _choose(
         if sureness is not None and sureness < SURE and not (ties and taken.num_params < standard.num_params):
             taken = standard
     return _Choice(
-        chosen=taken.name, best=best.name, ties=tuple(ties), sureness=sureness,
+        chosen=taken.name, best=best.name, contender=contender.name, ties=tuple(ties), sureness=sureness,
         reference=None if standard is None else standard.name,
     )  # fmt: skip
 
 
-def _noise_of_difference(
-    one: Candidate, other: Candidate, losses: Array, windows: Sequence[Window], seeds: Array
-) -> float:
-    """Standard deviation that other seeds of the held-out runs give the difference of two laws' errors."""
-    total = np.zeros(seeds.shape[0])
-    for place, window in enumerate(windows):
-        measured = losses[window.held] * np.exp(seeds[:, window.held])
-        for law, sign in ((one, 1.0), (other, -1.0)):
-            with np.errstate(over="ignore", invalid="ignore"):
-                errors = np.abs(law.predicted[place, window.held] - measured) / np.abs(measured)
-            total += sign * errors.mean(axis=1) / len(windows)
-    return float(total.std(ddof=1)) if np.isfinite(total).all() else 0.0
+def noise_of_mean(noise: float, windows: Sequence[Window]) -> float:
+    """Standard deviation that seeds give an error which is averaged over runs and windows: noise times the root of the
+    sum of squared weights of the runs, noise / sqrt(n) for one window of n runs."""
+    held = held_rows(windows)
+    weights = (held / held.sum(axis=1, keepdims=True)).mean(axis=0)
+    return noise * float(np.sqrt((weights**2).sum()))
 
 
-def _why(choice: _Choice, scored: Sequence[Candidate], windows: Sequence[Window], *, level: float) -> str:
+def _why(choice: _Choice, scored: Sequence[Candidate], windows: Sequence[Window]) -> str:
     """The choice in words: what was measured, what was passed over and what decided."""
     error = {one.name: format_percent(one.score.mape.value) for one in scored}
     num = int(held_rows(windows).any(axis=0).sum())
@@ -285,10 +270,11 @@ def _why(choice: _Choice, scored: Sequence[Candidate], windows: Sequence[Window]
             "and it has fewer parameters."
         )
     else:
+        rival = str(choice.contender)
         said.append(
-            f"{choice.chosen} is kept: {choice.best} errs by {error[choice.best]} and {choice.chosen} by "
-            f"{error[choice.chosen]} on {runs}, but it beats {choice.chosen} in only "
-            f"{format_percent(choice.sureness, 3)} of the redraws, and {format_percent(SURE, 3)} is asked for."
+            f"{choice.chosen} is kept: {rival} errs by {error[rival]} and {choice.chosen} by {error[choice.chosen]} on "
+            f"{runs}, but it beats {choice.chosen} in only {format_percent(choice.sureness, 3)} of the redraws, and "
+            f"{format_percent(SURE, 3)} is asked for."
         )
     if passed:
         listed = "; ".join(f"{one.name} ({error[one.name]}) is {one.reason}" for one in passed)
@@ -302,7 +288,7 @@ def _outliers(law: Candidate, columns: Mapping[str, Any], rows: NDArray[np.bool_
     losses = np.asarray(columns["loss"], dtype=np.float64)
     residuals = np.log(losses / predicted) if spec.residuals == "log" else losses - predicted
     far = np.flatnonzero(far_runs(residuals, rows))
-    scale = 1.4826 * float(np.median(np.abs(residuals[rows])))
+    scale = max(1.4826 * float(np.median(np.abs(residuals[rows]))), 1e-15)
     said = {}
     for row in far:
         fraction = (losses[row] - predicted[row]) / abs(predicted[row])
