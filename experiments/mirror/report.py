@@ -12,7 +12,7 @@ from pathlib import Path
 
 from experiments.designs import PlannedRun
 from experiments.errors import UserError
-from experiments.mirror.client import Client, Label, speaking
+from experiments.mirror.client import Client, Label, WandbError, speaking
 from experiments.mirror.holdings import Holdings
 from experiments.records import Manifest
 from experiments.store import RunStore
@@ -79,4 +79,6 @@ def send_report(client: Client, holdings: Holdings, manifest: Manifest, folder: 
         if client.online:
             logged.wait(timeout=round(client.patience))
     target.finish(done=True, summary={}, config={})
+    if client.online and holdings.artifact_digest(run_id, name) != artifact.digest:
+        raise WandbError(f"the newest version of {name} in W&B is not the report that was sent")
     return True

@@ -104,6 +104,8 @@ class Mirror:
             progress, state = self._progress[run.run_id], states.get(run.run_id)
             if progress.counted or (live and (progress.sent or progress.refusal)):
                 continue
+            if live and state is None and progress.local is not None:
+                continue  # looked at once, and no worker has taken it since
             attempt = state.attempts if state is not None and state.running else None
             try:
                 total += self._update_run(run, progress, attempt)

@@ -145,10 +145,12 @@ def _end_mirror(mirror: subprocess.Popen[bytes]) -> None:
     """Closing its standard input tells the mirror to send what is left and end; a mirror that hangs is left behind."""
     assert mirror.stdin is not None
     mirror.stdin.close()
+    remedy = "`python -m experiments sync` completes it at any time"
     try:
-        mirror.wait(timeout=MIRROR_GRACE_SECONDS)
+        if mirror.wait(timeout=MIRROR_GRACE_SECONDS) != 0:
+            print(f"the W&B mirror is not complete, logs/sync.log says why; {remedy}", file=sys.stderr)
     except subprocess.TimeoutExpired:
-        print("the W&B mirror is still sending; `python -m experiments sync` completes it at any time", file=sys.stderr)
+        print(f"the W&B mirror is still sending; {remedy}", file=sys.stderr)
 
 
 def _say_end(progress: SweepProgress, manifest: Path) -> int:

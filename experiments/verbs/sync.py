@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.designs import PlannedRun
+from experiments.errors import UserError
 from experiments.mirror.client import MODES, Client, WandbError
 from experiments.mirror.holdings import holdings_of
 from experiments.mirror.lock import MirrorLock
@@ -52,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Send what W&B lacks and count it there; 0 when W&B holds all that is here, 1 when it does not."""
+    if not 0 < args.seconds <= LONGEST_PAUSE_SECONDS:
+        raise UserError(f"--seconds is {args.seconds}; it must be above 0 and at most {LONGEST_PAUSE_SECONDS:.0f}")
     lower_priority()
     store, manifest = find_manifest(args.sweep, args.store)
     if args.report and not args.follow:
@@ -68,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
-    if args.follow and stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+    if args.follow and sys.stdin is not None and stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
         threading.Thread(target=_wait_for_end, args=(over,), daemon=True).start()
     lock = MirrorLock(folder / "wandb" / "mirror", f"{manifest.name}-{args.mode}")
     if not lock.wait(until=over, patient=args.follow, tell=_say):
@@ -113,26 +116,29 @@ class Sync:
 
     def _finish(self) -> int:
         rows, short = self.mirror.complete(self.runs)
-        self.rows += rows
-        folder = check_report(self.report) if self.report else find_report(self.store, self.manifest, self.runs)
-        sent = folder is not None and send_report(self.client, self.holdings, self.manifest, folder)
         where = f"{self.client.mode}, project {self.client.project}"
-        words = (
-            f"{self.rows} rows sent, {self.mirror.num_complete()} of {len(self.runs)} runs complete in W&B ({where})"
-        )
-        print(words + (f"; report {folder} {'sent' if sent else 'is there'}" if folder else ""))
+        total, complete = self.rows + rows, self.mirror.num_complete()
+        print(f"{total} rows sent, {complete} of {len(self.runs)} runs complete in W&B ({where})", flush=True)
+        folder = check_report(self.report) if self.report else find_report(self.store, self.manifest, self.runs)
+        if folder is not None:
+            sent = send_report(self.client, self.holdings, self.manifest, folder)
+            print(f"report {folder} {'sent' if sent else 'is in W&B as it is here'}")
         return self._say_short(short) if short else 0
 
     def follow(self, over: threading.Event, seconds: float) -> int:
         """Send what is new again and again, until all is sent or `over`; then as `once`.
 
-        While W&B does not answer, training goes on, and what it writes is sent later.
+        While W&B does not answer, training goes on, and what it writes is sent later; when nothing is left to train,
+        it is tried for some ten minutes more.
         """
         pause, surveyed = seconds, False
         while True:
             ending = over.is_set()
             try:
-                if not surveyed or self._changed():
+                if self._changed() and surveyed:
+                    self.client.drop()  # a mirror of what is listed now begins anew
+                    surveyed = False
+                if not surveyed:
                     self._read()
                     self.mirror.survey(self.runs)
                     surveyed = True
@@ -141,12 +147,12 @@ class Sync:
                 self.rows += self.mirror.update(self.runs, live=True)
                 pause = seconds
             except WandbError as error:
-                if ending:
+                if ending or (pause >= LONGEST_PAUSE_SECONDS and self._all_published()):
                     return self._no_answer(error)
                 if pause == seconds:
                     _say(f"W&B does not answer ({error}); trying again until it does")
                 self.client.drop()
-                surveyed, pause = False, min(2 * pause, max(seconds, LONGEST_PAUSE_SECONDS))
+                surveyed, pause = False, min(2 * pause, LONGEST_PAUSE_SECONDS)
             if not (surveyed and self.mirror.all_sent()):
                 over.wait(pause)
 
@@ -157,6 +163,9 @@ class Sync:
             return False
         self.manifest = manifest
         return True
+
+    def _all_published(self) -> bool:
+        return all(self.store.record_path(run.run_id).exists() for run in self.runs)
 
     def _no_answer(self, error: WandbError) -> int:
         print(
@@ -195,5 +204,6 @@ def _say(text: str) -> None:
 
 def _wait_for_end(over: threading.Event) -> None:
     """The starter holds the other end of the pipe: when it ends, for whatever reason, so does this."""
-    sys.stdin.read()
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     over.set()

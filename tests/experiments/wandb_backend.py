@@ -6,124 +6,21 @@ the file stream (history by line number, as the service files it), uploads to si
 
 from __future__ import annotations
 
-import base64
 import gzip
 import json
 import re
 import threading
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import unquote, urlparse
 
+from tests.experiments.wandb_stored import ENTITY, StoredArtifact, StoredRun, project_node
+
 KEY = "isoflop0testkey0that0no0file0may0contain"
 """What the client is told to log in with; forty characters, as W&B's are."""
-ENTITY = "somebody"
-
-
-@dataclass
-class StoredRun:
-    """One run, as the service keeps it."""
-
-    project: str
-    name: str
-    display_name: str
-    config: dict[str, Any] = field(default_factory=dict)
-    summary: dict[str, Any] = field(default_factory=dict)
-    group: str | None = None
-    job_type: str | None = None
-    tags: list[str] = field(default_factory=list)
-    state: str = "running"
-    preempting: bool = False
-    lines: dict[int, dict[str, Any]] = field(default_factory=dict)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    num_starts: int = 0
-
-    @property
-    def id(self) -> str:
-        return base64.b64encode(f"{self.project}/{self.name}".encode()).decode()
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """History in the order of its lines."""
-        return [self.lines[number] for number in sorted(self.lines)]
-
-    @property
-    def x_axes(self) -> dict[str, str | None]:
-        """Metric or pattern -> the metric that is its x-axis, as define_metric left them."""
-        metrics = self.config.get("_wandb", {}).get("value", {}).get("m", [])
-        names = [metric.get("1") or metric.get("2") for metric in metrics]
-        return {
-            name: names[metric["5"] - 1] if "5" in metric else None for name, metric in zip(names, metrics, strict=True)
-        }
-
-    def node(self) -> dict[str, Any]:
-        """The run in a GraphQL answer."""
-        last = self.rows[-1:]
-        return {
-            "id": self.id,
-            "name": self.name,
-            "displayName": self.display_name,
-            "config": json.dumps(self.config),
-            "summaryMetrics": json.dumps(self.summary),
-            "systemMetrics": "{}",
-            "group": self.group,
-            "groupName": self.group,
-            "jobType": self.job_type,
-            "tags": self.tags,
-            "state": self.state,
-            "sweepName": None,
-            "notes": "",
-            "description": "",
-            "commit": None,
-            "readOnly": False,
-            "stopped": False,
-            "createdAt": "2026-01-01T00:00:00",
-            "heartbeatAt": "2026-01-01T00:00:00",
-            "projectId": "1",
-            "internalId": "1",
-            "project": project_node(self.project),
-            "user": {"name": "somebody", "username": ENTITY},
-            "historyLineCount": len(self.lines),
-            "historyKeys": {"lastStep": max((row["_step"] for row in self.rows), default=-1), "keys": {}},
-            "historyTail": json.dumps([json.dumps(row) for row in last]),
-            "eventsLineCount": len(self.events),
-            "eventsTail": "[]",
-            "logLineCount": 0,
-            "wandbConfig": json.dumps({"t": 1}),
-            "files": {"edges": []},
-            "parquetHistory": {"liveData": self.rows, "parquetUrls": []},
-            "sampledHistory": [self.rows],
-        }
-
-
-def project_node(name: str) -> dict[str, Any]:
-    """A project in a GraphQL answer."""
-    return {
-        "id": "cHJvag==",
-        "internalId": "1",
-        "name": name,
-        "entityName": ENTITY,
-        "createdAt": "2026-01-01T00:00:00",
-        "isBenchmark": False,
-        "readOnly": False,
-        "entity": {"id": "e", "name": ENTITY},
-    }
-
-
-@dataclass
-class StoredArtifact:
-    """One version of an artifact."""
-
-    project: str
-    name: str
-    type: str
-    digest: str
-    run: str
-    committed: bool = False
-    files: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -358,12 +255,17 @@ class Backend:
 
     def _do_CreateArtifact(self, variables: dict[str, Any]) -> dict[str, Any]:
         wanted = variables["input"]
-        name, digest = wanted["artifactCollectionName"], wanted["digest"]
-        artifact = StoredArtifact(wanted["projectName"], name, wanted["artifactTypeName"], digest, wanted["runName"])
+        artifact = StoredArtifact(
+            project=wanted["projectName"],
+            name=wanted["artifactCollectionName"],
+            type=wanted["artifactTypeName"],
+            digest=wanted["digest"],
+            run=wanted["runName"],
+            number=len(self.artifacts),
+        )
         self.artifacts.append(artifact)
-        number = len(self.artifacts) - 1
         sequence = {"id": "s", "latestArtifact": None}
-        return {"createArtifact": {"artifact": {"id": f"a{number}", "state": "PENDING", "artifactSequence": sequence}}}
+        return {"createArtifact": {"artifact": {"id": artifact.id, "state": "PENDING", "artifactSequence": sequence}}}
 
     def _do_CreateArtifactManifest(self, variables: dict[str, Any]) -> dict[str, Any]:
         url = f"{self.url}/storage/manifest/{variables['artifactID']}"
@@ -395,39 +297,13 @@ class Backend:
         return {"project": project_node(variables["project"]) | {"artifact": node}}
 
     def _do_ArtifactByID(self, variables: dict[str, Any]) -> dict[str, Any]:
-        return {"artifact": self._artifact_node(self.artifacts[int(variables["id"][1:])])}
+        return {"artifact": self.artifacts[int(variables["id"][1:])].node()}
 
     def _do_ArtifactMembershipByName(self, variables: dict[str, Any]) -> dict[str, Any]:
         artifact, membership = self._latest(variables), None
         if artifact is not None:
-            node = self._artifact_node(artifact)
+            node = artifact.node()
             membership = {name: node[name] for name in ("versionIndex", "createdAt", "aliases")}
             membership |= {"__typename": "ArtifactCollectionMembership", "id": "m", "artifact": node}
             membership |= {"artifactCollection": node["artifactSequence"]}
         return {"project": project_node(variables["project"]) | {"artifactCollectionMembership": membership}}
-
-    def _artifact_node(self, artifact: StoredArtifact) -> dict[str, Any]:
-        project = project_node(artifact.project)
-        collection = {"__typename": "ArtifactSequence", "id": "s", "name": artifact.name, "project": project}
-        alias = {"__typename": "ArtifactAlias", "id": "l", "alias": "latest", "artifactCollection": collection}
-        return {
-            "__typename": "Artifact",
-            "id": f"a{self.artifacts.index(artifact)}",
-            "artifactSequence": collection,
-            "versionIndex": 0,
-            "artifactType": {"name": artifact.type},
-            "description": None,
-            "metadata": "{}",
-            "ttlDurationSeconds": -1,
-            "ttlIsInherited": True,
-            "tags": [],
-            "historyStep": None,
-            "state": "COMMITTED",
-            "size": 0,
-            "digest": artifact.digest,
-            "commitHash": None,
-            "fileCount": len(artifact.files),
-            "createdAt": "2026-01-01T00:00:00",
-            "updatedAt": None,
-            "aliases": [alias],
-        }

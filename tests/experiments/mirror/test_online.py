@@ -15,6 +15,7 @@ import pytest
 
 from experiments.config import canonical
 from experiments.liveness import identify
+from experiments.store import RunStore
 from experiments.verbs.sync import Sync
 from tests.experiments.mirror.conftest import Study
 from tests.experiments.wandb_backend import KEY, Backend, StoredRun
@@ -198,6 +199,35 @@ def test_a_follower_outlives_a_dead_network_and_ends_with_the_sweep(
     assert "W&B does not answer" in capsys.readouterr().err
 
 
+def test_a_follower_takes_up_runs_that_the_sweep_lists_later(
+    make_study: Callable[[int], Study], backend: Backend
+) -> None:
+    study = make_study(2)
+    study.list_runs("study", study.ids[:1])
+    for index in (0, 1):
+        study.write(index, range(1, 4))
+        study.store.claim(study.ids[index], 1, identify())
+    client, over = study.client("online"), threading.Event()
+    manifest = study.store.read_manifest("study")
+    assert manifest is not None
+    sync = Sync(store=study.store, manifest=manifest, client=client, report=None)
+    follower = threading.Thread(target=lambda: sync.follow(over, seconds=0.1))
+    follower.start()
+    try:
+        backend.wait_for(lambda: len(backend.runs) == 1)
+        study.list_runs("study", study.ids)
+        backend.wait_for(lambda: len(backend.runs) == 2)
+        study.publish(0)
+        study.publish(1)
+        follower.join(timeout=60)
+    finally:
+        over.set()
+        follower.join(timeout=60)
+        client.close()
+    assert_equal_to_records(backend, study)
+    assert {run.state for run in backend.runs.values()} == {"finished"}
+
+
 def test_a_dead_network_ends_sync_with_one_sentence_in_bounded_time(
     make_study: Callable[[int], Study], backend: Backend, start: Start
 ) -> None:
@@ -216,20 +246,48 @@ def test_a_dead_network_ends_sync_with_one_sentence_in_bounded_time(
     assert "run `python -m experiments sync" in told
 
 
-def test_training_goes_on_without_a_network(
+def test_a_follower_gives_up_when_nothing_is_left_to_train_and_wandb_stays_away(
+    make_study: Callable[[int], Study], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study(1)
+    study.publish(0)
+    monkeypatch.setattr("experiments.verbs.sync.LONGEST_PAUSE_SECONDS", 0.4)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    client = study.client("online")
+    try:
+        sync = Sync(store=study.store, manifest=study.manifest, client=client, report=None)
+        assert sync.follow(threading.Event(), seconds=0.1) == 1
+    finally:
+        client.close()
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert "trying again until it does" in told[0]
+    assert "nothing is lost" in told[1]
+
+
+def test_training_goes_on_without_a_network_and_its_records_arrive_later(
     run_verb: Callable[..., subprocess.CompletedProcess[str]],
     sweep_text: str,
+    backend: Backend,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    sweep = tmp_path / "tiny.yaml"
+    sweep, store = tmp_path / "tiny.yaml", RunStore(tmp_path / "store")
     sweep.write_text(sweep_text)
-    told = run_verb("run", sweep, "--store", tmp_path, "--workers", 1, "--wandb", "online", "--design.tokens=[12800]")
+    words = ("run", sweep, "--store", store.root, "--workers", 1, "--wandb", "online", "--design.tokens=[12800]")
+    with monkeypatch.context() as offline:
+        offline.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nothing listens there
+        told = run_verb(*words)
     assert told.returncode == 0, told.stderr
     assert "2 of 2 runs are done" in told.stdout
-    assert "nothing is lost" in (tmp_path / "logs" / "sync.log").read_text()
+    assert "the W&B mirror is not complete" in told.stderr
+    assert "nothing is lost" in (store.root / "logs" / "sync.log").read_text()
+    told = run_verb("sync", "tiny", "--store", store.root, "--mode", "online")
+    assert told.returncode == 0, told.stderr
+    assert "2 of 2 runs complete in W&B" in told.stdout
+    assert len(backend.runs) == 2
+    for run in backend.runs.values():
+        assert own_columns(run.rows) == own_columns(store.read_metrics(run.name))
     assert_key_nowhere(tmp_path)
 
 

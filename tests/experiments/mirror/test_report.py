@@ -36,7 +36,7 @@ def test_the_report_and_its_figures_arrive_and_are_sent_again_only_when_they_cha
     study, folder = reported
     assert study.sync("online") == 0
     assert study.sync("online") == 0
-    assert f"report {folder} is there" in capsys.readouterr().out
+    assert f"report {folder} is in W&B as it is here" in capsys.readouterr().out
     (artifact,) = backend.artifacts
     assert (artifact.name, artifact.type, artifact.committed) == ("study-report", "report", True)
     sent = {name: backend.uploads[path] for name, path in artifact.files.items()}
