@@ -1,9 +1,9 @@
 """Kill a sweep at random moments until it is done, and compare every digit. `python -m benchmarks.chaos [--kills 50]
-[--runs 24]`.
+[--runs 24] [--minutes 60]`.
 
 Each time a random choice of the driver and its workers gets SIGKILL after a random while, and the sweep is started
 again when the driver is gone. At the end: one published record a run, executions counted, and losses equal to the last
-digit to those of an undisturbed sweep.
+digit to those of an undisturbed sweep whose runs were trained alone, while the disturbed ones share their prefixes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ recipe: {{learning_rate: 0.01, batch_tokens: 512, warmup_tokens: 10240}}
 """
 
 
-def start(sweep: Path, store: Path, *, checkpoint_seconds: float) -> subprocess.Popen[bytes]:
+def start(sweep: Path, store: Path, *more: str, checkpoint_seconds: float) -> subprocess.Popen[bytes]:
     """Start a driver with two workers in a session of its own."""
     words = [
         "run",
@@ -47,6 +47,7 @@ def start(sweep: Path, store: Path, *, checkpoint_seconds: float) -> subprocess.
         "off",
         "--checkpoint-seconds",
         checkpoint_seconds,
+        *more,
     ]
     command = [sys.executable, "-m", "experiments", *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -96,11 +97,64 @@ def takeup_seconds(store: Path, driver: subprocess.Popen[bytes], claims_before: 
     return None
 
 
+def disturb(sweep: Path, store: Path, rng: random.Random, *, kills: int, runs: int, seconds: float) -> dict[str, Any]:
+    """Kill until the sweep is done or the kills are spent, then let it end; what happened."""
+    told: dict[str, int] = {}
+    takeups: list[float | None] = []
+    driver = start(sweep, store, checkpoint_seconds=1)
+    while sum(told.values()) < kills and len(outcomes(store)) < runs:
+        if driver.poll() is not None:
+            driver = start(sweep, store, checkpoint_seconds=1)
+        if not until_claimed(store, driver):
+            continue
+        try:
+            driver.wait(timeout=rng.uniform(0, seconds))
+        except subprocess.TimeoutExpired:
+            before = {path.name for path in (store / "claims").glob("*") if path.suffix[1:].isdigit()}
+            choice = kill_some(driver, rng)
+            told[choice] = told.get(choice, 0) + 1
+            if choice == "workers":
+                takeups.append(takeup_seconds(store, driver, before))
+    if driver.poll() is None:
+        driver.wait()
+    status = start(sweep, store, checkpoint_seconds=60).wait()
+    claims = [path.name.split(".") for path in (store / "claims").iterdir()]
+    endings: dict[str, int] = {}
+    for parts in claims:
+        if len(parts) == 3:
+            endings[parts[2]] = endings.get(parts[2], 0) + 1
+    return {
+        "runs": len(outcomes(store)),
+        "kills": told,
+        "executions": sum(len(parts) == 2 for parts in claims),
+        "endings": endings,
+        "exit_status": status,
+        "takeup_seconds_after_all_workers_died": sorted(round(item, 1) for item in takeups if item is not None),
+    }
+
+
+def added(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several rounds as one."""
+    whole: dict[str, Any] = {"rounds": len(results)}
+    for name in ("kills", "endings"):
+        whole[name] = {}
+        for result in results:
+            for key, count in result[name].items():
+                whole[name][key] = whole[name].get(key, 0) + count
+    for name in ("runs", "executions"):
+        whole[name] = sum(result[name] for result in results)
+    whole["exit_status"] = max(result["exit_status"] for result in results)
+    name = "takeup_seconds_after_all_workers_died"
+    whole[name] = sorted(item for result in results for item in result[name])
+    return whole
+
+
 def main() -> None:
-    """Run the undisturbed sweep, then the disturbed one, and compare."""
+    """Run the undisturbed sweep, then disturbed ones, and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--runs", type=int, default=24)
+    parser.add_argument("--kills", type=int, default=50, help="kills in a round")
+    parser.add_argument("--runs", type=int, default=24, help="runs of the sweep, a multiple of 6")
+    parser.add_argument("--minutes", type=float, default=0.0, help="begin rounds until then; one at least")
     parser.add_argument(
         "--seconds", type=float, default=3.0, help="longest wait before a kill, once training is under way"
     )
@@ -112,49 +166,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sweep = Path(folder) / "chaos.yaml"
         sweep.write_text(SWEEP.format(seeds=list(range(args.runs // 6))))
-        peace, war = Path(folder) / "peace", Path(folder) / "war"
+        peace = Path(folder) / "peace"
         peace.mkdir()
-        war.mkdir()
-        assert start(sweep, peace, checkpoint_seconds=60).wait() == 0
-        kills: dict[str, int] = {}
-        takeups: list[float | None] = []
-        driver = start(sweep, war, checkpoint_seconds=1)
-        while sum(kills.values()) < args.kills and len(outcomes(war)) < args.runs:
-            if driver.poll() is not None:
-                driver = start(sweep, war, checkpoint_seconds=1)
-            if not until_claimed(war, driver):
-                continue
-            try:
-                driver.wait(timeout=rng.uniform(0, args.seconds))
-            except subprocess.TimeoutExpired:
-                before = {path.name for path in (war / "claims").glob("*") if path.suffix[1:].isdigit()}
-                choice = kill_some(driver, rng)
-                kills[choice] = kills.get(choice, 0) + 1
-                if choice == "workers":
-                    takeups.append(takeup_seconds(war, driver, before))
-        if driver.poll() is None:
-            driver.wait()
-        status = start(sweep, war, checkpoint_seconds=60).wait()
-        claims = [path.name.split(".") for path in (war / "claims").iterdir()]
-        endings: dict[str, int] = {}
-        for parts in claims:
-            if len(parts) == 3:
-                endings[parts[2]] = endings.get(parts[2], 0) + 1
-        same = outcomes(war) == outcomes(peace)
-        result = {
-            "runs": len(outcomes(war)),
-            "kills": kills,
-            "executions": sum(len(parts) == 2 for parts in claims),
-            "endings": endings,
-            "exit_status": status,
-            "takeup_seconds_after_all_workers_died": sorted(round(item, 1) for item in takeups if item is not None),
-            "losses_equal_to_the_last_digit": same,
-            "seconds": round(time.monotonic() - began),
-        }
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
-    if not same or status != 0 or result["runs"] != args.runs:
-        sys.exit("error: the disturbed sweep differs from the undisturbed one")
+        assert start(sweep, peace, "--no-sharing", checkpoint_seconds=60).wait() == 0
+        rounds: list[dict[str, Any]] = []
+        same = True
+        while not rounds or time.monotonic() - began < 60 * args.minutes:
+            war = Path(folder) / f"war-{len(rounds)}"
+            war.mkdir()
+            rounds.append(disturb(sweep, war, rng, kills=args.kills, runs=args.runs, seconds=args.seconds))
+            same = same and outcomes(war) == outcomes(peace)
+            result = added(rounds) | {
+                "runs_of_the_sweep": args.runs,
+                "losses_equal_to_the_last_digit": same,
+                "seconds": round(time.monotonic() - began),
+            }
+            args.out.write_text(json.dumps(result, indent=1) + "\n")
+            print(json.dumps(rounds[-1] | {"same": same}), flush=True)
+    if not same or result["exit_status"] != 0 or result["runs"] != args.runs * len(rounds):
+        sys.exit("error: a disturbed sweep differs from the undisturbed one")
 
 
 if __name__ == "__main__":
