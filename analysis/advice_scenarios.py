@@ -31,6 +31,8 @@ CANDIDATE_LAWS = ("hoffmann", "kaplan", "skaling")
 NO_SUPPORT = 10.0
 """Difference of Akaike's criterion from the best law's beyond which the runs do not support a law (Burnham and Anderson
 2002, section 2.6)."""
+OWN_WEIGHT = 0.75
+"""Weight of the fit's own law, whose interval will be read; the other laws share the rest."""
 STEP = 1e-4
 """Step of central differences in working parameters."""
 RIDGE = 1e-9
@@ -85,7 +87,8 @@ class Scenarios:
     information: Array
     """Of the existing runs for noise of one unit, shape (S, p, p)."""
     weights: Array
-    """Weight of each scenario: equal for the laws, and for the draws of a law; shape (S,)."""
+    """Weight of each scenario: OWN_WEIGHT for the fit's own law, equal for the others and for the draws of a law; shape
+    (S,)."""
     law: NDArray[np.intp]
     """Index of each scenario's law, shape (S,)."""
 
@@ -238,12 +241,19 @@ def make_scenarios(
                 np.pad(gradients, ((0, 0), (0, 0), (0, extra))),
                 np.pad(aim, ((0, 0), (0, extra))),
                 square,
-                np.full(num, 1 / (num * len(used))),
+                np.full(num, _share(index, len(used)) / num),
                 np.full(num, index),
             )
         )
     gradients, aim, information, weights, law = (np.concatenate(side) for side in zip(*parts, strict=True))
     return Scenarios(gradients=gradients, target=aim, information=information, weights=weights, law=law)
+
+
+def _share(index: int, num_laws: int) -> float:
+    """Weight of a law; the first is the fit's own."""
+    if num_laws == 1:
+        return 1.0
+    return OWN_WEIGHT if index == 0 else (1 - OWN_WEIGHT) / (num_laws - 1)
 
 
 def _law_scenarios(

@@ -1,0 +1,242 @@
+"""What advised runs are worth, measured: `python -m benchmarks.advice --studies 67`.
+
+Each study draws 25 small pilot runs from a true law with noise, fits them, asks for advice with the budget of a uniform
+grid (six sizes by six token budgets, evenly spaced in their logarithms over all that is allowed, one seed each), adds
+the grid's runs or the advised ones to the pilot, fits again with bootstrap intervals, and compares the intervals of the
+compute-optimal loss at a target 83 times beyond the largest run. `designed` widths come from the true law's own
+information, so they say what a design is worth; `refit` widths are what the engine printed. Studies go into
+build/advice.jsonl as they are done, and the command goes on where it was stopped; the record beside this file holds
+medians and intervals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+
+from analysis.advice import compute_optimal
+from analysis.advice_cells import Limits
+from analysis.advice_plan import Plan, PlannedCell, plan_runs
+from analysis.advice_scenarios import LawFit, Target, candidate_fits
+from analysis.advice_shapes import Ladder, ShapeRules, Size, make_ladder
+from analysis.api import fit_law
+from analysis.fit import Fit
+from analysis.laws.registry import LAWS
+from analysis.parametric import optimum, six_n
+
+Cells = list[tuple[Size, float, int]]
+"""(size, tokens, how often)."""
+TRUTHS: dict[str, dict[str, float]] = {
+    "hoffmann": {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658},
+    "kaplan": {"alpha_N": 0.076, "alpha_D": 0.103, "N_c": 6.4e13, "D_c": 1.8e13},
+    "skaling": {"E": 1.757, "A": 2305.0, "B": 9957.0, "alpha": 0.4244, "beta": 0.4305, "k": 0.7741},
+}
+"""Besiroglu et al. 2024; Kaplan et al. 2020, equation 1.5; `fit --law skaling` on the table of Besiroglu et al."""
+NOISE = 0.01
+"""Standard deviation of a run's log loss."""
+SIZES, TOKENS = (1e7, 1e9), (2e8, 2e10)
+"""N and D that are allowed."""
+GRID, PILOT = 6, 5
+"""Sizes, and token budgets, of the uniform grid and of the pilot."""
+PILOT_REACH = 8.0
+"""The pilot ends this factor below the largest N and D."""
+MAX_RUNS = 200
+"""Most runs of a plan: the default of the verb."""
+TARGET = 1e22
+"""C of the prediction."""
+DRAWS = 100
+"""Bootstrap draws of every fit."""
+FIRST_ROUND = 0.25
+"""Part of the budget that is spent before the second round is advised."""
+ARMS = ("advised", "same-runs", "half-cost", "two-rounds", "two-rounds-half-cost")
+"""Advice as it comes; with no more runs than the grid has; with half the grid's cost; and both again in two rounds: a
+quarter of the budget is spent first, and the rest on what is advised after fitting those runs too."""
+
+
+def runs_of(cells: Cells) -> dict[str, np.ndarray]:
+    """params and tokens of each run of (size, tokens, how often)."""
+    params = np.concatenate([np.full(times, size.params) for size, _, times in cells])
+    return {"params": params, "tokens": np.concatenate([np.full(times, tokens) for _, tokens, times in cells])}
+
+
+def lattice(ladder: Ladder, reach: float, num: int) -> Cells:
+    """A uniform grid of shapes and tokens up to `reach` below what is allowed."""
+    sizes = [
+        min(ladder.sizes, key=lambda size, goal=goal: abs(np.log(size.params / goal)))
+        for goal in np.geomspace(SIZES[0], SIZES[1] / reach, num)
+    ]
+    return [(size, float(d), 1) for size in sizes for d in np.geomspace(TOKENS[0], TOKENS[1] / reach, num)]
+
+
+def advised_cells(cells: tuple[PlannedCell, ...]) -> Cells:
+    """A plan as (size, tokens, how often)."""
+    return [(cell.size, cell.tokens, len(cell.seeds)) for cell in cells]
+
+
+def designed_width(law: str, runs: dict[str, np.ndarray]) -> float:
+    """Standard error of the log loss at the target, over that of one run, by the true law's information."""
+    theta = np.array([list(TRUTHS[law].values())])
+    refs = np.array([np.log(1e9), np.log(2e10)])
+    phi = LAWS[law].to_working(theta, refs)
+
+    def gradient(x: dict[str, np.ndarray]) -> np.ndarray:
+        z = np.log(np.stack([x["params"], x["tokens"]])) - refs[:, None]
+        value, jacobian = LAWS[law].working_jacobian(phi, z)
+        return (jacobian[0] / value[0]).T
+
+    log_n, log_d, _ = optimum(LAWS[law], theta, np.array([np.log(TARGET)]), six_n)
+    aim = gradient({"params": np.exp(log_n[0]), "tokens": np.exp(log_d[0])})[0]
+    rows = gradient(runs)
+    scale = np.sqrt((rows**2).sum(axis=0))
+    return float(np.sqrt((aim / scale) @ np.linalg.solve((rows / scale).T @ (rows / scale), aim / scale)))
+
+
+def joined(*parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Runs of several tables as one."""
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[-1]}
+
+
+def study(seed: int, truth: str, ladder: Ladder, fitted: str | None = None) -> dict[str, Any]:
+    """One study of one true law, fitted as itself, or as another law."""
+    name = fitted or truth
+    rng = np.random.default_rng([seed, list(TRUTHS).index(truth), 0 if fitted is None else 1])
+    theta = np.array(list(TRUTHS[truth].values()))
+    loss = float(optimum(LAWS[truth], theta[None, :], np.array([np.log(TARGET)]), six_n)[2][0, 0])
+
+    def measured(cells: Cells) -> dict[str, np.ndarray]:
+        runs = runs_of(cells)
+        noise = NOISE * rng.standard_normal(runs["params"].size)
+        return {**runs, "loss": LAWS[truth](theta, runs) * np.exp(noise)}
+
+    def fit_of(data: dict[str, np.ndarray]) -> Fit:
+        return fit_law(name, data, bootstrap=DRAWS, rng=seed, conventions={"flops": "6ND"})
+
+    def advice(fit: Fit, laws: list[LawFit], spend: float, max_runs: int) -> Plan:
+        limits = Limits(
+            min_params=SIZES[0], max_params=SIZES[1], min_tokens=TOKENS[0], max_tokens=TOKENS[1], ratio=(1e-3, 1e6),
+            max_runs=max_runs,
+        )  # fmt: skip
+        return plan_runs(fit, Target(flops=TARGET), spend, ladder=ladder, limits=limits, laws=laws)
+
+    grid = lattice(ladder, 1.0, GRID)
+    budget = sum(size.flops_per_token * tokens for size, tokens, _ in grid)
+    pilot = measured(lattice(ladder, PILOT_REACH, PILOT))
+    first = fit_of(pilot)
+    laws = candidate_fits(first, None, draws=16, seed=seed)
+    arms = {"grid": (grid, measured(grid))}
+    told: dict[str, Any] = {}
+    for arm in ARMS:
+        spend = budget / (2 if "half-cost" in arm else 1)
+        most = GRID**2 if arm == "same-runs" else MAX_RUNS
+        cells: Cells = []
+        data: list[dict[str, np.ndarray]] = []
+        fit, known = first, laws
+        if "two-rounds" in arm:
+            early = advice(fit, known, FIRST_ROUND * spend, most // 4)
+            cells, most = advised_cells(early.cells), most - early.num_runs
+            data, spend = [measured(cells)], spend - early.cost
+            fit = fit_of(joined(pilot, *data))
+            known = candidate_fits(fit, None, draws=16, seed=seed)
+        plan = advice(fit, known, spend, most)
+        more = advised_cells(plan.cells)
+        arms[arm] = cells + more, joined(*data, measured(more))
+        told[arm] = {"expected": plan.expected.median, "above_bound": plan.above_bound}
+        if arm == "advised":
+            best = advised_cells(plan.grid_cells)
+            arms["best-grid"] = best, measured(best)
+    out: dict[str, Any] = {"seed": seed, "truth": truth, "fitted": name, "arms": {}}
+    for arm, (cells, extra) in arms.items():
+        data_of = joined(pilot, extra)
+        seen = compute_optimal(fit_of(data_of), TARGET, ladder).loss
+        known_width = seen.lo is not None and seen.hi is not None
+        out["arms"][arm] = {
+            "runs": int(sum(times for _, _, times in cells)),
+            "cost": sum(size.flops_per_token * tokens * times for size, tokens, times in cells) / budget,
+            "designed": designed_width(truth, data_of),
+            "refit": float(np.log(seen.hi / seen.lo) / 2) if known_width else None,
+            "covers": bool(seen.covers(loss)) if known_width else None,
+            "error": float(np.log(seen.value / loss)),
+            **told.get(arm, {}),
+        }
+    return out
+
+
+def median(values: list[float], rng: np.random.Generator) -> dict[str, float]:
+    """Median with its 95 % interval by 2,000 draws over studies, and where nine tenths of the studies lie."""
+    sample = np.array(values)
+    draws = np.median(sample[rng.integers(0, sample.size, (2000, sample.size))], axis=1)
+    ends, spread = np.quantile(draws, [0.025, 0.975]), np.quantile(sample, [0.05, 0.95])
+    keys = ("median", "lo", "hi", "p05", "p95")
+    return dict(zip(keys, (round(float(v), 4) for v in (np.median(sample), *ends, *spread)), strict=True))
+
+
+def summary(studies: list[dict[str, Any]]) -> dict[str, Any]:
+    """Ratios to the grid and coverage, by arm."""
+    rng = np.random.default_rng(0)
+    out: dict[str, Any] = {"studies": len(studies)}
+    for arm in studies[0]["arms"]:
+        rows = [(one["arms"][arm], one["arms"]["grid"]) for one in studies]
+        known = [(mine, grid) for mine, grid in rows if mine["refit"] and grid["refit"]]
+        covered = np.array([mine["covers"] for mine, _ in rows if mine["covers"] is not None], dtype=float)
+        entry: dict[str, Any] = {
+            "runs": int(np.median([mine["runs"] for mine, _ in rows])),
+            "cost": round(float(np.median([mine["cost"] for mine, _ in rows])), 4),
+            "half_width_refit": median([mine["refit"] for mine, _ in known], rng),
+            "coverage": round(float(covered.mean()), 4),
+            "coverage_se": round(float(np.sqrt(covered.mean() * (1 - covered.mean()) / covered.size)), 4),
+            "no_interval": sum(mine["refit"] is None for mine, _ in rows),
+            "root_mean_square_error": round(float(np.sqrt(np.mean([mine["error"] ** 2 for mine, _ in rows]))), 5),
+        }
+        if arm != "grid":
+            entry["designed_ratio"] = median([mine["designed"] / grid["designed"] for mine, grid in rows], rng)
+            entry["refit_ratio"] = median([mine["refit"] / grid["refit"] for mine, grid in known], rng)
+        if arm in ARMS:
+            entry["refit_over_expected"] = median([mine["refit"] / mine["expected"] for mine, _ in known], rng)
+            entry["above_bound"] = round(float(np.median([mine["above_bound"] for mine, _ in rows])), 4)
+        out[arm] = entry
+    return out
+
+
+def main() -> None:
+    """Run what the log lacks, then write the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=int, default=67, help="studies of each true law (default 67: 201 in all)")
+    parser.add_argument("--wrong-law", action="store_true", help="also fit Hoffmann's law to runs of skaling")
+    parser.add_argument("--log", type=Path, default=Path("build/advice.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    args = parser.parse_args()
+    args.log.parent.mkdir(parents=True, exist_ok=True)
+    ladder = make_ladder(ShapeRules(), *SIZES, convention="6ND")
+    cells: list[tuple[str, str | None]] = [(truth, None) for truth in TRUTHS]
+    if args.wrong_law:
+        cells.append(("skaling", "hoffmann"))
+    lines = args.log.read_text(encoding="utf-8").splitlines() if args.log.exists() else []
+    done = {(one["seed"], one["truth"], one["fitted"]): one for one in map(json.loads, lines)}
+    for seed in range(args.studies):
+        for truth, fitted in cells:
+            key = (seed, truth, fitted or truth)
+            if key not in done:
+                done[key] = study(seed, truth, ladder, fitted)
+                with args.log.open("a", encoding="utf-8") as log:
+                    log.write(json.dumps(done[key]) + "\n")
+    record: dict[str, Any] = {
+        "noise": NOISE, "params": SIZES, "tokens": TOKENS, "pilot_runs": PILOT**2, "grid_runs": GRID**2,
+        "target_flops": TARGET, "draws": DRAWS, "truths": TRUTHS, "laws": {},
+    }  # fmt: skip
+    for truth, fitted in cells:
+        name = fitted or truth
+        label = truth if fitted is None else f"{truth}, fitted as {fitted}"
+        record["laws"][label] = summary([done[seed, truth, name] for seed in range(args.studies)])
+    args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(record["laws"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
