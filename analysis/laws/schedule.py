@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.errors import UserError
-from analysis.laws.base import Array, Law
+from analysis.laws.base import Array, Law, Parameter
+from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT
 
 MOST_PAIRS = 50_000_000
 """Most (row, fall) pairs that are held."""
@@ -32,6 +33,25 @@ AT_ONCE = 25_000
 """Most (parameter vector, row, fall) triples computed at once."""
 Second = dict[tuple[int, int], Array]
 """Second derivatives by pairs of parameters."""
+
+AREA_PARAMETERS = (
+    Parameter(name="L0", kind="offset", meaning="loss that no amount of training removes"),
+    Parameter(
+        name="A",
+        kind="amplitude",
+        meaning="area term, loss times area**alpha; area S1 is the sum of rates up to the step, warm-up included",
+        scales=(("lr", "alpha"),),
+    ),
+    Parameter(
+        name="alpha",
+        kind="exponent",
+        meaning="exponent of the area",
+        lower=SMALLEST_EXPONENT,
+        upper=LARGEST_EXPONENT,
+        grid=(0.1, 0.2, 0.35, 0.5, 0.8, 1.2),
+    ),
+)
+"""What every law over a schedule begins with: L0 + A * area**(-alpha)."""
 
 
 @dataclass(frozen=True, kw_only=True)

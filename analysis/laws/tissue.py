@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.laws.base import Array, Parameter
-from analysis.laws.schedule import Curve, ScheduleLaw, Second
-from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT
+from analysis.laws.schedule import AREA_PARAMETERS, Curve, ScheduleLaw, Second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,21 +67,7 @@ TISSUE = Tissue(
     formula="L = L0 + A * S1**-alpha - C * S2; S2 = sum_i sum_{k<=i} (lr[k-1] - lr[k]) * lambda**(i-k)",
     inputs=("step", "lr", "curve"),
     parameters=(
-        Parameter(name="L0", kind="offset", meaning="loss that no amount of training removes"),
-        Parameter(
-            name="A",
-            kind="amplitude",
-            meaning="area term, loss times area**alpha; area S1 is the sum of rates up to the step, warm-up included",
-            scales=(("lr", "alpha"),),
-        ),
-        Parameter(
-            name="alpha",
-            kind="exponent",
-            meaning="exponent of the area",
-            lower=SMALLEST_EXPONENT,
-            upper=LARGEST_EXPONENT,
-            grid=(0.1, 0.2, 0.35, 0.5, 0.8, 1.2),
-        ),
+        *AREA_PARAMETERS,
         Parameter(
             name="C", kind="amplitude", meaning="loss taken off by a unit of annealing area", scales=(("lr", -1.0),)
         ),
