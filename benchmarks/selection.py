@@ -6,7 +6,8 @@ the true law, each re-fitted to the whole table. The choice is good when it is t
 standard deviation of a run's noise more than the true law's re-fit: a difference that one run there could not show.
 
 Studies are appended to a log, so that a stopped benchmark goes on where it was.
-`python -m benchmarks.selection --data ../shared/data --report docs/selection.md` writes the page on published runs.
+`--report docs/selection.md` puts the table into that page; `--data ../shared/data` chooses on published runs instead,
+without their largest budgets, and compares how the choice and Hoffmann's form predict these.
 """
 
 from __future__ import annotations
@@ -166,18 +167,80 @@ def simulate(args: argparse.Namespace) -> None:
     print(f"{'all':10} {record['num_studies']:4} studies, good {record['good']:.3f}")
     if args.out:
         args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if args.report:
+        write_report(args.report, "simulated", simulated_table(record))
+
+
+def simulated_table(record: dict[str, Any]) -> str:
+    """The record as Markdown."""
+    head = ("true law", "studies", "good", "within half the tolerance", "the truth itself", "what was chosen")
+    head += ("far error, median", "of the truth's re-fit")
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for truth, row in record["by_truth"].items():
+        chosen = ", ".join(
+            f"{name} {count}" for name, count in sorted(row["chosen"].items(), key=lambda pair: -pair[1])
+        )
+        good, half, own = (f"{100 * row[k]:.0f} %" for k in ("good", "within_half_the_tolerance", "the_truth"))
+        errors = [f"{100 * row[k]:.2f} %" for k in ("median_far_error", "median_far_error_of_truth")]
+        lines.append(
+            f"| {truth} | {row['num_studies']} | {good} | {half} | {own} | {chosen} | {errors[0]} | {errors[1]} |"
+        )
+    lines.append(f"\nAll: {100 * record['good']:.1f} % of {record['num_studies']} studies are good.")
+    return "\n".join(lines)
+
+
+def published_table(folder: Path) -> str:
+    """Choices on published runs as Markdown."""
+    from analysis.estimate import format_percent
+    from analysis.published_heldout import compare_set, tables
+
+    lines = [
+        "| runs | fitted | held out | reach | chosen | its error | Hoffmann's | ratio | best afterwards | its error |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    ratios = []
+    for name, table in tables(folder):
+        row, _ = compare_set(name, table)
+        print(row)
+        if row.ratio is not None:
+            ratios.append(row.ratio)
+        ratio = "none" if row.ratio is None else f"{row.ratio:.2f}"
+        cells = [name, str(row.num_fitted), str(row.num_heldout), f"{row.reach:.3g} x", str(row.chosen or "none")]
+        cells += [format_percent(row.mape), format_percent(row.reference_mape), ratio, row.best]
+        lines.append("| " + " | ".join([*cells, format_percent(row.best_mape)]) + " |")
+    lines.append(
+        f"\nLargest ratio {max(ratios):.2f}, smallest {min(ratios):.2f}, geometric mean "
+        f"{float(np.exp(np.mean(np.log(ratios)))):.2f}, over {len(ratios)} sets."
+    )
+    return "\n".join(lines)
+
+
+def write_report(path: Path, marker: str, text: str) -> None:
+    """Put a table between the two lines `<!-- marker -->` and `<!-- /marker -->` of a page."""
+    page = path.read_text(encoding="utf-8")
+    head, _, rest = page.partition(f"<!-- {marker} -->")
+    _, _, tail = rest.partition(f"<!-- /{marker} -->")
+    path.write_text(f"{head}<!-- {marker} -->\n\n{text}\n\n<!-- /{marker} -->{tail}", encoding="utf-8")
 
 
 def main() -> None:
-    """The simulated studies, or with --report the published runs."""
+    """The simulated studies, or with --data the published runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=34, help="studies for each true law")
     parser.add_argument("--truths", nargs="+", default=list(TRUTHS), choices=list(TRUTHS))
     parser.add_argument("--log", type=Path, default=Path("build/selection.jsonl"))
     parser.add_argument("--out", type=Path, help="write the record here")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long")
+    parser.add_argument("--data", type=Path, help="choose on the published runs of this folder instead")
+    parser.add_argument("--report", type=Path, help="write the table into this page, between its markers")
     args = parser.parse_args()
-    simulate(args)
+    if args.data is None:
+        simulate(args)
+        return
+    text = published_table(args.data)
+    print(text)
+    if args.report:
+        write_report(args.report, "published", text)
 
 
 if __name__ == "__main__":
