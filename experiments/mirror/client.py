@@ -71,7 +71,7 @@ class Client:
     drops: int = field(default=0, init=False)
     """How often the connection to the client's service was given up."""
     _scratch: tempfile.TemporaryDirectory[str] | None = field(default=None, init=False)
-    _places: dict[str, str] = field(default_factory=dict, init=False)
+    _environment: dict[str, str] = field(default_factory=dict, init=False)
     _open: list[OpenRun] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -91,10 +91,14 @@ class Client:
             self._scratch = tempfile.TemporaryDirectory(prefix="isoflop-wandb-", ignore_cleanup_errors=True)
             scratch = self._scratch.name
             staging = scratch if self.online else str(self.folder / "wandb" / "staging")  # holds unsent artifacts
-            self._places = {"WANDB_DIR": scratch, "WANDB_CACHE_DIR": scratch, "WANDB_DATA_DIR": staging}
-            os.environ.setdefault("WANDB_SILENT", "true")
-            for name, value in self._places.items():
-                os.environ.setdefault(name, value)  # wandb would otherwise litter home and /tmp
+            wanted = {
+                "WANDB_DIR": scratch,
+                "WANDB_CACHE_DIR": scratch,
+                "WANDB_DATA_DIR": staging,
+                "WANDB_SILENT": "true",
+            }
+            self._environment = {name: value for name, value in wanted.items() if name not in os.environ}
+            os.environ.update(self._environment)  # wandb would otherwise litter home and /tmp
         folder = Path(self._scratch.name) if self.online else self.folder
         (folder / "wandb").mkdir(parents=True, exist_ok=True)
         return folder
@@ -180,9 +184,8 @@ class Client:
         """Remove what wandb wrote for online runs."""
         if self._scratch is not None:
             self.drop()
-            for name, value in self._places.items():
-                if os.environ.get(name) == value:
-                    del os.environ[name]
+            for name in self._environment:
+                os.environ.pop(name, None)
             self._scratch.cleanup()
             self._scratch = None
 
