@@ -1,8 +1,9 @@
 """Checkpoints: everything that the next step depends on, as plain values and tensors, written atomically.
 
 Two kinds: a run's own newest one, and a trunk's, which runs of several budgets branch from and which therefore holds
-the loss and gradient norm of every step, so that each run can write the rows that it would have written alone. It must
-not know loops, claims or sweeps.
+the loss and gradient norm of every step, so that each run can write the rows that it would have written alone. Both
+hold whole states, however many ranks trained, so that any other number can go on from them. It must not know loops,
+claims or sweeps.
 """
 
 from __future__ import annotations
@@ -15,21 +16,32 @@ import safetensors.torch
 import torch
 
 from experiments.callbacks import Recorder
+from experiments.ranks import ALONE, Ranks
+from experiments.sharding import spread, whole
 from experiments.store import StoreError, write_atomic
 from models.lit import LitTransformer
 
 
-def snapshot(identity: str, step: int, lit: LitTransformer, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """What the next step depends on after `step` steps of what `identity` names (a run or a trunk)."""
+def snapshot(
+    identity: str, step: int, lit: LitTransformer, optimizer: torch.optim.Optimizer, ranks: Ranks = ALONE
+) -> dict[str, Any]:
+    """What the next step depends on after `step` steps of what `identity` names (a run or a trunk).
+
+    Of several ranks each has to call it, and rank 0's is the one to write.
+    """
     on_cuda = next(lit.parameters()).device.type == "cuda"
-    return {
+    state = {
         "run_id": identity,
         "step": step,
         "model": lit.state_dict(),
         "optimizer": optimizer.state_dict(),
         "rng_cpu": torch.get_rng_state(),
-        "rng_cuda": torch.cuda.get_rng_state_all() if on_cuda else [],
+        "rng_cuda": [torch.cuda.get_rng_state()] if on_cuda else [],
     }
+    if not ranks.many:
+        return state
+    others = ranks.gather([state["rng_cpu"], state["rng_cuda"]])[1:]
+    return whole(ranks, state) | {"rng_ranks": others}
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
@@ -53,13 +65,31 @@ def read_state(path: Path, identity: str, device: torch.device) -> dict[str, Any
     return state
 
 
+def read_for_ranks(
+    path: Path, identity: str, lit: LitTransformer, optimizer: torch.optim.Optimizer, ranks: Ranks, *, seed: int
+) -> dict[str, Any]:
+    """What `read_state` gives rank 0, on every rank and in the form that its module loads.
+
+    Random states are each rank's own where as many ranks wrote them; else those of other ranks than 0 begin anew.
+    """
+    state = read_state(path, identity, torch.device("cpu")) if ranks.rank == 0 else None
+    state = spread(ranks, state, lit, optimizer)
+    others = state.get("rng_ranks", [])
+    if ranks.rank and len(others) == ranks.size - 1:
+        state["rng_cpu"], state["rng_cuda"] = others[ranks.rank - 1]
+    elif ranks.rank:
+        torch.manual_seed(ranks.seed(seed, step=state["step"]))
+        state["rng_cpu"], state["rng_cuda"] = torch.get_rng_state(), []
+    return state
+
+
 def restore(state: dict[str, Any], lit: LitTransformer, optimizer: torch.optim.Optimizer) -> int:
     """Put weights, optimiser and random states back; the step to go on from."""
     lit.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["rng_cpu"].cpu())
     if state["rng_cuda"]:
-        torch.cuda.set_rng_state_all([item.cpu() for item in state["rng_cuda"]])
+        torch.cuda.set_rng_state(state["rng_cuda"][0].cpu())
     return int(state["step"])
 
 
@@ -70,7 +100,9 @@ def restore_recorder(recorder: Recorder, saved: dict[str, Any]) -> None:
     recorder.trained_seconds = saved["trained_seconds"]
 
 
-def save_weights(path: Path, lit: LitTransformer) -> None:
-    """The model's weights as safetensors, by the names of `models.transformer.Transformer`."""
-    state = {name: value.contiguous().cpu() for name, value in lit.model.state_dict().items()}
-    write_atomic(path, safetensors.torch.save(state))
+def save_weights(path: Path, lit: LitTransformer, ranks: Ranks = ALONE) -> None:
+    """The model's weights as safetensors, by the names of `models.transformer.Transformer`; called by every rank."""
+    state = whole(ranks, lit.model.state_dict())
+    if ranks.rank == 0:
+        tensors = {name: value.contiguous().cpu() for name, value in state.items()}
+        write_atomic(path, safetensors.torch.save(tensors))

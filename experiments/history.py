@@ -6,6 +6,7 @@ windows. It must not know files or loops.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,8 +67,13 @@ def replay(
 class Pending:
     """Losses and norms that are still on the device; fetched together, so that watching costs no synchronisation."""
 
-    def __init__(self, recorder: Recorder, history: History | None) -> None:
-        self.recorder, self.history = recorder, history
+    def __init__(
+        self,
+        recorder: Recorder,
+        history: History | None,
+        mean: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
+        self.recorder, self.history, self.mean = recorder, history, mean
         self._losses: list[torch.Tensor] = []
         self._norms: list[torch.Tensor] = []
 
@@ -79,7 +85,10 @@ class Pending:
 
     def fetch(self, step: int) -> None:
         """Hand everything up to `step` to the recorder and the history."""
-        losses = torch.stack(self._losses).float().tolist() if self._losses else []
+        losses: list[float] = []
+        if self._losses:
+            stacked = torch.stack(self._losses).float()
+            losses = (stacked if self.mean is None else self.mean(stacked)).tolist()  # several ranks saw parts each
         self.recorder.fetch(losses, step=step)
         if self.history is not None:
             self.history.losses.extend(losses)

@@ -1,4 +1,5 @@
-"""Train one RunConfig in this process, from its newest checkpoint, its trunk's, or nothing, and evaluate it.
+"""Train one RunConfig in this process, or as one rank of several, from its newest checkpoint, its trunk's, or nothing,
+and evaluate it.
 
 Owns the Fabric loop and the validation sums. It must not know claims, sweeps or other workers: it is told
 when to stop and where its files are.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,13 @@ import torch
 from lightning.fabric import Fabric
 
 from experiments.callbacks import Recorder
-from experiments.checkpointing import read_state, restore, restore_recorder, snapshot, write_state
+from experiments.checkpointing import read_for_ranks, read_state, restore, restore_recorder, snapshot, write_state
 from experiments.config import RunConfig, run_id
 from experiments.data.corpus import TokenCorpus
 from experiments.describe import flops_of
 from experiments.history import History, Pending, replay
+from experiments.ranks import ALONE, Ranks
+from experiments.sharding import clip_gradients_, set_up
 from experiments.trunks import SHAREABLE, trunk_id
 from experiments.validation import clustered_mean, evaluate
 from models.lit import LitTransformer
@@ -82,7 +86,9 @@ class TrainingJob:
     end_step: int | None = None
     """For a stretch of a trunk: where it ends; None: the run is trained to its budget."""
     micro_batch: int | None = None
-    """Sequences that are held in memory at a time; None: the whole batch."""
+    """Sequences that a rank holds in memory at a time; None: all of its part of the batch."""
+    ranks: Ranks = ALONE
+    """Who trains it together; every rank runs the same job, and rank 0 alone writes."""
     clock: Callable[[], float] = time.monotonic
     """Seconds; what rates and the time between checkpoints are measured by."""
 
@@ -91,6 +97,9 @@ class TrainingJob:
         self._identity = str(trunk_id(self.config)) if stretch else run_id(self.config)
         self.shared_steps = 0
         """Steps that were taken from a trunk's checkpoint."""
+        self._share = self.ranks.share(self.config.batch_sequences, self.micro_batch)
+        if self.ranks.rank:
+            self.write_rows = lambda rows: None
 
     @property
     def checkpoint_path(self) -> Path:
@@ -106,10 +115,10 @@ class TrainingJob:
         Interrupted, Diverged
             After a checkpoint, or after the last row, was written.
         """
-        module, lit, recorder, train_loss = self._train_from_start(self.config.num_steps)
+        lit, recorder, train_loss = self._train_from_start(self.config.num_steps)
         began = recorder.clock()
         lit.eval()
-        sums, counts = evaluate(module, self.config, self.corpus, self.fabric)
+        sums, counts = evaluate(lit, self.config, self.corpus, self.fabric, self.ranks)
         seconds = recorder.clock() - began
         loss, loss_se = clustered_mean(sums, counts)
         rate = self.config.tokens / recorder.trained_seconds if recorder.trained_seconds else None
@@ -137,8 +146,8 @@ class TrainingJob:
         self.keep = (self.end_step, path)
         self._train_from_start(self.end_step)
 
-    def _train_from_start(self, end_step: int) -> tuple[Any, LitTransformer, Recorder, float]:
-        config, fabric = self.config, self.fabric
+    def _train_from_start(self, end_step: int) -> tuple[LitTransformer, Recorder, float]:
+        config = self.config
         lit = LitTransformer(
             model=config.model,
             optimizer=config.optimizer,
@@ -148,8 +157,7 @@ class TrainingJob:
             batch_tokens=config.batch_tokens,
             seed=config.seed,
         )
-        torch.manual_seed(config.seed)  # dropout
-        optimizer = lit.configure_optimizers()
+        torch.manual_seed(self.ranks.seed(config.seed))  # dropout
         recorder = Recorder(
             num_steps=config.num_steps,
             batch_tokens=config.batch_tokens,
@@ -157,32 +165,27 @@ class TrainingJob:
             peak_flops_per_second=self.peak_flops_per_second,
             clock=self.clock,
         )
-        module, wrapped = fabric.setup(lit, optimizer)
-        for method in ("loss_per_token", "losses_and_mask"):
-            module.mark_forward_method(method)
+        module, optimizer = set_up(self.ranks, self.fabric, lit)
         history = History() if self.keep is not None else None
         first_step, train_loss, history = self._resume(lit, optimizer, recorder, history)
         lit.train()
-        train_loss = self._train(module, lit, wrapped, optimizer, recorder, history, (first_step, end_step), train_loss)
-        return module, lit, recorder, train_loss
+        train_loss = self._train(module, lit, optimizer, recorder, history, (first_step, end_step), train_loss)
+        return lit, recorder, train_loss
 
     def _train(
         self,
         module: Any,
         lit: LitTransformer,
-        wrapped: Any,
         optimizer: torch.optim.Optimizer,
         recorder: Recorder,
         history: History | None,
         steps: tuple[int, int],
         train_loss: float,
     ) -> float:
-        config, corpus, (first_step, end_step) = self.config, self.corpus, steps
+        config, corpus, ranks, share, (first_step, end_step) = self.config, self.corpus, self.ranks, self._share, steps
         batch_sequences, device = config.batch_sequences, self.fabric.device
-        stepper = (
-            wrapped.optimizer
-        )  # in fp32 and bf16 Fabric's wrapper adds time and nothing else: no gradients are scaled
-        pending = Pending(recorder, history)
+        pending = Pending(recorder, history, ranks.mean if ranks.many else None)
+        agreement = ranks.agreement(first_step) if ranks.many else None
         saved_at = recorder.clock()
         for step in range(first_step, end_step + 1):
             if self.keep is not None and step == self.keep[0]:
@@ -192,21 +195,23 @@ class TrainingJob:
                 pending.history = history = None
             if step == end_step:
                 break
-            if self.should_stop():
+            stop, save = self.should_stop(), recorder.clock() - saved_at > self.checkpoint_seconds
+            if agreement is not None:
+                stop, save = agreement.ask(step, stop, save)
+            if stop:
                 self._save(lit, optimizer, recorder, pending, step)
                 raise Interrupted(f"stopped after {step} of {end_step} steps; a checkpoint holds them")
-            if recorder.clock() - saved_at > self.checkpoint_seconds:
+            if save:
                 self._save(lit, optimizer, recorder, pending, step)
                 recorder.resume_clock()
                 saved_at = recorder.clock()
-            tokens = torch.from_numpy(corpus.train_batch(step * batch_sequences, batch_sequences, seed=config.seed)).to(
-                device
-            )
+            first = step * batch_sequences + share.begin
+            tokens = torch.from_numpy(corpus.train_batch(first, share.count, seed=config.seed)).to(device)
             learning_rate = lit.set_learning_rate(optimizer, step * config.batch_tokens)
             loss = self._backward(module, tokens, step)
-            grad_norm = lit.clip_gradients_()
-            stepper.step()
-            stepper.zero_grad(set_to_none=True)
+            grad_norm = clip_gradients_(ranks, lit)
+            optimizer.step()  # not Fabric's wrapper: no gradients are scaled in fp32 and bf16
+            optimizer.zero_grad(set_to_none=True)
             pending.add(loss, grad_norm)
             if recorder.is_row(step + 1):
                 pending.fetch(step + 1)
@@ -219,22 +224,30 @@ class TrainingJob:
         return train_loss
 
     def _backward(self, module: Any, tokens: torch.Tensor, step: int) -> torch.Tensor:
-        """Gradients of one batch, piece by piece where it does not fit at once; the batch's mean loss.
+        """Gradients of one batch, piece by piece where it does not fit at once; the batch's mean loss, of which several
+        ranks have parts whose mean it is.
 
         Every sequence of an objective has as many predicted tokens as any other, so that a piece's share of the mean
         is its share of the sequences.
         """
-        pieces = tokens.split(self.micro_batch or len(tokens))
-        total = None
-        for piece in pieces:
-            with self.fabric.autocast():  # on a single device Fabric applies it to `forward` alone
-                loss = module.training_step(piece, step)
-            if len(pieces) > 1:
-                loss = loss * (len(piece) / len(tokens))
-            self.fabric.backward(loss)
+        pieces, total = self._share.pieces, None
+        for number, (part, weight) in enumerate(pieces):
+            with self._exchange(module, last=number == len(pieces) - 1):
+                with self.fabric.autocast():  # on a single device Fabric applies it to `forward` alone
+                    loss = module.training_step(tokens[part], step)
+                if weight != 1:
+                    loss = loss * weight
+                self.fabric.backward(loss)
             total = loss.detach() if total is None else total + loss.detach()
         assert total is not None
         return total
+
+    def _exchange(self, module: Any, *, last: bool) -> AbstractContextManager[Any]:
+        """Whether ranks exchange gradients after a piece: under ddp after the last one, once; shards after each, since
+        whole gradients would take the memory that pieces save."""
+        if last or self.ranks.strategy != "ddp":
+            return nullcontext()
+        return self.fabric.no_backward_sync(module)
 
     def _keep(
         self, lit: LitTransformer, optimizer: torch.optim.Optimizer, recorder: Recorder, history: History | None
@@ -242,10 +255,11 @@ class TrainingJob:
         """Leave the trunk's checkpoint behind, unless somebody has."""
         assert self.keep is not None
         step, path = self.keep
-        if path.exists() or history is None:
+        if history is None or self.ranks.broadcast(path.exists()):
             return
-        state = snapshot(str(trunk_id(self.config)), step, lit, optimizer)
-        write_state(path, state | {"history": history.state(), "trained_seconds": recorder.trained_seconds})
+        state = snapshot(str(trunk_id(self.config)), step, lit, optimizer, self.ranks)
+        if self.ranks.rank == 0:
+            write_state(path, state | {"history": history.state(), "trained_seconds": recorder.trained_seconds})
 
     def _save(
         self,
@@ -257,13 +271,19 @@ class TrainingJob:
     ) -> None:
         """Replace the newest checkpoint of this run."""
         pending.fetch(step)
-        state = snapshot(self._identity, step, lit, optimizer) | {
+        state = snapshot(self._identity, step, lit, optimizer, self.ranks) | {
             "recorder": recorder.state(),
             "shared_steps": self.shared_steps,
         }
         if pending.history is not None:
             state["history"] = pending.history.state()
-        write_state(self.checkpoint_path, state)
+        if self.ranks.rank == 0:
+            write_state(self.checkpoint_path, state)
+
+    def _read(self, path: Path, identity: str, lit: LitTransformer, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        if self.ranks.many:
+            return read_for_ranks(path, identity, lit, optimizer, self.ranks, seed=self.config.seed)
+        return read_state(path, identity, self.fabric.device)
 
     def _resume(
         self, lit: LitTransformer, optimizer: torch.optim.Optimizer, recorder: Recorder, history: History | None
@@ -272,15 +292,15 @@ class TrainingJob:
 
         A run that has left its trunk writes the rows that it would have written there.
         """
-        device, train_loss = self.fabric.device, math.nan
-        if self.checkpoint_path.exists():
-            state = read_state(self.checkpoint_path, self._identity, device)
+        train_loss = math.nan
+        if self.ranks.broadcast(self.checkpoint_path.exists()):
+            state = self._read(self.checkpoint_path, self._identity, lit, optimizer)
             step = restore(state, lit, optimizer)
             restore_recorder(recorder, state["recorder"])
             self.shared_steps = state.get("shared_steps", 0)
             history = History.of(state["history"]) if history is not None and "history" in state else None
         elif self.start is not None:
-            state = read_state(self.start, str(trunk_id(self.config)), device)
+            state = self._read(self.start, str(trunk_id(self.config)), lit, optimizer)
             step = self.shared_steps = restore(state, lit, optimizer)
             past = History.of(state["history"])
             rows, verdict = replay(recorder, past, lit, float(state["trained_seconds"]))

@@ -6,6 +6,7 @@ It must not know training, stores or sweeps.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,25 @@ from lightning.fabric import Fabric
 
 from experiments.config import RunConfig
 from experiments.data.corpus import TokenCorpus
+from experiments.ranks import ALONE, Ranks
 
 EVAL_BATCH_TOKENS = 8192
 """Tokens per validation batch; fixed, because sums may depend on it in the last digit."""
 
 
-def evaluate(module: Any, config: RunConfig, corpus: TokenCorpus, fabric: Fabric) -> tuple[np.ndarray, np.ndarray]:
+def evaluate(
+    module: Any, config: RunConfig, corpus: TokenCorpus, fabric: Fabric, ranks: Ranks = ALONE
+) -> tuple[np.ndarray, np.ndarray]:
     """Summed nats and token counts per validation document.
 
     Parameters
     ----------
     module
-        The LightningModule as Fabric set it up, in evaluation mode.
+        The LightningModule on its device, in evaluation mode.
     config, corpus, fabric
         The run, its tokens, device and precision.
+    ranks
+        Who takes part: the batches are dealt out, and the sums added up on every rank.
 
     Returns
     -------
@@ -37,22 +43,32 @@ def evaluate(module: Any, config: RunConfig, corpus: TokenCorpus, fabric: Fabric
     device, documents = fabric.device, corpus.num_val_documents
     sums = torch.zeros(documents, dtype=torch.float64, device=device)
     counts = np.zeros(documents, dtype=np.int64)
-    batch = max(1, EVAL_BATCH_TOKENS // config.data.context)
     with torch.no_grad(), fabric.autocast():
-        for tokens, document_ids, mask in corpus.val_batches(batch):
+        for (tokens, document_ids, mask), counted in ranks.deal(_batches(config, corpus)):
+            on_device = torch.from_numpy(tokens).to(device)
             if config.objective.name == "causal":
-                kept, losses = torch.from_numpy(mask), module.loss_per_token(torch.from_numpy(tokens).to(device))
-            else:  # what is taken out is drawn per sequence, so that only whole ones mean the same
-                whole = mask.all(axis=1)
-                if not whole.any():
-                    continue
-                losses, predicted = module.losses_and_mask(torch.from_numpy(tokens[whole]).to(device))
+                kept, losses = torch.from_numpy(mask), module.loss_per_token(on_device)
+            else:
+                losses, predicted = module.losses_and_mask(on_device)
                 kept = predicted.cpu()
-                document_ids = np.repeat(document_ids[whole, :1], losses.shape[1], axis=1)
+                document_ids = np.repeat(document_ids[:, :1], losses.shape[1], axis=1)
+            if not counted:
+                continue
             ids = torch.from_numpy(document_ids)[kept]
             sums.index_add_(0, ids.to(device), losses[kept.to(device)].double())
             counts += np.bincount(ids.numpy(), minlength=documents)
-    return sums.cpu().numpy(), counts
+    return ranks.total(sums.cpu().numpy()), ranks.total(counts)
+
+
+def _batches(config: RunConfig, corpus: TokenCorpus) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The validation batches that an objective is asked about: (tokens, document of each target, which count)."""
+    for tokens, document_ids, mask in corpus.val_batches(max(1, EVAL_BATCH_TOKENS // config.data.context)):
+        if config.objective.name == "causal":
+            yield tokens, document_ids, mask
+            continue
+        whole = mask.all(axis=1)  # what is taken out is drawn per sequence, so that only whole ones mean the same
+        if whole.any():
+            yield tokens[whole], document_ids[whole], mask[whole]
 
 
 def clustered_mean(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float | None]:
