@@ -99,11 +99,3 @@ def training_memory_bytes(config: RunConfig) -> int:
 def checkpoint_bytes(config: RunConfig) -> int:
     """Bytes of a checkpoint: weights and two moments in 32 bits, loss and gradient norm of every step."""
     return 12 * params_total(config.model) + 8 * config.num_steps
-
-
-def makespan(seconds: Iterable[float], workers: int) -> float:
-    """Seconds until `workers` equal workers have done all, longest first."""
-    loads = [0.0] * max(1, workers)
-    for cost in sorted(seconds, reverse=True):
-        loads[loads.index(min(loads))] += cost
-    return max(loads)

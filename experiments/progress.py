@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.compiler import Segment
+from experiments.compiler import Segment, pack
 from experiments.config import RunConfig
-from experiments.costs import CostModel, makespan, shape_of
+from experiments.costs import CostModel, shape_of
 from experiments.describe import flops_of
 from experiments.records import RunRecord
 from experiments.store import RunState, RunStore, parse_metrics
@@ -171,11 +171,10 @@ class ProgressReader:
         states = self.store.states()
         trunks = self._trunks(states)
         rows = tuple(self._row(run_id, states.get(run_id, RunState()), trunks) for run_id in self.facts)
-        left = [row.seconds_left for row in rows if row.seconds_left] + self._stretches_left(trunks)
         return SweepProgress(
             name=self.name,
             runs=rows,
-            seconds_left=makespan(left, self.workers),
+            seconds_left=pack(self._left(rows, trunks), self.workers).seconds,
             flops_spent=self._spent(rows, trunks),
         )
 
@@ -194,15 +193,23 @@ class ProgressReader:
                 trunk.running_to = item.end_step
         return found
 
-    def _stretches_left(self, trunks: Mapping[str, _Trunk]) -> list[float]:
-        """Seconds of each stretch that is still to be trained."""
-        left = []
-        for item in self._segments.values():
+    def _left(self, rows: Sequence[RunProgress], trunks: Mapping[str, _Trunk]) -> list[Segment]:
+        """What is still to be trained, each with the time that is left of it, the most urgent first."""
+        left = {row.run_id: row.seconds_left for row in rows if row.seconds_left}
+        awaited: set[str | None] = set()
+        for item in reversed(list(self._segments.values())):  # what waits for a stretch comes after it
+            if item.segment_id in left:
+                awaited.add(item.after)
             steps = item.end_step - max(item.start_step, trunks[str(item.trunk)].steps) if item.is_stretch else 0
-            if steps > 0:
+            if steps > 0 and item.segment_id in awaited:
+                awaited.add(item.after)
                 facts = self.facts[item.run_id]
-                left.append(self._seconds(facts) * steps * facts.batch_tokens / facts.tokens)
-        return left
+                left[item.segment_id] = self._seconds(facts) * steps * facts.batch_tokens / facts.tokens
+        planned = [
+            replace(item, seconds=left.pop(name)) for name, item in self._segments.items() if left.get(name) is not None
+        ]
+        alone = [Segment(segment_id=name, run_id=name, end_step=1, seconds=seconds) for name, seconds in left.items()]
+        return planned + sorted(alone, key=lambda item: -item.seconds)
 
     def _seconds(self, facts: RunFacts) -> float:
         return self.costs.seconds_of(shape=facts.shape, tokens=facts.tokens, estimate=facts.seconds)

@@ -146,7 +146,8 @@ def test_a_stretch_that_was_stopped_goes_on_where_it_was(
 ) -> None:
     runs = budgets(make_config, 100, 200)
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
-    original, stopped = TrainingJob._train, []
+    original = TrainingJob._train
+    stopped: list[int] = []
 
     def stop_once(job: TrainingJob, *args: Any) -> float:
         if job.end_step is not None and not stopped:
@@ -289,7 +290,8 @@ def test_a_checkpoint_that_was_removed_too_early_is_made_again(
 ) -> None:
     runs = budgets(make_config, 60, 120)
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
-    trunk, original, removed = str(trunk_id(runs[0].config)), TrainingJob.run_stretch, []
+    trunk, original = str(trunk_id(runs[0].config)), TrainingJob.run_stretch
+    removed: list[Path] = []
 
     def remove_once(job: TrainingJob, path: Path) -> None:
         original(job, path)
