@@ -84,7 +84,7 @@ def summarize(plan: Plan, store: RunStore, costs: CostModel, *, workers: int, sh
         "seconds": pack(execution.segments, workers).seconds,
         "sharing": {
             "num_segments": len(execution.segments),
-            "num_trunks": len({item.trunk for item in execution.segments if item.is_stretch}),
+            "num_trunks": len({item.trunk for item in execution.segments if item.is_stretch or item.start_step}),
             "flops_alone": execution.flops_alone,
             "flops": execution.flops,
             "saved_fraction": execution.saved_fraction,
@@ -154,7 +154,7 @@ def _print_table(plan: Plan, summary: dict[str, object], workers: int, kind: str
 
 def _print_sharing(sharing: Any) -> None:
     """What shared prefixes save, and what keeps runs from sharing."""
-    if sharing["flops_alone"]:
+    if sharing["num_trunks"]:
         print(
             f"{sharing['num_segments']} segments on {sharing['num_trunks']} shared trunks: "
             f"{compute(sharing['flops'])} FLOPs instead of {compute(sharing['flops_alone'])} "
