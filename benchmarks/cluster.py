@@ -213,7 +213,7 @@ def sharing(pairs: int) -> dict[str, Any]:
             with tempfile.TemporaryDirectory() as folder:
                 root = Path(folder)
                 shapes = [{"width": width, "depth": 2} for width in (16, 24, 32, 40, 48, 64)]
-                tokens = [524288 * (number + 1) for number in range(5)]
+                tokens = [131072 * (number + 1) for number in range(5)]
                 path = sweep_file(root, tokens=tokens, shapes=shapes, seeds=1)
                 if arm == "shared":
                     summary = json.loads(experiments("plan", path, "--store", root, "--json", "--device", "cpu")[2])
