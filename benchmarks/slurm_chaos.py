@@ -1,19 +1,20 @@
 """Disturb a sweep on a real Slurm until it is done, and compare every digit. `python -m benchmarks.slurm_chaos`.
 
-Two virtual nodes with four fake GPUs each run on this machine. A round kills the process that trains, kills a worker
-whole, cancels an element, preempts a node and kills the other node; every worker also meets its time limit of a minute
-again and again. At the end: one published record a run, executions counted, and losses equal to the last digit to those
-of an undisturbed sweep.
+Two virtual nodes with four fake GPUs each run on this machine. A round lets a worker meet its time limit, kills a
+process that trains, kills a worker whole, cancels an element, preempts a node and kills a node. At the end: one
+published record a run, executions counted, and losses equal to the last digit to those of an undisturbed sweep.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,8 @@ from typing import Any
 import psutil
 
 from benchmarks.slurm_cluster import SlurmCluster, missing_programs
+from experiments.devices import usable_cores
+from experiments.store import RunStore
 
 SWEEP = """
 name: chaos
@@ -39,8 +42,12 @@ seeds: {seeds}
 recipe: {{learning_rate: 0.01, batch_tokens: 512, warmup_tokens: 10240}}
 """
 WORKERS = 5
-MINUTES_LIMIT = 1
+TIME_LIMIT = "10"
+SIGNAL_SECONDS = 10
 EXPIRY_SECONDS = 12
+SHORTEST_SECONDS = 35.0
+"""What the disturbed sweep must last at least: Slurm looks at time limits every half minute."""
+ASKS = "asks to be queued again"
 
 
 def command(*words: object) -> list[str]:
@@ -75,6 +82,12 @@ class Chaos:
     """Monotonic time by which all must be done."""
     strikes: Counter[str] = field(default_factory=Counter)
     """What was done, by kind."""
+    _requeues_before: int | None = field(default=None, init=False)
+
+    @property
+    def job(self) -> str:
+        """Number of the first array."""
+        return json.loads((self.store / "sweeps" / "chaos.jobs").read_text().splitlines()[0])["job"]
 
     def verb(self, *words: object) -> str:
         """What a command of the project says; it must end well."""
@@ -89,8 +102,8 @@ class Chaos:
         """`run --launcher slurm`; what it says."""
         return self.verb(
             *("run", self.sweep, "--store", self.store, "--launcher", "slurm", "--workers", WORKERS),
-            *("--device", "cpu", "--gres", "gpu:1", "--partition", "low", "--time", MINUTES_LIMIT),
-            *("--signal-seconds", 10, "--checkpoint-seconds", 1, "--expiry-seconds", EXPIRY_SECONDS),
+            *("--device", "cpu", "--gres", "gpu:1", "--partition", "low", "--time", TIME_LIMIT),
+            *("--signal-seconds", SIGNAL_SECONDS, "--checkpoint-seconds", 1, "--expiry-seconds", EXPIRY_SECONDS),
         )
 
     def elements(self, *states: str) -> dict[str, str]:
@@ -103,11 +116,11 @@ class Chaos:
         """Wait for a condition, at most to the deadline."""
         self.cluster.wait_until(condition, what, max(1.0, self.deadline - time.monotonic()))
 
-    def under_way(self) -> bool:
-        """Whether some run is being trained, or none is left."""
-        names = {path.name for path in (self.store / "claims").glob("[!.]*")}
-        ended = {".".join(name.split(".")[:2]) for name in names if name.count(".") == 2}
-        return self.is_done() or any(name.count(".") == 1 and name not in ended for name in names)
+    def training(self) -> list[dict[str, Any]]:
+        """Who trains now: the owners of claims that have not ended and whose element runs."""
+        store, running = RunStore(self.store), self.elements("RUNNING")
+        owners = [store.owner(name, state.attempts) for name, state in store.states().items() if state.running]
+        return [owner for owner in owners if owner is not None and owner.get("job") in running]
 
     def is_done(self) -> bool:
         """Whether every run has a record."""
@@ -115,74 +128,123 @@ class Chaos:
 
     # -- strikes -------------------------------------------------------------------------------------------------------
 
-    def trainers(self) -> list[psutil.Process]:
-        """Processes that train: children of workers, which have none themselves."""
-        found = []
-        for node in ("n1", "n2"):
-            for process in self.cluster.node_processes(node):
-                try:
-                    if "work" in process.cmdline() and not process.children():
-                        found.append(process)
-                except psutil.Error:
-                    continue
-        return found
+    def meet_limit(self) -> bool:
+        """Bring the first element's time limit near: Slurm warns it within half a minute. See `met_limit`."""
+        if f"{self.job}_0" not in {owner["job"] for owner in self.training()}:
+            return False
+        self._requeues_before = self.first_log().count(ASKS)
+        self.cluster.command("scontrol", "update", f"JobId={self.job}_0", "EndTime=now+45")
+        return True
+
+    def met_limit(self) -> None:
+        """Wait until the warned element has asked to come back, and give it its time again."""
+        if self._requeues_before is not None:
+            self.until(lambda: self.first_log().count(ASKS) > self._requeues_before, "the element to be warned")
+            self.cluster.command("scontrol", "update", f"JobId={self.job}_0", f"TimeLimit={TIME_LIMIT}")
+            self._requeues_before = None
+
+    def first_log(self) -> str:
+        """What the first element has said."""
+        return (self.store / "logs" / f"slurm-{self.job}_0.log").read_text()
+
+    def victim_node(self) -> str | None:
+        """A node on which something is trained, and not the one on which a time limit comes near."""
+        node_of = self.elements("RUNNING")
+        spared = node_of.get(f"{self.job}_0") if self._requeues_before is not None else None
+        nodes = sorted({node_of[owner["job"]] for owner in self.training() if owner["job"] in node_of} - {spared})
+        return self.rng.choice(nodes) if nodes else None
 
     def kill_trainer(self) -> bool:
         """SIGKILL one process that trains; its keeper forks it anew."""
-        victims = self.trainers()
-        if victims:
-            self.rng.choice(victims).kill()
-        return bool(victims)
+        owners = self.training()
+        return bool(owners) and _kill(self.rng.choice(owners)["pid"])
 
     def kill_worker(self) -> bool:
         """SIGKILL a worker with its keeper; the batch script starts it again."""
-        victims = [victim for victim in self.trainers() if "work" in psutil.Process(victim.ppid()).cmdline()]
-        if victims:
-            victim = self.rng.choice(victims)
-            psutil.Process(victim.ppid()).kill()
-            victim.kill()
-        return bool(victims)
+        owners = self.training()
+        if not owners:
+            return False
+        pid = self.rng.choice(owners)["pid"]
+        try:
+            keeper = psutil.Process(pid).ppid()
+        except psutil.NoSuchProcess:
+            return False
+        return _kill(keeper) and _kill(pid)
 
     def cancel_element(self) -> bool:
-        """`scancel` one element; it does not come back, and the next submission replaces it."""
-        running = [name for name in self.elements("RUNNING") if not name.endswith("_0")]
-        if running:
-            self.cluster.command("scancel", self.rng.choice(running))
-        return bool(running)
+        """`scancel` an element that trains; it does not come back, and the next submission replaces it."""
+        elements = [owner["job"] for owner in self.training() if not owner["job"].endswith("_0")]
+        if elements:
+            self.cluster.command("scancel", self.rng.choice(elements))
+        return bool(elements)
 
     def preempt(self) -> bool:
-        """A job of the partition with priority takes all of a node on which workers run."""
-        nodes = sorted(set(self.elements("RUNNING").values()))
-        if nodes:
+        """A job of the partition with priority takes all of a node on which something is trained."""
+        node = self.victim_node()
+        if node is not None:
             self.cluster.command(
-                *("sbatch", "--partition=high", f"--nodelist={self.rng.choice(nodes)}", "--exclusive"),
+                *("sbatch", "--partition=high", f"--nodelist={node}", "--exclusive"),
                 *("--output=/dev/null", "--wrap", "sleep 2"),
             )
-            self.until(lambda: self._high_is_over(), "the preempting job to end")
-        return bool(nodes)
+            self.until(self._high_is_over, "the preempting job to end")
+        return node is not None
 
     def _high_is_over(self) -> bool:
         return not self.cluster.command("squeue", "--noheader", "--partition=high")
 
     def kill_node(self) -> bool:
         """SIGKILL everything on a node, wait until Slurm has noticed, and start it again."""
-        nodes = sorted(set(self.elements("RUNNING").values()))
-        if nodes:
-            node = self.rng.choice(nodes)
+        self.met_limit()
+        node = self.victim_node()
+        if node is not None:
             self.cluster.kill_node(node)
             self.cluster.wait_for_nodes("down", 1)
             self.cluster.start_node(node)
-        return bool(nodes)
+        return node is not None
 
     def strike(self, kind: str) -> None:
-        """Do one thing as soon as something is being trained."""
-        self.until(lambda: self.under_way(), "a run being trained")
-        if not self.is_done() and getattr(self, kind)():
-            self.strikes[kind] += 1
+        """Do one thing as soon as something is being trained that it can strike."""
+        self.until(lambda: self.is_done() or self._struck(kind), f"a victim of {kind}")
+
+    def _struck(self, kind: str) -> bool:
+        struck = getattr(self, kind)()
+        self.strikes[kind] += struck
+        return struck
+
+
+def _kill(pid: int) -> bool:
+    """SIGKILL a process; whether there was one."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 # in the order of how long they take: the first round has to fit into the sweep
-KINDS = ("kill_trainer", "kill_worker", "cancel_element", "preempt", "kill_node")
+KINDS = ("meet_limit", "kill_trainer", "kill_worker", "cancel_element", "preempt", "kill_node")
+
+
+def endings(store: Path, *, stretches: bool) -> tuple[int, dict[str, int]]:
+    """Executions, and how they ended, of runs or of the stretches that runs share."""
+    names = [path.name.split(".") for path in (store / "claims").glob("[!.]*")]
+    names = [parts for parts in names if ("-" in parts[0]) == stretches]
+    return sum(len(parts) == 2 for parts in names), dict(Counter(parts[2] for parts in names if len(parts) == 3))
+
+
+def train_in_peace(sweep: Path, store: Path, *, num_runs: int, scale: int, limit: float) -> float:
+    """Write the sweep's file and train it undisturbed by two workers of this machine; the seconds that it took."""
+    tokens = [32768 * scale, 65536 * scale]
+    sweep.write_text(SWEEP.format(tokens=tokens, seeds=list(range(num_runs // 6))))
+    store.mkdir()
+    began = time.monotonic()
+    subprocess.run(
+        command("run", sweep, "--store", store, "--workers", 2, "--wandb", "off"),
+        stdout=subprocess.DEVNULL,
+        check=True,
+        timeout=limit,
+    )
+    return time.monotonic() - began
 
 
 def chaos(
@@ -206,47 +268,44 @@ def chaos(
         Seconds after which the disturbed sweep must be done.
     """
     sweep, peace, war = folder / "chaos.yaml", folder / "peace", folder / "war"
-    tokens = [32768 * scale, 65536 * scale]
-    sweep.write_text(SWEEP.format(tokens=tokens, seeds=list(range(num_runs // 6))))
-    for store in (peace, war):
-        store.mkdir()
-    began = time.monotonic()
-    subprocess.run(
-        command("run", sweep, "--store", peace, "--workers", 2, "--wandb", "off"),
-        stdout=subprocess.DEVNULL,
-        check=True,
-        timeout=limit,
-    )
-    peace_seconds = time.monotonic() - began
+    peace_seconds = train_in_peace(sweep, peace, num_runs=num_runs, scale=scale, limit=limit)
+    expected = 2 * peace_seconds / min(usable_cores(), WORKERS)
+    if expected < SHORTEST_SECONDS:  # a fast machine would be done before the last strike
+        shutil.rmtree(peace)
+        scale *= math.ceil(SHORTEST_SECONDS / expected)
+        peace_seconds = train_in_peace(sweep, peace, num_runs=num_runs, scale=scale, limit=limit)
+    war.mkdir()
     (folder / "slurm").mkdir()
     rng = random.Random(seed)
     with SlurmCluster(root=folder / "slurm").running() as cluster:
         began = time.monotonic()
         deadline = began + limit
         it = Chaos(cluster=cluster, sweep=sweep, store=war, num_runs=num_runs, rng=rng, deadline=deadline)
-        said = [it.submit(), it.submit()]
+        said = [it.submit().splitlines()[0] for _ in range(2)]
         for number in range(rounds):
+            if number:
+                it.submit()  # replaces the element that was cancelled
             for kind in rng.sample(KINDS, len(KINDS)) if number else KINDS:
                 it.strike(kind)
         it.until(it.is_done, "every run being done")
         war_seconds = time.monotonic() - began
         status = json.loads(it.verb("status", "chaos", "--store", war, "--json"))
         it.until(lambda: not it.elements(), "every job ending by itself")
-    names = [path.name.split(".") for path in (war / "claims").glob("[!.]*")]
+    executions, run_endings = endings(war, stretches=False)
     logs = "\n".join(path.read_text() for path in (war / "logs").glob("slurm-*.log"))
     return {
         "runs": len(outcomes(war)),
         "losses_equal_to_the_last_digit": outcomes(war) == outcomes(peace),
-        "strikes": dict(it.strikes),
-        "executions": sum(len(parts) == 2 for parts in names),
-        "endings": dict(Counter(parts[2] for parts in names if len(parts) == 3)),
-        "published_once": all(number == 1 for number in Counter(p[0] for p in names if p[2:] == ["done"]).values()),
+        "strikes": {kind: number for kind, number in it.strikes.items() if number},
+        "executions": executions,
+        "endings": run_endings,
+        "stretches": endings(war, stretches=True),
+        "published_once": run_endings["done"] == len(outcomes(war)),
         "job_starts": len(re.findall(r": on n\d", logs)),
-        "asked_to_be_queued_again": logs.count("asks to be queued again"),
+        "asked_to_be_queued_again": logs.count(ASKS),
         "restarts_by_slurm": len(re.findall(r"restart [1-9]", logs)),
-        "cuda_visible_devices": sorted(set(re.findall(r"CUDA_VISIBLE_DEVICES=(\S+)", logs))),
-        "nodes": sorted(set(re.findall(r": on (n\d)", logs))),
-        "submissions": [text.splitlines()[0] for text in said],
+        "devices_at_first": sorted(map(" ".join, re.findall(r"on (n\d), restart 0, (CUDA_VISIBLE_DEVICES=\S+)", logs))),
+        "submissions": said,
         "status_counts": status["counts"],
         "peace_seconds": round(peace_seconds),
         "seconds": round(war_seconds),

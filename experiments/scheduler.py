@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,7 +177,7 @@ class SchedulerView:
     ended: tuple[Element, ...] | None
     """Ended, None where Slurm keeps no accounts."""
     runs: Mapping[str, str]
-    """Element -> the run that its worker says it trains."""
+    """Element -> the run, or the stretch of shared steps, that its worker says it trains."""
 
     @property
     def vanished(self) -> dict[str, str]:
@@ -195,8 +195,15 @@ class SchedulerView:
         }
 
 
-def view(store: RunStore, sweep: str, run_ids: Sequence[str]) -> SchedulerView | None:
+def view(store: RunStore, sweep: str, names: Iterable[str]) -> SchedulerView | None:
     """What Slurm says of a sweep; None when it was never submitted to one.
+
+    Parameters
+    ----------
+    store, sweep
+        Where the manifest is, and its name.
+    names
+        Names under which workers claim: runs, and stretches of shared steps.
 
     Raises
     ------
@@ -209,19 +216,19 @@ def view(store: RunStore, sweep: str, run_ids: Sequence[str]) -> SchedulerView |
     return SchedulerView(
         elements=tuple(live_elements(store, sweep)),
         ended=None if (ended := ended_elements([item.job for item in submissions])) is None else tuple(ended),
-        runs=trained_by(store, run_ids),
+        runs=trained_by(store, names),
     )
 
 
-def trained_by(store: RunStore, run_ids: Sequence[str]) -> dict[str, str]:
-    """Element -> run, of the runs that are being trained: each claim names the job of its worker."""
+def trained_by(store: RunStore, names: Iterable[str]) -> dict[str, str]:
+    """Element -> what it trains, of all that is being trained: each claim names the job of its worker."""
     states, found = store.states(), {}
-    for run_id in run_ids:
-        state = states.get(run_id)
+    for name in names:
+        state = states.get(name)
         if state is not None and state.running:
-            owner = store.owner(run_id, state.attempts) or {}
+            owner = store.owner(name, state.attempts) or {}
             if owner.get("job"):
-                found[str(owner["job"])] = run_id
+                found[str(owner["job"])] = name
     return found
 
 

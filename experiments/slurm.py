@@ -130,6 +130,7 @@ def launch(
     missing: int,
     workers: int | None,
     arguments: Sequence[str],
+    all_stay: bool = False,
     added: int = 0,
     dry_run: bool = False,
 ) -> str:
@@ -147,6 +148,8 @@ def launch(
         Workers wanted; those that are queued already count. None: one a run, up to MAX_DEFAULT_WORKERS.
     arguments
         Options handed to each `work` command.
+    all_stay
+        Whether workers that find nothing free stay, because what others train will free more for them.
     added
         Runs that workers which run already do not know of; those that still wait will.
     dry_run
@@ -159,7 +162,7 @@ def launch(
     """
     wanted = num_wanted(missing, workers)
     if dry_run:
-        return _script(store, sweep, array_of(max(1, wanted), options.array_max), options, arguments)
+        return _script(store, sweep, array_of(max(1, wanted), options.array_max), options, all_stay, arguments)
     if missing == 0:
         return "every run is done; nothing was submitted\n"
     alive = live_elements(store, sweep) if read_submissions(store, sweep) else []
@@ -170,7 +173,7 @@ def launch(
     arrays = split(number, options.array_max, max_array_size())
     logs, script = store.root / "logs", script_path(store, sweep)
     logs.mkdir(exist_ok=True)
-    write_atomic(script, _script(store, sweep, arrays[0], options, arguments))
+    write_atomic(script, _script(store, sweep, arrays[0], options, all_stay, arguments))
     made = submit(script, arrays, store, sweep)
     before = f" beside {len(alive)} that are queued already ({told_queued(alive)})" if alive else ""
     return (
@@ -181,12 +184,15 @@ def launch(
     )
 
 
-def _script(store: RunStore, sweep: str, array: str, options: SlurmOptions, arguments: Sequence[str]) -> str:
+def _script(
+    store: RunStore, sweep: str, array: str, options: SlurmOptions, all_stay: bool, arguments: Sequence[str]
+) -> str:
     return script_text(
         sweep=sweep,
         manifest=store.manifest_path(sweep),
         logs=store.root / "logs",
         array=array,
         options=options,
+        all_stay=all_stay,
         arguments=arguments,
     )

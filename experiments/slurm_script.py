@@ -18,8 +18,9 @@ from experiments.scheduler import job_name
 
 MAX_KILLS = 20
 """Times that one element starts its worker again after it was killed."""
-MIN_WORKING_SECONDS = 20
-"""What must be left between the start of a job and the signal ahead of its limit."""
+MIN_WORKING_SECONDS = 120
+"""What must lie between the start of a job and the signal ahead of its limit, which Slurm may send a minute early: a
+worker that is always warned while it starts would be queued again for ever."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,11 @@ def split(count: int, limit: int | None, max_size: int) -> list[str]:
 
 # -- the script --------------------------------------------------------------------------------------------------------
 
+FIRST_STAYS = """\
+# When nothing is free the first element stays, to take up what a vanished worker leaves; the others give way.
+[ "$SLURM_ARRAY_TASK_ID" -eq 0 ] || worker+=(--no-linger)"""
+ALL_STAY = "# Runs of this sweep share their first steps: a worker that finds nothing free stays until no run is left."
+
 BODY = """\
 # One element of the array is one worker: it takes runs until none is free. Ahead of the time limit, and when a job is
 # preempted, it saves a checkpoint and lets go of its run, and the element asks to be queued again.
@@ -120,29 +126,29 @@ element=${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}
 say() {{ echo "$(date '+%F %T') $element: $*"; }}
 {exports}
 worker=({command})
-# When nothing is free the first element stays, to take up what a vanished worker leaves; the others give way.
-[ "$SLURM_ARRAY_TASK_ID" -eq 0 ] || worker+=(--no-linger)
+{lingering}
 
 pid= told= signalled=
 stop() {{ told=yes signalled=yes; [ -z "$pid" ] || kill -{forwarded} "$pid" 2>/dev/null; }}
 trap stop USR1 USR2 TERM
 
-say "on $(hostname), restart ${{SLURM_RESTART_COUNT:-0}}, CUDA_VISIBLE_DEVICES=${{CUDA_VISIBLE_DEVICES-none}}"
+node=${{SLURMD_NODENAME:-$(hostname)}}
+say "on $node, restart ${{SLURM_RESTART_COUNT:-0}}, CUDA_VISIBLE_DEVICES=${{CUDA_VISIBLE_DEVICES-none}}"
 kills=0 status=4
 while [ -z "$told" ]; do
   "${{worker[@]}}" &
   pid=$!
   [ -z "$told" ] || stop  # the signal came before the worker's number was known
   wait "$pid"; status=$?
-  while [ -n "$signalled" ]; do signalled=; wait "$pid"; status=$?; done  # a signal ends `wait` early
+  while [ -n "$signalled" ] || kill -0 "$pid" 2>/dev/null; do signalled=; wait "$pid"; status=$?; done  # cut short
   if [ "$status" -gt 128 ] && [ "$kills" -lt {max_kills} ]; then kills=$((kills + 1))  # killed: start it again
   elif [ "$status" -ne 75 ]; then break; fi  # 75: it asks for a fresh process
 done
 say "the worker ended with status $status"
 
-# 4, or killed after it was told to stop: there is more to do. Only a RUNNING job asks to come back: one that was
-# cancelled, or that Slurm itself queues again, is COMPLETING.
-if [ "$status" -eq 4 ] || {{ [ -n "$told" ] && [ "$status" -gt 128 ]; }}; then
+# 4, or told to stop and anything but an end of its own: there is more to do. Only a RUNNING job asks to come back: one
+# that was cancelled, or that Slurm itself queues again, is COMPLETING.
+if [ "$status" -eq 4 ] || {{ [ -n "$told" ] && ! [[ "$status" =~ ^[0-3]$ ]]; }}; then
   for attempt in 1 2 3; do
     if state=$(squeue --noheader --jobs="$element" --format=%T); then
       [ "$state" = RUNNING ] || break
@@ -163,6 +169,7 @@ def script_text(
     logs: Path,
     array: str,
     options: SlurmOptions,
+    all_stay: bool = False,
     arguments: Sequence[str] = (),
     python: str = sys.executable,
     folder: Path | None = None,
@@ -181,6 +188,8 @@ def script_text(
         `--array`'s value.
     options
         What is asked of Slurm.
+    all_stay
+        Whether workers that find nothing free stay, because what others train will free more for them.
     arguments
         Options handed to each `work` command.
     python
@@ -216,6 +225,7 @@ def script_text(
     body = BODY.format(
         exports="export " + " ".join(f"{name}=1" for name in THREAD_VARIABLES),
         command=" ".join(parts),
+        lingering=ALL_STAY if all_stay else FIRST_STAYS,
         forwarded="USR1" if options.num_tasks > 1 else "TERM",  # srun passes USR1 on, and would kill at TERM
         max_kills=MAX_KILLS,
     )

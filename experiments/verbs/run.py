@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import slurm
-from experiments.compiler import workers_per_gpu
+from experiments.compiler import Segment, workers_per_gpu
 from experiments.designs import Plan
 from experiments.devices import find_devices, gpu_memory_bytes
 from experiments.formatting import compute
 from experiments.launchers import LocalLauncher
 from experiments.orchestrator import Driver
-from experiments.planning import cost_model, facts_of, make_plan, segments_of, write_plan
+from experiments.planning import compile_plan, cost_model, facts_of, make_plan, segments_of, write_plan
 from experiments.progress import ProgressReader, SweepProgress
 from experiments.records import read_manifest
 from experiments.store import RunStore
@@ -108,7 +109,12 @@ def _submit(args: argparse.Namespace) -> int:
     options = slurm.options_of(args)
     plan = make_plan(args.sweep, args.overrides, kind=options.device)
     store = RunStore(args.store)
-    added = 0 if args.dry_run else _write(args, plan, store, options.device)
+    if args.dry_run:
+        added, costs = 0, cost_model(store, [item.run_id for item in plan.runs], options.device)
+        segments: Sequence[Segment] = compile_plan(plan, store, costs, share=not args.no_sharing).segments
+    else:
+        added = _write(args, plan, store, options.device)
+        segments = segments_of(store, read_manifest(store.manifest_path(plan.sweep.name)))
     said = slurm.launch(
         options,
         store=store,
@@ -116,6 +122,7 @@ def _submit(args: argparse.Namespace) -> int:
         missing=sum(not store.record_path(item.run_id).exists() for item in plan.runs),
         workers=args.workers,
         arguments=[*worker_arguments(args), *slurm.worker_arguments(args)],
+        all_stay=any(item.is_stretch for item in segments),
         added=added,
         dry_run=args.dry_run,
     )

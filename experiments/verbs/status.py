@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     segments = segments_of(store, manifest)
     reader = ProgressReader(manifest.name, store, facts, costs, len(devices), segments)
     progress = reader.read()
-    jobs = None if args.watch else _jobs(store, manifest.name, list(facts))
+    jobs = None if args.watch else _jobs(store, manifest.name, [item.segment_id for item in segments])
     if args.json:
         told = progress.to_dict() | ({} if jobs is None else {"scheduler": jobs.to_dict()})
         print(json.dumps(told, indent=1, allow_nan=False))
@@ -58,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
     return 0 if progress.count("done") == len(progress.runs) else 1
 
 
-def _jobs(store: RunStore, sweep: str, run_ids: Sequence[str]) -> scheduler.SchedulerView | None:
+def _jobs(store: RunStore, sweep: str, names: Sequence[str]) -> scheduler.SchedulerView | None:
     """The sweep's jobs; None without any, or where Slurm cannot be asked, which is said."""
     try:
-        return scheduler.view(store, sweep, run_ids)
+        return scheduler.view(store, sweep, names)
     except UserError as error:
         print(f"the jobs of this sweep are left out: {error}", file=sys.stderr)
         return None

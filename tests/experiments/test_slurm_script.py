@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -10,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.errors import UserError
+from experiments.keeper import FRESH, STOPPED
+from experiments.orchestrator import EXIT_REFUSED
 from experiments.slurm_script import MAX_KILLS, SlurmOptions, array_of, script_text, seconds_of, split
+from experiments.verbs import work
 
 # -- the text ----------------------------------------------------------------------------------------------------------
 
@@ -89,7 +94,7 @@ def test_time_limits_are_read_as_slurm_reads_them(limit: str, seconds: int | Non
     ("changes", "words"),
     [
         ({"time": "soon"}, "'soon' is no time limit"),
-        ({"time": "2"}, "raise --time or lower --signal-seconds"),
+        ({"time": "3"}, "raise --time or lower --signal-seconds"),
         ({"array_max": 0}, "--array-max is 0"),
         ({"lines": ("qos=long",)}, "'qos=long' is not an option of sbatch"),
     ],
@@ -118,12 +123,14 @@ def run_script(
     state: str = "RUNNING",
     element: int = 1,
     signals: tuple[str, ...] = (),
+    to_all: bool = False,
 ) -> tuple[int, str]:
     """Run the script as Slurm would, with a worker of `body`; its exit status and what it said.
 
-    Each of `signals` is sent to the batch shell when the worker says 'ready' in its file.
+    Each of `signals` is sent to the batch shell, or to all its processes after a SIGCONT, when the worker says so.
     """
     ready = tmp_path / "ready"
+    ready.unlink(missing_ok=True)
     os.mkfifo(ready)
     python = programs.make("python", WORKER + body.replace("READY", f"echo ready > {ready}"))
     programs.make("squeue", f"echo {state}")
@@ -143,7 +150,11 @@ def run_script(
         try:
             for name in signals:
                 ready.read_text()
-                job.send_signal(getattr(signal, name))
+                if to_all:
+                    os.killpg(job.pid, signal.SIGCONT)
+                    os.killpg(job.pid, getattr(signal, name))
+                else:
+                    job.send_signal(getattr(signal, name))
             said, _ = job.communicate(timeout=60)
         except BaseException:
             os.killpg(job.pid, signal.SIGKILL)
@@ -182,6 +193,15 @@ def test_a_second_warning_does_not_hide_how_the_worker_ended(tmp_path: Path, pro
     assert programs.calls("scontrol") == ["requeue 15_1"]
 
 
+def test_a_signal_to_the_whole_job_as_slurm_sends_it_always_brings_the_element_back(
+    tmp_path: Path, programs: Any
+) -> None:
+    for body in ("READY; exec sleep 60", SAVES):
+        for _ in range(8):
+            run_script(tmp_path, programs, body, signals=("SIGTERM",), to_all=True)
+    assert len(programs.calls("scontrol")) == 16
+
+
 @pytest.mark.parametrize("state", ["COMPLETING", "PENDING", "CANCELLED"])
 def test_an_element_that_was_cancelled_or_that_slurm_queues_itself_does_not_ask_to_come_back(
     tmp_path: Path, programs: Any, state: str
@@ -215,12 +235,25 @@ def test_an_error_ends_the_element(tmp_path: Path, programs: Any, number: int) -
 
 def test_the_first_element_waits_for_what_others_lose_and_the_rest_give_way(tmp_path: Path, programs: Any) -> None:
     for element in (0, 1):
-        (tmp_path / "ready").unlink(missing_ok=True)
         run_script(tmp_path, programs, "exit 0", element=element)
     first, second = programs.calls("python")
     assert "--no-linger" not in first
     assert second == first.replace(first.split("--parent ")[1], second.split("--parent ")[1])
     assert second.endswith("--no-linger")
+
+
+def test_workers_of_a_sweep_whose_runs_share_their_first_steps_all_stay(tmp_path: Path) -> None:
+    script = script_text(
+        sweep="mine",
+        manifest=tmp_path / "mine.json",
+        logs=tmp_path,
+        array="0-7",
+        options=SlurmOptions(),
+        all_stay=True,
+    )
+    assert "no-linger" not in script
+    assert "no-linger" in text(tmp_path)
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
 # -- arrays ------------------------------------------------------------------------------------------------------------
@@ -247,3 +280,41 @@ def test_an_array_without_a_limit_that_binds_has_none() -> None:
     assert array_of(8, None) == "0-7"
     assert array_of(8, 8) == "0-7"
     assert array_of(8, 3) == "0-7%3"
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "cluster.md"
+
+
+def test_the_script_on_the_page_is_the_one_that_is_written() -> None:
+    written = script_text(
+        sweep="mine",
+        manifest=Path("/shared/mine/sweeps/mine.json"),
+        logs=Path("/shared/mine/logs"),
+        array="0-15%8",
+        options=SlurmOptions(device="cuda", partition="gpu", account="lab", gres="gpu:1", time="12:00:00"),
+        arguments=["--checkpoint-seconds", "60.0"],
+        python="/shared/isoflop/.venv/bin/python",
+        folder=Path("/shared/isoflop"),
+    )
+    assert f"```bash\n{written}```" in PAGE.read_text()
+
+
+def test_the_manifest_for_kubernetes_starts_workers_and_forgives_what_a_worker_means_to_come_back_from() -> None:
+    job = yaml.safe_load(PAGE.read_text().split("```yaml\n")[1].split("```")[0])
+    spec, template = job["spec"], job["spec"]["template"]["spec"]
+    (container,) = template["containers"]
+    assert (job["kind"], spec["completionMode"], template["restartPolicy"]) == ("Job", "Indexed", "Never")
+    parser = argparse.ArgumentParser()
+    work.add_arguments(parser)
+    assert container["command"][:4] == ["python", "-m", "experiments", "work"]
+    assert parser.parse_args(container["command"][4:]).device == "cuda"
+    codes = {
+        rule["action"]: rule["onExitCodes"]["values"]
+        for rule in spec["podFailurePolicy"]["rules"]
+        if "onExitCodes" in rule
+    }
+    assert codes == {"Ignore": [STOPPED, FRESH], "FailIndex": [2, EXIT_REFUSED]}
+    (mount,) = container["volumeMounts"]
+    assert mount["name"] in {volume["name"] for volume in template["volumes"]}
