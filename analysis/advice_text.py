@@ -103,7 +103,7 @@ def plan_lines(plan: Plan, level: float) -> list[str]:
     limits, exponent = plan.limits, plan.target.exponent is not None
 
     def width(value: float) -> str:
-        return format_number(value) if exponent else format_percent(value)
+        return format_number(value) if exponent else format_percent(value, 3)
 
     lines = [
         f"runs to add for the {target_words(plan)}: {plan.num_runs} runs in {len(plan.cells)} cells, "

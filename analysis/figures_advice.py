@@ -42,18 +42,18 @@ def _draw_plane(fit: Fit, plan: Plan, ax: Axes, theme: Theme) -> None:
     ax.set_yscale("log")
     ax.set_xlim(*log_limits(all_n, pad=0.07))
     ax.set_ylim(*log_limits(all_d, pad=0.07))
-    _draw_frontier(fit, plan, ax, theme)
     ax.scatter(old_n, old_d, s=9, color=theme.muted, linewidths=0, label="existing runs", zorder=2)
     ax.scatter(
         n, d, s=MARKER * times, facecolor="none", edgecolor=theme.accent, linewidths=1.3, zorder=3,
-        label="added (area: runs of a cell)",
+        label="added (area: how often)",
     )  # fmt: skip
     if goal is not None:
         ax.scatter([goal[0]], [goal[1]], s=110, marker="*", color=theme.ink, zorder=4, label="target")
+    _draw_frontier(fit, plan, ax, theme)
     log_axis(ax, "x", "N, parameters", kind="size")
     log_axis(ax, "y", "D, tokens", kind="size")
     ax.legend(
-        loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=3, frameon=False, fontsize=7.6, handletextpad=0.3,
+        loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncol=4, frameon=False, fontsize=7.6, handletextpad=0.3,
         columnspacing=1.2, borderaxespad=0.2,
     )  # fmt: skip
 
@@ -80,7 +80,10 @@ def _draw_frontier(fit: Fit, plan: Plan, ax: Axes, theme: Theme) -> None:
         )  # fmt: skip
     budgets = np.linspace(np.log(cost[0] * low_d), np.log(cost[-1] * high_d), 80)
     log_n, log_d, _ = optimum(fit.law, public_draws(fit)[0], budgets, per_token)
-    ax.plot(np.exp(log_n[0]), np.exp(log_d[0]), color=theme.second, linewidth=1.1, zorder=1, scalex=False, scaley=False)
+    ax.plot(
+        np.exp(log_n[0]), np.exp(log_d[0]), color=theme.second, linewidth=1.1, zorder=1, scalex=False, scaley=False,
+        label="optimal",
+    )  # fmt: skip
 
 
 def _goal(fit: Fit, plan: Plan) -> tuple[float, float] | None:
@@ -107,7 +110,7 @@ def _draw_widths(fit: Fit, plan: Plan, ax: Axes, theme: Theme) -> None:
         if ends is not None:
             ax.plot([scale * ends[0], scale * ends[1]], [place, place], color=theme.ink, linewidth=1.2)
         reach = value if ends is None else max(value, ends[1])
-        said = f"{value:.3g}" if exponent else format_percent(value)
+        said = f"{value:.3g}" if exponent else format_percent(value, 3)
         ax.text(scale * reach, place, f" {said}", va="center", fontsize=8, color=theme.ink)
     ax.set_yticks(range(len(rows)), [name for name, *_ in rows])
     ax.tick_params(axis="y", length=0)
