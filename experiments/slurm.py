@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--time", help="time limit of a job; a worker that meets it saves and is queued again")
     group.add_argument("--array-max", type=int, help="workers that may run at a time")
     group.add_argument("--nodes", type=int, help="nodes of one worker, for data-parallel runs (default: 1)")
-    group.add_argument("--tasks-per-node", type=int, help="processes of one worker on a node, one a GPU (default: 1)")
+    group.add_argument("--devices-per-run", type=int, help="processes of one worker on a node, one a GPU (default: 1)")
     group.add_argument("--signal-seconds", type=int, help="seconds ahead of the limit at which it saves (default: 120)")
     group.add_argument(
         "--expiry-seconds", type=float, help="how long the heartbeat of a worker on another node may stand still"

@@ -41,7 +41,7 @@ class SlurmOptions:
     """Workers that may run at a time; None: as many as Slurm starts."""
     nodes: int = 1
     """Nodes of one worker."""
-    tasks_per_node: int = 1
+    devices_per_run: int = 1
     """Processes of one worker on each of its nodes, one a GPU."""
     signal_seconds: int = 120
     """How long before the time limit a worker is told to save and let go."""
@@ -49,7 +49,7 @@ class SlurmOptions:
     """Further #SBATCH options, such as --cpus-per-task=8."""
 
     def __post_init__(self) -> None:
-        for name in ("array_max", "nodes", "tasks_per_node", "signal_seconds"):
+        for name in ("array_max", "nodes", "devices_per_run", "signal_seconds"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {value}; give a number of at least 1")
@@ -66,7 +66,7 @@ class SlurmOptions:
     @property
     def num_tasks(self) -> int:
         """Processes of one worker."""
-        return self.nodes * self.tasks_per_node
+        return self.nodes * self.devices_per_run
 
 
 def seconds_of(limit: str) -> int | None:
@@ -202,7 +202,7 @@ def script_text(
         f"--job-name={job_name(sweep)}",
         f"--array={array}",
         f"--nodes={options.nodes}",
-        f"--ntasks-per-node={options.tasks_per_node}",
+        f"--ntasks-per-node={options.devices_per_run}",
         *(
             f"--{name}={value}"
             for name in ("partition", "account", "gres", "time")

@@ -106,7 +106,7 @@ def test_a_worker_of_several_nodes_hears_the_warning_in_every_process_and_comes_
             manifest=tmp_path / "wide.json",
             logs=logs,
             array="0-0",
-            options=SlurmOptions(gres="gpu:2", nodes=2, tasks_per_node=2),
+            options=SlurmOptions(gres="gpu:2", nodes=2, devices_per_run=2),
             python=str(worker),
         )
     )

@@ -67,7 +67,7 @@ def test_the_script_is_bash_also_with_blanks_and_percents_in_paths(tmp_path: Pat
 
 
 def test_a_worker_of_several_processes_is_a_step_of_its_own(tmp_path: Path) -> None:
-    script = text(tmp_path, nodes=2, tasks_per_node=4)
+    script = text(tmp_path, nodes=2, devices_per_run=4)
     assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=4\n" in script
     assert "srun --ntasks=8 " in script
     assert "kill -USR1" in script  # srun passes it on; at SIGTERM it would kill
