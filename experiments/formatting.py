@@ -125,7 +125,7 @@ def jobs_table(view: SchedulerView, *, max_rows: int = 40) -> Any:
 
     waiting = [element for element in view.elements if element.state == "PENDING"]
     others = [element for element in view.elements if element.state != "PENDING"]
-    title = f"Slurm: {len(others)} running, {len(waiting)} pending"
+    title = f"Slurm: {view.num_running} running, {len(waiting)} pending"
     if reasons := sorted({element.reason for element in waiting if element.reason}):
         title += f" ({', '.join(reasons)})"
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)

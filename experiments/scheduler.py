@@ -180,6 +180,11 @@ class SchedulerView:
     """Element -> the run, or the stretch of shared steps, that its worker says it trains."""
 
     @property
+    def num_running(self) -> int:
+        """Workers that run now."""
+        return sum(element.state == "RUNNING" for element in self.elements)
+
+    @property
     def vanished(self) -> dict[str, str]:
         """Element -> run, where the store says 'running' and Slurm no longer knows the job: its worker is gone."""
         alive = {element.name for element in self.elements}
@@ -234,7 +239,7 @@ def trained_by(store: RunStore, names: Iterable[str]) -> dict[str, str]:
 
 def cancel(store: RunStore, sweep: str) -> list[Element]:
     """End all jobs of a sweep; the elements that were queued or running."""
-    alive = live_elements(store, sweep)
+    alive = live_elements(store, sweep) if read_submissions(store, sweep) else []
     if alive:
         ask("scancel", *sorted({element.job for element in alive}))
     return alive

@@ -180,7 +180,8 @@ def launch(
         f"submitted {number} workers{before} for {missing} runs: job{'s' * (len(made) > 1)} "
         f"{', '.join(item.job for item in made)}\n"
         f"script: {script}; logs: {logs}/slurm-<job>_<element>.log\n"
-        f"`python -m experiments status {store.manifest_path(sweep)}` says how far they are; `cancel` ends them\n"
+        f"`python -m experiments status {store.manifest_path(sweep)}` says how far they are; `cancel` ends them; "
+        f"`sync --follow` mirrors them to W&B\n"
     )
 
 

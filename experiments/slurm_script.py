@@ -219,7 +219,8 @@ def script_text(
     command = [python, "-m", "experiments", "work", str(manifest.resolve()), "--device", options.device, *arguments]
     parts = [shlex.quote(word) for word in command]
     if options.num_tasks > 1:
-        parts = ["srun", f"--ntasks={options.num_tasks}", "--kill-on-bad-exit=1", *parts]
+        # once one process has ended, the others have a minute to save, and are ended then if they hang
+        parts = ["srun", f"--ntasks={options.num_tasks}", "--kill-on-bad-exit=0", "--wait=60", *parts]
     else:
         parts += ["--parent", "$$"]
     body = BODY.format(

@@ -38,9 +38,10 @@ def run(args: argparse.Namespace) -> int:
     devices = find_devices("auto")
     costs = cost_model(store, [], devices[0].kind)
     segments = segments_of(store, manifest)
-    reader = ProgressReader(manifest.name, store, facts, costs, len(devices), segments)
+    jobs = _jobs(store, manifest.name, [item.segment_id for item in segments])
+    workers = len(devices) if jobs is None else max(1, jobs.num_running)
+    reader = ProgressReader(manifest.name, store, facts, costs, workers, segments)
     progress = reader.read()
-    jobs = None if args.watch else _jobs(store, manifest.name, [item.segment_id for item in segments])
     if args.json:
         told = progress.to_dict() | ({} if jobs is None else {"scheduler": jobs.to_dict()})
         print(json.dumps(told, indent=1, allow_nan=False))

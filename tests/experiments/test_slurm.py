@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from experiments.errors import UserError
+from experiments.formatting import jobs_table
 from experiments.liveness import identify
+from experiments.planning import make_plan, write_plan
 from experiments.scheduler import cancel, ended_elements, parse_sacct, parse_squeue, read_submissions, view
 from experiments.slurm import launch, told_queued
 from experiments.slurm_script import SlurmOptions
@@ -90,6 +94,31 @@ def test_a_sweep_that_was_never_submitted_asks_slurm_nothing(tmp_path: Path, pro
     assert programs.calls("squeue") == []
 
 
+def test_jobs_are_shown_with_their_runs(submitted: RunStore) -> None:
+    submitted.claim("0123456789ab", 1, identify() | {"job": "15_0"})
+    submitted.claim("ba9876543210", 1, identify() | {"job": "15_7"})
+    seen = view(submitted, "mine", ["0123456789ab", "ba9876543210"])
+    assert seen is not None
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(jobs_table(seen))
+    lines = [line.replace("│", " ").split() for line in console.export_text().splitlines()]
+    assert ["Slurm:", "2", "running,", "1", "pending", "(Resources)"] in lines
+    assert ["15_0", "RUNNING", "n1", "0:16", "3:59:44", "0123456789ab"] in lines
+    assert ["15_7", "vanished", "-", "-", "-", "ba9876543210"] in lines
+
+
+def test_status_works_where_slurm_cannot_be_asked_and_says_so(
+    sweep: Path, run_verb: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RunStore(tmp_path / "store")
+    write_plan(make_plan(sweep), sweep, store)
+    (store.sweeps / "tiny.jobs").write_text(json.dumps({"job": "15", "array": "0-1", "unix_seconds": 1.0}) + "\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told = run_verb("status", "tiny", "--store", store.root, "--json")
+    assert json.loads(told.stdout)["counts"] == {"queued": 4}
+    assert told.stderr.startswith("the jobs of this sweep are left out: squeue is not on this machine")
+
+
 def test_a_worker_writes_its_job_into_its_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
@@ -106,6 +135,12 @@ def test_a_damaged_file_of_jobs_is_named(submitted: RunStore) -> None:
     path.write_text(path.read_text()[:-9])
     with pytest.raises(UserError, match=r"mine\.jobs is damaged"):
         read_submissions(submitted, "mine")
+
+
+def test_cancelling_a_sweep_that_was_never_submitted_asks_slurm_nothing(tmp_path: Path, programs: Any) -> None:
+    programs.make("squeue", "exit 1")
+    assert cancel(RunStore(tmp_path), "mine") == []
+    assert programs.calls("squeue") == []
 
 
 def test_cancelling_ends_the_jobs_of_this_sweep_and_no_others(submitted: RunStore, programs: Any) -> None:
