@@ -85,8 +85,8 @@ class Ranks:
     # -- coming and going ----------------------------------------------------------------------------------------------
 
     def join(self, device: str) -> None:
-        """Meet the others; returns when all are there."""
-        if self.place is None or not self.many:
+        """Meet the others, unless that was done; returns when all are there."""
+        if self.place is None or not self.many or self._store is not None:
             return
         place, device_id = self.place, None
         if device == "cuda":

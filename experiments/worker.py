@@ -1,12 +1,13 @@
 """One long-lived worker: claim a segment, train it in this process, publish its record; again, until none is left.
 
-Owns heartbeats, retries and what a record says of its execution. It must not know who started it: the local driver,
-Slurm or a person at a shell.
+Owns heartbeats and retries. Of several ranks that train together, rank 0 does all this and gives the others their
+orders. It must not know who started it: the local driver, Slurm or a person at a shell.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -18,18 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
 
-from experiments.callbacks import peak_memory_bytes
 from experiments.checkpointing import save_weights
 from experiments.claims import Claimed, Limits, SegmentQueue
 from experiments.compiler import Segment
-from experiments.config import FABRIC_PRECISION, RunConfig, canonical
-from experiments.data.corpus import TokenCorpus, bits_per_byte, check_budget, prepare
+from experiments.config import RunConfig, canonical
+from experiments.data.corpus import TokenCorpus, bits_per_byte
 from experiments.describe import design_of
-from experiments.devices import cpu_name
 from experiments.errors import UserError
-from experiments.hardware import current_memory_bytes, peak_flops_per_second, tune_allocator, versions
+from experiments.execution import END, WAIT, Execution, Order, is_parting
+from experiments.hardware import current_memory_bytes, tune_allocator
 from experiments.liveness import (
     EXPIRY_SECONDS,
     HEARTBEAT_SECONDS,
@@ -38,12 +37,11 @@ from experiments.liveness import (
     identify,
     parent_lost,
 )
+from experiments.ranks import ALONE, Ranks, Trouble
 from experiments.records import RunRecord
 from experiments.store import RunState, RunStore, append_rows, write_atomic
 from experiments.training import Diverged, Interrupted, Outcome, TrainingJob
 from experiments.trunk_store import checkpoint_path, drop_unneeded, trunk_folder
-from experiments.trunks import trunk_id
-from models.attention import attention_backend
 
 EXIT_STOPPED = 4
 """Exit status of a worker that was told to stop."""
@@ -51,7 +49,7 @@ EXIT_REFUSED = 3
 """Exit status after a problem that no other run would escape: disk, store, changed data. Its message is one
 sentence."""
 EXIT_RESTART = 75
-"""Exit status that asks for a fresh process: many runs done, memory grown, or a CUDA error."""
+"""Exit status that asks for a fresh process: many runs done, memory grown, a CUDA error, or a rank in trouble."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +90,8 @@ class Worker:
     """Behaviour."""
     cache_dir: Path | None = None
     """Token cache."""
+    ranks: Ranks = ALONE
+    """Who trains with it; rank 0 is the worker, and the others do what it says."""
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
@@ -104,8 +104,14 @@ class Worker:
             on_exhausted=self._record_exhausted,
             fits=self._fits,
         )
-        self._corpora: dict[Any, TokenCorpus] = {}
-        self._fabrics: dict[str, Fabric] = {}
+        self._execution = Execution(
+            device=self.options.device,
+            ranks=self.ranks,
+            checkpoint_seconds=self.options.checkpoint_seconds,
+            should_stop=self._stop.is_set,
+            cache_dir=self.cache_dir,
+        )
+        self._others_train = False
         self._first_memory: int | None = None
         self._num_runs = 0
 
@@ -121,22 +127,42 @@ class Worker:
             end_with_parent(self.options.parent)
         tune_allocator()
         torch.set_num_threads(1 if self.options.device == "cpu" else 4)
+        self.ranks.join(self.options.device)
+        if self.ranks.rank:
+            return self._follow()
         try:
-            while not self._stop.is_set():
-                claimed, waiting = self._queue.take()
-                if claimed is None:
-                    if not (waiting and self.options.linger):
-                        return 0
-                    self._stop.wait(0.5)  # others train; look again for what they lose
-                    self._end_without_parent()
-                    continue
-                status = self._execute(claimed)
-                if status is not None:
-                    return status
-            return EXIT_STOPPED
+            status = self._lead()
         except UserError as error:
             sys.stderr.write(f"error: {error}\n")
-            return EXIT_REFUSED
+            status = EXIT_REFUSED
+        if self._others_train:  # they wait for sums that will not come, and end when this process has
+            return status
+        self.ranks.broadcast(END)
+        self.ranks.leave()
+        return status
+
+    def _lead(self) -> int:
+        """Take what is free until nothing is left; the exit status."""
+        while not self._stop.is_set():
+            claimed, waiting = self._queue.take()
+            if claimed is None:
+                if not (waiting and self.options.linger):
+                    return 0
+                self._stop.wait(0.5)  # others train; look again for what they lose
+                self._end_without_parent()
+                self.ranks.broadcast(WAIT)
+                continue
+            status = self._execute(claimed)
+            if status is not None:
+                return status
+        return EXIT_STOPPED
+
+    def _follow(self) -> int:
+        """Do what rank 0 says; the exit status, which says nothing where all went well: the worker's is rank 0's."""
+        if not self._execution.follow():
+            return EXIT_RESTART
+        self.ranks.leave()
+        return 0
 
     def _end_without_parent(self) -> None:
         if self.options.parent is not None and parent_lost(self.options.parent):
@@ -148,7 +174,8 @@ class Worker:
             return True
         free, whole = torch.cuda.mem_get_info()
         own = torch.cuda.memory_reserved()  # given back before anything is trained
-        return segment.memory_bytes <= free + own or free + own > 0.9 * whole
+        needed = segment.memory_bytes / (self.ranks.size if self.ranks.strategy == "fsdp" else 1)
+        return needed <= free + own or free + own > 0.9 * whole
 
     def _record_exhausted(self, run_id: str, state: RunState) -> None:
         """Publish as failed a run whose retries are used up, unless that was done."""
@@ -161,15 +188,17 @@ class Worker:
             )
 
     @contextlib.contextmanager
-    def _heartbeat(self, run_id: str, attempt: int) -> Iterator[None]:
-        """Let the claim grow while the run is trained."""
-        over = threading.Event()
+    def _heartbeat(self, claimed: Claimed) -> Iterator[None]:
+        """Let the claim grow while the run is trained, and hear of trouble on other ranks."""
+        over, run_id, attempt = threading.Event(), claimed.segment.segment_id, claimed.attempt
 
         def beat() -> None:
             while not over.wait(HEARTBEAT_SECONDS):
                 with contextlib.suppress(OSError):  # a full disk is met, and told, by the training itself
                     self.store.beat(run_id, attempt)
                 self._end_without_parent()
+                if (trouble := self.ranks.trouble()) is not None:
+                    self._abandon(claimed, trouble)
 
         thread = threading.Thread(target=beat, name=f"heartbeat {run_id}", daemon=True)
         thread.start()
@@ -185,7 +214,7 @@ class Worker:
         """Train one claimed segment and write down how it ended; an exit status when the worker is to end."""
         ending, reason, status = "done", None, None
         name, attempt, segment = claimed.segment.segment_id, claimed.attempt, claimed.segment
-        with self._heartbeat(name, attempt):
+        with self._heartbeat(claimed):
             try:
                 if segment.is_stretch:
                     self._train_stretch(claimed)
@@ -200,41 +229,71 @@ class Worker:
             except UserError:
                 self.store.end(name, attempt, "interrupted", "the worker stopped: see its message")
                 raise
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                ending, reason = self._out_of_memory(claimed, error)
+            except (torch.OutOfMemoryError, MemoryError):
+                ending, reason = self._out_of_memory(claimed, traceback.format_exc())
+                if self.options.device == "cuda":
+                    torch.cuda.empty_cache()
             except Exception as error:  # recorded with its traceback, counted, and tried again up to the limit
-                ending, reason = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
-                self._write_error(segment)
+                if self.ranks.many and is_parting(error):
+                    ending, reason = (
+                        "lost",
+                        "one of its processes vanished (killed, out of memory, or its machine went down)",
+                    )
+                else:
+                    ending, reason = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
+                    self._fail(claimed, reason, traceback.format_exc())
                 if isinstance(error, torch.AcceleratorError if hasattr(torch, "AcceleratorError") else ()):
                     status = EXIT_RESTART
-                failures = self.store.states()[name].endings.count("failed") + 1
-                if failures >= self.options.max_failures and not segment.is_stretch:
-                    self._publish_failure(name, attempt, "failed", f"{reason} ({failures} attempts; see error.txt)")
         self.store.end(name, attempt, ending, reason)
+        if self.ranks.many and ending in ("oom", "failed", "lost"):
+            return EXIT_RESTART
+        self._others_train = False
         return status if status is not None else self._wants_restart()
 
-    def _write_error(self, segment: Segment) -> None:
-        folder = trunk_folder(self.store, str(segment.trunk)) if segment.is_stretch else None
-        write_atomic((folder or self.store.run_folder(segment.run_id)) / "error.txt", traceback.format_exc())
+    def _abandon(self, claimed: Claimed, trouble: Trouble) -> None:
+        """Write down what another rank cannot go on from, and end this process: its main thread may wait for ever."""
+        ending, reason, status = "interrupted", "the worker stopped: see its message", EXIT_REFUSED
+        try:
+            if trouble.ending == "oom":
+                (ending, reason), status = self._out_of_memory(claimed, trouble.trace), EXIT_RESTART
+            elif trouble.ending == "failed":
+                ending, reason, status = "failed", f"rank {trouble.rank}: {trouble.reason}", EXIT_RESTART
+                self._fail(claimed, reason, trouble.trace)
+            self.store.end(claimed.segment.segment_id, claimed.attempt, ending, reason)
+            self.ranks.heard()
+        except Exception:  # the process ends either way
+            traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(status)
 
-    def _out_of_memory(self, claimed: Claimed, error: Exception) -> tuple[str, str]:
+    def _fail(self, claimed: Claimed, reason: str, trace: str) -> None:
+        """Keep the traceback of a failure; publish the run as failed when it was the last that is allowed."""
+        segment, name = claimed.segment, claimed.segment.segment_id
+        self._write_error(segment, trace)
+        failures = self.store.states()[name].endings.count("failed") + 1
+        if failures >= self.options.max_failures and not segment.is_stretch:
+            self._publish_failure(name, claimed.attempt, "failed", f"{reason} ({failures} attempts; see error.txt)")
+
+    def _write_error(self, segment: Segment, trace: str) -> None:
+        folder = trunk_folder(self.store, str(segment.trunk)) if segment.is_stretch else None
+        write_atomic((folder or self.store.run_folder(segment.run_id)) / "error.txt", trace)
+
+    def _out_of_memory(self, claimed: Claimed, trace: str) -> tuple[str, str]:
         """(ending, reason) of an attempt that memory did not suffice for; the next one takes half the micro-batch."""
         segment = claimed.segment
-        self._write_error(segment)
-        if self.options.device == "cuda":
-            torch.cuda.empty_cache()
+        self._write_error(segment, trace)
         held = self._micro_batch(self.store.read_config(segment.run_id), claimed.num_ooms)
         if held > 1:
             return "oom", f"out of memory with {held} sequences at a time; the next attempt takes {held // 2}"
-        reason = f"out of memory with one sequence at a time ({type(error).__name__}); see error.txt"
+        error = trace.strip().splitlines()[-1].partition(":")[0]
+        reason = f"out of memory with one sequence at a time ({error}); see error.txt"
         if not segment.is_stretch:
             self._publish_failure(segment.run_id, claimed.attempt, "failed", reason)
         return "failed", reason
 
-    @staticmethod
-    def _micro_batch(config: RunConfig, num_ooms: int) -> int:
-        """Sequences held at a time after so many attempts that ran out of memory."""
-        return max(1, config.batch_sequences >> num_ooms)
+    def _micro_batch(self, config: RunConfig, num_ooms: int) -> int:
+        """Sequences that a rank holds at a time after so many attempts that ran out of memory."""
+        return max(1, -(-config.batch_sequences // self.ranks.size) >> num_ooms)
 
     def _wants_restart(self) -> int | None:
         self._num_runs += 1
@@ -244,30 +303,26 @@ class Worker:
         return EXIT_RESTART if grown or self._num_runs >= self.options.max_runs else None
 
     def _job(self, claimed: Claimed, config: RunConfig, folder: Path, **more: Any) -> TrainingJob:
-        """The training of one segment."""
-        corpus = self._corpus(config)
-        check_budget(config.data, corpus, config.tokens)
-        return TrainingJob(
+        """The training of one segment, ordered of every rank."""
+        order = Order(
             config=config,
-            corpus=corpus,
             folder=folder,
-            fabric=self._fabric(config.precision),
-            write_rows=lambda rows: append_rows(folder / "metrics.jsonl", rows),
-            should_stop=self._stop.is_set,
-            checkpoint_seconds=self.options.checkpoint_seconds,
-            peak_flops_per_second=peak_flops_per_second(self.options.device, config.precision),
             start=claimed.start,
             micro_batch=self._micro_batch(config, claimed.num_ooms),
             **more,
         )
+        self._others_train = self.ranks.many
+        self.ranks.broadcast(order)
+        return self._execution.job(order, lambda rows: append_rows(folder / "metrics.jsonl", rows))
 
     def _train_stretch(self, claimed: Claimed) -> None:
         """Train a stretch of a trunk and leave its checkpoint behind."""
         segment, config = claimed.segment, self.store.read_config(claimed.segment.run_id)
         trunk, step = str(segment.trunk), segment.end_step
         trunk_folder(self.store, trunk).mkdir(parents=True, exist_ok=True)
-        job = self._job(claimed, config, trunk_folder(self.store, trunk), end_step=step)
-        job.run_stretch(checkpoint_path(self.store, trunk, step))
+        path = checkpoint_path(self.store, trunk, step)
+        job = self._job(claimed, config, trunk_folder(self.store, trunk), stretch=(step, path))
+        job.run_stretch(path)
         job.checkpoint_path.unlink(missing_ok=True)
         drop_unneeded(self.store, trunk)
 
@@ -278,11 +333,13 @@ class Worker:
         keep = None
         if segment.trunk is not None and segment.keep_step is not None:
             keep = (segment.keep_step, checkpoint_path(self.store, segment.trunk, segment.keep_step))
-        job = self._job(claimed, config, self.store.run_folder(run_id), keep=keep)
+        folder = self.store.run_folder(run_id)
+        weights = folder / "weights.safetensors" if self.options.keep_weights else None
+        job = self._job(claimed, config, folder, keep=keep, weights=weights)
         outcome, lit = job.run()
-        if self.options.keep_weights:
-            save_weights(job.folder / "weights.safetensors", lit)
-        execution = self._execution(config, claimed.attempt, began)
+        if weights is not None:
+            save_weights(weights, lit, self.ranks)
+        execution = self._execution.facts(config, attempt=claimed.attempt, began=began)
         execution |= {"shared_steps": job.shared_steps, "micro_batch": job.micro_batch}
         record = RunRecord(
             run_id=run_id,
@@ -299,7 +356,7 @@ class Worker:
 
     def _publish_failure(self, run_id: str, attempt: int, status: str, reason: str) -> None:
         config = self.store.read_config(run_id)
-        corpus = self._corpus(config)
+        corpus = self._execution.corpus(config)
         rows = self.store.read_metrics(run_id)
         last = {key: rows[-1][key] for key in ("step", "train_loss", "lr")} if rows else {}
         self.store.publish(
@@ -310,48 +367,9 @@ class Worker:
                 config=canonical(config),
                 design=design_of(config, num_train_tokens=corpus.num_train_tokens),
                 outcome={f"last_{key}": value for key, value in last.items()},
-                execution=self._execution(config, attempt, time.time()),
+                execution=self._execution.facts(config, attempt=attempt, began=time.time()),
             )
         )
-
-    def _corpus(self, config: RunConfig) -> TokenCorpus:
-        key = canonical(config)["data"]
-        key = tuple(sorted((name, str(value)) for name, value in key.items()))
-        if key not in self._corpora:
-            if len(self._corpora) >= 8:
-                self._corpora.clear()
-            self._corpora[key] = prepare(config.data, self.cache_dir)
-        return self._corpora[key]
-
-    def _fabric(self, precision: str) -> Fabric:
-        if precision not in self._fabrics:
-            self._fabrics[precision] = Fabric(
-                accelerator=self.options.device,
-                devices=1,
-                precision=FABRIC_PRECISION[precision],
-            )
-            self._fabrics[precision].launch()
-        return self._fabrics[precision]
-
-    def _execution(self, config: RunConfig, attempt: int, began: float) -> dict[str, Any]:
-        device = self.options.device
-        return {
-            "device": device,
-            "device_name": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
-            "threads": torch.get_num_threads(),
-            "precision": config.precision,
-            "attention_backend": attention_backend(
-                device, torch.bfloat16 if config.precision == "bf16" else torch.float32
-            ),
-            "micro_batch": config.batch_sequences,
-            "world_size": 1,
-            "trunk": trunk_id(config),
-            "attempts": attempt,
-            "began_unix_seconds": round(began, 3),
-            "peak_flops_per_second": peak_flops_per_second(device, config.precision),
-            "peak_memory_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else peak_memory_bytes(),
-            "versions": versions(),
-        }
 
 
 def _measured(outcome: Outcome, corpus: TokenCorpus, config: RunConfig) -> dict[str, Any]:

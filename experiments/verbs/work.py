@@ -1,11 +1,18 @@
-"""`work SWEEP`: one worker, in this process. Any scheduler that can start this command K times trains the sweep."""
+"""`work SWEEP`: one worker, in this process. Any scheduler that can start this command K times trains the sweep.
+
+With `--devices-per-run`, `--nodes` or `--strategy` one worker is several processes that train each run together: those
+that srun or torchrun started, or some that are started here.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
+from experiments.errors import UserError
+from experiments.group import STRATEGIES, Place, check_place, keep_group, place_of
 from experiments.keeper import keep, pass_user_signals
 from experiments.liveness import EXPIRY_SECONDS
 from experiments.planning import find_manifest, segments_of
@@ -34,11 +41,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=EXPIRY_SECONDS,
         help="how long the heartbeat of a worker on another machine may stand still before its run is taken up",
     )
+    parser.add_argument(
+        "--strategy",
+        choices=STRATEGIES,
+        help="several processes train each run together: ddp, the whole model in each (default); fsdp, a shard in each",
+    )
+    parser.add_argument(
+        "--devices-per-run",
+        type=int,
+        metavar="N",
+        help="processes of this worker on a machine, one a GPU; started here unless srun or torchrun did (default: 1)",
+    )
+    parser.add_argument("--nodes", type=int, metavar="M", help="machines of this worker; srun or torchrun starts them")
 
 
 def run(args: argparse.Namespace) -> int:
     """Work until nothing is left; the worker's exit status."""
     pass_user_signals()
+    place = _place(args)
+    if place is None and (args.devices_per_run or 1) > 1:
+        return keep_group(
+            [sys.executable, "-m", "experiments", "work", *_words(args)], size=args.devices_per_run, parent=args.parent
+        )
+    from experiments.ranks import Ranks
     from experiments.worker import Worker, WorkerOptions
 
     store, manifest = find_manifest(args.sweep, args.store)
@@ -54,8 +79,58 @@ def run(args: argparse.Namespace) -> int:
             linger=not args.no_linger,
             expiry_seconds=args.expiry_seconds,
         )
-        return Worker(store=store, segments=segments_of(store, manifest), options=options).work()
+        ranks = Ranks(place, args.strategy or "ddp")
+        return Worker(store=store, segments=segments_of(store, manifest), options=options, ranks=ranks).work()
 
+    if place is not None:
+        status = work(args.parent)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # a group that broke may hang when it is taken down
     if sys.platform == "linux" and args.device == "cpu":
         return keep(work, parent=args.parent)
     return work(args.parent)  # a fork after CUDA was looked at is not safe, and elsewhere neither is one at all
+
+
+def _place(args: argparse.Namespace) -> Place | None:
+    """This process's place among several that a starter made; None for a worker that is one process, or that has yet
+    to start several."""
+    wanted = {name: getattr(args, name) for name in ("devices_per_run", "nodes")}
+    for name, value in wanted.items():
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {value}; give a number of at least 1")
+    if args.strategy is None and max(value or 1 for value in wanted.values()) == 1:
+        return None
+    place = place_of(os.environ)
+    if place is not None:
+        check_place(place, **wanted)
+        return place if place.size > 1 else None
+    if (args.nodes or 1) > 1:
+        raise UserError(
+            f"--nodes {args.nodes} needs a starter on every machine; start this by srun or torchrun, or use "
+            "`run --launcher slurm`"
+        )
+    if (args.devices_per_run or 1) == 1:
+        raise UserError(
+            f"--strategy {args.strategy} is for several processes that train a run together; add --devices-per-run 2, "
+            "or start this by srun or torchrun"
+        )
+    return None
+
+
+def _words(args: argparse.Namespace) -> list[str]:
+    """The command line of each process of a group, but for what it ends with."""
+    words = [str(args.sweep)]
+    for name in (
+        "store",
+        "device",
+        "checkpoint_seconds",
+        "max_failures",
+        "max_runs",
+        "expiry_seconds",
+        "strategy",
+        "devices_per_run",
+    ):
+        if getattr(args, name) is not None:
+            words += ["--" + name.replace("_", "-"), str(getattr(args, name))]
+    return words + [f"--{name.replace('_', '-')}" for name in ("no_weights", "no_linger") if getattr(args, name)]
