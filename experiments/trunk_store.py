@@ -35,7 +35,10 @@ def available_checkpoints(store: RunStore) -> dict[str, list[int]]:
 
 
 def declare_needed(store: RunStore, sweep: str, trunks: Mapping[str, Mapping[str, int]]) -> None:
-    """Write down which runs of a sweep leave which trunk at which step."""
+    """Write down which runs of a sweep leave which trunk at which step; of trunks that it has left, nothing."""
+    for path in store.trunks.glob(f"*/needed/{sweep}.json"):
+        if path.parent.parent.name not in trunks:
+            path.unlink(missing_ok=True)
     for trunk, steps in trunks.items():
         text = json.dumps(steps, sort_keys=True) + "\n"
         path = trunk_folder(store, trunk) / "needed" / f"{sweep}.json"

@@ -65,6 +65,7 @@ def removable(store: RunStore, *, trunks: bool = False) -> list[Path]:
         checkpoints = folder / "checkpoints"
         if checkpoints.is_dir() and store.record_path(folder.name).exists():
             found.append(checkpoints)
+    names = {manifest.name for manifest in manifests}
     used = {trunk for manifest in manifests for trunk in manifest.trunks}
     for folder in sorted(store.trunks.glob("t*")):
         if any(state.running for name, state in states.items() if name.startswith(folder.name)):
@@ -75,4 +76,5 @@ def removable(store: RunStore, *, trunks: bool = False) -> list[Path]:
             found += [folder, *sorted(store.claims.glob(f"{folder.name}-*"))]
         else:
             found += unneeded(store, folder.name)
+            found += sorted(path for path in folder.glob("needed/*.json") if path.stem not in names)
     return found

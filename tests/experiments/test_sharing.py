@@ -15,6 +15,7 @@ from experiments.compiler import ExecutionPlan, compile_runs
 from experiments.config import RunConfig, run_id
 from experiments.designs import PlannedRun
 from experiments.liveness import identify
+from experiments.records import Manifest
 from experiments.store import RunStore
 from experiments.training import Interrupted, TrainingJob
 from experiments.trunk_store import (
@@ -25,6 +26,7 @@ from experiments.trunk_store import (
     drop_unneeded,
 )
 from experiments.trunks import trunk_id
+from experiments.verbs.prune import removable
 from experiments.worker import EXIT_STOPPED, Worker
 from models.config import OptimizerConfig
 from models.schedules import ScheduleConfig
@@ -306,3 +308,21 @@ def test_a_checkpoint_that_was_removed_too_early_is_made_again(
     (stretch,) = (item for item in plan.segments if item.is_stretch)
     assert shared.states()[stretch.segment_id].endings == ("done", "done")
     assert facts(shared, runs) == facts(alone, runs)
+
+
+def test_prune_lists_trunks_that_no_sweep_has_and_with_an_option_those_that_are_done(
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path
+) -> None:
+    runs = budgets(make_config, 60, 120)
+    store = RunStore(tmp_path)
+    plan = train(store, runs, cache_dir)
+    trunk = store.trunks / str(trunk_id(runs[0].config))
+    assert trunk in removable(store), "no manifest lists the trunk"
+    ids: dict[str, dict[str, object]] = {run.run_id: {} for run in runs}
+    store.write_manifest(Manifest(name="test", runs=ids, trunks=plan.trunks))
+    assert trunk not in removable(store)
+    assert trunk in removable(store, trunks=True)
+    declare_needed(store, "another", plan.trunks)
+    assert removable(store) == [trunk / "needed" / "another.json"]
+    declare_needed(store, "another", {})
+    assert removable(store) == []
