@@ -137,9 +137,11 @@ def consider(
     spec: Spec,
     rows: NDArray[np.bool_],
     level: float,
-    cluster: str | None = None,
 ) -> Candidate:
     """Fit, predict and score one law.
+
+    Whether it is identified is asked of the rows: clusters of runs matter to the redraws, and to intervals of its
+    parameters, which are not wanted here.
 
     Parameters
     ----------
@@ -162,7 +164,7 @@ def consider(
         raise UserError(f"the smallest window has {smallest} runs for {len(law.parameters)} parameters")
     seen = {key: column[rows] for key, column in data.items()}
     options: dict[str, Any] = {"objective": spec.objective, "delta": spec.delta, "residuals": spec.residuals}
-    fit = fit_law(law, seen, weights=spec.weights, cluster=cluster, level=level, **options)
+    fit = fit_law(law, seen, weights=spec.weights, level=level, **options)
     predicted = predict_windows(law, data, windows, objective=spec.summand, residuals=spec.residuals, weights=weights)
     scored = score(predicted, losses, windows, redraws, level=level)
     kept = np.ones(int(rows.sum())) if weights is None else weights[rows]

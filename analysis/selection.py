@@ -1,8 +1,7 @@
 """Choose among laws by how they extrapolate: fitted to small runs, scored on larger ones.
 
-Owns the choice: which laws may be chosen, which differences are ties, what it takes to leave the reference law, and the
-sentence that says why. Fits and scores are in candidates.py and extrapolation.py, splits in windows.py. It must not
-know tables, files or figures.
+Owns `select_law` and its result. Splits are in windows.py, fits and scores in candidates.py and extrapolation.py, the
+rule and its words in choice.py. It must not know tables, files or figures.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.averaging import Average, average_laws
 from analysis.candidates import Candidate, Spec, available, consider, inputs_of, law_named
+from analysis.choice import REFERENCE, Tie, choose, why
 from analysis.errors import UserError
 from analysis.estimate import Estimate, format_percent
 from analysis.extrapolation import Redraws, held_rows
@@ -24,25 +24,6 @@ from analysis.uncertainty import cluster_codes
 from analysis.windows import NUM_WINDOWS, Window, compute_axis, expanding_windows, given_window
 
 Array = NDArray[np.float64]
-
-REFERENCE = "hoffmann"
-"""The law that others have to beat: the form that most studies report."""
-SURE = 0.975
-"""Share of the redraws in which a law must be better than the reference to be chosen in its place."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tie:
-    """A law whose error differs from another's by less than seeds alone make it differ."""
-
-    law: str
-    """The law that was given up."""
-    chosen: str
-    """The one with fewer parameters, taken in its place."""
-    difference: float
-    """Error of the one taken less error of the one given up, a fraction."""
-    floor: float
-    """The noise floor of an error over these runs: the standard deviation that seeds give it, a fraction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +49,9 @@ class Selection:
     ties: tuple[Tie, ...]
     """What was decided by the noise floor."""
     reference: str | None
-    """The law that others had to beat; None where it could not be chosen itself."""
+    """The law that others had to beat; None where it was not scored."""
     sureness: float | None
-    """Share of redraws in which the best law beats the reference; None when the reference is the best, or absent."""
+    """Share of redraws in which the best law beats the reference; None when it is the reference, or without one."""
     unscored: Mapping[str, str]
     """Laws that could not be scored, with reasons."""
     outliers: Mapping[int, str]
@@ -117,7 +98,8 @@ def select_law(
     The best-ranked law that the runs identify is taken, with two corrections. A law of fewer parameters whose error is
     larger by less than what seeds alone do (from replicates, `noise`) is taken in its place. And when what is left is
     not better than the reference law in SURE of the redraws of runs and windows, the reference is kept: the best of
-    several laws looks better than it is.
+    several laws looks better than it is. Where the reference is not identified, laws that it surely outdoes are not
+    taken either.
 
     Parameters
     ----------
@@ -139,9 +121,9 @@ def select_law(
         For runs that cannot be split, laws that the table cannot be fitted with, and bad options.
     """
     spec = spec or Spec()
+    axis, compute = compute_axis({str(name): data[name] for name in data})
     columns = inputs_of(data)
     losses = np.asarray(columns["loss"], dtype=np.float64)
-    axis, compute = compute_axis(columns)
     names = list(dict.fromkeys(available(columns) if laws is None else laws))
     for name in names:
         law_named(name, columns)
@@ -158,17 +140,17 @@ def select_law(
     unscored: dict[str, str] = {}
     for name in names:
         try:
-            scored.append(consider(name, columns, windows, redraws, spec=spec, rows=rows, level=level, cluster=cluster))
+            scored.append(consider(name, columns, windows, redraws, spec=spec, rows=rows, level=level))
         except UserError as error:
             unscored[name] = str(error)
     if not scored:
         raise UserError("no law could be scored: " + "; ".join(f"{name}: {why}" for name, why in unscored.items()))
     scored.sort(key=lambda one: (one.score.mape.value, one.num_params))
-    choice = _choose(scored, windows, reference=reference, noise=noise)
+    choice = choose(scored, windows, reference=reference, noise=noise)
     looked = next((one for one in scored if one.name == choice.chosen), scored[0])
     return Selection(
         chosen=choice.chosen,
-        why=_why(choice, scored, windows),
+        why=why(choice, scored, windows),
         candidates=tuple(scored),
         windows=windows,
         axis=axis,
@@ -184,102 +166,6 @@ def select_law(
         redraws=redraws,
         level=level,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Choice:
-    """How the choice was come to."""
-
-    chosen: str | None
-    best: str | None
-    """The best-ranked law that is identified."""
-    contender: str | None
-    """The best, or the simpler law that ties with it: what the reference is held against."""
-    ties: tuple[Tie, ...]
-    reference: str | None
-    sureness: float | None
-
-
-def _choose(
-    scored: Sequence[Candidate], windows: Sequence[Window], *, reference: str | None, noise: Estimate | None
-) -> _Choice:
-    """Best identified law, then ties, then the reference."""
-    fit = [one for one in scored if one.reason is None]
-    if not fit:
-        return _Choice(chosen=None, best=None, contender=None, ties=(), reference=None, sureness=None)
-    best = fit[0]
-    taken, ties = best, []
-    if noise is not None:
-        floor = noise_of_mean(noise.value, windows)
-        simpler = sorted((one for one in fit if one.num_params < best.num_params), key=lambda one: one.num_params)
-        for one in simpler:
-            difference = one.score.mape.value - best.score.mape.value
-            if difference < floor:
-                ties.append(Tie(law=best.name, chosen=one.name, difference=difference, floor=floor))
-                taken = one
-                break
-    contender = taken
-    standard = next((one for one in fit if one.name == reference), None)
-    sureness = None
-    if standard is not None and taken is not standard:
-        gain = standard.score.draws - taken.score.draws
-        known = gain[np.isfinite(gain)]
-        sureness = float((known > 0).mean()) if known.size else None
-        if sureness is not None and sureness < SURE and not (ties and taken.num_params < standard.num_params):
-            taken = standard
-    return _Choice(
-        chosen=taken.name, best=best.name, contender=contender.name, ties=tuple(ties), sureness=sureness,
-        reference=None if standard is None else standard.name,
-    )  # fmt: skip
-
-
-def noise_of_mean(noise: float, windows: Sequence[Window]) -> float:
-    """Standard deviation that seeds give an error which is averaged over runs and windows: noise times the root of the
-    sum of squared weights of the runs, noise / sqrt(n) for one window of n runs."""
-    held = held_rows(windows)
-    weights = (held / held.sum(axis=1, keepdims=True)).mean(axis=0)
-    return noise * float(np.sqrt((weights**2).sum()))
-
-
-def _why(choice: _Choice, scored: Sequence[Candidate], windows: Sequence[Window]) -> str:
-    """The choice in words: what was measured, what was passed over and what decided."""
-    error = {one.name: format_percent(one.score.mape.value) for one in scored}
-    num = int(held_rows(windows).any(axis=0).sum())
-    runs = f"{num} held-out run{'s' if num != 1 else ''}"
-    if len(windows) > 1:
-        runs = f"the larger runs ({num} in all) at {len(windows)} nested cut-offs"
-    if choice.chosen is None:
-        return (
-            f"No law is chosen: of {len(scored)} the runs identify none. {scored[0].name} errs least, by "
-            f"{error[scored[0].name]} on {runs}, but is {scored[0].reason}."
-        )
-    assert choice.best is not None
-    passed = scored[: next(i for i, one in enumerate(scored) if one.name == choice.best)]
-    said = []
-    if choice.chosen == choice.best:
-        rest = [one for one in scored if one.reason is None and one.name != choice.best]
-        behind = f", before {rest[0].name} with {error[rest[0].name]}" if rest else ", the only law that is identified"
-        said.append(f"{choice.chosen} errs least, by {error[choice.chosen]} on {runs}{behind}.")
-        if choice.sureness is not None:
-            said.append(f"It beats {choice.reference} in {format_percent(choice.sureness, 3)} of the redraws.")
-    elif choice.ties and choice.ties[0].chosen == choice.chosen:
-        tie = choice.ties[0]
-        said.append(
-            f"{choice.chosen} ({error[choice.chosen]}) ties with {choice.best} ({error[choice.best]}) on {runs}: the "
-            f"difference of {format_percent(tie.difference)} is below the noise floor of {format_percent(tie.floor)}, "
-            "and it has fewer parameters."
-        )
-    else:
-        rival = str(choice.contender)
-        said.append(
-            f"{choice.chosen} is kept: {rival} errs by {error[rival]} and {choice.chosen} by {error[choice.chosen]} on "
-            f"{runs}, but it beats {choice.chosen} in only {format_percent(choice.sureness, 3)} of the redraws, and "
-            f"{format_percent(SURE, 3)} is asked for."
-        )
-    if passed:
-        listed = "; ".join(f"{one.name} ({error[one.name]}) is {one.reason}" for one in passed)
-        said.append(f"Ranked higher but not chosen: {listed}.")
-    return " ".join(said)
 
 
 def _outliers(law: Candidate, columns: Mapping[str, Any], rows: NDArray[np.bool_], spec: Spec) -> dict[int, str]:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.candidates import Spec
+from analysis.choice import REFERENCE, SURE
 from analysis.errors import UserError
 from analysis.estimate import format_number, format_percent, json_ready
 from analysis.expressions import nearest, select_rows
 from analysis.laws.registry import LAWS, get_law
 from analysis.objectives import OBJECTIVES
-from analysis.selection import REFERENCE, SURE, Selection, select_law
+from analysis.selection import Selection, select_law
 from analysis.table import RunTable, add_table_arguments, load_tables, row_names
 from analysis.tablefiles import parse_columns, read_rows, rename_columns
 from analysis.windows import NUM_WINDOWS

@@ -15,6 +15,7 @@ from analysis.__main__ import main
 from analysis.api import fit_law
 from analysis.averaging import average_laws, inverse_errors, weighted_quantiles
 from analysis.candidates import available
+from analysis.choice import noise_of_mean
 from analysis.errors import UserError
 from analysis.estimate import Estimate
 from analysis.extrapolation import Redraws, information_criteria, log_likelihood, score
@@ -22,7 +23,7 @@ from analysis.laws.registry import LAWS
 from analysis.noise import noise_floor
 from analysis.objectives import Objective
 from analysis.published_heldout import compare_set, tables
-from analysis.selection import noise_of_mean, select_law
+from analysis.selection import select_law
 from analysis.windows import compute_axis, expanding_windows, given_window
 
 HOFFMANN = (1.8172, 482.01, 2085.43, 0.3478, 0.3658)
@@ -247,6 +248,18 @@ def test_the_reference_is_kept_until_another_law_beats_it_for_sure() -> None:
     assert bad.chosen == free.chosen
     assert bad.sureness is not None
     assert bad.sureness >= 0.975
+
+
+def test_no_law_is_taken_that_the_reference_outdoes_though_it_is_not_identified_itself() -> None:
+    data = isoflop_runs()
+    data["loss"] = (1.8 + 2000 * data["tokens"] ** -0.37) * data["loss"] / LAWS["hoffmann"](HOFFMANN, data)
+    free = select_law(data, laws=["power", "hoffmann"], reference=None)
+    assert free.chosen == "power"
+    assert free["hoffmann"].reason is not None
+    held = select_law(data, laws=["power", "hoffmann"])
+    assert held.chosen is None
+    assert "hoffmann errs by" in held.why
+    assert "not identified" in held.why
 
 
 def test_the_noise_floor_of_a_mean_is_what_simulated_seeds_give_it() -> None:
