@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.__main__ import main
 from analysis.api import fit_law
 from analysis.averaging import average_laws, inverse_errors, weighted_quantiles
 from analysis.candidates import available
@@ -22,7 +19,6 @@ from analysis.extrapolation import Redraws, information_criteria, log_likelihood
 from analysis.laws.registry import LAWS
 from analysis.noise import noise_floor
 from analysis.objectives import Objective
-from analysis.published_heldout import compare_set, tables
 from analysis.selection import select_law
 from analysis.windows import compute_axis, expanding_windows, given_window
 
@@ -355,117 +351,3 @@ def test_quantiles_of_a_mixture_follow_the_shares() -> None:
     assert low == pytest.approx(0.5, abs=0.01)
     assert middle == pytest.approx(0.9875, abs=0.01)
     assert high == pytest.approx(10.5, abs=0.03)
-
-
-# -- the command -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CSV with foreign names, seeds and a column x that is nobody's input."""
-    frame = pd.DataFrame(isoflop_runs()).rename(columns={"params": "N", "flops": "C", "loss": "val loss"})
-    frame = frame.drop(columns="tokens").assign(seed=0, x=np.arange(42))
-    more = frame.iloc[10:14].assign(seed=1)
-    more["val loss"] *= np.exp(0.004 * np.random.default_rng(8).standard_normal(4))
-    path = tmp_path_factory.mktemp("tables") / "runs.csv"
-    pd.concat([frame, more]).to_csv(path, index=False)
-    return path
-
-
-COLUMNS = ["--columns", "params=N,flops=C,loss=val loss", "--laws", ",".join(QUICK)]
-
-
-def test_select_prints_one_json_object_of_the_interface(table, capsys, tmp_path) -> None:
-    out = tmp_path / "report"
-    assert (
-        main(
-            ["select", str(table), *COLUMNS, "--average", "--at", "params=1e9,tokens=2e11", "--out", str(out), "--json"]
-        )
-        == 0
-    )
-    text = capsys.readouterr().out
-    found = json.loads(text)
-    assert text.count("\n") == 1
-    assert "NaN" not in text
-    assert found["chosen"] in QUICK
-    assert isinstance(found["why"], str)
-    keys = ["law", "mape", "mape_lo", "mape_hi", "rmse", "r2", "aic", "bic", "num_heldout"]
-    assert all(set(keys) <= set(row) for row in found["ranking"])
-    errors = [row["mape"] for row in found["ranking"]]
-    assert errors == sorted(errors)
-    assert all(0 < row["mape_lo"] <= row["mape"] <= row["mape_hi"] < 1 for row in found["ranking"])
-    for row in found["predictions"]:
-        assert row["error_fraction"] == pytest.approx((row["predicted"] - row["measured"]) / row["measured"])
-    laws = {row["law"] for row in found["predictions"]}
-    assert laws == {row["law"] for row in found["ranking"]} | {"average"}
-    by_window = [
-        np.mean(
-            [
-                abs(r["error_fraction"])
-                for r in found["predictions"]
-                if r["law"] == "hoffmann" and r["window"] == w["name"]
-            ]
-        )
-        for w in found["windows"]
-    ]
-    mape = next(row["mape"] for row in found["ranking"] if row["law"] == "hoffmann")
-    assert np.mean(by_window) == pytest.approx(mape)
-    assert found["noise_floor"]["lo"] < 0.004 < found["noise_floor"]["hi"]
-    assert found["conventions"]["flops"] == "6ND"
-    at = found["average_at"]
-    assert at["prediction"][0] < at["confidence"][0] < at["loss"] < at["confidence"][1] < at["prediction"][1]
-    truth = LAWS["hoffmann"](HOFFMANN, {"params": [1e9], "tokens": [2e11]})[0]
-    assert at["prediction"][0] < truth < at["prediction"][1]
-    assert json.loads((out / "selection.json").read_text(encoding="utf-8"))["ranking"] == found["ranking"]
-    assert len(pd.read_csv(out / "ranking.csv")) == len(found["ranking"])
-    assert (out / "selection.svg").read_text(encoding="utf-8").startswith("<?xml")
-    assert (out / "selection-dark.png").stat().st_size > 20_000
-
-
-def test_a_given_hold_out_is_scored_alone(table, capsys) -> None:
-    assert main(["select", str(table), *COLUMNS, "--holdout", "flops > 5e20", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [w["name"] for w in found["windows"]] == ["flops > 5e20"]
-    assert {row["num_heldout"] for row in found["ranking"]} == {7}
-    rows = {row["row"] for row in found["predictions"]}
-    assert rows == set(range(36, 43))
-
-
-def test_people_read_a_table_the_reason_and_what_to_do_next(table, capsys) -> None:
-    assert main(["select", str(table), *COLUMNS]) == 0
-    text = capsys.readouterr().out
-    lines = text.splitlines()
-    assert any(line.startswith(">") for line in lines)
-    assert "errs least" in text or "is kept" in text or "ties with" in text
-    assert "Noise floor: " in text
-    assert "which overlap" in text
-    assert f"--law {next(line.split()[1] for line in lines if line.startswith('>'))}" in text
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--at", "params=1e9"], "--average"),
-        (["--holdout", "flops > 1e30"], "holds out no run"),
-        (["--cluster", "trunkk"], "no column"),
-        (["--weights", "w"], "which the table lacks"),
-        (["--windows", "0"], "--windows"),
-        (["--laws", "muennighoff"], "unique_tokens"),
-        (["--laws", "downstream-sigmoid"], "downstream-sigmoid"),
-    ],
-)
-def test_mistakes_end_with_one_sentence(table, capsys, options: list[str], message: str) -> None:
-    assert main(["select", str(table), *COLUMNS, *options]) == 2
-    errors = capsys.readouterr().err
-    assert message in errors
-    assert errors.count("\n") == 1
-
-
-def test_on_published_runs_the_choice_is_not_worse_than_hoffmanns_form_by_a_tenth(published_data: Path) -> None:
-    wanted = ("epoch_chinchilla", "gadre c4_original loss_c4_val", "gemstones hot")
-    found = {name: table for name, table in tables(published_data) if name in wanted}
-    assert len(found) == len(wanted)
-    for name, runs in found.items():
-        row, _ = compare_set(name, runs, laws=QUICK)
-        assert row.ratio is not None
-        assert row.ratio <= 1.1, row
