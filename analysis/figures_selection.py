@@ -39,7 +39,7 @@ def draw_selection(selection: Selection, figure: Figure, theme: Theme) -> None:
     laws = shown_laws(selection)
     columns = min(len(laws), 3)
     rows = -(-len(laws) // 3)
-    left, right, gap, top, bottom = 4.85, 0.95, 0.18, 0.45, 0.55
+    left, right, gap, top, bottom = 4.85, 0.95, 0.3, 0.45, 0.55
     wide = (width - left - right - gap * (columns - 1)) / columns
     high = (height - top - bottom - 0.45 * (rows - 1)) / rows
     reach = _reach(selection, laws)
@@ -134,7 +134,7 @@ def _draw_predictions(selection: Selection, law: Candidate, ax: Axes, theme: The
     kind = {"flops": "flops", "tokens": "size", "params": "size"}.get(selection.axis, "number")
     log_axis(ax, "x", AXIS_LABELS[selection.axis], kind=kind, target=2)
     ax.xaxis.label.set_fontsize(8.5)
-    ax.tick_params(axis="x", labelsize=7.2)
+    ax.tick_params(axis="x", labelsize=7.0)
     ax.yaxis.set_major_locator(MaxNLocator(5, symmetric=True))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
     chosen = law.name == selection.chosen

@@ -96,7 +96,8 @@ def expanding_windows(name: str, values: ArrayLike, *, num: int = NUM_WINDOWS) -
     allowed = (places >= FIRST_SHARE * n) & (n - places >= min(FEWEST_HELDOUT, max(n // 4, 1)))
     wide = places[allowed & (steps > math.log1p(BUDGET_GAP))]
     any_step = places[allowed & (steps > 1e-9)]
-    cuts = wide if wide.size >= min(3, any_step.size) else any_step
+    in_budgets = 2 * (1 + int((steps > math.log1p(BUDGET_GAP)).sum())) <= n
+    cuts = wide if wide.size and (in_budgets or wide.size >= 3) else any_step
     if not cuts.size:
         raise UserError(
             f"{n} runs at {np.unique(axis).size} values of {name} cannot be split into small and large; "

@@ -64,6 +64,15 @@ def test_cut_offs_fall_between_budgets_and_never_within_one() -> None:
         assert not held & set(budget[window.fitted])
 
 
+def test_one_gap_between_budgets_makes_one_window_and_even_runs_make_several() -> None:
+    rng = np.random.default_rng(4)
+    budget = np.repeat([4e9, 8e9, 1.6e10, 4.8e10], [4, 4, 4, 2])
+    (window,) = expanding_windows("flops", budget * np.exp(rng.uniform(-0.01, 0.01, 14)))
+    assert window.held.tolist() == (budget > 1e10).tolist()
+    close = np.geomspace(1e18, 1.5e18, 20)
+    assert len(expanding_windows("flops", close)) == 5
+
+
 def test_windows_do_not_depend_on_the_order_of_the_rows() -> None:
     flops = np.geomspace(1e17, 1e21, 40)
     mixed = np.random.default_rng(2).permutation(40)
