@@ -2,7 +2,8 @@
 
 Two virtual nodes with four fake GPUs each run on this machine. A round lets a worker meet its time limit, kills a
 process that trains, kills a worker whole, cancels an element, preempts a node and kills a node. At the end: one
-published record a run, executions counted, and losses equal to the last digit to those of an undisturbed sweep.
+published record a run, executions counted, and losses equal to the last digit to those of an undisturbed sweep; once
+with shared prefixes, and once with every run alone.
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ class Chaos:
     """Monotonic time by which all must be done."""
     strikes: Counter[str] = field(default_factory=Counter)
     """What was done, by kind."""
+    share: bool = True
+    """Whether runs share their first steps."""
     _requeues_before: int | None = field(default=None, init=False)
 
     @property
@@ -103,6 +106,7 @@ class Chaos:
         return self.verb(
             *("run", self.sweep, "--store", self.store, "--launcher", "slurm", "--workers", WORKERS),
             *("--device", "cpu", "--gres", "gpu:1", "--partition", "low", "--time", TIME_LIMIT),
+            *([] if self.share else ["--no-sharing"]),
             *("--signal-seconds", SIGNAL_SECONDS, "--checkpoint-seconds", 1, "--expiry-seconds", EXPIRY_SECONDS),
         )
 
@@ -232,14 +236,16 @@ def endings(store: Path, *, stretches: bool) -> tuple[int, dict[str, int]]:
     return sum(len(parts) == 2 for parts in names), dict(Counter(parts[2] for parts in names if len(parts) == 3))
 
 
-def train_in_peace(sweep: Path, store: Path, *, num_runs: int, scale: int, limit: float) -> float:
+def train_in_peace(sweep: Path, store: Path, *, num_runs: int, scale: int, share: bool, limit: float) -> float:
     """Write the sweep's file and train it undisturbed by two workers of this machine; the seconds that it took."""
     tokens = [32768 * scale, 65536 * scale]
     sweep.write_text(SWEEP.format(tokens=tokens, seeds=list(range(num_runs // 6))))
     store.mkdir()
     began = time.monotonic()
     subprocess.run(
-        command("run", sweep, "--store", store, "--workers", 2, "--wandb", "off"),
+        command(
+            *("run", sweep, "--store", store, "--workers", 2, "--wandb", "off"), *([] if share else ["--no-sharing"])
+        ),
         stdout=subprocess.DEVNULL,
         check=True,
         timeout=limit,
@@ -248,7 +254,14 @@ def train_in_peace(sweep: Path, store: Path, *, num_runs: int, scale: int, limit
 
 
 def chaos(
-    folder: Path, *, num_runs: int = 60, rounds: int = 1, seed: int = 0, scale: int = 1, limit: float = 600.0
+    folder: Path,
+    *,
+    num_runs: int = 60,
+    rounds: int = 1,
+    seed: int = 0,
+    scale: int = 1,
+    share: bool = True,
+    limit: float = 600.0,
 ) -> dict[str, Any]:
     """Train a sweep in peace and another one under strikes; what happened, as plain data.
 
@@ -264,23 +277,25 @@ def chaos(
         Of the choice of victims.
     scale
         Length of the runs.
+    share
+        Whether runs share their first steps.
     limit
         Seconds after which the disturbed sweep must be done.
     """
     sweep, peace, war = folder / "chaos.yaml", folder / "peace", folder / "war"
-    peace_seconds = train_in_peace(sweep, peace, num_runs=num_runs, scale=scale, limit=limit)
+    peace_seconds = train_in_peace(sweep, peace, num_runs=num_runs, scale=scale, share=share, limit=limit)
     expected = 2 * peace_seconds / min(usable_cores(), WORKERS)
     if expected < SHORTEST_SECONDS:  # a fast machine would be done before the last strike
         shutil.rmtree(peace)
         scale *= math.ceil(SHORTEST_SECONDS / expected)
-        peace_seconds = train_in_peace(sweep, peace, num_runs=num_runs, scale=scale, limit=limit)
+        peace_seconds = train_in_peace(sweep, peace, num_runs=num_runs, scale=scale, share=share, limit=limit)
     war.mkdir()
     (folder / "slurm").mkdir()
     rng = random.Random(seed)
     with SlurmCluster(root=folder / "slurm").running() as cluster:
         began = time.monotonic()
         deadline = began + limit
-        it = Chaos(cluster=cluster, sweep=sweep, store=war, num_runs=num_runs, rng=rng, deadline=deadline)
+        it = Chaos(cluster=cluster, sweep=sweep, store=war, num_runs=num_runs, rng=rng, deadline=deadline, share=share)
         said = [it.submit().splitlines()[0] for _ in range(2)]
         for number in range(rounds):
             if number:
@@ -327,13 +342,24 @@ def main() -> None:
     folder = args.keep or Path(tempfile.mkdtemp(prefix="slurm-chaos-"))
     folder.mkdir(exist_ok=True)
     try:
-        result = chaos(folder, num_runs=args.runs, rounds=args.rounds, seed=args.seed, scale=args.scale, limit=3600.0)
+        result = {}
+        for name, share in (("shared", True), ("alone", False)):
+            (folder / name).mkdir()
+            result[name] = chaos(
+                folder / name,
+                num_runs=args.runs,
+                rounds=args.rounds,
+                seed=args.seed,
+                scale=args.scale,
+                share=share,
+                limit=3600.0,
+            )
     finally:
         if args.keep is None:
             shutil.rmtree(folder)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
-    if not result["losses_equal_to_the_last_digit"] or result["runs"] != args.runs:
+    if not all(told["losses_equal_to_the_last_digit"] and told["runs"] == args.runs for told in result.values()):
         sys.exit("error: the disturbed sweep differs from the undisturbed one")
 
 

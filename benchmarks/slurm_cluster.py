@@ -121,14 +121,14 @@ class SlurmCluster:
         finally:
             self._end()
 
-    def command(self, *words: object, check: bool = True) -> str:
+    def command(self, *words: object, check: bool = True, timeout_seconds: float = 60.0) -> str:
         """What a Slurm command says on standard output."""
         told = subprocess.run(
             [str(word) for word in words],
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=timeout_seconds,
             check=False,
         )
         if check and told.returncode != 0:

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.group import STRATEGIES
 from experiments.scheduler import Element, Submission, ask, live_elements, read_submissions, require, submissions_path
 from experiments.slurm_script import SlurmOptions, array_of, script_text, split
 from experiments.store import RunStore, write_atomic
 
+WORKER_OPTIONS = ("expiry_seconds", "strategy")
+"""Options of the command line that are the workers' own."""
 MAX_DEFAULT_WORKERS = 32
 """Workers that are asked for when nobody says how many."""
 
@@ -81,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--array-max", type=int, help="workers that may run at a time")
     group.add_argument("--nodes", type=int, help="nodes of one worker, for data-parallel runs (default: 1)")
     group.add_argument("--devices-per-run", type=int, help="processes of one worker on a node, one a GPU (default: 1)")
+    group.add_argument("--strategy", choices=STRATEGIES, help="how these processes train a run together (default: ddp)")
     group.add_argument("--signal-seconds", type=int, help="seconds ahead of the limit at which it saves (default: 120)")
     group.add_argument(
         "--expiry-seconds", type=float, help="how long the heartbeat of a worker on another node may stand still"
@@ -90,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def given_options(args: argparse.Namespace) -> dict[str, Any]:
     """Options of this group that the command line gave, by the names of SlurmOptions and their own."""
-    names = {name: name for name in ("dry_run", "expiry_seconds", *SlurmOptions.__dataclass_fields__)}
+    names = {name: name for name in ("dry_run", *WORKER_OPTIONS, *SlurmOptions.__dataclass_fields__)}
     del names["device"]
     names["lines"] = "sbatch"
     return {name: value for name, option in names.items() if (value := getattr(args, option)) not in (None, False)}
@@ -101,7 +105,7 @@ def options_of(args: argparse.Namespace) -> SlurmOptions:
     given = given_options(args)
     if not given.get("dry_run"):
         require("sbatch")
-    for name in ("dry_run", "expiry_seconds"):
+    for name in ("dry_run", *WORKER_OPTIONS):
         given.pop(name, None)
     given["lines"] = tuple(given.get("lines", ()))
     device = args.device
@@ -112,7 +116,8 @@ def options_of(args: argparse.Namespace) -> SlurmOptions:
 
 def worker_arguments(args: argparse.Namespace) -> list[str]:
     """Options of `work` that only workers on several machines need."""
-    return [] if args.expiry_seconds is None else ["--expiry-seconds", str(args.expiry_seconds)]
+    given = {name: value for name in WORKER_OPTIONS if (value := getattr(args, name)) is not None}
+    return [word for name, value in given.items() for word in ("--" + name.replace("_", "-"), str(value))]
 
 
 def refuse_options(args: argparse.Namespace) -> None:

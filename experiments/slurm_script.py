@@ -221,6 +221,7 @@ def script_text(
     if options.num_tasks > 1:
         # once one process has ended, the others have a minute to save, and are ended then if they hang
         parts = ["srun", f"--ntasks={options.num_tasks}", "--kill-on-bad-exit=0", "--wait=60", *parts]
+        parts += ["--nodes", str(options.nodes), "--devices-per-run", str(options.devices_per_run)]
     else:
         parts += ["--parent", "$$"]
     body = BODY.format(

@@ -12,7 +12,10 @@ import pytest
 
 from benchmarks.slurm_chaos import KINDS, chaos
 from benchmarks.slurm_cluster import SlurmCluster, missing_programs
+from experiments.planning import make_plan, write_plan
+from experiments.records import read_record
 from experiments.slurm_script import SlurmOptions, script_text
+from experiments.store import RunStore
 
 pytestmark = [
     pytest.mark.slurm,
@@ -120,6 +123,22 @@ def test_a_worker_of_several_nodes_hears_the_warning_in_every_process_and_comes_
     assert said.count("asks to be queued again") == 1
     assert "restart 1" in said
     assert "ended with status 0" in said
+
+
+@pytest.mark.slow
+def test_workers_started_by_srun_train_alone_or_together_as_they_are_told(
+    cluster: SlurmCluster, tmp_path: Path, cache_dir: Path, sweep_text: str
+) -> None:
+    sweep = tmp_path / "tiny.yaml"
+    sweep.write_text(sweep_text)
+    for name, options, size in (("alone", (), 1), ("together", ("--nodes", "2", "--devices-per-run", "1"), 2)):
+        store = RunStore(tmp_path / name)
+        write_plan(make_plan(sweep), sweep, store)
+        command = [sys.executable, "-m", "experiments", "work", store.manifest_path("tiny"), *options]
+        cluster.command("srun", "--ntasks=2", "--nodes=2", *command, timeout_seconds=120)
+        records = [read_record(path) for path in store.root.glob("runs/*/record.json")]
+        assert [record.status for record in records] == ["done"] * 4
+        assert {record.execution["world_size"] for record in records} == {size}
 
 
 @pytest.mark.slow

@@ -70,6 +70,7 @@ def test_a_worker_of_several_processes_is_a_step_of_its_own(tmp_path: Path) -> N
     script = text(tmp_path, nodes=2, devices_per_run=4)
     assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=4\n" in script
     assert "srun --ntasks=8 " in script
+    assert " --nodes 2 --devices-per-run 4)" in script
     assert "kill -USR1" in script  # srun passes it on; at SIGTERM it would kill
     assert "--parent" not in script
 
