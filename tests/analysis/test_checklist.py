@@ -14,6 +14,8 @@ from analysis.api import fit_law
 from analysis.checklist import PARTS, QUESTIONS, checklist, summary, to_dict
 from analysis.fit import Fit
 from analysis.laws.registry import LAWS
+from analysis.report_provenance import settings
+from experiments.records import Manifest
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,20 @@ def test_json_holds_every_question_and_lists_what_is_missing(fit: Fit, runs: pd.
     assert raw["missing"] == [item["key"] for item in raw["items"] if item["answer"] is None]
     assert raw["num_answered"] + len(raw["missing"]) == raw["num_questions"]
     assert all((item["answer"] is None) == (item["advice"] is not None) for item in raw["items"])
+
+
+def test_settings_of_training_are_read_from_the_configs_of_a_store(tmp_path: Path) -> None:
+    for name, rate in (("a1", 0.01), ("b2", 0.02)):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        optimizer = {"name": "adamw", "beta2": 0.99, "learning_rate": rate, "grad_clip": None}
+        (folder / "config.json").write_text(json.dumps({"optimizer": optimizer}), encoding="utf-8")
+    (tmp_path / "tiny.yaml").write_text("name: tiny\nrecipe: {name: byte-small}\n", encoding="utf-8")
+    manifest = Manifest(name="tiny", runs={"a1": {}, "b2": {}}, source="tiny.yaml")
+    frame = pd.DataFrame({"run_id": ["a1", "b2", "absent"]})
+    found = settings([tmp_path / "sweeps" / "tiny.json"], frame, manifest)
+    assert found == {"optimizer.beta2": ["0.99"], "optimizer.name": ["adamw"], "recipe.name": ["byte-small"]}
+    assert settings([tmp_path / "plain.csv"], frame, None) == {}
 
 
 def test_every_report_holds_its_checklist_on_the_page_and_as_json(runs: pd.DataFrame, tmp_path: Path) -> None:
