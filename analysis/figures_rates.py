@@ -1,4 +1,5 @@
-"""The figure of rates: excess loss over the best by peak learning rate, one curve a size and token budget."""
+"""The figure of rates: excess loss over the best by peak rate; a colour for each size and budget, a curve for each
+seed."""
 
 from __future__ import annotations
 
@@ -23,20 +24,22 @@ def plot_rates(frame: pd.DataFrame, *, ax: Axes, theme: Theme = LIGHT) -> Axes:
     ]
     colours = theme.budget_colours(len(groups))
     for index, ((params, tokens), group) in enumerate(groups):
-        colour = colours[index]
-        excess, low, high = (100 * group[name] for name in ("excess_fraction", "excess_lo", "excess_hi"))
-        ax.errorbar(
-            group["lr"],
-            excess,
-            yerr=[excess - low, high - excess],
-            color=colour,
-            marker="o",
-            markersize=4,
-            capsize=2,
-            label=f"N = {format_size(params)}, {format_size(tokens)} tokens",
-        )
-        own = group[group["scale"] == 1]
-        ax.plot(own["lr"], 100 * own["excess_fraction"], "o", color=colour, markersize=10, fillstyle="none")
+        label = f"N = {format_size(params)}, {format_size(tokens)} tokens"
+        for number, (_, curve) in enumerate(group.groupby("seed", sort=True)):
+            excess, low, high = (100 * curve[name] for name in ("excess_fraction", "excess_lo", "excess_hi"))
+            ax.errorbar(
+                curve["lr"],
+                excess,
+                yerr=[excess - low, high - excess],
+                color=colours[index],
+                linewidth=1.6 if number == 0 else 0.8,
+                marker="o",
+                markersize=4 if number == 0 else 3,
+                capsize=2,
+                label=label if number == 0 else None,
+            )
+            own = curve[curve["scale"] == 1]
+            ax.plot(own["lr"], 100 * own["excess_fraction"], "o", color=colours[index], markersize=10, fillstyle="none")
     log_axis(ax, "x", "peak learning rate", kind="number")
     ax.set_ylabel("loss over the best, %")
     ax.axhline(0.5, color=theme.muted, linewidth=0.8, linestyle=(0, (2, 2)))

@@ -25,8 +25,8 @@ def rate_table(records: Iterable[tuple[RunRecord, dict[str, Any]]]) -> pd.DataFr
     Returns
     -------
     frame
-        width, depth, params, tokens, batch, scale, lr, status, loss, best_lr, excess_fraction, excess_lo, excess_hi;
-        losses in nats per token, excesses as fractions of the best loss. A run that diverged has no loss.
+        width, depth, params, tokens, batch, lr, seed, scale, status, loss, best_lr, excess_fraction, excess_lo,
+        excess_hi; losses in nats per token, excesses as fractions of the best loss. A run that diverged has no loss.
 
     Raises
     ------
@@ -48,13 +48,18 @@ def rate_table(records: Iterable[tuple[RunRecord, dict[str, Any]]]) -> pd.DataFr
         done = [record for record, _ in members if record.status == "done"]
         best = min(done, key=lambda record: record.outcome["loss"]) if done else None
         rows += [_row(record, labels, best) for record, labels in sorted(members, key=lambda item: item[1][SCALE])]
-    return pd.DataFrame(rows).sort_values(["params", "tokens", "scale"]).reset_index(drop=True)
+    return pd.DataFrame(rows).sort_values(["params", "tokens", "scale", "seed"]).reset_index(drop=True)
 
 
 def _row(record: RunRecord, labels: dict[str, Any], best: RunRecord | None) -> dict[str, Any]:
     design, outcome = record.design, record.outcome
     row: dict[str, Any] = {name: design[name] for name in ("width", "depth", "params", "tokens", "batch", "lr")}
-    row |= {"scale": labels[SCALE], "status": record.status, "loss": outcome.get("loss", np.nan)}
+    row |= {
+        "seed": design.get("seed", 0),
+        "scale": labels[SCALE],
+        "status": record.status,
+        "loss": outcome.get("loss", np.nan),
+    }
     if best is None or record.status != "done":
         return row | {"best_lr": np.nan, "excess_fraction": np.nan, "excess_lo": np.nan, "excess_hi": np.nan}
     loss = best.outcome["loss"]

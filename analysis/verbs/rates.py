@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
 def markdown(frame: pd.DataFrame) -> str:
     """The losses by size and rate, and what the recipe's own rate costs."""
     lines = [
-        "| N | tokens | peak rate | times the recipe's | loss | excess over the best (95 % interval, paired) |",
-        "|---|---|---|---|---|---|",
+        "| N | tokens | peak rate | times the recipe's | seed | loss | excess over the best (95 % interval, paired) |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in frame.to_dict("records"):
         loss = f"{row['loss']:.4f}" if row["status"] == "done" else row["status"]
@@ -61,7 +61,7 @@ def markdown(frame: pd.DataFrame) -> str:
             ends = f"({format_percent(row['excess_lo'])}, {format_percent(row['excess_hi'])})"
             excess = f"{format_percent(row['excess_fraction'])} {ends}"
         size, tokens = format_size(row["params"]), format_size(row["tokens"])
-        lines.append(f"| {size} | {tokens} | {row['lr']:.2e} | {row['scale']:g} | {loss} | {excess} |")
+        lines.append(f"| {size} | {tokens} | {row['lr']:.2e} | {row['scale']:g} | {row['seed']} | {loss} | {excess} |")
     return "\n".join(lines) + "\n"
 
 
@@ -72,7 +72,8 @@ def sentence(name: str, frame: pd.DataFrame) -> str:
     interval = f" {ends}" if worst["lr"] != worst["best_lr"] else ""
     return (
         f"- `{name}`: the recipe's own rate is within {format_percent(worst['excess_fraction'])}{interval} of the best "
-        f"rate tried at every size; worst at N = {format_size(worst['params'])}, {format_size(worst['tokens'])} tokens."
+        f"rate tried at every size and seed; worst at N = {format_size(worst['params'])}, "
+        f"{format_size(worst['tokens'])} tokens, seed {worst['seed']}."
     )
 
 
