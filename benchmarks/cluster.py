@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import resource
 import subprocess
 import sys
@@ -122,7 +121,7 @@ def claims(processes: int, seeds: int) -> dict[str, Any]:
         seconds = time.perf_counter() - began
         told = [json.loads((root / f"{number}.json").read_text()) for number in range(processes)]
         counts = Counter(run_id for item in told for run_id in item["taken"])
-        attempts = [name for name in os.listdir(root / "claims") if name.count(".") == 1]
+        attempts = [path for path in (root / "claims").iterdir() if path.name.count(".") == 1]
         num_runs = 4 * seeds
         return {
             "processes": processes,
