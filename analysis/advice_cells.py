@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.advice_search import Experiment
+from analysis.advice_experiment import Experiment
 from analysis.advice_shapes import Ladder, Size
 from analysis.errors import UserError
 from analysis.fit import Fit

@@ -17,17 +17,12 @@ from numpy.typing import NDArray
 
 from analysis.advice import check_law, compute_optimal
 from analysis.advice_cells import Cells, Limits, uniform_grid
-from analysis.advice_scenarios import (
-    LawFit,
-    Scenarios,
-    Target,
-    candidate_fits,
-    make_scenarios,
-    noise_at_target,
-    shared_noise,
-)
-from analysis.advice_search import Design, Experiment, search
+from analysis.advice_experiment import Experiment
+from analysis.advice_laws import LawFit, candidate_fits, noise_scale, shared_noise
+from analysis.advice_scenarios import Scenarios, make_scenarios, noise_at_target
+from analysis.advice_search import Design, search
 from analysis.advice_shapes import Ladder, Size
+from analysis.advice_target import Target
 from analysis.errors import UserError
 from analysis.estimate import Estimate
 from analysis.fit import Fit
@@ -73,10 +68,12 @@ class Width:
     """Their 95th percentile."""
     by_law: dict[str, float]
     """Median over the draws of every law that the runs support."""
+    off: dict[str, float]
+    """By how much the fit's own law would miss the target where another law holds: median size of the bias."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {"median": self.median, "low": self.low, "high": self.high, "by_law": self.by_law}
+        return {name: getattr(self, name) for name in ("median", "low", "high", "by_law", "off")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +102,7 @@ class Plan:
     """Its FLOPs."""
     above_bound: float | None
     """Largest fraction by which the width (mean over laws and draws) exceeds the least that any design within the
-    limits has; None where trunks are shared."""
+    limits has, were every law certain; None where trunks are shared."""
     laws: tuple[LawFit, ...]
     """Laws that were asked."""
     limits: Limits
@@ -208,6 +205,7 @@ def plan_runs(
         flops_per_token=cells.flops_per_token,
         group=cells.size_of,
         budget=budget,
+        doubt=None if bool(scenarios.trusted.all()) else scenarios.doubt,
         max_replicates=limits.max_replicates,
         max_runs=limits.max_runs,
     )
@@ -231,7 +229,7 @@ def plan_runs(
         grid=_width(noise, used, scenarios, alone, grid),
         grid_cells=_planned(fit, cells, grid),
         grid_cost=alone.cost(grid),
-        above_bound=_above(design),
+        above_bound=_above(experiment, design),
         laws=tuple(fits),
         limits=limits,
         ladder=ladder,
@@ -283,10 +281,17 @@ def _width(
 ) -> Width:
     """Expected half-widths: a normal quantile times the noise of one run times sqrt(V)."""
     widths = normal_quantile(0.5 + used[0].level / 2) * noise * np.sqrt(experiment.variances(counts))
-    low, median, high = np.quantile(widths[scenarios.law == 0], [0.05, 0.5, 0.95])
-    by_law = {one.law.name: float(np.median(widths[scenarios.law == index])) for index, one in enumerate(used)}
-    return Width(median=float(median), low=float(low), high=float(high), by_law=by_law)
+    by = [widths[scenarios.trusted & (scenarios.law == index)] for index in range(len(used))]
+    low, median, high = np.quantile(by[0], [0.05, 0.5, 0.95])
+    by_law = {one.law.name: float(np.median(of)) for one, of in zip(used, by, strict=True)}
+    biases = noise_scale(used[0]) * np.abs(experiment.biases(counts))
+    wrong = {one.law.name: ~scenarios.trusted & (scenarios.truth == index) for index, one in enumerate(used)}
+    off = {name: float(np.median(biases[where])) for name, where in wrong.items() if where.any()}
+    return Width(median=float(median), low=float(low), high=float(high), by_law=by_law, off=off)
 
 
-def _above(design: Design) -> float | None:
-    return None if design.bound is None else math.expm1(max(design.criterion - design.bound, 0.0) / 2)
+def _above(experiment: Experiment, design: Design) -> float | None:
+    if design.bound is None:
+        return None
+    reached = float(experiment.weights @ np.log(experiment.variances(design.counts)))
+    return math.expm1(max(reached - design.bound, 0.0) / 2)

@@ -1,11 +1,7 @@
-"""Optimal design as arithmetic: which cells to run, how often, within a budget, so that a target's variance is least.
+"""The search for a design: greedy by gain per cost, then exchanges, and a bound that says how far it is from the best.
 
-Owns the search (greedy by gain per cost, then exchanges), the cost of runs that share a trunk, and a lower bound that
-says how far a design may be from the best. It must not know laws, shapes or fits: it sees gradients, costs and counts.
-
-The criterion is the mean over scenarios s (a law at one draw of its parameters) of log V_s, V_s = t' M_s^-1 t with the
-information M_s = M0_s + sum of g g' over the runs: V-optimality (least variance of the target prediction), averaged
-over what is not known as in Chaloner and Larntz 1989. It is convex in the weights of the cells, whence the bound.
+Owns how runs are added and taken out, and the relaxed problem, convex without bias, whence the bound. What a design is
+worth is advice_experiment.py's.
 """
 
 from __future__ import annotations
@@ -16,11 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Counts = NDArray[np.int64]
+from analysis.advice_experiment import Array, Counts, Experiment, gram
 
-PRICES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95)
-"""Shares of the number of runs in the price of a run, tried when that number is limited."""
+Shared = tuple[Array, Array, Array]
+"""What `_Trunks.shared` gives."""
+
+PRICE_STEPS = 8
+"""Halvings in search of the share of the number of runs in the price of a run at which both limits bind."""
+PRICES = (0.1, 0.4, 0.8)
+"""Such shares where runs share trunks."""
 EXCHANGES = 400
 """Most exchanges tried."""
 PAIRS_UP_TO = 12
@@ -32,114 +32,38 @@ BOUND_GAP = 2e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """Cells that may be run, what each says about the target, and what may be spent."""
-
-    gradients: Array
-    """d log L / d phi over the noise, by scenario and cell, shape (S, n, p)."""
-    target: Array
-    """Gradient of the target, shape (S, p)."""
-    information: Array
-    """M0 of the runs that exist, shape (S, p, p)."""
-    weights: Array
-    """Weight of each scenario, shape (S,), adding up to one."""
-    tokens: Array
-    """D of each cell, shape (n,)."""
-    flops_per_token: Array
-    """Training FLOPs per token of each cell's size, shape (n,)."""
-    group: NDArray[np.intp]
-    """Size of each cell, whole numbers from 0, shape (n,): cells of one size and seed may share a trunk."""
-    budget: float
-    """FLOPs that may be spent."""
-    max_replicates: int = 1
-    """Most seeds of one cell."""
-    max_runs: int | None = None
-    """Most runs; None: as many as the budget pays for."""
-    decay_fraction: float | None = None
-    """Part of a run that decays where runs share trunks; None: every run is trained on its own."""
-    correlation: float = 0.0
-    """Share of the noise's variance that the runs of one trunk have in common."""
-
-    def cost(self, counts: Counts) -> float:
-        """FLOPs of a design: without sharing the sum over runs; with it, for each size and seed, the stable part of
-        its longest run once, and every run's decay."""
-        if self.decay_fraction is None:
-            return float((self.tokens * self.flops_per_token) @ counts)
-        total = 0.0
-        for trunk in self.trunks(counts):
-            spent = (1 - self.decay_fraction) * self.tokens[trunk].max()
-            spent += self.decay_fraction * self.tokens[trunk].sum()
-            total += float(spent * self.flops_per_token[trunk[0]])
-        return total
-
-    def trunks(self, counts: Counts) -> list[NDArray[np.intp]]:
-        """Cells of every trunk: seed k of a size trains the cells that are wanted more than k times."""
-        out = []
-        for size in np.unique(self.group[counts > 0]):
-            cells = np.flatnonzero((self.group == size) & (counts > 0))
-            out += [cells[counts[cells] > seed] for seed in range(int(counts[cells].max()))]
-        return out
-
-    def informations(self, counts: Counts) -> Array:
-        """M of a design, shape (S, p, p)."""
-        if not self.correlation:
-            chosen = np.flatnonzero(counts)
-            return self.information + gram(self.gradients[:, chosen], counts[chosen].astype(float))
-        total = self.information.copy()
-        for trunk in self.trunks(counts):
-            g = self.gradients[:, trunk]
-            common = g.sum(axis=1)
-            inner = gram(g, np.ones(trunk.size)) - self.taken(trunk.size) * common[:, :, None] * common[:, None, :]
-            total += inner / (1 - self.correlation)
-        return total
-
-    def taken(self, num: float | Array) -> Array:
-        """rho / (1 - rho + rho m): what the inverse of a trunk's covariance (1 - rho) I + rho 11' takes off."""
-        return np.asarray(self.correlation / (1 - self.correlation + self.correlation * np.asarray(num)))
-
-    def variances(self, counts: Counts) -> Array:
-        """V_s of a design, shape (S,)."""
-        return _quadratic(self.informations(counts), self.target)
-
-    def criteria(self, designs: Array) -> Array:
-        """The criterion of many designs of independent runs at once: counts (K, n) to values (K,)."""
-        scenarios, cells, p = self.gradients.shape
-        outer = self.gradients[:, :, :, None] * self.gradients[:, :, None, :]
-        added = designs @ outer.transpose(1, 0, 2, 3).reshape(cells, scenarios * p * p)
-        m = self.information + added.reshape(len(designs), scenarios, p, p)
-        u = np.linalg.solve(m, np.broadcast_to(self.target[:, :, None], (len(designs), scenarios, p, 1)))[..., 0]
-        return np.asarray(np.log((self.target * u).sum(axis=2)) @ self.weights)
-
-    def criterion(self, counts: Counts) -> float:
-        """Mean log variance of a design; less is better."""
-        return float(self.weights @ np.log(self.variances(counts)))
-
-
-@dataclass(frozen=True, kw_only=True)
 class Design:
     """A set of runs and how good it is."""
 
     counts: Counts
     """How often each cell is run, shape (n,)."""
     criterion: float
-    """Mean log variance."""
+    """Mean log squared error."""
     cost: float
     """FLOPs."""
     bound: float | None
-    """No design within the same limits has a lower criterion; None where runs share trunks, for which there is none."""
+    """No design within the same limits has a lower mean log variance; None where runs share trunks, for which there is
+    none."""
 
 
 def search(experiment: Experiment) -> Design:
     """The best design found: greedy by gain per cost, then exchanges; with the bound."""
-    prices = (0.0,) if experiment.max_runs is None else PRICES
     nothing = np.zeros(experiment.tokens.size, dtype=np.int64)
-    starts, bounds = [(price, nothing) for price in prices], []
+    starts, bounds = [(0.0, nothing)], []
     if experiment.decay_fraction is None:
-        weights = np.full(nothing.size, 1 / nothing.size)
-        for price in prices:
-            weights, bound = _relaxed(experiment, price, weights)
+        plain, weights = experiment.trusting(), np.full(nothing.size, 1 / nothing.size)
+        price, low, high = 0.0, 0.0, 1.0
+        for _ in range(PRICE_STEPS):
+            weights, bound = _relaxed(plain, price, weights)
             bounds.append(bound)
             starts.append((price, _affordable(experiment, np.floor(weights + 1e-9).astype(np.int64))))
+            if experiment.max_runs is None or (price == 0 and weights.sum() <= experiment.max_runs):
+                break
+            low, high = (price, high) if weights.sum() > experiment.max_runs else (low, price)
+            price = 0.5 * (low + high)
+            starts.append((price, nothing))
+    elif experiment.max_runs is not None:
+        starts += [(price, nothing) for price in PRICES]
     found = [(price, _Greedy(experiment, price).fill(counts)) for price, counts in starts]
     values = [experiment.criterion(counts) for _, counts in found]
     price, counts = found[int(np.argmin(values))]
@@ -176,6 +100,7 @@ class _Greedy:
         """`counts` with runs added until nothing affordable helps; `banned` cells are not added."""
         e, counts = self.experiment, counts.copy()
         inverse: Array = np.asarray(np.linalg.inv(e.informations(counts)), dtype=np.float64)
+        pull = e.pulls(counts)
         left = e.budget * (1 + 1e-12) - e.cost(counts)
         trunks = _Trunks(e, counts)
         for _ in range(int(counts.sum()), e.max_runs or int(e.max_replicates) * counts.size):
@@ -185,51 +110,69 @@ class _Greedy:
             cells = np.flatnonzero(open_)
             if not cells.size:
                 break
-            gains = self._gains(inverse, *trunks.shared(counts, cells), cells)
+            gains = self._gains(inverse, pull, trunks.shared(counts, cells), cells)
             rate = gains if self.by_gain else gains / ((1 - self.price) * costs[cells] / e.budget + self.per_run)
             pick = int(np.argmax(rate))
             if gains[pick] <= 1e-12:
                 break
             cell = cells[pick]
             left -= costs[cell]
-            inverse = self._updated(inverse, *trunks.shared(counts, cells[[pick]]), int(cell))
+            inverse, pull = self._updated(inverse, pull, trunks.shared(counts, cells[[pick]]), int(cell))
             trunks.add(int(cell), int(counts[cell]))
             counts[cell] += 1
         return counts
 
-    def _gains(self, inverse: Array, common: Array, num: Array, cells: NDArray[np.intp]) -> Array:
-        """Decrease of the criterion by one more run of each of `cells`, whose trunks hold `num` runs with gradients
-        that add up to `common`."""
+    def _gains(self, inverse: Array, pull: Array, shared: Shared, cells: NDArray[np.intp]) -> Array:
+        """Decrease of the criterion by one more run of each of `cells`; `shared` sums up the runs of their trunks.
+
+        One more run moves the prediction by the gain of a Kalman filter: V falls by b' (I + C K)^-1 C b, and the bias
+        moves by b' (I + C K)^-1 C (d - U' M^-1 pull), with U = [g, common], K = U' M^-1 U, b = U' M^-1 t and d the
+        other law's differences.
+        """
         e = self.experiment
         g = e.gradients[:, cells]
         along = np.matmul(g, inverse)
         u = np.matmul(inverse, e.target[:, :, None])
         now = np.matmul(e.target[:, None, :], u)[:, 0]
         h, q = (along * g).sum(axis=2), np.matmul(g, u)[:, :, 0]
+        doubt, wrong, missed = e.doubt, np.zeros((1, 1)), np.zeros((1, 1))
+        if doubt is not None:
+            wrong = np.matmul(u.transpose(0, 2, 1), pull[:, :, None])[:, 0] - doubt.target[:, None]
+            missed = doubt.cells[:, cells] - np.matmul(along, pull[:, :, None])[:, :, 0]
         if not e.correlation:
-            drop = q * q / (1 + h)
-        else:  # V falls by b' (I + C K)^-1 C b, with U = [g, common], K = U' M^-1 U and b = U' M^-1 t
+            drop, moved = q * q / (1 + h), q * missed / (1 + h)
+        else:
+            common, gathered, num = shared
             c11, c12, c22 = _pair(e, num)
             k12 = (along * common).sum(axis=2)
-            k22 = (np.matmul(common, inverse) * common).sum(axis=2)
+            solved = np.matmul(common, inverse)
+            k22 = (solved * common).sum(axis=2)
             r = np.matmul(common, u)[:, :, 0]
+            others = gathered - np.matmul(solved, pull[:, :, None])[:, :, 0]
             a11, a12 = 1 + c11 * h + c12 * k12, c11 * k12 + c12 * k22
             a21, a22 = c12 * h + c22 * k12, 1 + c12 * k12 + c22 * k22
-            b1, b2 = c11 * q + c12 * r, c12 * q + c22 * r
-            drop = (q * (a22 * b1 - a12 * b2) + r * (a11 * b2 - a21 * b1)) / (a11 * a22 - a12 * a21)
-        return np.asarray(-e.weights @ np.log(np.maximum(1 - drop / now, 1e-12)))
+            det = a11 * a22 - a12 * a21
+            x, y = (q * a22 - r * a21) / det, (r * a11 - q * a12) / det
+            drop = x * (c11 * q + c12 * r) + y * (c12 * q + c22 * r)
+            moved = x * (c11 * missed + c12 * others) + y * (c12 * missed + c22 * others)
+        after = np.maximum(now - drop, 1e-12 * now) + (wrong + moved) ** 2
+        return np.asarray(e.weights @ np.log((now + wrong**2) / after))
 
-    def _updated(self, inverse: Array, common: Array, num: Array, cell: int) -> Array:
-        """M^-1 after one more run of `cell`."""
+    def _updated(self, inverse: Array, pull: Array, shared: Shared, cell: int) -> tuple[Array, Array]:
+        """M^-1 and the pull after one more run of `cell`."""
         e = self.experiment
         g = e.gradients[:, cell]
+        d = np.zeros(g.shape[0]) if e.doubt is None else e.doubt.cells[:, cell]
         if not e.correlation:
             along = np.matmul(inverse, g[:, :, None])
-            return np.asarray(inverse - along * along.transpose(0, 2, 1) / (1 + np.matmul(g[:, None, :], along)))
+            inverse = inverse - along * along.transpose(0, 2, 1) / (1 + np.matmul(g[:, None, :], along))
+            return inverse, pull + g * d[:, None]
+        common, gathered, num = shared
         c11, c12, c22 = (float(c[0]) for c in _pair(e, num))
-        sides = np.stack([g, common[:, 0]], axis=2)
-        change = np.matmul(np.matmul(sides, np.array([[c11, c12], [c12, c22]])), sides.transpose(0, 2, 1))
-        return np.asarray(np.linalg.inv(np.linalg.inv(inverse) + change))
+        sides, inner = np.stack([g, common[:, 0]], axis=2), np.array([[c11, c12], [c12, c22]])
+        change = np.matmul(np.matmul(sides, inner), sides.transpose(0, 2, 1))
+        pulled = np.matmul(np.matmul(sides, inner), np.stack([d, gathered[:, 0]], axis=1)[:, :, None])[:, :, 0]
+        return np.asarray(np.linalg.inv(np.linalg.inv(inverse) + change)), pull + pulled
 
 
 class _Trunks:
@@ -242,6 +185,7 @@ class _Trunks:
         scenarios, _, p = e.gradients.shape
         self.longest, self.num = np.zeros(shape), np.zeros(shape)
         self.sums = np.zeros((*shape, scenarios, p)) if e.correlation else np.zeros((1, 1, 1, 1))
+        self.differences = np.zeros((*shape, scenarios))
         if e.decay_fraction is not None:
             for cell in np.flatnonzero(counts):
                 for seed in range(int(counts[cell])):
@@ -255,6 +199,8 @@ class _Trunks:
         self.num[place] += 1
         if e.correlation:
             self.sums[place] += e.gradients[:, cell]
+            if e.doubt is not None:
+                self.differences[place] += e.doubt.cells[:, cell]
 
     def marginal(self, counts: Counts) -> Array:
         """FLOPs that one more run of each cell costs."""
@@ -263,13 +209,13 @@ class _Trunks:
         extra = (1 - fraction) * np.maximum(e.tokens - self.longest[e.group, counts], 0.0) + fraction * e.tokens
         return np.asarray(extra * e.flops_per_token)
 
-    def shared(self, counts: Counts, cells: NDArray[np.intp]) -> tuple[Array, Array]:
-        """Sum of gradients (S, m, p) and number (m,) of the runs that the next run of each cell shares a trunk with."""
-        e = self.experiment
-        if not e.correlation:
-            return self.sums[0], self.num[0, :1]
-        places = e.group[cells], counts[cells]
-        return self.sums[places].transpose(1, 0, 2), self.num[places]
+    def shared(self, counts: Counts, cells: NDArray[np.intp]) -> Shared:
+        """Sum of gradients (S, m, p), sum of the other law's differences (S, m) and number (m,) of the runs that the
+        next run of each cell shares a trunk with."""
+        if not self.experiment.correlation:
+            return self.sums[0], self.differences[0, :1], self.num[0, :1]
+        places = self.experiment.group[cells], counts[cells]
+        return self.sums[places].transpose(1, 0, 2), self.differences[places].T, self.num[places]
 
 
 def _pair(experiment: Experiment, num: Array) -> tuple[Array, Array, Array]:
@@ -348,12 +294,3 @@ def _filled(amounts: Array, cap: Array) -> Array:
     factor = (1 - full) / rest  # the first k cells at their cap, the others scaled
     k = int(np.argmax(factor * ratio[order] <= 1))
     return np.minimum(cap, factor[k] * amounts)
-
-
-def gram(rows: Array, weights: Array) -> Array:
-    """Sum over rows of w g g', shape (S, p, p), for rows (S, n, p) and weights (n,)."""
-    return np.asarray(np.matmul((rows * weights[:, None]).transpose(0, 2, 1), rows))
-
-
-def _quadratic(m: Array, t: Array) -> Array:
-    return np.asarray((t * np.linalg.solve(m, t[:, :, None])[:, :, 0]).sum(axis=1))

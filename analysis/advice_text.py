@@ -139,6 +139,11 @@ def plan_lines(plan: Plan, level: float) -> list[str]:
     if len(expected.by_law) > 1:
         said = ", ".join(f"{name} {width(value)}" for name, value in expected.by_law.items())
         lines.append(f"  by law: {said}")
+    for name, missed in expected.off.items():
+        lines.append(
+            f"  if {name} held instead, {plan.laws[0].fit.law.name} would be off by {width(missed)} "
+            f"(with the grid by {width(grid.off[name])})"
+        )
     for one in plan.laws:
         if not one.used:
             lines.append(
@@ -149,7 +154,8 @@ def plan_lines(plan: Plan, level: float) -> list[str]:
         best = min(plan.laws, key=lambda one: one.akaike).fit.law.name
         lines.append(f"  {best} describes the runs better than {own.fit.law.name} (Akaike: {own.akaike:.0f} less)")
     if plan.above_bound is not None:
-        lines.append(f"  no other choice of such cells is more than {format_percent(plan.above_bound)} narrower")
+        certain = ", were the laws certain" if expected.off else ""
+        lines.append(f"  other runs could make it {format_percent(plan.above_bound)} narrower at most{certain}")
     if plan.share is not None:
         lines.append(
             f"  trunks are shared: {format_compute(plan.unshared_cost, 3)} FLOPs without; runs of one trunk are taken "

@@ -23,9 +23,10 @@ import numpy as np
 
 from analysis.advice import compute_optimal
 from analysis.advice_cells import Limits
+from analysis.advice_laws import LawFit, candidate_fits
 from analysis.advice_plan import Plan, PlannedCell, plan_runs
-from analysis.advice_scenarios import LawFit, Target, candidate_fits
 from analysis.advice_shapes import Ladder, ShapeRules, Size, make_ladder
+from analysis.advice_target import Target
 from analysis.api import fit_law
 from analysis.fit import Fit
 from analysis.laws.registry import LAWS
@@ -53,6 +54,32 @@ TARGET = 1e22
 """C of the prediction."""
 DRAWS = 100
 """Bootstrap draws of every fit."""
+NAMES = {
+    "grid": "uniform grid",
+    "advised": "advised",
+    "half-cost": "advised, half the cost",
+    "two-rounds": "advised in two rounds",
+    "two-rounds-half-cost": "two rounds, half the cost",
+    "own-law": "advised, the law being certain",
+    "same-runs": "advised, as many runs as the grid",
+}
+"""Arms in the page."""
+FIRST_ROUND = 0.25
+"""Part of the budget that is spent before the second round is advised."""
+ARMS = ("advised", "half-cost", "two-rounds", "two-rounds-half-cost", "own-law", "same-runs")
+"""Advice as it comes; with half the grid's cost; both in two rounds, where a quarter of the budget is spent first and
+the rest on what is advised after fitting those runs too; certain of the fit's own law; with no more runs than the
+grid."""
+NAMES = {
+    "grid": "uniform grid",
+    "advised": "advised",
+    "half-cost": "advised, half the cost",
+    "two-rounds": "advised in two rounds",
+    "two-rounds-half-cost": "two rounds, half the cost",
+    "own-law": "advised, the law being certain",
+    "same-runs": "advised, as many runs as the grid",
+}
+"""Arms in the page."""
 FIRST_ROUND = 0.25
 """Part of the budget that is spent before the second round is advised."""
 ARMS = ("advised", "same-runs", "half-cost", "two-rounds", "two-rounds-half-cost")
@@ -144,14 +171,14 @@ def study(seed: int, truth: str, ladder: Ladder, fitted: str | None = None) -> d
             data, spend = [measured(cells)], spend - early.cost
             fit = fit_of(joined(pilot, *data))
             known = candidate_fits(fit, None, draws=16, seed=seed)
-        plan = advice(fit, known, spend, most)
+        plan = advice(fit, known[:1] if arm == "own-law" else known, spend, most)
         more = advised_cells(plan.cells)
         arms[arm] = cells + more, joined(*data, measured(more))
         told[arm] = {"expected": plan.expected.median, "above_bound": plan.above_bound}
         if arm == "advised":
-            best = advised_cells(plan.grid_cells)
-            arms["best-grid"] = best, measured(best)
+            best = runs_of(advised_cells(plan.grid_cells))
     out: dict[str, Any] = {"seed": seed, "truth": truth, "fitted": name, "arms": {}}
+    out["best_grid"] = {"runs": int(best["params"].size), "designed": designed_width(truth, joined(pilot, best))}
     for arm, (cells, extra) in arms.items():
         data_of = joined(pilot, extra)
         seen = compute_optimal(fit_of(data_of), TARGET, ladder).loss
@@ -181,6 +208,12 @@ def summary(studies: list[dict[str, Any]]) -> dict[str, Any]:
     """Ratios to the grid and coverage, by arm."""
     rng = np.random.default_rng(0)
     out: dict[str, Any] = {"studies": len(studies)}
+    out["best_grid"] = {
+        "runs": int(np.median([one["best_grid"]["runs"] for one in studies])),
+        "designed_ratio": median(
+            [one["best_grid"]["designed"] / one["arms"]["grid"]["designed"] for one in studies], rng
+        ),
+    }
     for arm in studies[0]["arms"]:
         rows = [(one["arms"][arm], one["arms"]["grid"]) for one in studies]
         known = [(mine, grid) for mine, grid in rows if mine["refit"] and grid["refit"]]
@@ -204,6 +237,33 @@ def summary(studies: list[dict[str, Any]]) -> dict[str, Any]:
     return out
 
 
+def page(laws: dict[str, Any]) -> str:
+    """The record as a Markdown table."""
+    lines = [
+        "| true law | runs added | number | cost | width by the true law | width by the re-fit | covers | error |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for label, entry in laws.items():
+        for arm, told in entry.items():
+            if arm not in NAMES:
+                continue
+            row = [label, NAMES[arm], str(told["runs"]), f"{told['cost']:.2f}"]
+            for kind in ("designed_ratio", "refit_ratio"):
+                if kind in told:
+                    row.append("{median:.2f} ({lo:.2f}, {hi:.2f})".format(**told[kind]))
+                else:
+                    half = told["half_width_refit"]["median"]
+                    row.append("1" if kind == "designed_ratio" else f"1 (half-width {100 * half:.1f} %)")
+            row.append(f"{100 * told['coverage']:.0f} ± {200 * told['coverage_se']:.0f} %")
+            row.append(f"{100 * told['root_mean_square_error']:.1f} %")
+            lines.append("| " + " | ".join(row) + " |")
+    studies = next(iter(laws.values()))["studies"]
+    note = (
+        f"{studies} studies of each true law. Widths are medians of ratios to the uniform grid, with 95 % intervals; "
+    )
+    return "\n".join(lines) + f"\n\n{note}± is twice the Monte-Carlo standard error.\n"
+
+
 def main() -> None:
     """Run what the log lacks, then write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -211,6 +271,7 @@ def main() -> None:
     parser.add_argument("--wrong-law", action="store_true", help="also fit Hoffmann's law to runs of skaling")
     parser.add_argument("--log", type=Path, default=Path("build/advice.jsonl"))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--page", type=Path, help="write the table into this Markdown file, below '<!-- worth -->'")
     args = parser.parse_args()
     args.log.parent.mkdir(parents=True, exist_ok=True)
     ladder = make_ladder(ShapeRules(), *SIZES, convention="6ND")
@@ -235,7 +296,11 @@ def main() -> None:
         label = truth if fitted is None else f"{truth}, fitted as {fitted}"
         record["laws"][label] = summary([done[seed, truth, name] for seed in range(args.studies)])
     args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(record["laws"], indent=1))
+    text = page(record["laws"])
+    print(text)
+    if args.page:
+        head = args.page.read_text(encoding="utf-8").split("<!-- worth -->")[0]
+        args.page.write_text(head + "<!-- worth -->\n\n" + text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import numpy as np
 from analysis.advice import cheapest_factor, check_law, compute_optimal, overtraining, target_loss, to_json
 from analysis.advice_cells import Limits
 from analysis.advice_plan import Plan, plan_runs
-from analysis.advice_scenarios import Target
 from analysis.advice_shapes import Ladder, ShapeRules, make_ladder
+from analysis.advice_target import Target
 from analysis.advice_template import Template, read_template
 from analysis.errors import UserError
 from analysis.fit import Fit

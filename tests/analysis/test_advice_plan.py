@@ -11,18 +11,12 @@ import pytest
 
 from analysis.advice import compute_optimal
 from analysis.advice_cells import Cells, Limits, uniform_grid
+from analysis.advice_experiment import Experiment
+from analysis.advice_laws import candidate_fits, noise_scale, shared_noise
 from analysis.advice_plan import Plan, plan_runs
-from analysis.advice_scenarios import (
-    Target,
-    _target_gradient,
-    candidate_fits,
-    make_scenarios,
-    noise_at_target,
-    noise_scale,
-    shared_noise,
-)
-from analysis.advice_search import Experiment
+from analysis.advice_scenarios import make_scenarios, noise_at_target
 from analysis.advice_shapes import Ladder, ShapeRules, make_ladder
+from analysis.advice_target import Target, target_gradients
 from analysis.api import fit_law
 from analysis.errors import UserError
 from analysis.fit import Fit
@@ -161,7 +155,7 @@ def test_gradients_of_targets_are_those_of_the_targets(fit: Fit) -> None:
         return float(exponents(law, law.to_public(moved, refs), (0.0, 1.0))[0][0])
 
     for target, of in ((Target(flops=1e23), loss), (Target(exponent="a"), slope)):
-        gradient = _target_gradient(fit, phi, target, six_n)[0]
+        gradient = target_gradients(fit, phi, target, six_n)[0]
         for j in range(phi.size):
             step = 1e-4 * np.eye(phi.size)[[j]]
             assert gradient[j] == pytest.approx((of(phi + step) - of(phi - step)) / 2e-4, rel=2e-3, abs=1e-6)
@@ -186,12 +180,40 @@ def test_laws_that_the_runs_do_not_support_are_left_out(fit: Fit) -> None:
     assert not used["kaplan"]  # the runs have a floor
 
 
-def test_the_fits_own_law_counts_three_times_as_much_as_the_others_together(fit: Fit) -> None:
+def test_half_of_the_weight_is_the_own_laws_and_the_rest_is_shared_by_other_laws_and_by_doubt(fit: Fit) -> None:
     cells = {"params": np.array([1e8, 1e9]), "tokens": np.array([2e9, 2e10])}
     fits = [replace(one, used=True) for one in candidate_fits(fit, ["kaplan", "skaling"], draws=3, seed=0)]
     s = make_scenarios(fits, cells, Target(flops=1e22), flops_per_token=six_n, draws=3, correlation=0.0)
-    by_law = [float(s.weights[s.law == law].sum()) for law in range(3)]
-    assert by_law == pytest.approx([0.75, 0.125, 0.125])
+    by_law = [float(s.weights[(s.law == law) & s.trusted].sum()) for law in range(3)]
+    assert by_law == pytest.approx([0.5, 0.125, 0.125])
+    assert s.weights[~s.trusted].sum() == pytest.approx(0.25)
+    assert not s.doubt.cells[s.trusted].any()
+    assert s.weights.sum() == pytest.approx(1)
+
+
+def test_the_bias_of_a_design_is_that_of_the_own_law_fitted_to_the_other_laws_values(fit: Fit) -> None:
+    cells = {"params": np.array([5e7, 1e9, 1e9]), "tokens": np.array([2e9, 2e9, 2e10])}
+    _, other = candidate_fits(fit, ["skaling"], draws=2, seed=0)
+    at = other.fit.predictor.phi[None, :] * (1 + 1e-3 * np.arange(6))
+    skaling = replace(other.fit, predictor=replace(other.fit.predictor, draws=np.repeat(at, 2, axis=0)))
+    s = make_scenarios(
+        [candidate_fits(fit, [], draws=2, seed=0)[0], replace(other, fit=skaling, used=True)], cells,
+        Target(flops=1e22), flops_per_token=six_n, draws=2, correlation=0.0,
+    )  # fmt: skip
+    mine, counts = ~s.trusted, np.array([3.0, 2.0, 2.0])
+    information = s.information[mine] + np.einsum("snp,n,snq->spq", s.gradients[mine], counts, s.gradients[mine])
+    pull = s.doubt.pull[mine] + np.einsum("snp,n,sn->sp", s.gradients[mine], counts, s.doubt.cells[mine])
+    bias = np.einsum("sp,sp->s", s.target[mine], np.linalg.solve(information, pull[:, :, None])[:, :, 0])
+    bias = (bias - s.doubt.target[mine]) * noise_scale(fit)
+    runs = fit.runs or {}
+    x = {n: np.concatenate([runs[n], np.repeat(cells[n], counts.astype(int))]) for n in ("params", "tokens")}
+    public = skaling.law.to_public(at, skaling.predictor.log_refs)
+    refitted = fit_law("hoffmann", {**x, "loss": skaling.law(public[0], x)}, objective="squared")
+    ends = [
+        optimum(one, theta, np.array([np.log(1e22)]), six_n)[2][0, 0]
+        for one, theta in ((fit.law, np.array([list(refitted.params.values())])), (skaling.law, public))
+    ]
+    assert bias[0] == pytest.approx(float(np.log(ends[0] / ends[1])), rel=0.1)
 
 
 def test_noise_of_one_run_is_what_it_was_simulated_with() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.advice_search import Experiment, _Greedy, _Trunks, search
+from analysis.advice_experiment import Doubt, Experiment
+from analysis.advice_search import _Greedy, _Trunks, search
 
 
 def toy(seed: int, *, cells: int = 6, scenarios: int = 1, groups: int = 2, **options: Any) -> Experiment:
@@ -27,6 +28,18 @@ def toy(seed: int, *, cells: int = 6, scenarios: int = 1, groups: int = 2, **opt
         group=np.arange(cells) % groups,
         **own,
     )
+
+
+def doubted(e: Experiment, seed: int = 0) -> Experiment:
+    """The experiment where another law may hold."""
+    rng = np.random.default_rng([seed, 1])
+    scenarios, cells, p = e.gradients.shape
+    doubt = Doubt(
+        cells=rng.standard_normal((scenarios, cells)),
+        target=rng.standard_normal(scenarios),
+        pull=0.2 * rng.standard_normal((scenarios, p)),
+    )
+    return replace(e, doubt=doubt)
 
 
 def every_design(e: Experiment) -> list[np.ndarray]:
@@ -67,15 +80,23 @@ def test_the_bound_is_met_when_runs_are_cheap_and_many() -> None:
     assert 0 <= design.criterion - design.bound < 0.01
 
 
+@pytest.mark.parametrize("doubts", [False, True])
 @pytest.mark.parametrize("options", [{}, {"decay_fraction": 0.3}, {"decay_fraction": 0.3, "correlation": 0.6}])
-def test_gain_and_cost_of_one_more_run_are_the_differences_that_they_stand_for(options: dict[str, float]) -> None:
+def test_gain_and_cost_of_one_more_run_are_the_differences_that_they_stand_for(
+    options: dict[str, float], doubts: bool
+) -> None:
     e = toy(3, cells=8, scenarios=2, groups=2, **options)
+    e = doubted(e) if doubts else e
     counts = np.array([1, 0, 2, 1, 0, 0, 1, 0])
     greedy, trunks, cells = _Greedy(e, 0.0), _Trunks(e, counts), np.flatnonzero(counts < 2)
-    gains = greedy._gains(np.linalg.inv(e.informations(counts)), *trunks.shared(counts, cells), cells)
+    inverse, pull = np.linalg.inv(e.informations(counts)), e.pulls(counts)
+    gains = greedy._gains(inverse, pull, trunks.shared(counts, cells), cells)
     for cell, gain in zip(cells, gains, strict=True):
         more = counts.copy()
         more[cell] += 1
+        after = greedy._updated(inverse, pull, trunks.shared(counts, np.array([cell])), int(cell))
+        assert np.allclose(after[0], np.linalg.inv(e.informations(more)))
+        assert np.allclose(after[1], e.pulls(more))
         assert gain == pytest.approx(e.criterion(counts) - e.criterion(more), abs=1e-9)
         if e.decay_fraction is not None:
             assert trunks.marginal(counts)[cell] == pytest.approx(e.cost(more) - e.cost(counts))
@@ -101,7 +122,27 @@ def test_runs_of_a_trunk_inform_as_generalised_least_squares_says() -> None:
     assert np.allclose(e.informations(counts)[0], wanted)
 
 
+def test_the_bias_is_that_of_least_squares_on_the_other_laws_values() -> None:
+    e = doubted(replace(toy(2, cells=6), information=np.zeros((1, 3, 3))))
+    assert e.doubt is not None
+    e = replace(e, doubt=replace(e.doubt, pull=np.zeros((1, 3))))
+    counts = np.array([2, 1, 0, 1, 3, 0])
+    rows, other = (np.repeat(side[0], counts, axis=0) for side in (e.gradients, e.doubt.cells))
+    fitted = np.linalg.lstsq(rows, other, rcond=None)[0]
+    assert e.biases(counts)[0] == pytest.approx(float(e.target[0] @ fitted - e.doubt.target[0]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_doubt_makes_designs_that_err_less_where_the_other_law_holds(seed: int) -> None:
+    e = doubted(toy(seed, cells=7), seed)
+    careful, trusting = search(e), search(replace(e, doubt=None))
+    best = min(e.criterion(counts) for counts in every_design(e))
+    assert careful.criterion <= e.criterion(trusting.counts) + 1e-12
+    assert careful.criterion <= best + 0.02
+    assert float(e.variances(careful.counts)[0]) >= float(e.variances(trusting.counts)[0]) - 1e-12
+
+
 def test_many_designs_at_once_score_as_one_by_one() -> None:
-    e = toy(1, scenarios=3)
+    e = doubted(toy(1, scenarios=3))
     designs = np.array(every_design(e)[:40])
     assert np.allclose(e.criteria(designs.astype(float)), [e.criterion(counts) for counts in designs])
