@@ -22,7 +22,7 @@ class Device:
     kind: str
     """cpu or cuda."""
     index: str
-    """CUDA: index or UUID, as in CUDA_VISIBLE_DEVICES. CPU: number of the worker."""
+    """CUDA: index or UUID, as in CUDA_VISIBLE_DEVICES, or several with commas. CPU: number of the worker."""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.index}"
@@ -70,7 +70,7 @@ def gpu_memory_bytes() -> int | None:
     return min(mebibytes) << 20 if mebibytes else None
 
 
-def find_devices(wanted: str = "auto", workers: int | None = None) -> tuple[Device, ...]:
+def find_devices(wanted: str = "auto", workers: int | None = None, per_worker: int = 1) -> tuple[Device, ...]:
     """One Device per worker.
 
     Parameters
@@ -78,20 +78,32 @@ def find_devices(wanted: str = "auto", workers: int | None = None) -> tuple[Devi
     wanted
         auto (every GPU, or every core where there is none), cpu or cuda.
     workers
-        Number of workers; None: one per GPU or core.
+        Number of workers; None: as many as there are GPUs or cores for.
+    per_worker
+        GPUs or cores of each.
 
     Raises
     ------
     UserError
-        When cuda is wanted and there is none.
+        When cuda is wanted and there is none, or a worker wants more GPUs than there are.
     """
     gpus = cuda_devices() if wanted in ("auto", "cuda") else ()
     if wanted == "cuda" and not gpus:
         raise UserError("device is 'cuda' but this machine shows no CUDA device; use --device cpu, or check nvidia-smi")
     if gpus:
-        count = workers or len(gpus)
-        return tuple(Device(kind="cuda", index=gpus[number % len(gpus)]) for number in range(count))
-    return tuple(Device(kind="cpu", index=str(number)) for number in range(workers or usable_cores()))
+        places = [",".join(gpus[first : first + per_worker]) for first in range(0, len(gpus), per_worker)]
+        places = places[: len(gpus) // per_worker]  # a rest that does not suffice stays idle
+        if not places:
+            raise UserError(
+                f"--devices-per-run is {per_worker}, but this machine shows {len(gpus)} CUDA devices; lower it, or "
+                "use several nodes by --launcher slurm"
+            )
+        return tuple(
+            Device(kind="cuda", index=places[number % len(places)]) for number in range(workers or len(places))
+        )
+    return tuple(
+        Device(kind="cpu", index=str(number)) for number in range(workers or max(1, usable_cores() // per_worker))
+    )
 
 
 @cache

@@ -115,20 +115,16 @@ class Execution:
         while True:
             try:
                 order = self.ranks.broadcast()
-            except RuntimeError as error:
-                if not is_parting(error):
-                    raise
-                sys.stderr.write(f"rank {self.ranks.rank}: rank 0 has vanished ({error})\n")
-                return False
-            if order == END:
-                return True
-            if order == WAIT:
-                continue
-            try:
-                self._carry_out(order)
+                if order == END:
+                    return True
+                if order != WAIT:
+                    self._carry_out(order)
             except (Interrupted, Diverged):
                 continue  # rank 0 found the same and writes it down
             except Exception as error:
+                if is_parting(error):
+                    sys.stderr.write(f"rank {self.ranks.rank} ends, because another has vanished\n")
+                    return False
                 sys.stderr.write(f"error: {error}\n" if isinstance(error, UserError) else traceback.format_exc())
                 self.ranks.report(trouble_of(error, self.ranks.rank))
                 return False

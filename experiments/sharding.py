@@ -79,9 +79,7 @@ class PlaceEnvironment(ClusterEnvironment):
 def make_fabric(ranks: Ranks, device: str, precision: str) -> Fabric:
     """Fabric for a process alone, or for one of several ranks that have joined."""
     if ranks.place is None or not ranks.many:
-        alone = PlaceEnvironment(
-            Place(rank=0, size=1, local_rank=0, port=0)
-        )  # else it counts the tasks of a Slurm step
+        alone = PlaceEnvironment(Place(rank=0, size=1, local_rank=0, port=0))  # else it counts a Slurm step's tasks
         fabric = Fabric(accelerator=device, devices=1, precision=FABRIC_PRECISION[precision], plugins=[alone])
         fabric.launch()
         return fabric

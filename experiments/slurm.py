@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.group import STRATEGIES
 from experiments.scheduler import Element, Submission, ask, live_elements, read_submissions, require, submissions_path
 from experiments.slurm_script import SlurmOptions, array_of, script_text, split
 from experiments.store import RunStore, write_atomic
@@ -83,8 +82,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--time", help="time limit of a job; a worker that meets it saves and is queued again")
     group.add_argument("--array-max", type=int, help="workers that may run at a time")
     group.add_argument("--nodes", type=int, help="nodes of one worker, for data-parallel runs (default: 1)")
-    group.add_argument("--devices-per-run", type=int, help="processes of one worker on a node, one a GPU (default: 1)")
-    group.add_argument("--strategy", choices=STRATEGIES, help="how these processes train a run together (default: ddp)")
     group.add_argument("--signal-seconds", type=int, help="seconds ahead of the limit at which it saves (default: 120)")
     group.add_argument(
         "--expiry-seconds", type=float, help="how long the heartbeat of a worker on another node may stand still"
@@ -122,7 +119,11 @@ def worker_arguments(args: argparse.Namespace) -> list[str]:
 
 def refuse_options(args: argparse.Namespace) -> None:
     """UserError when options of Slurm were given to another launcher."""
-    given = ["--sbatch" if name == "lines" else "--" + name.replace("_", "-") for name in given_options(args)]
+    given = [
+        "--sbatch" if name == "lines" else "--" + name.replace("_", "-")
+        for name in given_options(args)
+        if name not in ("devices_per_run", "strategy")
+    ]
     if given:
         raise UserError(f"{given[0]} is an option of --launcher slurm; add that, or leave {given[0]} out")
 

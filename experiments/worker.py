@@ -135,6 +135,10 @@ class Worker:
         except UserError as error:
             sys.stderr.write(f"error: {error}\n")
             status = EXIT_REFUSED
+        except RuntimeError as error:
+            if not is_parting(error):
+                raise
+            return EXIT_RESTART  # a rank vanished while there was nothing to train
         if self._others_train:  # they wait for sums that will not come, and end when this process has
             return status
         self.ranks.broadcast(END)

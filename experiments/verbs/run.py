@@ -12,7 +12,9 @@ from experiments import slurm
 from experiments.compiler import Segment, workers_per_gpu
 from experiments.designs import Plan
 from experiments.devices import find_devices, gpu_memory_bytes
+from experiments.errors import UserError
 from experiments.formatting import compute
+from experiments.group import STRATEGIES
 from experiments.launchers import LocalLauncher
 from experiments.orchestrator import Driver
 from experiments.planning import compile_plan, cost_model, facts_of, make_plan, segments_of, write_plan
@@ -40,6 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--launcher", choices=("local", "slurm"), default="local", help="start workers here, or as a Slurm job array"
     )
     parser.add_argument(
+        "--devices-per-run",
+        type=int,
+        help="processes of one worker on a machine, one a GPU, for larger runs (default: 1)",
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=STRATEGIES,
+        help="how these processes train a run together: ddp, the whole model in each (default); fsdp, a shard in each",
+    )
+    parser.add_argument(
         "--no-sharing", action="store_true", help="train every run alone, also where runs share their first steps"
     )
     parser.add_argument("--no-weights", action="store_true", help="do not keep the weights of finished runs")
@@ -61,16 +73,20 @@ def run(args: argparse.Namespace) -> int:
     if args.launcher == "slurm":
         return _submit(args)
     slurm.refuse_options(args)
-    devices = find_devices(args.device, args.workers)
+    together = _group_arguments(args)
+    devices = find_devices(args.device, args.workers, args.devices_per_run or 1)
     plan = make_plan(args.sweep, args.overrides, kind=devices[0].kind)
     store = RunStore(args.store)
     _write(args, plan, store, devices[0].kind)
     manifest = store.manifest_path(plan.sweep.name)
     costs = cost_model(store, [item.run_id for item in plan.runs], devices[0].kind)
-    launcher = LocalLauncher(manifest=manifest, logs=store.root / "logs", arguments=worker_arguments(args))
+    launcher = LocalLauncher(
+        manifest=manifest, logs=store.root / "logs", arguments=[*worker_arguments(args), *together]
+    )
     written = read_manifest(manifest)
     segments = segments_of(store, written)
-    memory = gpu_memory_bytes() if devices[0].kind == "cuda" and args.workers is None else None
+    small = args.workers is None and not together
+    memory = gpu_memory_bytes() if devices[0].kind == "cuda" and small else None
     if memory is not None:  # several small runs to one GPU where they fit
         devices = find_devices(args.device, len(devices) * workers_per_gpu(segments, memory))
     reader = ProgressReader(plan.sweep.name, store, facts_of(store, written), costs, len(devices), segments)
@@ -133,6 +149,17 @@ def _submit(args: argparse.Namespace) -> int:
 def worker_arguments(args: argparse.Namespace) -> list[str]:
     """Options that `run` hands to each worker."""
     return ["--checkpoint-seconds", str(args.checkpoint_seconds), *(["--no-weights"] if args.no_weights else [])]
+
+
+def _group_arguments(args: argparse.Namespace) -> list[str]:
+    """Options for workers of several processes on this machine; none for those of one."""
+    if args.devices_per_run is not None and args.devices_per_run < 1:
+        raise UserError(f"--devices-per-run is {args.devices_per_run}; give a number of at least 1")
+    if (args.devices_per_run or 1) == 1:
+        if args.strategy is not None:
+            raise UserError(f"--strategy {args.strategy} is for several processes a run; add --devices-per-run 2")
+        return []
+    return ["--devices-per-run", str(args.devices_per_run), "--strategy", args.strategy or "ddp"]
 
 
 def _start_mirror(manifest: Path, mode: str, progress: SweepProgress) -> subprocess.Popen[bytes] | None:

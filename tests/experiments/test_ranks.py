@@ -3,6 +3,7 @@ worker's bookkeeping."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -27,7 +28,6 @@ from experiments.data.corpus import prepare
 from experiments.data.identity import resolve
 from experiments.designs import expand
 from experiments.group import Place, first_host, place_of
-from experiments.planning import make_plan, write_plan
 from experiments.ranks import Ranks
 from experiments.store import RunStore
 from experiments.sweep import build_sweep
@@ -317,16 +317,15 @@ def test_memory_that_does_not_suffice_on_another_rank_is_told_to_rank_0_which_wr
 
 
 @pytest.fixture
-def work(tmp_path: Path, sweep_text: str, cache_dir: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts `work` on a sweep of two runs that share a trunk, in the store `tmp_path`; kills what is left of it."""
-    sweep, store = tmp_path / "tiny.yaml", RunStore(tmp_path)
-    sweep.write_text(sweep_text)
+def sweep(tmp_path: Path, sweep_text: str, cache_dir: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts `run` of a sweep of two runs that share a trunk, in the store `tmp_path`; kills what is left of it."""
+    (tmp_path / "tiny.yaml").write_text(sweep_text)
     shape = "--design.shapes=[{width: 16, depth: 1}]"
-    write_plan(make_plan(sweep, [shape], kind="cpu"), sweep, store)
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*words: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "experiments", "work", "tiny", "--store", str(tmp_path), *words]
+        command = [sys.executable, "-m", "experiments", "run", str(tmp_path / "tiny.yaml"), "--store", str(tmp_path)]
+        command += ["--workers", "1", "--wandb", "off", shape, *words]
         with (tmp_path / "log").open("wb") as log:
             started.append(subprocess.Popen(command, stdout=log, stderr=log))
         return started[0]
@@ -334,7 +333,7 @@ def work(tmp_path: Path, sweep_text: str, cache_dir: Path) -> Iterator[Callable[
     yield start
     for process in started:
         if process.poll() is None:
-            for child in psutil.Process(process.pid).children():
+            for child in psutil.Process(process.pid).children(recursive=True):
                 child.kill()
             process.kill()
 
@@ -355,13 +354,16 @@ def finish(process: subprocess.Popen[bytes], store: RunStore, strategy: str) -> 
 
 
 def test_a_worker_of_two_processes_survives_the_death_of_one_and_makes_one_record_of_each_run(
-    work: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+    sweep: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     store = RunStore(tmp_path)
-    process = work("--devices-per-run", "2", "--strategy", "fsdp", "--checkpoint-seconds", "0")
-    while not any(path.stat().st_size for path in store.root.glob("*/*/checkpoints/*.pt")):
-        assert process.poll() is None
-    (second,) = (child for child in psutil.Process(process.pid).children() if child.environ().get("RANK") == "1")
+    process = sweep("--devices-per-run", "2", "--strategy", "fsdp", "--checkpoint-seconds", "0")
+    while not list(store.root.glob("*/*/checkpoints/*.pt")):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.1)
+        assert process.poll() is None, (tmp_path / "log").read_text()
+    family = psutil.Process(process.pid).children(recursive=True)
+    (second,) = (child for child in family if child.environ().get("RANK") == "1")
     second.kill()
     finish(process, store, "fsdp")
     endings = [ending for state in store.states().values() for ending in state.endings]
@@ -373,4 +375,4 @@ def test_a_worker_of_two_processes_survives_the_death_of_one_and_makes_one_recor
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices on this machine")
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_gpus_train_a_sweep(work: Callable[..., subprocess.Popen[bytes]], tmp_path: Path, strategy: str) -> None:
-    finish(work("--device", "cuda", "--devices-per-run", "2", "--strategy", strategy), RunStore(tmp_path), strategy)
+    finish(sweep("--device", "cuda", "--devices-per-run", "2", "--strategy", strategy), RunStore(tmp_path), strategy)
