@@ -83,7 +83,12 @@ def target_lines(found: TargetLoss, ladder: Ladder) -> list[str]:
         share = "" if found.share is None else f": {100 * found.share:.0f} % of the draws reach it"
         lines.append(f"  it cannot be told whether it can be reached{share}")
     lines.append(f"  C {computed(found.flops)} ({ladder.convention})")
-    lines.append(f"  N {sized(found.params)}   D {sized(found.tokens)}")
+    if found.flops.has_interval:
+        lines.append(f"  N {sized(found.params)}   D {sized(found.tokens)}")
+    elif math.isfinite(found.flops.value):
+        lines.append(
+            f"  N {format_size(found.params.value)}   D {format_size(found.tokens.value)} (no interval: as of C)"
+        )
     return lines
 
 
