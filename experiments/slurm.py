@@ -94,7 +94,8 @@ def given_options(args: argparse.Namespace) -> dict[str, Any]:
     names = {name: name for name in ("dry_run", *WORKER_OPTIONS, *SlurmOptions.__dataclass_fields__)}
     del names["device"]
     names["lines"] = "sbatch"
-    return {name: value for name, option in names.items() if (value := getattr(args, option)) not in (None, False)}
+    values = {name: getattr(args, option) for name, option in names.items()}
+    return {name: value for name, value in values.items() if value is not None and value is not False}
 
 
 def options_of(args: argparse.Namespace) -> SlurmOptions:
@@ -166,6 +167,8 @@ def launch(
     UserError
         When there is no Slurm, or it refuses.
     """
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers is {workers}; give a number of at least 1")
     wanted = num_wanted(missing, workers)
     if dry_run:
         return _script(store, sweep, array_of(max(1, wanted), options.array_max), options, all_stay, arguments)

@@ -261,6 +261,13 @@ def test_without_a_slurm_one_sentence_says_so_and_nothing_is_written(
     assert not store.exists()
 
 
+@pytest.mark.parametrize("option", ["--workers", "--nodes", "--array-max"])
+def test_none_of_something_is_refused(sweep: Path, tmp_path: Path, run_verb: Verb, option: str) -> None:
+    told = run_verb("run", sweep, "--store", tmp_path / "store", "--launcher", "slurm", "--dry-run", option, 0)
+    assert told.returncode == 2
+    assert told.stderr == f"error: {option} is 0; give a number of at least 1\n"
+
+
 def test_options_of_slurm_are_refused_by_the_local_launcher(sweep: Path, tmp_path: Path, run_verb: Verb) -> None:
     told = run_verb("run", sweep, "--store", tmp_path / "store", "--partition", "gpu")
     assert told.returncode == 2
