@@ -46,6 +46,8 @@ WORKERS = 5
 TIME_LIMIT = "10"
 SIGNAL_SECONDS = 10
 EXPIRY_SECONDS = 12
+PREEMPTION_SECONDS = 60.0
+"""How long a job with priority may take to get its node and to end."""
 SHORTEST_SECONDS = 35.0
 """What the disturbed sweep must last at least: Slurm looks at time limits every half minute."""
 ASKS = "asks to be queued again"
@@ -185,13 +187,18 @@ class Chaos:
     def preempt(self) -> bool:
         """A job of the partition with priority takes all of a node on which something is trained."""
         node = self.victim_node()
-        if node is not None:
-            self.cluster.command(
-                *("sbatch", "--partition=high", f"--nodelist={node}", "--exclusive"),
-                *("--output=/dev/null", "--wrap", "sleep 2"),
-            )
-            self.until(self._high_is_over, "the preempting job to end")
-        return node is not None
+        if node is None:
+            return False
+        job = self.cluster.command(
+            *("sbatch", "--parsable", "--partition=high", f"--nodelist={node}", "--exclusive"),
+            *("--output=/dev/null", "--wrap", "sleep 2"),
+        )
+        try:
+            self.cluster.wait_until(self._high_is_over, "the preempting job to end", PREEMPTION_SECONDS)
+        except TimeoutError:  # after a lost node, Slurm 22.05 may believe that its cores are taken for ever
+            self.cluster.command("scancel", job)
+            return False
+        return True
 
     def _high_is_over(self) -> bool:
         return not self.cluster.command("squeue", "--noheader", "--partition=high")
