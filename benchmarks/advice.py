@@ -70,21 +70,6 @@ ARMS = ("advised", "half-cost", "two-rounds", "two-rounds-half-cost", "own-law",
 """Advice as it comes; with half the grid's cost; both in two rounds, where a quarter of the budget is spent first and
 the rest on what is advised after fitting those runs too; certain of the fit's own law; with no more runs than the
 grid."""
-NAMES = {
-    "grid": "uniform grid",
-    "advised": "advised",
-    "half-cost": "advised, half the cost",
-    "two-rounds": "advised in two rounds",
-    "two-rounds-half-cost": "two rounds, half the cost",
-    "own-law": "advised, the law being certain",
-    "same-runs": "advised, as many runs as the grid",
-}
-"""Arms in the page."""
-FIRST_ROUND = 0.25
-"""Part of the budget that is spent before the second round is advised."""
-ARMS = ("advised", "same-runs", "half-cost", "two-rounds", "two-rounds-half-cost")
-"""Advice as it comes; with no more runs than the grid has; with half the grid's cost; and both again in two rounds: a
-quarter of the budget is spent first, and the rest on what is advised after fitting those runs too."""
 
 
 def runs_of(cells: Cells) -> dict[str, np.ndarray]:
