@@ -17,6 +17,8 @@ MIXTURE_COLUMNS = (
     "attention_backend",
     "threads",
     "precision",
+    "world_size",
+    "strategy",
     "version_torch",
     "version_isoflop",
 )
