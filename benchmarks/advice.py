@@ -59,17 +59,16 @@ NAMES = {
     "advised": "advised",
     "half-cost": "advised, half the cost",
     "two-rounds": "advised in two rounds",
-    "two-rounds-half-cost": "two rounds, half the cost",
     "own-law": "advised, the law being certain",
-    "same-runs": "advised, as many runs as the grid",
 }
 """Arms in the page."""
 FIRST_ROUND = 0.25
 """Part of the budget that is spent before the second round is advised."""
-ARMS = ("advised", "half-cost", "two-rounds", "two-rounds-half-cost", "own-law", "same-runs")
-"""Advice as it comes; with half the grid's cost; both in two rounds, where a quarter of the budget is spent first and
-the rest on what is advised after fitting those runs too; certain of the fit's own law; with no more runs than the
-grid."""
+ARMS = ("advised", "half-cost", "two-rounds", "own-law")
+"""Advice as it comes; with half the grid's cost; in two rounds, where a quarter of the budget is spent first and the
+rest on what is advised after fitting those runs too; and certain of the fit's own law."""
+DESIGNED = ("best-grid", "same-runs")
+"""Designs that are not fitted: the best uniform grid within the budget; advice with no more runs than the grid."""
 
 
 def runs_of(cells: Cells) -> dict[str, np.ndarray]:
@@ -146,7 +145,7 @@ def study(seed: int, truth: str, ladder: Ladder, fitted: str | None = None) -> d
     told: dict[str, Any] = {}
     for arm in ARMS:
         spend = budget / (2 if "half-cost" in arm else 1)
-        most = GRID**2 if arm == "same-runs" else MAX_RUNS
+        most = MAX_RUNS
         cells: Cells = []
         data: list[dict[str, np.ndarray]] = []
         fit, known = first, laws
@@ -161,9 +160,13 @@ def study(seed: int, truth: str, ladder: Ladder, fitted: str | None = None) -> d
         arms[arm] = cells + more, joined(*data, measured(more))
         told[arm] = {"expected": plan.expected.median, "above_bound": plan.above_bound}
         if arm == "advised":
-            best = runs_of(advised_cells(plan.grid_cells))
-    out: dict[str, Any] = {"seed": seed, "truth": truth, "fitted": name, "arms": {}}
-    out["best_grid"] = {"runs": int(best["params"].size), "designed": designed_width(truth, joined(pilot, best))}
+            few = advice(fit, known, spend, GRID**2)
+            designs = [advised_cells(plan.grid_cells), advised_cells(few.cells)]
+    out: dict[str, Any] = {"seed": seed, "truth": truth, "fitted": name, "arms": {}, "designed": {}}
+    for label, design in zip(DESIGNED, designs, strict=True):
+        runs = runs_of(design)
+        width = designed_width(truth, joined(pilot, runs))
+        out["designed"][label] = {"runs": int(runs["params"].size), "designed": width}
     for arm, (cells, extra) in arms.items():
         data_of = joined(pilot, extra)
         seen = compute_optimal(fit_of(data_of), TARGET, ladder).loss
@@ -193,12 +196,10 @@ def summary(studies: list[dict[str, Any]]) -> dict[str, Any]:
     """Ratios to the grid and coverage, by arm."""
     rng = np.random.default_rng(0)
     out: dict[str, Any] = {"studies": len(studies)}
-    out["best_grid"] = {
-        "runs": int(np.median([one["best_grid"]["runs"] for one in studies])),
-        "designed_ratio": median(
-            [one["best_grid"]["designed"] / one["arms"]["grid"]["designed"] for one in studies], rng
-        ),
-    }
+    for label in DESIGNED:
+        ratios = [one["designed"][label]["designed"] / one["arms"]["grid"]["designed"] for one in studies]
+        runs = int(np.median([one["designed"][label]["runs"] for one in studies]))
+        out[label] = {"runs": runs, "designed_ratio": median(ratios, rng)}
     for arm in studies[0]["arms"]:
         rows = [(one["arms"][arm], one["arms"]["grid"]) for one in studies]
         known = [(mine, grid) for mine, grid in rows if mine["refit"] and grid["refit"]]
@@ -253,33 +254,38 @@ def main() -> None:
     """Run what the log lacks, then write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=67, help="studies of each true law (default 67: 201 in all)")
-    parser.add_argument("--wrong-law", action="store_true", help="also fit Hoffmann's law to runs of skaling")
+    parser.add_argument(
+        "--wrong", type=int, default=20, help="studies of skaling's law fitted as Hoffmann's (default 20)"
+    )
+    parser.add_argument("--first", type=int, default=0, help="seed of the first study (default 0)")
     parser.add_argument("--log", type=Path, default=Path("build/advice.jsonl"))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     parser.add_argument("--page", type=Path, help="write the table into this Markdown file, below '<!-- worth -->'")
     args = parser.parse_args()
     args.log.parent.mkdir(parents=True, exist_ok=True)
     ladder = make_ladder(ShapeRules(), *SIZES, convention="6ND")
-    cells: list[tuple[str, str | None]] = [(truth, None) for truth in TRUTHS]
-    if args.wrong_law:
-        cells.append(("skaling", "hoffmann"))
+    wanted: list[tuple[int, str, str | None]] = []
+    for seed in range(max(args.studies, args.wrong)):
+        wanted += [(seed, truth, None) for truth in TRUTHS if seed < args.studies]
+        wanted += [(seed, "skaling", "hoffmann")] if seed < args.wrong else []
     lines = args.log.read_text(encoding="utf-8").splitlines() if args.log.exists() else []
     done = {(one["seed"], one["truth"], one["fitted"]): one for one in map(json.loads, lines)}
-    for seed in range(args.studies):
-        for truth, fitted in cells:
-            key = (seed, truth, fitted or truth)
-            if key not in done:
-                done[key] = study(seed, truth, ladder, fitted)
-                with args.log.open("a", encoding="utf-8") as log:
-                    log.write(json.dumps(done[key]) + "\n")
+    for seed, truth, fitted in wanted:
+        key = (seed, truth, fitted or truth)
+        if key not in done and seed >= args.first:
+            done[key] = study(seed, truth, ladder, fitted)
+            with args.log.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(done[key]) + "\n")
     record: dict[str, Any] = {
         "noise": NOISE, "params": SIZES, "tokens": TOKENS, "pilot_runs": PILOT**2, "grid_runs": GRID**2,
         "target_flops": TARGET, "draws": DRAWS, "truths": TRUTHS, "laws": {},
     }  # fmt: skip
-    for truth, fitted in cells:
-        name = fitted or truth
+    for truth, fitted in [*((truth, None) for truth in TRUTHS), ("skaling", "hoffmann")]:
         label = truth if fitted is None else f"{truth}, fitted as {fitted}"
-        record["laws"][label] = summary([done[seed, truth, name] for seed in range(args.studies)])
+        keys = [(seed, truth, fitted or truth) for seed, *which in wanted if which == [truth, fitted]]
+        studies = [done[key] for key in keys if key in done]
+        if studies:
+            record["laws"][label] = summary(studies)
     args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     text = page(record["laws"])
     print(text)
