@@ -26,6 +26,7 @@ from analysis.expressions import select_rows
 from analysis.fit import Fit
 from analysis.isoflop import IsoflopFit, fit_isoflop
 from analysis.isoflop_budgets import group_budgets
+from analysis.laws.registry import get_law
 from analysis.noise import noise_floor, seed_weights
 from analysis.outliers import far_runs
 from analysis.report_curves import training_curves
@@ -153,9 +154,15 @@ def build_study(
     if cluster is None and "trunk" in frame.columns and frame["trunk"].notna().all():
         fitted_rows = frame["role_shown"] == "fit"
         shared = int(fitted_rows.sum()) - frame.loc[fitted_rows, "trunk"].nunique()
-        if shared > 0:
+        trunks, num_params = frame.loc[fitted_rows, "trunk"].nunique(), len(get_law(choices.law).parameters)
+        if shared > 0 and trunks >= num_params:
             cluster = "trunk"
             notes.append(f"runs are drawn by trunk: {shared} fitted runs share training with another")
+        elif shared > 0:
+            notes.append(
+                f"{trunks} trunks are too few to draw by for {num_params} parameters: intervals take runs of one trunk as "
+                "independent and are likely too narrow"
+            )
     choices = Choices(**{**choices.__dict__, "cluster": cluster})
     table = RunTable(
         frame=frame, excluded=table.excluded, flags=table.flags, conventions=table.conventions, notes=table.notes
