@@ -160,8 +160,8 @@ def build_study(
             notes.append(f"runs are drawn by trunk: {shared} fitted runs share training with another")
         elif shared > 0:
             notes.append(
-                f"{trunks} trunks are too few to draw by for {num_params} parameters: intervals take runs of one trunk as "
-                "independent and are likely too narrow"
+                f"{trunks} trunks are too few to draw by for {num_params} parameters: intervals take runs of one trunk "
+                "as independent and are likely too narrow"
             )
     choices = Choices(**{**choices.__dict__, "cluster": cluster})
     table = RunTable(
