@@ -90,8 +90,8 @@ class Plan:
     """FLOPs of all of them, trunks shared where that was asked for."""
     unshared_cost: float
     """FLOPs of all of them, each trained on its own."""
-    now: Estimate | None
-    """The target as the fit knows it; None for a point whose interval it does not have."""
+    now: Estimate
+    """The target as the fit knows it."""
     expected: Width
     """With these runs."""
     grid: Width
@@ -132,7 +132,7 @@ class Plan:
             "shapes": self.ladder.source,
             "num_runs": self.num_runs,
             "cells": [cell.to_dict() for cell in self.cells],
-            "now": None if self.now is None else self.now.to_dict(),
+            "now": self.now.to_dict(),
             "half_width": self.expected.to_dict(),
             "uniform_grid": {
                 "num_runs": sum(len(cell.seeds) for cell in self.grid_cells),
@@ -215,18 +215,23 @@ def plan_runs(
         if (shared := search(together)).criterion < design.criterion:
             experiment, design = together, shared
     sharing = experiment is not alone
-    noise = noise_at_target(fit, target, flops_per_token=ladder.per_token, correlation=rho)
-    grid = uniform_grid(cells, alone)
+    grid, now = uniform_grid(cells, alone), _now(fit, target, ladder)
+    unit = 1.0 if target.exponent is not None or fit.predictor.log_residuals else now.value
+    noise = noise_at_target(fit, target, flops_per_token=ladder.per_token, correlation=rho) / unit
     used = [one.fit for one in fits if one.used]
+
+    def width(of: Experiment, counts: NDArray[np.int64]) -> Width:
+        return _width(used, scenarios, of, counts, noise=noise, plain=noise_scale(fit) / unit)
+
     return Plan(
         target=target,
         budget=budget,
         cells=_planned(fit, cells, design.counts, shared=sharing),
         cost=design.cost,
         unshared_cost=float((experiment.tokens * experiment.flops_per_token) @ design.counts),
-        now=_now(fit, target, ladder),
-        expected=_width(noise, used, scenarios, experiment, design.counts),
-        grid=_width(noise, used, scenarios, alone, grid),
+        now=now,
+        expected=width(experiment, design.counts),
+        grid=width(alone, grid),
         grid_cells=_planned(fit, cells, grid),
         grid_cost=alone.cost(grid),
         above_bound=_above(experiment, design),
@@ -259,14 +264,16 @@ def _planned(fit: Fit, cells: Cells, counts: NDArray[np.int64], *, shared: bool 
     return tuple(sorted(out, key=lambda item: (item.size.params, item.tokens)))
 
 
-def _now(fit: Fit, target: Target, ladder: Ladder) -> Estimate | None:
+def _now(fit: Fit, target: Target, ladder: Ladder) -> Estimate:
     """The target as the fit knows it."""
     if target.exponent is not None:
         from analysis.parametric import parametric_frontier, six_n
 
         per_token = None if ladder.per_token is six_n else ladder.per_token
         frontier = parametric_frontier(fit, flops_per_token=per_token)
-        return frontier.a if target.exponent == "a" else frontier.b
+        found = frontier.a if target.exponent == "a" else frontier.b
+        assert found is not None
+        return found
     if target.flops is not None:
         return compute_optimal(fit, target.flops, ladder).loss
     row = fit.predict({"params": [target.params], "tokens": [target.tokens]}, interval="confidence").iloc[0]
@@ -277,14 +284,16 @@ def _now(fit: Fit, target: Target, ladder: Ladder) -> Estimate | None:
 
 
 def _width(
-    noise: float, used: Sequence[Fit], scenarios: Scenarios, experiment: Experiment, counts: NDArray[np.int64]
-) -> Width:
-    """Expected half-widths: a normal quantile times the noise of one run times sqrt(V)."""
+    used: Sequence[Fit], scenarios: Scenarios, experiment: Experiment, counts: NDArray[np.int64], *, noise: float,
+    plain: float,
+) -> Width:  # fmt: skip
+    """Expected half-widths: a normal quantile times the noise of one run (as it reaches the target) times sqrt(V); and
+    biases, which are in units of the plain noise."""
     widths = normal_quantile(0.5 + used[0].level / 2) * noise * np.sqrt(experiment.variances(counts))
     by = [widths[scenarios.trusted & (scenarios.law == index)] for index in range(len(used))]
     low, median, high = np.quantile(by[0], [0.05, 0.5, 0.95])
     by_law = {one.law.name: float(np.median(of)) for one, of in zip(used, by, strict=True)}
-    biases = noise_scale(used[0]) * np.abs(experiment.biases(counts))
+    biases = plain * np.abs(experiment.biases(counts))
     wrong = {one.law.name: ~scenarios.trusted & (scenarios.truth == index) for index, one in enumerate(used)}
     off = {name: float(np.median(biases[where])) for name, where in wrong.items() if where.any()}
     return Width(median=float(median), low=float(low), high=float(high), by_law=by_law, off=off)

@@ -125,13 +125,12 @@ def plan_lines(plan: Plan, level: float) -> list[str]:
     if plan.cost < 0.8 * plan.budget and plan.num_runs == limits.max_runs:
         lines.append("  the number of runs is what limits them, not the budget: --max-runs")
     grid_runs = sum(len(cell.seeds) for cell in plan.grid_cells)
-    if plan.now is not None:
-        now = plan.now
-        known = "no interval" if now.lo is None or now.hi is None else None
-        if known is None and now.lo is not None and now.hi is not None:
-            half = (now.hi - now.lo) / 2 if exponent else math.log(now.hi / now.lo) / 2
-            known = f"half-width {width(half)}"
-        lines.append(f"  now: {now.text(4)}, {known} ({100 * level:g} %)")
+    now = plan.now
+    if now.lo is None or now.hi is None:
+        lines.append(f"  now: {now.text(4)}")
+    else:
+        half = (now.hi - now.lo) / 2 if exponent else math.log(now.hi / now.lo) / 2
+        lines.append(f"  now: {now.text(4)}, half-width {width(half)} ({100 * level:g} %)")
     expected, grid = plan.expected, plan.grid
     lines.append(
         f"  with these runs: half-width about {width(expected.median)} "

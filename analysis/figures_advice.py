@@ -100,7 +100,7 @@ def _draw_widths(fit: Fit, plan: Plan, ax: Axes, theme: Theme) -> None:
     scale = 1.0 if exponent else 100.0
     rows: list[tuple[str, float, tuple[float, float] | None, str]] = []
     now = plan.now
-    if now is not None and now.lo is not None and now.hi is not None:
+    if now.lo is not None and now.hi is not None:
         half = (now.hi - now.lo) / 2 if exponent else float(np.log(now.hi / now.lo)) / 2
         rows.append(("now", half, None, theme.muted))
     rows.append(("best uniform\ngrid", plan.grid.median, (plan.grid.low, plan.grid.high), theme.second))

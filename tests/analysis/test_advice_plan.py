@@ -85,7 +85,6 @@ def test_a_plan_is_no_wider_than_the_best_uniform_grid_and_near_its_bound(plan: 
     assert plan.grid_cost <= plan.budget * (1 + 1e-9)
     assert plan.above_bound is not None
     assert plan.above_bound < 0.05
-    assert plan.now is not None
     assert plan.now.hi is not None
     assert plan.now.lo is not None
     assert plan.expected.median < math.log(plan.now.hi / plan.now.lo) / 2
@@ -105,6 +104,11 @@ def test_the_expected_width_is_that_of_a_fit_to_the_planned_runs(fit: Fit, plan:
         assert loss.lo is not None
         widths.append(math.log(loss.hi / loss.lo) / 2)
     assert plan.expected.median == pytest.approx(float(np.median(widths)), rel=0.4)
+
+
+def test_raw_residuals_expect_the_same_fraction_of_the_loss(ladder: Ladder, plan: Plan) -> None:
+    raw = fit_law("hoffmann", simulated(), residuals="raw", bootstrap=100, conventions={"flops": "6ND"})
+    assert planned(raw, ladder, 2e20).expected.median == pytest.approx(plan.expected.median, rel=0.5)
 
 
 def test_runs_that_are_to_be_independent_share_no_size_and_seed(fit: Fit, plan: Plan, ladder: Ladder) -> None:
