@@ -19,7 +19,7 @@ from analysis.parametric import frontier_summary, optimum, supports_frontier
 from analysis.prediction import Predictor, kept_residuals
 from analysis.problem import Problem
 from analysis.regimes import regime_warnings
-from analysis.uncertainty import Calibration, public_covariance, sandwich, stretch_for
+from analysis.uncertainty import Calibration, public_covariance, sandwich, stretch_for, truncated
 
 Array = NDArray[np.float64]
 
@@ -55,7 +55,7 @@ def assemble(
         public = None
     else:
         public = law.to_public(draws, problem.log_refs)
-        cov = np.atleast_2d(np.cov(public, rowvar=False))
+        cov = np.atleast_2d(np.cov(truncated(public), rowvar=False))
         working = np.atleast_2d(np.cov(draws, rowvar=False))
     reasons = unidentified(problem, point, draws, codes)
     residuals = problem.residuals(phi[None, :])[0]

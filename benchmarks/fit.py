@@ -23,6 +23,7 @@ from analysis.published import epoch_table
 from analysis.resampling import bootstrap_fits
 from analysis.solver import polish
 from analysis.starts import grid_starts
+from analysis.uncertainty import truncated
 
 
 def line(what: str, measured: float, bar: float, unit: str) -> None:
@@ -51,8 +52,8 @@ def epoch(folder: Path) -> None:
     phi, value = bootstrap_fits(problem, point.minima, drawn)
     line("4,000 draws of 240 rows", time.process_time() - begun, 5.0, "CPU s")
     theta = law.to_public(phi, problem.log_refs)
-    spread = dict(zip(law.param_names, theta.std(axis=0, ddof=1), strict=True))
-    spread["a"] = float((theta[:, 4] / (theta[:, 3] + theta[:, 4])).std(ddof=1))
+    theta = np.column_stack([theta, theta[:, 4] / (theta[:, 3] + theta[:, 4])])
+    spread = dict(zip((*law.param_names, "a"), truncated(theta).std(axis=0, ddof=1), strict=True))
     published = {"E": 0.0257, "alpha": 0.0154, "beta": 0.0206, "a": 0.020, "A": 124.5, "B": 1293.0}
     for name, near in (("E", 0.05), ("alpha", 0.05), ("beta", 0.05), ("a", 0.05), ("A", 0.1), ("B", 0.1)):
         line(f"standard error of {name}: fraction off the published", abs(spread[name] / published[name] - 1), near, "")

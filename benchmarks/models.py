@@ -1,7 +1,8 @@
 """Training throughput of our GPT-2-shaped model against Hugging Face's GPT-2 and litgpt's GPT on one CPU thread.
 
 All train in float32 by the same fused AdamW with clipping, in one process, interleaved: each round takes some steps of
-every model in a random order, and a round's ratio compares models at the same moment. Reported are medians over rounds
+every model in a random order, and a round's ratio compares models at the same moment. The allocator keeps freed
+memory for all of them, as our workers set it. Reported are medians over rounds
 and a 95 % interval of the median ratio by bootstrap over rounds. CPU time of the process counts, so that other jobs on
 the machine disturb less. litgpt has no learned positions: it is given rotary ones, and its GELU is GPT-2's.
 
@@ -29,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from experiments.hardware import tune_allocator
 from models.config import OptimizerConfig
 from models.lit import LitTransformer
 from models.presets import gpt2
@@ -173,6 +175,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    tune_allocator()
     record = {
         "command": "OMP_NUM_THREADS=1 python -m benchmarks.models --out benchmarks/models.json",
         "what": "float32 training steps on one thread; ratios are a peer's CPU time over ours, medians over rounds",

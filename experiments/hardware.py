@@ -15,6 +15,8 @@ from functools import cache
 
 import torch
 
+from models.products import linear
+
 
 @cache
 def versions() -> dict[str, str]:
@@ -61,7 +63,8 @@ def peak_flops_per_second(device: str, precision: str) -> float | None:
     """Peak of the device for model-FLOPs utilisation: from data sheets for GPUs in bf16, measured on a CPU, None when
     not known.
 
-    On a CPU: the best of five products of 512 x 512 matrices in the run's precision on the worker's threads.
+    On a CPU: the best of five products of 512 x 512 matrices in the run's precision on the worker's threads, by the
+    library that linear layers take.
     """
     if device == "cuda":
         name = torch.cuda.get_device_name()
@@ -75,6 +78,6 @@ def peak_flops_per_second(device: str, precision: str) -> float | None:
     best = 0.0
     for _ in range(5):
         began = time.perf_counter()
-        left @ left
+        linear(left, left)
         best = max(best, 2 * size**3 / (time.perf_counter() - began))
     return best

@@ -15,13 +15,18 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from models.config import TransformerConfig
+from models.products import linear
 
 
 class Linear(nn.Linear):
-    """nn.Linear whose weights stay unset until `initialise_`."""
+    """nn.Linear whose weights stay unset until `initialise_`, multiplied by the faster library."""
 
     def reset_parameters(self) -> None:
         """Draw nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., out)."""
+        return linear(x, self.weight, self.bias)
 
 
 class Table(nn.Embedding):
@@ -79,11 +84,11 @@ class _GeluTanh(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        square = x * x
-        sigmoid = torch.mul(square, GELU_SLOPE * GELU_CUBIC).add_(GELU_SLOPE).mul_(x).sigmoid_()
+        square, slope = x * x, x.new_tensor(GELU_SLOPE)
+        sigmoid = torch.add(slope, square, alpha=GELU_SLOPE * GELU_CUBIC).mul_(x).sigmoid_()
         out = x * sigmoid
-        slope = square.mul_(3 * GELU_SLOPE * GELU_CUBIC).add_(GELU_SLOPE)
-        ctx.save_for_backward(torch.addcmul(out, out, sigmoid, value=-1).mul_(slope).add_(sigmoid))
+        change = torch.add(slope, square, alpha=3 * GELU_SLOPE * GELU_CUBIC, out=square).mul_(out)
+        ctx.save_for_backward(torch.addcmul(sigmoid, change, sigmoid, value=-1).add_(change))
         return out
 
     @staticmethod

@@ -15,6 +15,7 @@ from models.errors import UserError
 from models.layers import FeedForward, Linear, Table, make_norm
 from models.parametrization import branch_scale, initialise_, output_scale
 from models.positions import PositionBias, cached_table
+from models.products import linear
 
 GROUP_BY_NAME = {
     "tokens": "embedding",
@@ -184,7 +185,7 @@ class Head(nn.Module):
 
     def forward(self, x_BTD: Tensor, tokens_VD: Tensor) -> Tensor:
         """Return logits (B, T, V); `tokens_VD` is the token table, used where it is tied."""
-        return F.linear(self.prepare(x_BTD), self.table(tokens_VD), self.bias)
+        return linear(self.prepare(x_BTD), self.table(tokens_VD), self.bias)
 
     def table(self, tokens_VD: Tensor) -> Tensor:
         """Return the output table (V, D): the head's own, or the token table where it is tied."""

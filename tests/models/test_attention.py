@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Shaped, jaxtyped
 from torch import Tensor, nn
 
-from models.attention import Attention, attention_backend, dot_product_attention
+from models import blockwise
+from models.attention import BACKENDS, Attention, attention_backend, dot_product_attention
 from models.config import FAMILIES, PLACEMENTS, POSITIONS, TransformerConfig
 from models.transformer import Transformer
 
@@ -30,7 +31,7 @@ def tokens(batch: int = 2, length: int = 10, seed: int = 0) -> Tensor:
     return torch.randint(0, V, (batch, length), generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("backend", ["sdpa", "explicit"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("biased", [True, False])
 def test_attention_is_softmax_of_scaled_products_times_values(backend: str, causal: bool, biased: bool) -> None:
@@ -46,9 +47,44 @@ def test_attention_is_softmax_of_scaled_products_times_values(backend: str, caus
 
 
 def test_the_backend_follows_device_and_dtype() -> None:
-    assert attention_backend("cpu", torch.float32) == "sdpa"
+    assert attention_backend("cpu", torch.float32) == "blockwise"
+    assert attention_backend("cpu", torch.float64) == "sdpa"
     assert attention_backend("cpu", torch.bfloat16) == "explicit"
     assert attention_backend("cuda", torch.bfloat16) == "sdpa"
+
+
+@pytest.mark.parametrize("length", [64, 200, 256])
+def test_blockwise_attention_and_its_gradients_equal_the_fused_kernels(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blockwise, "FEWEST_TOKENS", 1)
+    monkeypatch.setattr(blockwise, "FEWEST_SCORES", 1)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, grad = torch.randn(4, 2, 3, length, 8, generator=generator)
+    for tensor in (q, k, v):
+        tensor.requires_grad_()
+    assert blockwise.worthwhile(q, k, v)
+    options = {"scale": 0.3, "causal": True}
+    expected = dot_product_attention(q, k, v, backend="sdpa", **options)
+    got = dot_product_attention(q, k, v, backend="blockwise", **options)
+    assert "Blockwise" in str(got.grad_fn)
+    assert (got - expected).abs().max() < 1e-5
+    wanted = torch.autograd.grad(expected, (q, k, v), grad)
+    for ours, theirs in zip(torch.autograd.grad(got, (q, k, v), grad), wanted, strict=True):
+        assert (ours - theirs).abs().max() < 1e-5
+
+
+def test_blockwise_attention_is_for_causal_training_of_middling_size() -> None:
+    q = torch.randn(2, 4, 256, 8, requires_grad=True)
+    assert blockwise.worthwhile(q, q, q)
+    assert not blockwise.worthwhile(q.detach(), q.detach(), q.detach())
+    assert not blockwise.worthwhile(q[:, :, :128], q[:, :, :128], q[:, :, :128])
+    huge = q[:1, :1, :1].expand(64, 64, 4096, 8)
+    assert not blockwise.worthwhile(huge, huge, huge)
+    assert "Blockwise" in str(dot_product_attention(q, q, q, scale=1.0, causal=True).grad_fn)
+    assert "Blockwise" not in str(dot_product_attention(q, q, q, scale=1.0).grad_fn)
+    with torch.no_grad():
+        assert not blockwise.worthwhile(q, q, q)
 
 
 def test_grouped_heads_equal_full_heads_with_repeated_keys_and_values() -> None:

@@ -1,0 +1,121 @@
+"""Matrix products and causal attention on a CPU, ours against torch's own, forward and backward, at small shapes.
+
+Interleaved on one thread: each round times every variant of a shape in a random order; reported are medians over rounds
+of CPU time and of its ratio to torch's, with a 95 % interval by bootstrap over rounds.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.kernels --out benchmarks/kernels.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from experiments.hardware import tune_allocator
+from models.blockwise import blockwise_attention
+from models.products import linear, onednn_is_faster
+
+LAYERS = [(512, 32, 264), (1024, 64, 256), (1024, 128, 512), (1024, 512, 128), (1024, 256, 1024), (512, 128, 50257)]
+"""Rows, inputs, outputs."""
+HEADS = [(4, 4, 256, 16), (4, 4, 256, 32), (4, 8, 256, 32), (4, 4, 512, 32), (2, 4, 1024, 64)]
+"""Batch, heads, tokens, head size."""
+
+
+def layers(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
+    """A linear layer with its three gradients by torch's F.linear (MKL) and by ours."""
+    rows, inputs, outputs = shape
+    x, grad = torch.randn(rows, inputs, requires_grad=True), torch.randn(rows, outputs)
+    weight, bias = torch.randn(outputs, inputs, requires_grad=True), torch.randn(outputs, requires_grad=True)
+    return {
+        name: lambda f=function: torch.autograd.grad(f(x, weight, bias), (x, weight, bias), grad)
+        for name, function in (("torch", F.linear), ("ours", linear))
+    }
+
+
+def attention(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
+    """Causal attention on projections as a model has them, by torch's fused kernel and by ours."""
+    batch, heads, tokens, size = shape
+    flat = [torch.randn(batch, tokens, heads * size, requires_grad=True) for _ in range(3)]
+    grad = torch.randn(batch, tokens, heads * size)
+
+    def run(attend: Callable[..., Tensor]) -> object:
+        q, k, v = (t.view(batch, tokens, heads, size).transpose(1, 2) for t in flat)
+        return torch.autograd.grad(attend(q, k, v).transpose(1, 2).flatten(2), flat, grad)
+
+    return {
+        "torch": lambda: run(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)),
+        "ours": lambda: run(lambda q, k, v: blockwise_attention(q, k, v, scale=size**-0.5)),
+    }
+
+
+def measure(variants: dict[str, Callable[[], object]], *, rounds: int, seconds: float) -> dict[str, Any]:
+    """Milliseconds of every variant and the ratio of ours to torch's."""
+    rng = np.random.default_rng(0)
+    for call in variants.values():
+        call()
+    began = time.process_time()
+    variants["torch"]()
+    repeats = max(1, round(seconds / max(time.process_time() - began, 1e-6)))
+    spent: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name in rng.permutation(list(variants)):
+            began = time.process_time()
+            for _ in range(repeats):
+                variants[name]()
+            spent[name].append(1e3 * (time.process_time() - began) / repeats)
+    ratio = np.asarray(spent["ours"]) / np.asarray(spent["torch"])
+    draws = np.median(ratio[rng.integers(0, rounds, (4000, rounds))], axis=1)
+    return {
+        "milliseconds": {name: round(float(np.median(values)), 4) for name, values in spent.items()},
+        "ours_over_torch": round(float(np.median(ratio)), 3),
+        "interval_95": [round(float(edge), 3) for edge in np.quantile(draws, [0.025, 0.975])],
+    }
+
+
+def main() -> None:
+    """Measure every shape, print a table and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=21, help="interleaved rounds of each shape")
+    parser.add_argument("--seconds", type=float, default=0.05, help="CPU seconds of torch's variant in a round")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    tune_allocator()
+    record: dict[str, Any] = {
+        "command": "OMP_NUM_THREADS=1 python -m benchmarks.kernels --out benchmarks/kernels.json",
+        "what": "float32, forward and backward, one thread, CPU time; medians over interleaved rounds",
+        "machine": {"processor": platform.machine(), "capability": torch.backends.cpu.get_cpu_capability()},
+        "onednn_is_faster": onednn_is_faster(),
+        "torch": torch.__version__,
+    }
+    for part, make, shapes in (("linear", layers, LAYERS), ("causal_attention", attention, HEADS)):
+        record[part] = []
+        for shape in shapes:
+            found = measure(make(shape), rounds=args.rounds, seconds=args.seconds)
+            record[part].append({"shape": list(shape), **found})
+            low, high = found["interval_95"]
+            spent = found["milliseconds"]
+            print(
+                f"{part:17} {'x'.join(map(str, shape)):16} torch {spent['torch']:9.3f} ms, ours {spent['ours']:9.3f} "
+                f"ms, ratio {found['ours_over_torch']:.3f} ({low:.3f} to {high:.3f})",
+                flush=True,
+            )
+    if args.out is not None:
+        args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
