@@ -148,6 +148,7 @@ def main() -> None:
     """Run what the log lacks, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=2000, help="studies to a cell")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first study")
     parser.add_argument("--draws", type=int, default=300, help="bootstrap draws to a study")
     parser.add_argument("--designs", nargs="+", default=list(DESIGNS), choices=DESIGNS)
     parser.add_argument("--objective", default="huber", help="huber, lad or squared")
@@ -163,13 +164,14 @@ def main() -> None:
     found = read_log(args.log, args.draws, args.objective)
     begun = time.monotonic()
     chosen = cells(args.designs, args.sizes, args.groupings)
-    for start in range(0, args.studies, BATCH):
+    last = args.first + args.studies
+    for start in range(args.first, last, BATCH):
         for cell in chosen:
             if any(batch["start"] == start for batch in found[cell]):
                 continue
             if time.monotonic() - begun > args.seconds:
                 break
-            seeds = range(start, min(start + BATCH, args.studies))
+            seeds = range(start, min(start + BATCH, last))
             studies = [study(seed, *cell, args.draws, args.objective) for seed in seeds]
             entry = {"cell": list(cell), "draws": args.draws, "objective": args.objective}
             entry |= {"start": start, "studies": studies}

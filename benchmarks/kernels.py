@@ -1,4 +1,5 @@
-"""Matrix products and causal attention on a CPU, ours against torch's own, forward and backward, at small shapes.
+"""Matrix products and causal attention on a CPU, ours against torch's own, at shapes of small models; what objectives
+cost of a step.
 
 Interleaved on one thread: each round times every variant of a shape in a random order; reported are medians over rounds
 of CPU time and of its ratio to torch's, with a 95 % interval by bootstrap over rounds.
@@ -26,7 +27,12 @@ from torch import Tensor
 
 from experiments.hardware import tune_allocator
 from models.blockwise import blockwise_attention
+from models.config import OptimizerConfig, TransformerConfig
+from models.lit import LitTransformer
+from models.objective_config import FAMILY_OF, ObjectiveConfig
+from models.objectives import make_examples
 from models.products import linear, onednn_is_faster
+from models.schedules import ScheduleConfig
 
 LAYERS = [(512, 32, 264), (1024, 64, 256), (1024, 128, 512), (1024, 512, 128), (1024, 256, 1024), (512, 128, 50257)]
 """Rows, inputs, outputs."""
@@ -58,6 +64,52 @@ def attention(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
     return {
         "torch": lambda: run(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)),
         "ours": lambda: run(lambda q, k, v: blockwise_attention(q, k, v, scale=size**-0.5)),
+    }
+
+
+def objective_share(name: str, width: int, sequences: int, *, rounds: int, repeats: int = 20) -> dict[str, Any]:
+    """Microseconds in which an objective makes its examples of sequences of 256 bytes, and its share of a training
+    step of a model of two layers."""
+    objective = ObjectiveConfig(name=name, first_sentinel=264)
+    family = FAMILY_OF[name]
+    config = TransformerConfig(
+        family=family, vocab_size=320, width=width, depth=2, num_heads=width // 16, context=256, head="linear"
+    )
+    module = LitTransformer(
+        model=config,
+        objective=objective,
+        optimizer=OptimizerConfig(),
+        schedule=ScheduleConfig(name="constant"),
+        total_tokens=10**9,
+        batch_tokens=sequences * 256,
+        seed=0,
+    )
+    optimizer = module.configure_optimizers()
+    tokens_BT = torch.randint(0, 256, (sequences, 257))
+
+    def step() -> None:
+        module.training_step(tokens_BT, 0).backward()
+        module.clip_gradients_()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    spent: list[tuple[float, float]] = []
+    for _ in range(rounds + 1):
+        times = []
+        for call in (step, lambda: make_examples(tokens_BT, objective, step=1)):
+            began = time.process_time()
+            for _ in range(repeats):
+                call()
+            times.append((time.process_time() - began) / repeats)
+        spent.append((times[0], times[1]))
+    whole, part = np.median(np.asarray(spent[1:]), axis=0)
+    return {
+        "objective": name,
+        "width": width,
+        "tokens": sequences * 256,
+        "microseconds": round(1e6 * float(part), 1),
+        "share_of_step": round(float(np.median([p / w for w, p in spent[1:]])), 4),
+        "step_milliseconds": round(1e3 * float(whole), 3),
     }
 
 
@@ -111,6 +163,16 @@ def main() -> None:
             print(
                 f"{part:17} {'x'.join(map(str, shape)):16} torch {spent['torch']:9.3f} ms, ours {spent['ours']:9.3f} "
                 f"ms, ratio {found['ours_over_torch']:.3f} ({low:.3f} to {high:.3f})",
+                flush=True,
+            )
+    record["objectives"] = []
+    for name in ("masked", "span", "infilling"):
+        for width, sequences in ((32, 2), (64, 2), (64, 16)):
+            row = objective_share(name, width, sequences, rounds=args.rounds)
+            record["objectives"].append(row)
+            print(
+                f"{name:17} width {width}, {row['tokens']} tokens: {row['microseconds']} us, "
+                f"{100 * row['share_of_step']:.1f} % of a step of {row['step_milliseconds']} ms",
                 flush=True,
             )
     if args.out is not None:

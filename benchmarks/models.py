@@ -124,16 +124,17 @@ def make_step(make: Callable[..., Any], shape: dict[str, int]) -> tuple[Callable
     """A function that takes one training step, and the number of parameters that it trains."""
     torch.manual_seed(0)
     model, loss_of = make(shape)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    params = list(model.parameters())
+    optimizer = torch.optim.AdamW(params, lr=1e-3, fused=True)
     tokens_BT = torch.randint(0, shape["vocab"], (shape["batch"], shape["context"] + 1))
 
     def step() -> None:
         loss_of(tokens_BT).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(params, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return step, sum(p.numel() for p in model.parameters())
+    return step, sum(p.numel() for p in params)
 
 
 def measure(shape: dict[str, int], *, rounds: int, seconds: float) -> dict[str, Any]:

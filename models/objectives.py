@@ -44,35 +44,47 @@ def make_examples(tokens_BT: Tensor, objective: ObjectiveConfig, *, step: int = 
 
 def masked(tokens_BT: Tensor, objective: ObjectiveConfig, step: int) -> Examples:
     """Return masked-LM examples: a fixed number of positions, shown as mask, as a random token or as they are."""
-    counts, keys_B1 = lengths(objective, tokens_BT.shape[1]), row_keys(tokens_BT, objective.seed, step)
-    chosen_BT = smallest(hashes(keys_B1, tokens_BT.shape[1], stream=1), counts.noise)
-    fate_BT = uniforms(keys_B1, tokens_BT.shape[1], stream=2)
-    random_BT = hashes(keys_B1, tokens_BT.shape[1], stream=3).remainder(objective.num_ordinary)
+    length = tokens_BT.shape[1]
+    counts, keys_B1 = lengths(objective, length), row_keys(tokens_BT, objective.seed, step)
+    order_BT, fate_BT, random_BT = hashes(keys_B1, length, length, length)
+    chosen_BT = smallest(order_BT, counts.noise)
+    fate_BT = uniforms(fate_BT)
     hidden_BT = chosen_BT & (fate_BT < objective.mask_fraction)
-    swapped_BT = chosen_BT & ~hidden_BT & (fate_BT < objective.mask_fraction + objective.random_fraction)
-    inputs_BT = torch.where(swapped_BT, random_BT, tokens_BT).masked_fill(hidden_BT, objective.mask_id)
-    return Examples(inputs_BT=inputs_BT, targets_BT=tokens_BT, mask_BT=chosen_BT)
+    swapped_BT = (chosen_BT & (fate_BT < objective.mask_fraction + objective.random_fraction)).bitwise_xor_(hidden_BT)
+    inputs_BT = torch.where(swapped_BT, random_BT.remainder(objective.num_ordinary), tokens_BT)
+    return Examples(
+        inputs_BT=inputs_BT.masked_fill_(hidden_BT, objective.mask_id), targets_BT=tokens_BT, mask_BT=chosen_BT
+    )
 
 
 def span_corruption(tokens_BT: Tensor, objective: ObjectiveConfig, step: int) -> Examples:
     """Return T5's examples: spans of at least one token, apart from each other, each replaced by its own sentinel.
 
     Kept and taken tokens are cut into as many non-empty parts each, uniformly at random, and alternate; the sequence
-    begins with a kept part and ends with a taken one.
+    begins with a kept part and ends with a taken one. Source and target are written into one row, side by side.
     """
     batch, length = tokens_BT.shape
     counts, keys_B1 = lengths(objective, length), row_keys(tokens_BT, objective.seed, step)
-    kept_BP = composition(keys_B1, length - counts.noise, counts.spans, stream=1)
-    taken_BP = composition(keys_B1, counts.noise, counts.spans, stream=2)
-    starts_BP = (kept_BP + taken_BP).cumsum(1) - taken_BP
-    noise_BT = spans_to_mask(starts_BP, taken_BP, length)
-    sentinels_BP = objective.first_sentinel + torch.arange(counts.spans, device=tokens_BT.device).expand(batch, -1)
-    source_BS = replace_spans(tokens_BT, noise_BT, starts_BP, sentinels_BP)
-    end_B1 = torch.full((batch, 1), objective.end_id, dtype=tokens_BT.dtype, device=tokens_BT.device)
-    first_BP = taken_BP.cumsum(1) - taken_BP
-    noise_BN = tokens_BT[noise_BT].view(batch, counts.noise)
-    nothing_BN = torch.zeros_like(noise_BN, dtype=torch.bool)
-    targets_BT = torch.cat((replace_spans(noise_BN, nothing_BN, first_BP, sentinels_BP), end_B1), dim=1)
+    kept_hashes, taken_hashes = hashes(keys_B1, length - counts.noise - 1, counts.noise - 1)
+    kept_BP, taken_BP = composition(kept_hashes, counts.spans), composition(taken_hashes, counts.spans)
+    kept_ends_BP, taken_ends_BP = kept_BP.cumsum(1), taken_BP.cumsum(1)
+    starts_BP = kept_ends_BP + taken_ends_BP - taken_BP
+    edges_BT = torch.zeros(batch, length + 1, dtype=torch.long, device=tokens_BT.device)
+    span_BT = edges_BT.scatter_(1, starts_BP, 1)[:, :-1].cumsum(1)  # spans that have begun, this one included
+    taken_BT = span_BT > edges_BT.zero_().scatter_(1, kept_ends_BP + taken_ends_BP, 1)[:, :-1].cumsum(1)
+    taken_so_far_BT = taken_BT.cumsum(1)
+    place_T, order_P = positions(length, tokens_BT.device), positions(counts.spans, tokens_BT.device)
+    num_source = length - counts.noise + counts.spans
+    # A kept token stands after the kept tokens and the sentinels before it, a taken one likewise in the target.
+    place_BT = torch.where(taken_BT, taken_so_far_BT + (num_source - 1), place_T - taken_so_far_BT) + span_BT
+    sentinel_places = ((kept_ends_BP + order_P), (taken_ends_BP - taken_BP + order_P + num_source))
+    out = torch.full(
+        (batch, num_source + counts.target), objective.end_id, dtype=tokens_BT.dtype, device=tokens_BT.device
+    )
+    out.scatter_(1, place_BT, tokens_BT)
+    sentinels = (order_P + objective.first_sentinel).to(tokens_BT.dtype).repeat(batch, 2)
+    out.scatter_(1, torch.cat(sentinel_places, 1), sentinels)
+    source_BS, targets_BT = out[:, :num_source], out[:, num_source:]
     return Examples(inputs_BT=shifted(targets_BT, objective.start_id), targets_BT=targets_BT, source_BS=source_BS)
 
 
@@ -84,14 +96,21 @@ def infilling(tokens_BT: Tensor, objective: ObjectiveConfig, step: int) -> Examp
     """
     batch, length = tokens_BT.shape
     counts, keys_B1 = lengths(objective, length), row_keys(tokens_BT, objective.seed, step)
-    owner_BN = hashes(keys_B1, counts.noise, stream=1).remainder(counts.spans)
+    owner_BN, gap_BP = hashes(keys_B1, counts.noise, counts.spans)
+    owner_BN = owner_BN.remainder(counts.spans)
     taken_BP = torch.zeros(batch, counts.spans, dtype=torch.long, device=tokens_BT.device)
     taken_BP.scatter_add_(1, owner_BN, torch.ones_like(owner_BN))
-    gap_BP = hashes(keys_B1, counts.spans, stream=2).remainder(length - counts.noise + 1).sort(dim=1).values
+    gap_BP = gap_BP.remainder(length - counts.noise + 1).sort(dim=1).values
     starts_BP = gap_BP + taken_BP.cumsum(1) - taken_BP
-    noise_BT = spans_to_mask(starts_BP, taken_BP, length)
-    masks_BP = torch.full_like(starts_BP, objective.mask_id)
-    source_BS = replace_spans(tokens_BT, noise_BT, starts_BP, masks_BP)
+    # Kept tokens stand after those before them and the masks so far; taken ones go to an extra column, cut off.
+    span_BT = counted(starts_BP, length)[:, :-1].cumsum(1)
+    taken_BT = span_BT > counted(starts_BP + taken_BP, length)[:, :-1].cumsum(1)
+    num_source = length - counts.noise + counts.spans
+    place_T = positions(length, tokens_BT.device)
+    place_BT = (place_T - taken_BT.cumsum(1) + span_BT).masked_fill_(taken_BT, num_source)
+    source_BS = torch.full(
+        (batch, num_source + 1), objective.mask_id, dtype=tokens_BT.dtype, device=tokens_BT.device
+    ).scatter_(1, place_BT, tokens_BT)[:, :-1]
     return Examples(inputs_BT=shifted(tokens_BT, objective.start_id), targets_BT=tokens_BT, source_BS=source_BS)
 
 
@@ -102,40 +121,17 @@ def shifted(targets_BT: Tensor, start_id: int) -> Tensor:
     return inputs_BT
 
 
-def composition(keys_B1: Tensor, total: int, parts: int, *, stream: int) -> Tensor:
-    """Return (B, parts) positive numbers that add up to `total`, uniform over all ways to do so."""
-    cuts_BT = smallest(hashes(keys_B1, total - 1, stream=stream), parts - 1)
-    part_BT = torch.nn.functional.pad(cuts_BT.long().cumsum(1), (1, 0))
-    sizes_BP = torch.zeros(keys_B1.shape[0], parts, dtype=torch.long, device=keys_B1.device)
-    return sizes_BP.scatter_add_(1, part_BT, torch.ones_like(part_BT))
+def composition(hashes_BT: Tensor, parts: int) -> Tensor:
+    """Return (B, parts) positive numbers that add up to T + 1, uniform over all ways to do so, from (B, T) hashes."""
+    cuts_BT = smallest(hashes_BT, parts - 1)
+    part_BT = torch.nn.functional.pad(cuts_BT.cumsum(1), (1, 0))
+    return counted(part_BT, parts - 1)
 
 
-def spans_to_mask(starts_BP: Tensor, sizes_BP: Tensor, length: int) -> Tensor:
-    """Return (B, length): True inside the spans [start, start + size)."""
-    edges_BT = torch.zeros(starts_BP.shape[0], length + 1, dtype=torch.long, device=starts_BP.device)
-    edges_BT.scatter_add_(1, starts_BP, torch.ones_like(starts_BP))
-    edges_BT.scatter_add_(1, starts_BP + sizes_BP, -torch.ones_like(starts_BP))
-    return edges_BT.cumsum(1)[:, :-1] > 0
-
-
-def replace_spans(tokens_BT: Tensor, noise_BT: Tensor, starts_BP: Tensor, fillers_BP: Tensor) -> Tensor:
-    """Return the kept tokens in order, with one filler before position `start` for each span.
-
-    Every row has the same number of kept tokens and of spans, so that the result is (B, kept + P). Starts are sorted.
-    """
-    batch, length = tokens_BT.shape
-    inserted_BT = torch.zeros(batch, length + 1, dtype=torch.long, device=tokens_BT.device)
-    inserted_BT.scatter_add_(1, starts_BP, torch.ones_like(starts_BP))
-    kept_BT = ~noise_BT
-    kept_before_BT = torch.nn.functional.pad(kept_BT.long().cumsum(1), (1, 0))
-    num_out = tokens_BT.shape[1] - int(noise_BT[0].sum()) + starts_BP.shape[1]
-    # Taken tokens are written to one extra column, which is cut off.
-    place_BT = (kept_before_BT[:, :-1] + inserted_BT.cumsum(1)[:, :-1]).masked_fill(noise_BT, num_out)
-    out_BS = torch.zeros(batch, num_out + 1, dtype=tokens_BT.dtype, device=tokens_BT.device)
-    out_BS.scatter_(1, place_BT, tokens_BT)
-    order_P = torch.arange(starts_BP.shape[1], device=tokens_BT.device)
-    out_BS.scatter_(1, kept_before_BT.gather(1, starts_BP) + order_P, fillers_BP.to(tokens_BT.dtype))
-    return out_BS[:, :-1]
+def counted(places_BN: Tensor, length: int) -> Tensor:
+    """Return (B, length + 1): how often each of 0..length occurs in a row."""
+    counts_BT = torch.zeros(places_BN.shape[0], length + 1, dtype=torch.long, device=places_BN.device)
+    return counts_BT.scatter_add_(1, places_BN, torch.ones_like(places_BN))
 
 
 def smallest(values_BT: Tensor, count: int) -> Tensor:
@@ -146,30 +142,57 @@ def smallest(values_BT: Tensor, count: int) -> Tensor:
 
 def row_keys(tokens_BT: Tensor, seed: int, step: int) -> Tensor:
     """Return one (B, 1) key for each row from its tokens, the seed and the step."""
-    place_T = torch.arange(1, tokens_BT.shape[1] + 1, device=tokens_BT.device)
-    content_B1 = mix(tokens_BT + (place_T << 32)).sum(1, keepdim=True)
-    return mix(content_B1 ^ int(mix(torch.tensor(seed * 1_000_003 + step))))
+    content_B1 = mix(tokens_BT + ordinals(tokens_BT.shape[1], tokens_BT.device)).sum(1, keepdim=True)
+    return mix(content_B1.bitwise_xor_(mix_number(seed * 1_000_003 + step)))
 
 
-def hashes(keys_B1: Tensor, count: int, *, stream: int) -> Tensor:
-    """Return (B, count) uniform integers in [0, 2^62), independent between streams."""
-    return mix(keys_B1 + counters(count, stream, keys_B1.device)) & ((1 << 62) - 1)
+def hashes(keys_B1: Tensor, *counts: int) -> list[Tensor]:
+    """Return uniform integers in [0, 2^62), (B, count) for each of the counts, independent of each other."""
+    numbers = mix(keys_B1 + counters(counts, keys_B1.device)).bitwise_and_((1 << 62) - 1)
+    return list(numbers.split(counts, dim=1))
 
 
 @functools.lru_cache(maxsize=64)
-def counters(count: int, stream: int, device: torch.device) -> Tensor:
-    """Return the mixed numbers of a stream's positions, kept between steps."""
-    return mix(torch.arange(count, device=device) + (stream << 40))
+def counters(counts: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return the mixed numbers of all streams' positions, kept between steps; streams are numbered from 1."""
+    parts = [positions(count, device) + (stream << 40) for stream, count in enumerate(counts, start=1)]
+    return mix(torch.cat(parts))
 
 
-def uniforms(keys_B1: Tensor, count: int, *, stream: int) -> Tensor:
-    """Return (B, count) uniform float32 numbers in [0, 1)."""
-    return (hashes(keys_B1, count, stream=stream) >> 38).float() / 2**24
+@functools.lru_cache(maxsize=64)
+def positions(count: int, device: torch.device) -> Tensor:
+    """Return 0..count-1, kept between steps."""
+    return torch.arange(count, device=device)
+
+
+@functools.lru_cache(maxsize=64)
+def ordinals(count: int, device: torch.device) -> Tensor:
+    """Return 1..count above the bits of a token, kept between steps."""
+    return (positions(count, device) + 1) << 32
+
+
+def uniforms(hashes_BT: Tensor) -> Tensor:
+    """Return uniform float32 numbers in [0, 1) of hashes."""
+    return (hashes_BT >> 38).float().mul_(2.0**-24)
+
+
+GOLDEN, FIRST, SECOND = -7046029254386353131, -4658895280553007687, -7723592293110705685
+"""Constants of splitmix64 as signed numbers."""
 
 
 def mix(x: Tensor) -> Tensor:
     """Return the finaliser of splitmix64 (Steele et al. 2014) of int64 numbers, modulo 2^64."""
-    x = x + -7046029254386353131
-    x = (x >> 30).bitwise_and_((1 << 34) - 1).bitwise_xor_(x).mul_(-4658895280553007687)
-    x = (x >> 27).bitwise_and_((1 << 37) - 1).bitwise_xor_(x).mul_(-7723592293110705685)
+    x = x + GOLDEN
+    x = (x >> 30).bitwise_and_((1 << 34) - 1).bitwise_xor_(x).mul_(FIRST)
+    x = (x >> 27).bitwise_and_((1 << 37) - 1).bitwise_xor_(x).mul_(SECOND)
     return (x >> 31).bitwise_and_((1 << 33) - 1).bitwise_xor_(x)
+
+
+def mix_number(x: int) -> int:
+    """Return `mix` of one number, as a signed one."""
+    whole = (1 << 64) - 1
+    x = (x + GOLDEN) & whole
+    x = ((x >> 30) ^ x) * FIRST & whole
+    x = ((x >> 27) ^ x) * SECOND & whole
+    x = (x >> 31) ^ x
+    return x - (1 << 64) if x >> 63 else x

@@ -24,7 +24,7 @@ def test_standard_errors_agree_with_the_published(published_data: Path) -> None:
     rows = [
         r for r in compare(published_data, sections=["epoch"], bootstrap=1000)["epoch"] if "standard error" in r.what
     ]
-    assert len(rows) == 4
+    assert len(rows) == 6
     assert [row.what for row in rows if not row.agrees] == []
 
 

@@ -12,7 +12,7 @@ from models.config import OptimizerConfig, TransformerConfig
 from models.errors import UserError
 from models.lit import LitTransformer
 from models.objective_config import FAMILY_OF, ObjectiveConfig, lengths
-from models.objectives import composition, make_examples, row_keys
+from models.objectives import composition, hashes, make_examples, mix, mix_number, row_keys
 from models.schedules import ScheduleConfig
 
 NAMES = ("masked", "span", "infilling")
@@ -108,12 +108,17 @@ def test_infilling_spans_are_poisson_given_their_total() -> None:
 @pytest.mark.parametrize(("total", "parts"), [(6, 3), (5, 1), (4, 4), (7, 2)])
 def test_compositions_are_uniform(total: int, parts: int) -> None:
     keys_B1 = row_keys(stream(6000, 8), 1, 0)
-    sizes_BP = composition(keys_B1, total, parts, stream=1)
+    sizes_BP = composition(hashes(keys_B1, total - 1)[0], parts)
     assert (sizes_BP.sum(1) == total).all()
     assert (sizes_BP >= 1).all()
     _, counts = sizes_BP.unique(dim=0, return_counts=True)
     expected = 6000 / len(counts)
     assert ((counts - expected) ** 2 / expected).sum().item() < len(counts) + 5 * (2 * len(counts)) ** 0.5
+
+
+def test_a_number_is_mixed_as_a_tensor_is() -> None:
+    numbers = [0, 1, -1, 12345, (1 << 63) - 1, -(1 << 63)]
+    assert mix(torch.tensor(numbers)).tolist() == [mix_number(number) for number in numbers]
 
 
 @pytest.mark.parametrize("name", NAMES)
