@@ -80,7 +80,7 @@ class FeedForward(nn.Module):
 
 
 class _GeluTanh(torch.autograd.Function):
-    """x sigmoid(2 z) with its derivative, s + (1 - s) x s (2 z)', computed while s is at hand; few passes over memory."""
+    """x sigmoid(2 z) with its derivative, s + (1 - s) x s (2 z)', computed while s is at hand."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
