@@ -84,7 +84,7 @@ def stretch_for(problem: Problem, phi: Array, units: int) -> float:
     that weigh most residuals by their sign alone too much, by about as much: copies of one run pull the fit through it.
     The factor is sqrt(1 + c p / n) with c = 2 q - 1, q the share of residuals within delta beyond the p that any such
     fit passes through. Draws of G clusters spread by (G - 1) / G, and a copied cluster copies all its runs: for
-    clusters the factor is sqrt(G / (G - 1) (1 + 2 min(c, 0) p / n)). benchmarks/coverage.py measures what this gives.
+    clusters the factor is sqrt(G / (G - 1) (1 + 1.5 c p / n)). benchmarks/coverage.py measures what this gives.
     """
     n, p = problem.num_rows, problem.num_params
     if n <= p:
@@ -94,7 +94,7 @@ def stretch_for(problem: Problem, phi: Array, units: int) -> float:
         inside = np.abs(problem.residuals(phi[None, :])[0]) <= problem.objective.delta
         share = max(float(inside.sum()) - p, 0.0) / (n - p)
     pull = (2 * share - 1) * p / n
-    square = (1 + 2 * min(pull, 0.0)) * units / max(units - 1, 1) if units < n else 1 + pull
+    square = (1 + 1.5 * pull) * units / max(units - 1, 1) if units < n else 1 + pull
     return float(np.sqrt(max(square, 0.25)))
 
 

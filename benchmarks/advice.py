@@ -59,14 +59,15 @@ NAMES = {
     "advised": "advised",
     "half-cost": "advised, half the cost",
     "two-rounds": "advised in two rounds",
+    "half-cost-two-rounds": "advised in two rounds, half the cost",
     "own-law": "advised, the law being certain",
 }
 """Arms in the page."""
 FIRST_ROUND = 0.25
 """Part of the budget that is spent before the second round is advised."""
-ARMS = ("advised", "half-cost", "two-rounds", "own-law")
+ARMS = ("advised", "half-cost", "two-rounds", "half-cost-two-rounds", "own-law")
 """Advice as it comes; with half the grid's cost; in two rounds, where a quarter of the budget is spent first and the
-rest on what is advised after fitting those runs too; and certain of the fit's own law."""
+rest on what is advised after fitting those runs too; both; and certain of the fit's own law."""
 DESIGNED = ("best-grid", "same-runs")
 """Designs that are not fitted: the best uniform grid within the budget; advice with no more runs than the grid."""
 
