@@ -164,7 +164,7 @@ class Backend:
             if file == "wandb-history.jsonl" and self.num_lost_chunks:
                 self.num_lost_chunks -= 1
             elif file == "wandb-history.jsonl":
-                # After rows were lost the next ones stand where those would have been: a run that is opened again goes on
+                # After rows were lost the next stand where those would have been: a run that is opened again goes on
                 # from the count of rows, and would else overwrite them.
                 for number, line in enumerate(chunk["content"], start=min(chunk["offset"], len(run.lines))):
                     run.lines[number] = json.loads(line)
