@@ -161,7 +161,7 @@ class Attention(nn.Module):
         cache
             Keys and values of earlier calls, extended by this one; of cross-attention filled once.
         """
-        q_BTHK = self.query(x_BTD).unflatten(-1, (self.num_heads, self.head_dim))
+        q_BTHK = self.query(x_BTD).view(*x_BTD.shape[:2], self.num_heads, self.head_dim)
         if self.query_norm is not None:
             q_BTHK = self.query_norm(q_BTHK)
         if rotation is not None:
@@ -181,12 +181,12 @@ class Attention(nn.Module):
         return self.output(out_BHTK.transpose(1, 2).flatten(2))
 
     def _keys_and_values(self, x_BSD: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor]:
-        k_BSGK = self.key(x_BSD).unflatten(-1, (self.num_kv_heads, self.head_dim))
+        k_BSGK = self.key(x_BSD).view(*x_BSD.shape[:2], self.num_kv_heads, self.head_dim)
         if self.key_norm is not None:
             k_BSGK = self.key_norm(k_BSGK)
         if rotation is not None:
             k_BSGK = apply_rotary(k_BSGK, rotation)
-        v_BSGK = self.value(x_BSD).unflatten(-1, (self.num_kv_heads, self.head_dim))
+        v_BSGK = self.value(x_BSD).view(*x_BSD.shape[:2], self.num_kv_heads, self.head_dim)
         return k_BSGK.transpose(1, 2), v_BSGK.transpose(1, 2)
 
 

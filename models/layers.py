@@ -84,11 +84,11 @@ class _GeluTanh(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        rise = torch.addcmul(x.new_tensor(GELU_SLOPE), x, x, value=GELU_SLOPE * GELU_CUBIC)
+        rise = torch.addcmul(_SLOPE, x, x, value=GELU_SLOPE * GELU_CUBIC)
         sigmoid = (rise * x).sigmoid_()
         out = x * sigmoid
-        change = torch.add(x.new_tensor(-2 * GELU_SLOPE), rise, alpha=3, out=rise).mul_(out)
-        ctx.save_for_backward(torch.lerp(sigmoid, x.new_tensor(1.0), change, out=change))
+        change = torch.add(_TWICE, rise, alpha=3, out=rise).mul_(out)
+        ctx.save_for_backward(torch.lerp(sigmoid, _ONE, change, out=change))
         return out
 
     @staticmethod
@@ -99,6 +99,7 @@ class _GeluTanh(torch.autograd.Function):
 
 GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 """Constants of the tanh approximation of GELU, as 0.5 (1 + tanh z) = sigmoid(2 z) (Hendrycks and Gimpel 2016)."""
+_SLOPE, _TWICE, _ONE = (torch.tensor(number) for number in (GELU_SLOPE, -2 * GELU_SLOPE, 1.0))
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
