@@ -12,12 +12,15 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Timer
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+import psutil
 
 from experiments.errors import UserError
 
@@ -167,7 +170,8 @@ class Client:
     def drop(self) -> None:
         """End all that is under way: after it, nothing more is sent or written.
 
-        What is still unsent gets `patience` seconds, for all runs together. They can be opened again.
+        What is still unsent gets `patience` seconds, for all runs together; so does the service to end. They can be
+        opened again.
         """
         import wandb
 
@@ -175,10 +179,15 @@ class Client:
         if self._open:
             with ThreadPoolExecutor(len(self._open)) as pool:
                 list(pool.map(OpenRun.abandon, list(self._open)))
+        # The service may wait without bound for a server that takes connections and never answers.
+        killing = Timer(self.patience, _kill_service)
+        killing.start()
         try:
             wandb.teardown(exit_code=1)
         except SystemExit as error:  # teardown ends the process when the client's service failed; we count and go on
-            _log.warning("the wandb service ended with status %s", error.code)
+            _log.info("the wandb service ended with status %s", error.code)
+        finally:
+            killing.cancel()
 
     def close(self) -> None:
         """Remove what wandb wrote for online runs."""
@@ -188,6 +197,14 @@ class Client:
                 os.environ.pop(name, None)
             self._scratch.cleanup()
             self._scratch = None
+
+
+def _kill_service() -> None:
+    """End the wandb processes that this one started."""
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if child.name().startswith("wandb"):
+                child.kill()
 
 
 @dataclass(eq=False)

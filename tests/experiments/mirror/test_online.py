@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import threading
@@ -244,6 +245,25 @@ def test_a_dead_network_ends_sync_with_one_sentence_in_bounded_time(
     assert told.startswith("W&B does not answer as it should (")
     assert "nothing is lost" in told
     assert "run `python -m experiments sync" in told
+
+
+def test_a_service_that_does_not_end_is_killed_after_the_patience(
+    make_study: Callable[[int], Study],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    stubborn = tmp_path / "wandb-core"
+    shutil.copy(shutil.which("sleep") or "/bin/sleep", stubborn)
+    service = subprocess.Popen([stubborn, "600"])
+
+    def teardown(exit_code: int) -> None:
+        raise SystemExit(service.wait())  # as wandb's own, which waits without bound
+
+    monkeypatch.setattr("wandb.teardown", teardown)
+    make_study(1).client("online", patience=0.5).drop()
+    assert service.poll() == -signal.SIGKILL
+    assert capfd.readouterr().err == ""
 
 
 def test_a_follower_gives_up_when_nothing_is_left_to_train_and_wandb_stays_away(
