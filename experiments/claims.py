@@ -108,9 +108,12 @@ class SegmentQueue:
         """A claim; or why the segment has to wait; or None when nothing is to be done for it any more."""
         state = self._states.get(item.segment_id, RunState())
         if item.is_stretch:
+            # Asked before what is still needed: a checkpoint goes once nothing needs it, so that one that is not there and
+            # is needed was never trained, or was removed too early.
+            trained = checkpoint_path(self.store, str(item.trunk), item.end_step).exists()
             if self._is_over(item):
                 return None
-            if checkpoint_path(self.store, str(item.trunk), item.end_step).exists():
+            if trained:
                 return "is trained"  # looked at again, lest its checkpoint be removed before all have left it
         elif state.published:
             return None

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.compiler import ExecutionPlan, compile_runs
+from experiments.claims import Limits, SegmentQueue
+from experiments.compiler import ExecutionPlan, Segment, compile_runs
 from experiments.config import RunConfig, run_id
 from experiments.designs import PlannedRun
-from experiments.liveness import identify
+from experiments.liveness import HeartbeatWatch, identify
 from experiments.records import Manifest
 from experiments.store import RunStore
 from experiments.training import Interrupted, TrainingJob
@@ -308,6 +309,42 @@ def test_a_checkpoint_that_was_removed_too_early_is_made_again(
     (stretch,) = (item for item in plan.segments if item.is_stretch)
     assert shared.states()[stretch.segment_id].endings == ("done", "done")
     assert facts(shared, runs) == facts(alone, runs)
+
+
+def test_a_stretch_whose_last_run_is_published_while_it_is_judged_is_not_trained_again(
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = budgets(make_config, 60, 120)
+    store, trunk = RunStore(tmp_path), str(trunk_id(runs[0].config))
+    plan = train(store, runs, cache_dir)
+    (stretch,) = (item for item in plan.segments if item.is_stretch)
+    checkpoint, records = checkpoint_path(store, trunk, 48), [store.record_path(run.run_id) for run in runs]
+    for record in records:  # as they were a moment ago
+        record.rename(record.with_suffix(".later"))
+    checkpoint.write_bytes(b"")
+    queue = SegmentQueue(
+        store=store,
+        segments=[stretch, *(item for item in plan.segments if item.after == stretch.segment_id)],
+        limits=Limits(max_failures=1, max_losses=1),
+        watch=HeartbeatWatch(expiry_seconds=60),
+        owner=identify(),
+        on_exhausted=lambda name, state: None,
+        fits=lambda segment: segment.is_stretch,
+    )
+    judge = SegmentQueue._needed
+
+    def publish_after_judging(self: SegmentQueue, item: Segment) -> bool:
+        found = judge(self, item)
+        if checkpoint.exists():
+            for record in records:
+                record.with_suffix(".later").rename(record)
+            checkpoint.unlink()
+        return found
+
+    monkeypatch.setattr(SegmentQueue, "_needed", publish_after_judging)
+    assert queue.take()[0] is None
+    assert store.states()[stretch.segment_id].endings == ("done",)
+    assert queue.take() == (None, False)
 
 
 def test_prune_lists_trunks_that_no_sweep_has_and_with_an_option_those_that_are_done(
