@@ -21,16 +21,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from analysis.advice import compute_optimal
-from analysis.advice_cells import Limits
-from analysis.advice_laws import LawFit, candidate_fits
-from analysis.advice_plan import Plan, PlannedCell, plan_runs
-from analysis.advice_shapes import Ladder, ShapeRules, Size, make_ladder
-from analysis.advice_target import Target
-from analysis.api import fit_law
-from analysis.fit import Fit
+from analysis.advice.ladder import Ladder, ShapeRules, Size, make_ladder
+from analysis.advice.optimum import compute_optimal
+from analysis.design.candidates import LawFit, candidate_fits
+from analysis.design.cells import Limits
+from analysis.design.plan import Plan, PlannedCell, plan_runs
+from analysis.design.target import Target
+from analysis.fitting.fit import Fit
+from analysis.fitting.fit_law import fit_law
+from analysis.laws.allocation import optimum, six_n
 from analysis.laws.registry import LAWS
-from analysis.parametric import optimum, six_n
 
 Cells = list[tuple[Size, float, int]]
 """(size, tokens, how often)."""

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.api import fit_law
-from analysis.downstream import predict_error
+from analysis.fitting.downstream import predict_error
+from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import LAWS
 
 LOSS = np.array([1.8172, 482.01, 2085.43, 0.3478, 0.3658])

@@ -60,11 +60,11 @@ def experiments(*words: object) -> tuple[float, float, str]:
 
 def contender(root: str, out: str) -> None:
     """One process that takes segments until none is left and publishes records without training."""
-    from experiments.claims import Limits, SegmentQueue
-    from experiments.config import canonical
-    from experiments.describe import design_of
-    from experiments.liveness import HeartbeatWatch, identify
-    from experiments.planning import find_manifest, segments_of
+    from experiments.config.counts import design_of
+    from experiments.config.run import canonical
+    from experiments.execution.queue import Limits, SegmentQueue
+    from experiments.machine.liveness import HeartbeatWatch, identify
+    from experiments.planning.manifests import find_manifest, segments_of
     from experiments.records import RunRecord
 
     store, manifest = find_manifest("cluster", Path(root))
@@ -88,7 +88,7 @@ def contender(root: str, out: str) -> None:
             continue
         run_id = claimed.segment.run_id
         config = store.read_config(run_id)
-        store.beat(run_id, claimed.attempt)
+        store.claims.beat(run_id, claimed.attempt)
         record = RunRecord(
             run_id=run_id,
             status="done",
@@ -99,7 +99,7 @@ def contender(root: str, out: str) -> None:
         )
         if store.publish(record):
             taken.append(run_id)
-        store.end(run_id, claimed.attempt, "done")
+        store.claims.end(run_id, claimed.attempt, "done")
     Path(out).write_text(json.dumps({"taken": taken, "cpu": time.process_time() - cpu - idle}))
 
 
@@ -137,8 +137,8 @@ def claims(processes: int, seeds: int) -> dict[str, Any]:
 
 def write_sweep(path: Path, root: Path, *, share: bool = True) -> None:
     """Write configs and manifest as `run` does before it starts workers."""
-    from experiments.planning import make_plan, write_plan
-    from experiments.store import RunStore
+    from experiments.planning.plans import make_plan, write_plan
+    from experiments.store.store import RunStore
 
     write_plan(make_plan(path), path, RunStore(root), share=share)
 
@@ -148,9 +148,9 @@ def write_sweep(path: Path, root: Path, *, share: bool = True) -> None:
 
 def scale(num_runs: int) -> dict[str, Any]:
     """Seconds and memory of plan, compile and status for many runs, a tenth of them done."""
-    from experiments.costs import CostModel
-    from experiments.planning import compile_plan, make_plan
-    from experiments.store import RunStore
+    from experiments.planning.costs import CostModel
+    from experiments.planning.plans import compile_plan, make_plan
+    from experiments.store.store import RunStore
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -179,15 +179,15 @@ def scale(num_runs: int) -> dict[str, Any]:
 
 def finish(root: Path, number: int) -> None:
     """Publish records of the first runs, with as many validation documents as a real one has."""
-    from experiments.config import canonical
-    from experiments.describe import design_of
-    from experiments.planning import find_manifest
+    from experiments.config.counts import design_of
+    from experiments.config.run import canonical
+    from experiments.planning.manifests import find_manifest
     from experiments.records import RunRecord
 
     store, manifest = find_manifest("cluster", root)
     for run_id in list(manifest.runs)[:number]:
         config = store.read_config(run_id)
-        store.claim(run_id, 1, {})
+        store.claims.take(run_id, 1, {})
         store.publish(
             RunRecord(
                 run_id=run_id,
@@ -198,7 +198,7 @@ def finish(root: Path, number: int) -> None:
                 execution={"attempts": 1, "device": "cpu"},
             )
         )
-        store.end(run_id, 1, "done")
+        store.claims.end(run_id, 1, "done")
 
 
 # -- sharing --

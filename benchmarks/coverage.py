@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.api import fit_law
+from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import LAWS
 
 TRUTH = np.array([1.8172, 482.01, 2085.43, 0.3478, 0.3658])

@@ -14,16 +14,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from analysis.api import fit_law
-from analysis.estimate import bootstrap_rows
-from analysis.fitting import make_problem, solve
+from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import LAWS
-from analysis.objectives import Objective
-from analysis.published import epoch_table
-from analysis.resampling import bootstrap_fits
-from analysis.solver import polish
-from analysis.starts import grid_starts
-from analysis.uncertainty import truncated
+from analysis.published.refits import epoch_table
+from analysis.solver.newton import polish
+from analysis.solver.objectives import Objective
+from analysis.solver.problem import make_problem
+from analysis.solver.search import solve
+from analysis.solver.starts import grid_starts
+from analysis.uncertainty.bootstrap import bootstrap_fits, bootstrap_rows
+from analysis.uncertainty.calibration import truncated
 
 
 def line(what: str, measured: float, bar: float, unit: str) -> None:

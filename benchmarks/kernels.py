@@ -25,14 +25,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.hardware import tune_allocator
-from models.blockwise import blockwise_attention
-from models.config import OptimizerConfig, TransformerConfig
+from experiments.machine.hardware import tune_allocator
+from models.config.objective import FAMILY_OF, ObjectiveConfig
+from models.config.optimizer import OptimizerConfig
+from models.config.schedules import ScheduleConfig
+from models.config.transformer import TransformerConfig
+from models.kernels.attention import blockwise_attention
+from models.kernels.linear import linear, onednn_is_faster
 from models.lit import LitTransformer
-from models.objective_config import FAMILY_OF, ObjectiveConfig
 from models.objectives import make_examples
-from models.products import linear, onednn_is_faster
-from models.schedules import ScheduleConfig
 
 LAYERS = [(512, 32, 264), (1024, 64, 256), (1024, 128, 512), (1024, 512, 128), (1024, 256, 1024), (512, 128, 50257)]
 """Rows, inputs, outputs."""

@@ -30,11 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.hardware import tune_allocator
-from models.config import OptimizerConfig
+from experiments.machine.hardware import tune_allocator
+from models.config.optimizer import OptimizerConfig
+from models.config.presets import gpt2
+from models.config.schedules import ScheduleConfig
 from models.lit import LitTransformer
-from models.presets import gpt2
-from models.schedules import ScheduleConfig
 
 SHAPES = {
     "XS-bytes": {"width": 32, "depth": 2, "heads": 2, "vocab": 264, "context": 256, "batch": 2},

@@ -23,19 +23,20 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
-from experiments.config import RunConfig, run_id
+from experiments.config.run import RunConfig, run_id
 from experiments.data.config import DataConfig
 from experiments.data.corpus import TokenCorpus, prepare
 from experiments.data.identity import resolve
-from experiments.hardware import current_memory_bytes, tune_allocator
-from experiments.planning import alone as lone_segment
-from experiments.store import RunStore
-from experiments.training import TrainingJob
-from experiments.validation import EVAL_BATCH_TOKENS
-from experiments.worker import Worker
-from models.config import OptimizerConfig, TransformerConfig
+from experiments.execution.worker import Worker
+from experiments.machine.hardware import current_memory_bytes, tune_allocator
+from experiments.planning.manifests import alone as lone_segment
+from experiments.store.store import RunStore
+from experiments.training.job import TrainingJob
+from experiments.training.validation import EVAL_BATCH_TOKENS
+from models.config.optimizer import OptimizerConfig
+from models.config.schedules import ScheduleConfig
+from models.config.transformer import TransformerConfig
 from models.lit import LitTransformer
-from models.schedules import ScheduleConfig
 
 
 def make_config(

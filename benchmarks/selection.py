@@ -25,7 +25,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 from analysis.laws.registry import LAWS
-from analysis.selection import select_law
+from analysis.selection.select import select_law
 
 Array = np.ndarray
 
@@ -191,8 +191,8 @@ def simulated_table(record: dict[str, Any]) -> str:
 
 def published_table(folder: Path) -> str:
     """Choices on published runs as Markdown."""
-    from analysis.estimate import format_percent
-    from analysis.published_heldout import compare_set, tables
+    from analysis.formatting import format_percent
+    from benchmarks.published_heldout import compare_set, tables
 
     lines = [
         "| runs | fitted | held out | reach | chosen | its error | Hoffmann's | ratio | best afterwards | its error |",

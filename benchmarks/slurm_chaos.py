@@ -28,8 +28,8 @@ from typing import Any
 import psutil
 
 from benchmarks.slurm_cluster import SlurmCluster, missing_programs
-from experiments.devices import usable_cores
-from experiments.store import RunStore
+from experiments.machine.devices import usable_cores
+from experiments.store.store import RunStore
 
 SWEEP = """
 name: chaos
@@ -125,7 +125,9 @@ class Chaos:
     def training(self) -> list[dict[str, Any]]:
         """Who trains now: the owners of claims that have not ended and whose element runs."""
         store, running = RunStore(self.store), self.elements("RUNNING")
-        owners = [store.owner(name, state.attempts) for name, state in store.states().items() if state.running]
+        owners = [
+            store.claims.owner(name, state.attempts) for name, state in store.claims.states().items() if state.running
+        ]
         return [owner for owner in owners if owner is not None and owner.get("job") in running]
 
     def is_done(self) -> bool:

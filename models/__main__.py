@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from models.describe import add_arguments, run
 from models.errors import UserError
+from models.verbs.describe import add_arguments, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from models.config import OptimizerConfig, TransformerConfig
+from models.config.optimizer import OptimizerConfig
+from models.config.schedules import ScheduleConfig
+from models.config.transformer import TransformerConfig
 from models.errors import UserError
 from models.lit import LitTransformer
-from models.schedules import ScheduleConfig
-from models.transformer import Block
+from models.modules.transformer import Block
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.attention import LayerCache
-from models.config import require_count, require_name
+from models.config.checks import require_count, require_name
 from models.errors import UserError
-from models.transformer import Transformer
+from models.modules.attention import LayerCache
+from models.modules.transformer import Transformer
 
 METHODS = ("greedy", "sample", "beam")
 

@@ -13,14 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.config import OptimizerConfig, TransformerConfig
+from models.config.objective import ObjectiveConfig, check_objective
+from models.config.optimizer import OptimizerConfig
+from models.config.schedules import ScheduleConfig, learning_rate_multiplier
+from models.config.transformer import TransformerConfig
 from models.errors import UserError
-from models.losses import linear_cross_entropy
-from models.objective_config import ObjectiveConfig, check_objective
+from models.kernels.cross_entropy import linear_cross_entropy
+from models.modules.parametrization import optimizer_groups
+from models.modules.transformer import Transformer
 from models.objectives import Examples, make_examples
-from models.parametrization import optimizer_groups
-from models.schedules import ScheduleConfig, learning_rate_multiplier
-from models.transformer import Transformer
 
 
 class LitTransformer(lightning.LightningModule):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.objective_config import ObjectiveConfig, lengths
+from models.config.objective import ObjectiveConfig, lengths
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from analysis.arrays import Array
 
 STACKED = 2000
 """(Vector, row) pairs up to which all differences of a curvature are taken in one call: with few starts and short

@@ -6,23 +6,23 @@ from collections.abc import Callable
 
 from analysis.errors import UserError
 from analysis.laws.base import Law
-from analysis.laws.batch import BATCH_TRADEOFF, CRITICAL_BATCH, LR_BATCH, OPTIMUM_POWER
-from analysis.laws.bnsl import BNSL, bnsl
-from analysis.laws.downstream import EXPONENTIAL, SIGMOID
-from analysis.laws.farseer import FARSEER
-from analysis.laws.gadre import GADRE
-from analysis.laws.gemstones import GEMSTONES, GEMSTONES_SHAPE
-from analysis.laws.hernandez import HERNANDEZ
-from analysis.laws.hoffmann import HOFFMANN
-from analysis.laws.kaplan import KAPLAN, SKALING
-from analysis.laws.m4 import M4_LAW
-from analysis.laws.muennighoff import MUENNIGHOFF
-from analysis.laws.multipower import MULTIPOWER
-from analysis.laws.parallel import PARALLEL
-from analysis.laws.power import POWER, SHIFTED
-from analysis.laws.tissue import TISSUE
-from analysis.laws.vocabulary import VOCABULARY
-from analysis.laws.zhang import ZHANG
+from analysis.laws.one_input.bnsl import BNSL, bnsl
+from analysis.laws.one_input.m4 import M4_LAW
+from analysis.laws.one_input.power import POWER, SHIFTED
+from analysis.laws.other_targets.batch import BATCH_TRADEOFF, CRITICAL_BATCH, LR_BATCH, OPTIMUM_POWER
+from analysis.laws.other_targets.downstream import EXPONENTIAL, SIGMOID
+from analysis.laws.schedules.multipower import MULTIPOWER
+from analysis.laws.schedules.tissue import TISSUE
+from analysis.laws.size_and_data.farseer import FARSEER
+from analysis.laws.size_and_data.gadre import GADRE
+from analysis.laws.size_and_data.gemstones import GEMSTONES, GEMSTONES_SHAPE
+from analysis.laws.size_and_data.hernandez import HERNANDEZ
+from analysis.laws.size_and_data.hoffmann import HOFFMANN
+from analysis.laws.size_and_data.kaplan import KAPLAN, SKALING
+from analysis.laws.size_and_data.muennighoff import MUENNIGHOFF
+from analysis.laws.size_and_data.parallel import PARALLEL
+from analysis.laws.size_and_data.vocabulary import VOCABULARY
+from analysis.laws.size_and_data.zhang import ZHANG
 
 LAWS: dict[str, Law] = {
     law.name: law

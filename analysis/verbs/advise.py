@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from analysis.advice import cheapest_factor, check_law, compute_optimal, overtraining, target_loss, to_json
-from analysis.advice_cells import Limits
-from analysis.advice_plan import Plan, plan_runs
-from analysis.advice_shapes import Ladder, ShapeRules, make_ladder
-from analysis.advice_target import Target
-from analysis.advice_template import Template, read_template
+from analysis.advice.ladder import ShapeRules, build_ladder
+from analysis.advice.optimum import check_law, compute_optimal, to_json
+from analysis.advice.overtraining import cheapest_factor, overtraining
+from analysis.advice.target_loss import target_loss
+from analysis.design.cells import Limits
+from analysis.design.plan import Plan, plan_runs
+from analysis.design.sweep_file import Template, read_template
+from analysis.design.target import Target
 from analysis.errors import UserError
-from analysis.fit import Fit
+from analysis.fitting.fit import Fit
 from analysis.verbs.predict import parse_point
 
 EVERY_SIZE = (1e2, 1e13)
@@ -118,23 +120,6 @@ def shape_rules(args: argparse.Namespace, fit: Fit, template: Template | None) -
     return replace(rules, **changes)
 
 
-def build_ladder(fit: Fit, rules: ShapeRules, low: float, high: float, *, from_config: bool) -> Ladder:
-    """Shapes from `low` to `high`, counted as the fit's own compute was."""
-    convention = str(fit.conventions.get("flops", "6ND"))
-    if convention == "6ND":
-        return make_ladder(rules, low, high, convention="6ND")
-    if convention == "counted" and from_config:
-        return make_ladder(rules, low, high, convention="counted")
-    if fit.runs is None or "flops" not in fit.runs:
-        return make_ladder(rules, low, high, convention="6ND")
-    import pandas as pd
-
-    from analysis.shapes import Shapes
-
-    ratio = Shapes.from_frame(pd.DataFrame(dict(fit.runs)))
-    return make_ladder(rules, low, high, convention="as given", ratio=ratio.flops_per_token)
-
-
 def run(args: argparse.Namespace) -> int:
     """Answer and print."""
     fit = Fit.load(args.fit)
@@ -161,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _what_a_budget_buys(args: argparse.Namespace, fit: Fit, template: Template | None, rules: ShapeRules) -> int:
     """The optimum of a budget, training longer, and the price of a loss."""
-    from analysis import advice_text as text
+    from analysis.advice import text
 
     known = template is not None or args.context is not None or (fit.runs is not None and "context" in fit.runs)
     ladder = build_ladder(fit, rules, *EVERY_SIZE, from_config=known)
@@ -200,7 +185,7 @@ def _runs_to_add(
     args: argparse.Namespace, fit: Fit, target: Target, template: Template | None, rules: ShapeRules
 ) -> int:
     """The design."""
-    from analysis import advice_text as text
+    from analysis.design.text import plan_lines, target_words
 
     ratio = None
     if args.ratio is not None:
@@ -228,14 +213,14 @@ def _runs_to_add(
     )  # fmt: skip
     if args.out is not None and template is not None:
         cells = [(cell.size, cell.tokens, list(cell.seeds)) for cell in plan.cells]
-        _write(args, template, cells, fit, f"Runs for the {text.target_words(plan)}")
+        _write(args, template, cells, fit, f"Runs for the {target_words(plan)}")
     if args.figure is not None:
         _draw(args.figure, fit, plan)
     report = to_json(
         optimum=None, overtraining=None, inference_tokens=None, cheapest_factor=None, target_loss=None,
         plan=plan.to_dict(), convention=ladder.convention,
     )  # fmt: skip
-    return _print(args, report, text.plan_lines(plan, fit.level))
+    return _print(args, report, plan_lines(plan, fit.level))
 
 
 def _write(args: argparse.Namespace, template: Template, cells: list[Any], fit: Fit, what: str) -> None:
@@ -248,8 +233,8 @@ def _write(args: argparse.Namespace, template: Template, cells: list[Any], fit: 
 
 
 def _draw(path: Path, fit: Fit, plan: Plan) -> None:
-    from analysis.figures_advice import draw_advice
-    from analysis.style import save_png
+    from analysis.figures.design import draw_advice
+    from analysis.figures.render import save_png
 
     save_png(lambda figure, theme: draw_advice(fit, plan, figure, theme), path, size=(8.6, 4.2))
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.arms import arm_table, gains, pooled
 from analysis.errors import UserError
-from analysis.estimate import format_percent, format_size, json_ready
+from analysis.files import json_ready
+from analysis.formatting import format_percent, format_size
+from analysis.paired.arms import arm_table, gains, pooled
 from experiments.records import RecordError, read_records
 
 
@@ -106,7 +107,7 @@ def _ends(row: dict[Hashable, Any]) -> str:
 
 def write(frame: pd.DataFrame, summary: pd.DataFrame, more: pd.DataFrame, args: argparse.Namespace) -> None:
     """README.md, arms.csv, arms.png and arms.svg."""
-    from analysis.figures_arms import save_arms
+    from analysis.figures.paired import save_arms
 
     args.out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(args.out / "arms.csv", index=False)

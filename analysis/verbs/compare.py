@@ -6,11 +6,12 @@ import argparse
 import json
 import sys
 
-from analysis.compare import SIMULATIONS, Comparison, compare_approaches
 from analysis.errors import UserError
-from analysis.expressions import nearest
-from analysis.isoflop_curves import METHODS
-from analysis.table import RunTable, add_table_arguments, table_from_args
+from analysis.frontiers.compare import SIMULATIONS, Comparison, compare_approaches
+from analysis.frontiers.curves import METHODS
+from analysis.runs.expressions import nearest
+from analysis.runs.table import RunTable
+from analysis.verbs.arguments import add_table_arguments, table_from_args
 from analysis.verbs.isoflop import check_bootstrap
 
 

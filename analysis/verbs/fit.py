@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from analysis.errors import UserError
 from analysis.laws.base import Law
 from analysis.laws.registry import LAWS, get_law
-from analysis.objectives import OBJECTIVES
-from analysis.table import RunTable, add_table_arguments, table_from_args
-from analysis.tablefiles import parse_columns
+from analysis.runs.table import RunTable
+from analysis.solver.objectives import OBJECTIVES
+from analysis.verbs.arguments import add_table_arguments, parse_columns, table_from_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,7 @@ def whole_curves(table: RunTable) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
 
 def run(args: argparse.Namespace) -> int:
     """Fit, write, print."""
-    from analysis.api import fit_law
+    from analysis.fitting.fit_law import fit_law
 
     law = get_law(args.law, **({} if args.breaks is None else {"breaks": args.breaks}))
     columns = parse_columns(args.columns)
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     conventions: dict[str, Any] = {**table.conventions, **aliases}
     counts = {"params_total", "params_non_embedding", "tokens"}
     if counts <= set(data) and {"params", "tokens"} == set(law.inputs) and law.target == "loss":
-        from analysis.conventions import side_by_side
+        from analysis.frontiers.counting import side_by_side
 
         options = {"objective": args.objective, "delta": args.delta, "residuals": args.residuals}
         conventions["side_by_side"] = side_by_side(data, law=law.name, **options)

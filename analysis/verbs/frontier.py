@@ -10,9 +10,10 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.compare import compare_approaches
 from analysis.errors import UserError
-from analysis.estimate import format_compute, format_number, format_size, json_ready
+from analysis.files import json_ready
+from analysis.formatting import format_compute, format_number, format_size
+from analysis.frontiers.compare import compare_approaches
 from analysis.verbs.compare import add_approach_arguments, checked_table
 
 APPROACHES = ("parametric", "isoflop", "envelope")

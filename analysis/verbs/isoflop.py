@@ -9,11 +9,11 @@ import sys
 import numpy as np
 
 from analysis.errors import UserError
-from analysis.estimate import format_compute, format_number, format_percent, format_size
-from analysis.expressions import nearest
-from analysis.isoflop import IsoflopFit, fit_isoflop
-from analysis.isoflop_curves import METHODS
-from analysis.table import add_table_arguments, table_from_args
+from analysis.formatting import format_compute, format_number, format_percent, format_size
+from analysis.frontiers.curves import METHODS
+from analysis.frontiers.isoflop import IsoflopFit, fit_isoflop
+from analysis.runs.expressions import nearest
+from analysis.verbs.arguments import add_table_arguments, table_from_args
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List, or write the page."""
     if args.write:
-        from analysis.laws_page import write_page
+        from analysis.catalogue.page import write_page
 
         write_page(Path(args.write), Path(args.data), names=args.names, say=lambda text: print(text, file=sys.stderr))
         return 0

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import UserError
-from analysis.estimate import format_number, json_ready
-from analysis.fit import Fit
+from analysis.files import json_ready
+from analysis.fitting.fit import Fit
+from analysis.formatting import format_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,7 @@ def read_points(paths: list[str], columns: dict[str, str] | None, fit: Fit) -> p
     """The rows of all tables under our names; each file is a curve where there is no column `curve`."""
     import pandas as pd
 
-    from analysis.tablefiles import read_rows, rename_columns
+    from analysis.runs.files import read_rows, rename_columns
 
     parts = []
     for path in map(Path, paths):
@@ -69,7 +70,7 @@ def as_rows(predicted: pd.DataFrame) -> list[dict[str, Any]]:
 
 def follow(fit: Fit, path: str, data: Any, losses: pd.Series) -> list[dict[str, Any]]:
     """Rows of the error that follows; says so where losses lie below those that the error was fitted to."""
-    from analysis.downstream import predict_error
+    from analysis.fitting.downstream import predict_error
 
     error_fit = Fit.load(path)
     rows = as_rows(predict_error(fit, error_fit, data))
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     if args.at is not None:
         data: Any = parse_point(args.at)
     else:
-        from analysis.tablefiles import parse_columns
+        from analysis.verbs.arguments import parse_columns
 
         data = read_points(args.table, None if args.columns is None else parse_columns(args.columns), fit)
     predicted = fit.predict(data)

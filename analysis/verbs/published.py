@@ -8,8 +8,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from analysis.estimate import format_number, json_ready
-from analysis.published import SECTIONS, Row, compare
+from analysis.files import json_ready
+from analysis.formatting import format_number
+from analysis.published.refits import SECTIONS, Row, compare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import UserError
-from analysis.estimate import format_percent, format_size, json_ready
-from analysis.rates import chosen, rate_table
+from analysis.files import json_ready
+from analysis.formatting import format_percent, format_size
+from analysis.paired.rates import chosen, rate_table
 from experiments.records import RecordError, read_manifest, read_records
 
 
@@ -79,7 +80,7 @@ def sentence(name: str, frame: pd.DataFrame) -> str:
 
 def write(frame: pd.DataFrame, folder: Path, manifests: list[Path]) -> None:
     """README.md, rates.csv, rates.png and rates.svg."""
-    from analysis.figures_rates import save_rates
+    from analysis.figures.paired import save_rates
 
     folder.mkdir(parents=True, exist_ok=True)
     frame.to_csv(folder / "rates.csv", index=False)

@@ -7,13 +7,14 @@ import json
 import sys
 from pathlib import Path
 
-from analysis.compare import SIMULATIONS
 from analysis.errors import UserError
-from analysis.estimate import json_ready, percent_text
-from analysis.isoflop_curves import METHODS
-from analysis.report_data import Choices, Study, build_study, load_manifest
-from analysis.table import add_table_arguments
-from analysis.tablefiles import parse_columns
+from analysis.estimate import percent_text
+from analysis.files import json_ready
+from analysis.frontiers.compare import SIMULATIONS
+from analysis.frontiers.curves import METHODS
+from analysis.study.build import build_study, load_manifest
+from analysis.study.study import Choices, Study
+from analysis.verbs.arguments import add_table_arguments, parse_columns
 from analysis.verbs.isoflop import check_bootstrap
 
 
@@ -39,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the runs, fit, draw, write, and say what was found."""
-    from analysis.report import heldout_json, write_report
-    from analysis.report_provenance import provenance
+    from analysis.report.page import heldout_json, write_report
+    from analysis.report.provenance import provenance
 
     check_bootstrap(args)
     for path in map(Path, args.tables):
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 def command_of(args: argparse.Namespace, out: Path) -> list[str]:
     """The words after `python -m analysis` that make this report again: only what differs from the defaults."""
-    from analysis.report_provenance import display_path
+    from analysis.report.provenance import display_path
 
     words = ["report", *[display_path(Path(table)) for table in args.tables]]
     for name in ("columns", "where", "holdout", "law", "title", "cluster"):

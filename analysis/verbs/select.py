@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.candidates import Spec
-from analysis.choice import REFERENCE, SURE
 from analysis.errors import UserError
-from analysis.estimate import format_number, format_percent, json_ready
-from analysis.expressions import nearest, select_rows
-from analysis.laws.registry import LAWS, get_law
-from analysis.objectives import OBJECTIVES
-from analysis.selection import Selection, select_law
-from analysis.table import RunTable, add_table_arguments, load_tables, row_names
-from analysis.tablefiles import parse_columns, read_rows, rename_columns
-from analysis.windows import NUM_WINDOWS
+from analysis.files import json_ready
+from analysis.formatting import format_number, format_percent
+from analysis.laws.registry import get_law
+from analysis.runs.columns import usable
+from analysis.runs.expressions import nearest, select_rows
+from analysis.runs.files import read_rows, rename_columns
+from analysis.runs.roles import _fitted_rows
+from analysis.runs.table import RunTable, load_tables, row_names
+from analysis.selection.candidates import Spec
+from analysis.selection.choice import REFERENCE, SURE
+from analysis.selection.select import Selection, select_law
+from analysis.selection.windows import NUM_WINDOWS
+from analysis.solver.objectives import OBJECTIVES
+from analysis.verbs.arguments import add_table_arguments, parse_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,36 +87,9 @@ def read_table(args: argparse.Namespace, wanted: list[str]) -> RunTable:
     )
 
 
-def usable(frame: pd.DataFrame, kept: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Columns that laws may read, and notes on those that some rows lack.
-
-    A column that is an input of some law but is missing, text or not positive in some rows is left out, and with it the
-    laws that read it.
-    """
-    import pandas as pd
-
-    inputs = {name for law in LAWS.values() for name in law.inputs}
-    data: dict[str, Any] = {}
-    notes = []
-    for name in map(str, frame.columns):
-        column = frame[name]
-        if name not in inputs or name in kept:
-            data[name] = column.to_numpy()
-            continue
-        numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
-        good = np.isfinite(numbers) & (numbers > 0)
-        if good.all():
-            data[name] = numbers
-        elif good.any() and name != "curve":
-            notes.append(f"{name} is not used: it is no positive number in {int((~good).sum())} of {good.size} rows")
-        elif name == "curve":
-            data[name] = column.to_numpy()
-    return data, notes
-
-
 def run(args: argparse.Namespace) -> int:
     """Read, choose, write, print."""
-    from analysis.noise import noise_floor
+    from analysis.runs.noise import noise_floor
 
     for value, name, low in ((args.windows, "--windows", 1), (args.bootstrap, "--bootstrap", 0)):
         if value < low:
@@ -146,23 +123,6 @@ def run(args: argparse.Namespace) -> int:
     return report(args, selection, table, notes, at)
 
 
-def _fitted_rows(table: RunTable, notes: list[str]) -> RunTable:
-    """The table without replicates, which only tell the noise, and without points in mid-run."""
-    frame = table.frame
-    keep = np.ones(len(frame), dtype=bool)
-    if "role" in frame.columns:
-        replicate = (frame["role"].astype(str) == "replicate").to_numpy(dtype=bool)
-        keep &= ~replicate
-        if replicate.any():
-            notes.append(f"{int(replicate.sum())} replicates tell the noise between seeds and are not fitted")
-    if "decayed" in frame.columns:
-        mid = frame["decayed"].astype(str).str.lower().isin(["false", "0", "0.0", "no"]).to_numpy(dtype=bool)
-        if mid.any() and not mid.all():
-            keep &= ~mid
-            notes.append(f"{int(mid.sum())} points in mid-run are not fitted: their learning rate was not decayed")
-    return table.subset(keep)
-
-
 def _cluster(args: argparse.Namespace, frame: pd.DataFrame, notes: list[str]) -> str | None:
     """The column whose rows are redrawn together: the one that was named, else a shared trunk or curve."""
     if args.cluster is not None:
@@ -182,8 +142,8 @@ def _at(
     """What the average predicts at --at; None when it was not asked for."""
     if args.at is None or selection.average is None:
         return None
-    from analysis.averaging import predict_average, refit_members
-    from analysis.candidates import inputs_of
+    from analysis.selection.averaging import predict_average, refit_members
+    from analysis.selection.candidates import inputs_of
     from analysis.verbs.predict import parse_point
 
     point = inputs_of({name: np.array([value]) for name, value in parse_point(args.at).items()})
@@ -198,7 +158,7 @@ def report(
     args: argparse.Namespace, selection: Selection, table: RunTable, notes: list[str], at: dict[str, Any] | None
 ) -> int:
     """Write files and print what was found."""
-    from analysis.selection_output import lines, outlier_lines, predictions, ranking_frame, to_dict
+    from analysis.selection.output import lines, outlier_lines, predictions, ranking_frame, to_dict
 
     frame = table.frame
     names = row_names(frame)
@@ -209,7 +169,7 @@ def report(
         more["average_at"] = at
     result = to_dict(selection, rows, **more, notes=notes)
     if args.out:
-        from analysis.figures_selection import save_selection
+        from analysis.figures.selection import save_selection
 
         folder = Path(args.out)
         folder.mkdir(parents=True, exist_ok=True)

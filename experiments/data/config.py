@@ -96,7 +96,7 @@ class DataConfig:
     def vocab_size(self) -> int:
         """Number of token ids, known without building anything."""
         if self.is_language:
-            from experiments.data.languages.vocabulary import language_vocab_size
+            from experiments.data.vocabulary import language_vocab_size
 
             return language_vocab_size(self)
         size = bpe_size(self.tokenizer)

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from experiments.data.budget import budget_problem
 from experiments.data.config import DataConfig
 from experiments.data.identity import resolve
 from experiments.data.languages.base import Language
 from experiments.data.languages.registry import build_language
 from experiments.data.order import permutation
-from experiments.data.tokenization import PAD
+from experiments.data.tokenizers.tokenizer import PAD
 from experiments.data.tokens import TokenFiles, open_tokens
 from experiments.errors import UserError
 
@@ -237,19 +238,6 @@ def check_budget(data: DataConfig, corpus: TokenCorpus, tokens: int) -> None:
     budget_error = budget_problem(data, corpus.num_train_tokens, tokens)
     if budget_error is not None:
         raise UserError(budget_error)
-
-
-def budget_problem(data: DataConfig, num_train_tokens: int, tokens: int) -> str | None:
-    """What is wrong with a token budget, as one sentence; None where nothing is."""
-    available = data.max_epochs * num_train_tokens
-    if tokens <= available:
-        return None
-    epochs = math.ceil(tokens / num_train_tokens)
-    passes = "1 epoch" if data.max_epochs == 1 else f"{data.max_epochs} epochs"
-    return (
-        f"a run needs {tokens} tokens and corpus {data.corpus!r} has {available} training tokens in {passes}; "
-        f"lower the budget, take a larger corpus, or declare the repetition with max_epochs: {epochs}"
-    )
 
 
 def bits_per_byte(loss_nats_per_token: float, tokens: int, num_bytes: int) -> float:

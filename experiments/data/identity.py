@@ -14,7 +14,7 @@ from typing import Any
 
 from experiments.data.cache import cache_folder, read_json
 from experiments.data.config import DataConfig
-from experiments.data.places import corpus_files, file_hashes, spool_folder
+from experiments.data.corpora.places import corpus_files, file_hashes, spool_folder
 from experiments.errors import UserError
 
 READER_VERSION = 1
@@ -77,7 +77,7 @@ def content_hash(data: DataConfig, cache_dir: str | Path | None = None) -> str:
     if info.kind == "language":
         return digest({"language": info.name, "version": LANGUAGE_VERSION[info.name], "options": data.options})
     if info.name == "hf":
-        from experiments.data.documents import spool_hash, spool_stream
+        from experiments.data.corpora.documents import spool_hash, spool_stream
 
         found = spool_hash(spool_folder(data, cache_dir)) or spool_hash(spool_stream(data, cache_dir))
         assert found is not None
@@ -92,7 +92,7 @@ def tokenizer_hash(data: DataConfig, cache_dir: str | Path | None = None) -> str
         return NO_TOKENIZER_HASH
     if data.tokenizer == "bytes":
         return BYTES_TOKENIZER_HASH
-    from experiments.data.bpe import trained_merges
+    from experiments.data.tokenizers.bpe import trained_merges
 
     return trained_merges(data, cache_dir)[1]
 

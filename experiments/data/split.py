@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.data.config import DataConfig
-from experiments.data.documents import documents
+from experiments.data.corpora.documents import documents
 
 
 def held_out(document_hash: bytes, val_fraction: float) -> bool:

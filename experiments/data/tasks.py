@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.data.config import DataConfig
-from experiments.data.documents import documents
-from experiments.data.places import spool_folder
+from experiments.data.corpora.documents import documents
+from experiments.data.corpora.places import spool_folder
 from experiments.errors import UserError
 
 TEST_FRACTION, VAL_FRACTION = 0.2, 0.1

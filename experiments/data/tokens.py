@@ -21,7 +21,7 @@ from experiments.data.config import DataConfig
 from experiments.data.identity import content_hash, resolve, tokens_folder
 from experiments.data.languages.registry import build_language
 from experiments.data.split import ValidationSet, split_documents
-from experiments.data.tokenization import EOD, Tokenizer, load_tokenizer
+from experiments.data.tokenizers.tokenizer import EOD, Tokenizer, load_tokenizer
 from experiments.errors import UserError
 
 _BATCH_BYTES = 1 << 22

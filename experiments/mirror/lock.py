@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.errors import UserError
-from experiments.liveness import HEARTBEAT_SECONDS, HeartbeatWatch, alive, identify
-from experiments.store import RunStore
+from experiments.machine.liveness import HEARTBEAT_SECONDS, HeartbeatWatch, alive, identify
+from experiments.store.store import RunStore
 
 KEPT_CLAIMS = 8
 """Ended claims that stay, so that a listing which is some mirrors old still finds the newest."""
@@ -57,19 +57,19 @@ class MirrorLock:
             When the folder cannot be written.
         """
         try:
-            self._store.claims.mkdir(parents=True, exist_ok=True)
+            self._store.claims.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"cannot write {self._store.claims}: {error.strerror}; give the mirror a folder with --folder"
+                f"cannot write {self._store.claims.folder}: {error.strerror}; give the mirror a folder with --folder"
             ) from error
-        state = self._store.states().get(self.name)
+        state = self._store.claims.states().get(self.name)
         attempt = 0 if state is None else state.attempts
         if state is not None and state.heartbeat is not None:
             holder = self._holder(attempt, state.heartbeat)
             if holder is not None:
                 return holder
-            self._store.end(self.name, attempt, "lost")
-        if not self._store.claim(self.name, attempt + 1, identify()):
+            self._store.claims.end(self.name, attempt, "lost")
+        if not self._store.claims.take(self.name, attempt + 1, identify()):
             return Holder(who="a process that started at the same time", certain=False)
         self._attempt = attempt + 1
         self._forget_old()
@@ -79,7 +79,7 @@ class MirrorLock:
 
     def _holder(self, attempt: int, heartbeat: int) -> Holder | None:
         """Who holds an attempt that has not ended; None when its process is gone."""
-        owner = self._store.owner(self.name, attempt) or {}
+        owner = self._store.claims.owner(self.name, attempt) or {}
         living = alive(owner) if owner else None
         certain = bool(living)
         if living is None:
@@ -117,16 +117,16 @@ class MirrorLock:
         """Leave the place to the next one."""
         self._over.set()
         if self._attempt is not None:
-            self._store.end(self.name, self._attempt, "done")
+            self._store.claims.end(self.name, self._attempt, "done")
             self._attempt = None
 
     def _beat(self, attempt: int) -> None:
         while not self._over.wait(HEARTBEAT_SECONDS):
             with suppress(OSError):  # a beat that a disk refused costs nothing; the next one shows life as well
-                self._store.beat(self.name, attempt)
+                self._store.claims.beat(self.name, attempt)
 
     def _forget_old(self) -> None:
-        for claim in self._store.claims.glob(f"{self.name}.*"):
+        for claim in self._store.claims.folder.glob(f"{self.name}.*"):
             number = claim.name.split(".")[1]
             if number.isdigit() and int(number) <= (self._attempt or 0) - KEPT_CLAIMS:
                 claim.unlink(missing_ok=True)

@@ -10,12 +10,12 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.designs import PlannedRun
+from experiments.config.designs import PlannedRun
 from experiments.errors import UserError
 from experiments.mirror.client import Client, Label, WandbError, speaking
 from experiments.mirror.holdings import Holdings
 from experiments.records import Manifest
-from experiments.store import RunStore
+from experiments.store.store import RunStore
 
 PAGE = "report.html"
 

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import Any
 
-from experiments.config import canonical
-from experiments.describe import design_of
-from experiments.designs import PlannedRun
+from experiments.config.counts import design_of
+from experiments.config.designs import PlannedRun
+from experiments.config.run import canonical
 from experiments.formatting import count
-from experiments.liveness import alive
+from experiments.machine.liveness import alive
 from experiments.mirror.client import OVER_FLOPS, Client, Label, OpenRun, WandbError
 from experiments.mirror.holdings import Holding, Holdings, Steps
 from experiments.records import Manifest, RunRecord, flat_row
-from experiments.store import RunStore
+from experiments.store.store import RunStore
 
 MAX_OPEN = 64
 """W&B runs that are held open at once while following."""
@@ -98,7 +98,7 @@ class Mirror:
         live
             Leave the W&B runs of what is being trained open, for the rows to come.
         """
-        states = self.store.states() if live else {}
+        states = self.store.claims.states() if live else {}
         total = 0
         for run in runs:
             progress, state = self._progress[run.run_id], states.get(run.run_id)
@@ -167,7 +167,7 @@ class Mirror:
 
     def _worker_here(self, run_id: str, attempt: int) -> int | None:
         """Process id of the run's worker when it lives on this machine."""
-        owner = self.store.owner(run_id, attempt)
+        owner = self.store.claims.owner(run_id, attempt)
         return int(owner["pid"]) if owner is not None and alive(owner) else None
 
     def _suspend(self, progress: _Progress) -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from experiments.planning import find_manifest
-from experiments.scheduler import cancel
+from experiments.cluster.scheduler import cancel
+from experiments.planning.manifests import find_manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

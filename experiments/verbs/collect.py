@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from experiments.errors import UserError
-from experiments.planning import find_manifest
+from experiments.planning.manifests import find_manifest
 from experiments.records import flat_row, read_records
 
 MIXTURE_COLUMNS = (

@@ -75,11 +75,11 @@ def _fetch(args: argparse.Namespace) -> int:
     data = _config(args)
     print(f"{args.name}: {data.info.summary}\nlicence: {data.info.licence}\nsource: {data.info.source}")
     if data.info.name == "hf":
-        from experiments.data.documents import spool_stream
+        from experiments.data.corpora.documents import spool_stream
 
         folder = spool_stream(data, args.cache)
     elif data.info.kind == "fetched":
-        from experiments.data.fetch import fetch
+        from experiments.data.corpora.fetch import fetch
 
         folder = fetch(args.name, args.cache, archive=args.archive)
     else:

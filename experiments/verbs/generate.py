@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from experiments.errors import UserError
-from experiments.store import RunStore
+from experiments.store.store import RunStore
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from safetensors.torch import load_file
 
-    from experiments.data.tokenization import EOD, load_tokenizer
+    from experiments.data.tokenizers.tokenizer import EOD, load_tokenizer
     from models.generation import GenerationConfig, generate
-    from models.transformer import Transformer
+    from models.modules.transformer import Transformer
 
     model = Transformer(config.model, seed=config.seed)
     model.load_state_dict(load_file(weights))

@@ -8,16 +8,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments.compiler import pack
-from experiments.costs import CostModel, training_memory_bytes
+from experiments.config.counts import design_of
+from experiments.config.designs import Plan
+from experiments.config.recipes import RECIPES
 from experiments.data.identity import known_train_tokens
-from experiments.describe import design_of
-from experiments.designs import Plan
-from experiments.devices import find_devices
 from experiments.formatting import compute, count, duration, plain_table, size
-from experiments.planning import compile_plan, cost_model, make_plan
-from experiments.recipes import RECIPES
-from experiments.store import RunStore
+from experiments.machine.devices import find_devices
+from experiments.planning.costs import CostModel, training_memory_bytes
+from experiments.planning.packing import pack
+from experiments.planning.plans import compile_plan, cost_model, make_plan
+from experiments.store.store import RunStore
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from experiments.errors import UserError
 from experiments.formatting import size
 from experiments.records import read_manifest
-from experiments.store import RunStore
-from experiments.trunk_store import unneeded
+from experiments.store.checkpoints import unneeded
+from experiments.store.store import RunStore
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,14 +52,14 @@ def removable(store: RunStore, *, trunks: bool = False) -> list[Path]:
     """
     manifests = [read_manifest(path) for path in store.sweeps.glob("*.json")]
     listed = {run_id for manifest in manifests for run_id in manifest.runs}
-    states = store.states()
+    states = store.claims.states()
     found: list[Path] = []
     for folder in sorted(store.runs.glob("*")):
         state = states.get(folder.name)
         if state is not None and state.running:
             continue
         if folder.name not in listed:
-            found += [folder, *sorted(store.claims.glob(f"{folder.name}.*"))]
+            found += [folder, *sorted(store.claims.folder.glob(f"{folder.name}.*"))]
             continue
         found += sorted(path for path in folder.rglob(".*") if path.is_file())
         checkpoints = folder / "checkpoints"
@@ -73,7 +73,7 @@ def removable(store: RunStore, *, trunks: bool = False) -> list[Path]:
         members = {run_id for manifest in manifests for run_id in manifest.trunks.get(folder.name, ())}
         over = trunks and all(store.record_path(run_id).exists() for run_id in members)
         if folder.name not in used or over:
-            found += [folder, *sorted(store.claims.glob(f"{folder.name}-*"))]
+            found += [folder, *sorted(store.claims.folder.glob(f"{folder.name}-*"))]
         else:
             found += unneeded(store, folder.name)
             found += sorted(path for path in folder.glob("needed/*.json") if path.stem not in names)

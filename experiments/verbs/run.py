@@ -8,21 +8,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import slurm
-from experiments.compiler import Segment, workers_per_gpu
-from experiments.designs import Plan
-from experiments.devices import find_devices, gpu_memory_bytes
+from experiments.cluster import launch as slurm
+from experiments.config.designs import Plan
+from experiments.config.trunks import trunk_id
+from experiments.distributed.place import STRATEGIES
 from experiments.errors import UserError
+from experiments.execution.driver import Driver
+from experiments.execution.launchers import LocalLauncher
 from experiments.formatting import compute
-from experiments.group import STRATEGIES
-from experiments.launchers import LocalLauncher
-from experiments.orchestrator import Driver
-from experiments.planning import compile_plan, cost_model, facts_of, make_plan, segments_of, write_plan
-from experiments.progress import ProgressReader, SweepProgress
+from experiments.machine.devices import find_devices, gpu_memory_bytes
+from experiments.planning.compiler import Segment
+from experiments.planning.manifests import facts_of, segments_of
+from experiments.planning.packing import workers_per_gpu
+from experiments.planning.plans import compile_plan, cost_model, make_plan, write_plan
 from experiments.records import read_manifest
-from experiments.store import RunStore
-from experiments.trunk_store import forget_failures
-from experiments.trunks import trunk_id
+from experiments.status.progress import ProgressReader, SweepProgress
+from experiments.store.checkpoints import forget_failures
+from experiments.store.store import RunStore
 
 MIRROR_GRACE_SECONDS = 60.0
 """How long the end of a sweep waits for its mirror; training is done by then."""

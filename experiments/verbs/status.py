@@ -10,13 +10,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import scheduler
-from experiments.devices import find_devices
+from experiments.cluster import scheduler
 from experiments.errors import UserError
-from experiments.formatting import jobs_table, progress_table, wide_console
-from experiments.planning import cost_model, facts_of, find_manifest, segments_of
-from experiments.progress import ProgressReader
-from experiments.store import RunStore
+from experiments.machine.devices import find_devices
+from experiments.planning.manifests import facts_of, find_manifest, segments_of
+from experiments.planning.plans import cost_model
+from experiments.status.progress import ProgressReader
+from experiments.status.tables import jobs_table, progress_table, wide_console
+from experiments.store.store import RunStore
 
 NO_JOBS = "Slurm: no job of this sweep is queued or running"
 

@@ -13,16 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.designs import PlannedRun
+from experiments.config.designs import PlannedRun
 from experiments.errors import UserError
 from experiments.mirror.client import MODES, Client, WandbError
 from experiments.mirror.holdings import holdings_of
 from experiments.mirror.lock import MirrorLock
 from experiments.mirror.report import check_report, find_report, send_report
 from experiments.mirror.sending import Mirror, Shortfall
-from experiments.planning import find_manifest, planned_runs
+from experiments.planning.manifests import find_manifest, planned_runs
 from experiments.records import Manifest
-from experiments.store import RunStore
+from experiments.store.store import RunStore
 
 LONGEST_PAUSE_SECONDS = 300.0
 """Between two tries of a follower whose W&B does not answer."""

@@ -11,11 +11,12 @@ import os
 import sys
 from pathlib import Path
 
+from experiments.distributed.place import STRATEGIES, Place, check_place, place_of
 from experiments.errors import UserError
-from experiments.group import STRATEGIES, Place, check_place, keep_group, place_of
-from experiments.keeper import keep, pass_user_signals
-from experiments.liveness import EXPIRY_SECONDS
-from experiments.planning import find_manifest, segments_of
+from experiments.execution.group import keep_group
+from experiments.execution.keeper import keep, pass_user_signals
+from experiments.machine.liveness import EXPIRY_SECONDS
+from experiments.planning.manifests import find_manifest, segments_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
         return keep_group(
             [sys.executable, "-m", "experiments", "work", *_words(args)], size=args.devices_per_run, parent=args.parent
         )
-    from experiments.ranks import Ranks
-    from experiments.worker import Worker, WorkerOptions
+    from experiments.distributed.ranks import Ranks
+    from experiments.execution.worker import Worker, WorkerOptions
 
     store, manifest = find_manifest(args.sweep, args.store)
 

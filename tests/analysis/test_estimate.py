@@ -9,16 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.estimate import (
-    Estimate,
-    bootstrap_rows,
-    format_compute,
-    format_number,
-    format_percent,
-    format_size,
-    json_ready,
-    percent_text,
-)
+from analysis.estimate import Estimate, percent_text
+from analysis.files import json_ready
+from analysis.formatting import format_compute, format_number, format_percent, format_size
+from analysis.uncertainty.bootstrap import bootstrap_rows
 
 
 def test_an_estimate_without_an_interval_says_why() -> None:

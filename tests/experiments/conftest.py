@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config import RunConfig
+from experiments.config.run import RunConfig
 from experiments.data.config import DataConfig
 from experiments.data.identity import resolve
-from models.config import OptimizerConfig, TransformerConfig
-from models.schedules import ScheduleConfig
+from models.config.optimizer import OptimizerConfig
+from models.config.schedules import ScheduleConfig
+from models.config.transformer import TransformerConfig
 
 SWEEP = """
 name: tiny

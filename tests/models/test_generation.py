@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.config import TransformerConfig
+from models.config.transformer import TransformerConfig
 from models.errors import UserError
 from models.generation import GenerationConfig, Reader, filter_logits, generate
-from models.transformer import Transformer
+from models.modules.transformer import Transformer
 
 V = 23
 SHAPES: dict[str, dict[str, Any]] = {

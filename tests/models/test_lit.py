@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
 
-from models.config import OptimizerConfig, TransformerConfig
+from models.config.optimizer import OptimizerConfig
+from models.config.schedules import ScheduleConfig
+from models.config.transformer import TransformerConfig
 from models.lit import LitTransformer
-from models.schedules import ScheduleConfig
 
 STEPS, BATCH, CONTEXT = 6, 4, 8
 

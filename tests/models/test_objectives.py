@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.config import OptimizerConfig, TransformerConfig
+from models.config.objective import FAMILY_OF, ObjectiveConfig, lengths
+from models.config.optimizer import OptimizerConfig
+from models.config.schedules import ScheduleConfig
+from models.config.transformer import TransformerConfig
 from models.errors import UserError
 from models.lit import LitTransformer
-from models.objective_config import FAMILY_OF, ObjectiveConfig, lengths
 from models.objectives import composition, hashes, make_examples, mix, mix_number, row_keys
-from models.schedules import ScheduleConfig
 
 NAMES = ("masked", "span", "infilling")
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.data.languages.base import Nats, Tokens, entropy, uniforms
-from experiments.data.languages.vocabulary import KEY_DIGITS, digit_base
+from experiments.data.vocabulary import KEY_DIGITS, digit_base
 from experiments.errors import UserError
 
 

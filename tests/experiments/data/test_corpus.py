@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.data.config import DataConfig
+from experiments.data.corpora.documents import documents
 from experiments.data.corpus import TokenCorpus, bits_per_byte, check_budget, prepare
-from experiments.data.documents import documents
 from experiments.data.identity import known_train_tokens, resolve
 from experiments.data.registry import CORPORA
 from experiments.data.tokens import open_tokens

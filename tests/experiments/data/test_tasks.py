@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from experiments.data.archives import read_questions, read_topics, read_translations, read_tweets
+from experiments.data.corpora.archives import read_questions, read_topics, read_translations, read_tweets
+from experiments.data.corpora.documents import write_spool
 from experiments.data.describe import describe_task
-from experiments.data.documents import write_spool
 from experiments.data.registry import CORPORA
 from experiments.data.tasks import SPLITS, TASKS, Example, load_task, split_of
 from experiments.errors import UserError

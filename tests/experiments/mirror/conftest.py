@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from experiments.config import RunConfig, canonical, run_id
-from experiments.describe import design_of
+from experiments.config.counts import design_of
+from experiments.config.run import RunConfig, canonical, run_id
 from experiments.mirror.client import Client
 from experiments.records import Manifest, RunRecord
-from experiments.store import RunStore
+from experiments.store.store import RunStore
 from experiments.verbs.sync import Sync
-from tests.experiments.wandb_backend import Backend
+from tests.experiments.mirror.wandb_backend import Backend
 
 
 def metrics(steps: Sequence[int]) -> list[dict[str, Any]]:

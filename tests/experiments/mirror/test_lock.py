@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import UserError
-from experiments.liveness import HeartbeatWatch, identify
+from experiments.machine.liveness import HeartbeatWatch, identify
 from experiments.mirror.lock import KEPT_CLAIMS, MirrorLock
-from experiments.store import RunStore
+from experiments.store.store import RunStore
 
 
 def foreign(folder: Path) -> RunStore:
     """A place that a process of another machine has."""
     store = RunStore(folder)
     store.prepare()
-    assert store.claim("study", 1, identify() | {"host": "elsewhere", "pid": 17})
+    assert store.claims.take("study", 1, identify() | {"host": "elsewhere", "pid": 17})
     return store
 
 
@@ -35,7 +35,7 @@ def test_of_many_that_ask_at_once_one_gets_the_place(tmp_path: Path) -> None:
 def test_a_process_that_has_ended_leaves_its_place(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
     store.prepare()
-    store.claim("study", 1, identify() | {"start": "another process had this number"})
+    store.claims.take("study", 1, identify() | {"start": "another process had this number"})
     assert MirrorLock(tmp_path, "study").take() is None
 
 
@@ -46,7 +46,7 @@ def test_a_heartbeat_from_another_machine_holds_the_place_until_it_stands_still(
     assert first is not None
     assert not first.certain
     now[0] = 100.0
-    store.beat("study", 1)
+    store.claims.beat("study", 1)
     second = lock.take()
     assert second is not None
     assert second.certain

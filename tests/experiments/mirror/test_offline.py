@@ -16,7 +16,7 @@ from experiments.mirror.files import read_offline_file
 from experiments.mirror.holdings import OfflineHoldings
 from tests.experiments.mirror.conftest import Study
 from tests.experiments.mirror.test_online import assert_equal_to_records, own_columns, stored
-from tests.experiments.wandb_backend import Backend
+from tests.experiments.mirror.wandb_backend import Backend
 
 
 def inspected(file: Path) -> list[dict[str, Any]]:
@@ -116,6 +116,6 @@ def test_a_missing_login_is_told_with_the_remedy(
 
 
 def test_training_never_imports_wandb() -> None:
-    words = "import sys; import experiments.worker; print('wandb' in sys.modules)"
+    words = "import sys; import experiments.execution.worker; print('wandb' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True, timeout=120)
     assert told.stdout.strip() == "False"

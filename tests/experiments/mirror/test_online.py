@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from experiments.config import canonical
-from experiments.liveness import identify
-from experiments.store import RunStore
+from experiments.config.run import canonical
+from experiments.machine.liveness import identify
+from experiments.store.store import RunStore
 from experiments.verbs.sync import Sync
 from tests.experiments.mirror.conftest import Study
-from tests.experiments.wandb_backend import KEY, Backend, StoredRun
+from tests.experiments.mirror.wandb_backend import KEY, Backend, StoredRun
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -151,7 +151,7 @@ def test_a_killed_mirror_is_gone_on_with_in_the_same_run_and_two_do_not_follow_o
     study.write(0, range(1, 6))
     study.publish(0)
     study.write(1, range(1, 4))
-    study.store.claim(study.ids[1], 1, identify())  # this process stands for the worker
+    study.store.claims.take(study.ids[1], 1, identify())  # this process stands for the worker
     words = study.command("--mode", "online", "--patience", 20)
     follower = start([*words, "--follow", "--seconds", "0.2"])
     names = [f"isoflop/{identity}" for identity in study.ids]
@@ -175,7 +175,7 @@ def test_a_follower_outlives_a_dead_network_and_ends_with_the_sweep(
 ) -> None:
     study = make_study(2)
     study.write(0, range(1, 4))
-    study.store.claim(study.ids[0], 1, identify())
+    study.store.claims.take(study.ids[0], 1, identify())
     ended: list[int] = []
     client, over = study.client("online", patience=3), threading.Event()
     sync = Sync(store=study.store, manifest=study.manifest, client=client, report=None)
@@ -207,7 +207,7 @@ def test_a_follower_takes_up_runs_that_the_sweep_lists_later(
     study.list_runs("study", study.ids[:1])
     for index in (0, 1):
         study.write(index, range(1, 4))
-        study.store.claim(study.ids[index], 1, identify())
+        study.store.claims.take(study.ids[index], 1, identify())
     client, over = study.client("online"), threading.Event()
     manifest = study.store.read_manifest("study")
     assert manifest is not None
@@ -345,8 +345,8 @@ def test_system_metrics_are_those_of_the_worker_and_of_nothing_else(
     study = make_study(2)
     for index in (0, 1):
         study.write(index, range(1, 4))
-    study.store.claim(study.ids[0], 1, identify())
-    study.store.claim(study.ids[1], 1, identify() | {"host": "elsewhere"})
+    study.store.claims.take(study.ids[0], 1, identify())
+    study.store.claims.take(study.ids[1], 1, identify() | {"host": "elsewhere"})
     client, over = study.client("online", stats_seconds=0.1, transmit_seconds=1), threading.Event()
     sync = Sync(store=study.store, manifest=study.manifest, client=client, report=None)
     follower = threading.Thread(target=lambda: sync.follow(over, seconds=0.1))

@@ -10,9 +10,9 @@ import pytest
 from experiments.errors import UserError
 from experiments.mirror.files import read_offline_file
 from experiments.mirror.report import find_report
-from experiments.planning import planned_runs
+from experiments.planning.manifests import planned_runs
 from tests.experiments.mirror.conftest import Study
-from tests.experiments.wandb_backend import Backend
+from tests.experiments.mirror.wandb_backend import Backend
 
 
 @pytest.fixture

@@ -1,0 +1,143 @@
+"""What a law says to do with a budget: the compute-optimal size on shapes that exist, what training longer costs and
+saves, and what a target loss costs.
+
+Owns three questions to a fitted law, each answered with intervals from the fit's draws. Which runs to add is
+advice_plan.py's. C in floating-point operations, N in parameters, D in tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analysis.advice.ladder import Ladder, Size
+from analysis.arrays import Array
+from analysis.errors import UserError
+from analysis.estimate import Estimate
+from analysis.files import json_ready
+from analysis.fitting.derived import frontier_reason, interval, public_draws
+from analysis.fitting.fit import Fit
+from analysis.laws.allocation import optimum, supports_frontier
+
+Start = tuple[Array, Array, Array]
+"""log N, log D and loss at the optimum of a budget."""
+
+BISECTIONS = 60
+"""Halvings of a bracket: to 1e-16 of its width."""
+NEIGHBOUR = 1.25
+"""Least factor in N between the shapes shown beside the best one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A shape that exists, trained on what the budget pays for."""
+
+    size: Size
+    """The shape."""
+    tokens: float
+    """D = C / FLOPs per token."""
+    loss: float
+    """Predicted loss."""
+    excess: float
+    """Loss over that of the optimum, less one."""
+    within: bool
+    """Whether N lies in the interval of the optimal N."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimum:
+    """Compute-optimal training at one budget."""
+
+    flops: float
+    """C."""
+    params: Estimate
+    """N between the shapes."""
+    tokens: Estimate
+    """D there."""
+    loss: Estimate
+    """Predicted loss there."""
+    choices: tuple[Choice, ...]
+    """The best shape and its neighbours, ascending in N."""
+
+    @property
+    def best(self) -> Choice:
+        """The shape of least predicted loss."""
+        return min(self.choices, key=lambda choice: choice.loss)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        rows = [
+            {**c.size.to_dict(), "tokens": c.tokens, "loss": c.loss, "excess": c.excess, "within": c.within}
+            for c in self.choices
+        ]
+        best = self.choices.index(self.best)
+        return {
+            "flops": self.flops,
+            **{name: getattr(self, name).to_dict() for name in ("params", "tokens", "loss")},
+            "shapes": rows,
+            "best": rows[best],
+        }
+
+
+def check_law(fit: Fit) -> None:
+    """UserError unless the law has a frontier of params and tokens."""
+    if not supports_frontier(fit.law):
+        raise UserError(
+            f"{fit.law.name} is no law of params and tokens, so nothing is optimal for a budget; fit hoffmann"
+        )
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def compute_optimal(fit: Fit, flops: float, ladder: Ladder, *, neighbours: int = 2) -> Optimum:
+    """N, D and loss at the optimum of a budget, and the shapes about it.
+
+    Parameters
+    ----------
+    flops : C
+    ladder : shapes, which also say what a token costs between them
+    neighbours : shapes shown on either side of the best one
+    """
+    centre, draws = public_draws(fit)
+    at = np.array([np.log(flops)])
+    middle, spread = optimum(fit.law, centre, at, ladder.per_token), optimum(fit.law, draws, at, ladder.per_token)
+    reason = frontier_reason(fit)
+    params, tokens = (
+        interval(fit, float(np.exp(value[0, 0])), np.exp(sample[:, 0]), reason=reason)
+        for value, sample in zip(middle[:2], spread[:2], strict=True)
+    )
+    loss = interval(fit, float(middle[2][0, 0]), spread[2][:, 0], log=bool(middle[2] > 0), reason=fit.predictor.reason)
+    sizes = ladder.sizes
+    amounts = np.array([flops / size.flops_per_token for size in sizes])
+    losses = fit.law(centre[0], {"params": ladder.params, "tokens": amounts})
+    shown = _spaced(ladder.params, int(np.nanargmin(losses)), neighbours)
+    choices = tuple(
+        Choice(
+            size=sizes[i],
+            tokens=float(amounts[i]),
+            loss=float(losses[i]),
+            excess=float(losses[i] / loss.value - 1),
+            within=params.covers(sizes[i].params),
+        )
+        for i in shown
+    )
+    return Optimum(flops=flops, params=params, tokens=tokens, loss=loss, choices=choices)
+
+
+def _spaced(params: Array, best: int, neighbours: int) -> list[int]:
+    """The best size and its neighbours, each at least NEIGHBOUR times the size of the one before."""
+    shown = [best]
+    for step in (-1, 1):
+        place, last, count = best, best, 0
+        while 0 <= place + step < params.size and count < neighbours:
+            place += step
+            if abs(np.log(params[place] / params[last])) >= np.log(NEIGHBOUR):
+                shown.append(place)
+                last, count = place, count + 1
+    return sorted(shown)
+
+
+def to_json(**parts: Any) -> dict[str, Any]:
+    """Parts of the advice as one plain JSON object; what was not asked for is null."""
+    return dict(json_ready(parts))

@@ -1,0 +1,146 @@
+"""Cells that may be run, a size at a token budget each, and the uniform grids among them.
+
+Owns the limits of a plan, given or read off the existing runs, and the grid that advice is held against. It must not
+know laws or how designs are searched. N in parameters, D in tokens, C in floating-point operations.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.advice.ladder import Ladder, Size
+from analysis.arrays import Array
+from analysis.design.criterion import Experiment
+from analysis.errors import UserError
+from analysis.fitting.fit import Fit
+
+NUM_SIZES, NUM_TOKENS = 16, 16
+"""Sizes and token budgets of the cells, evenly spaced in their logarithms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What may be run."""
+
+    min_params: float
+    """Smallest N."""
+    max_params: float
+    """Largest N."""
+    min_tokens: float
+    """Fewest D."""
+    max_tokens: float
+    """Most D."""
+    ratio: tuple[float, float]
+    """Least and most tokens per parameter."""
+    max_runs: int | None = 200
+    """Most runs; None: as many as the budget pays for."""
+    max_replicates: int = 5
+    """Most seeds of one cell."""
+
+    def __post_init__(self) -> None:
+        for name in ("params", "tokens"):
+            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            if not 0 < low <= high < math.inf:
+                raise UserError(f"--min-{name} {low:.3g} and --max-{name} {high:.3g} leave nothing between them")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise UserError(f"--ratio {self.ratio[0]:g}:{self.ratio[1]:g} holds no tokens per parameter")
+        if self.max_replicates < 1 or (self.max_runs is not None and self.max_runs < 1):
+            raise UserError("--max-runs and --max-replicates are at least 1")
+
+    @classmethod
+    def of(cls, fit: Fit, **given: Any) -> Limits:
+        """Limits from those given (None: not given) and, for the others, from the fit's own runs."""
+        known = {name: value for name, value in given.items() if value is not None}
+        if fit.runs is not None:
+            n, d = fit.runs["params"], fit.runs["tokens"]
+            own = {"min_params": n.min(), "max_params": n.max(), "min_tokens": d.min(), "max_tokens": d.max()}
+            known = {**{name: float(value) for name, value in own.items()}, **known}
+            if "ratio" not in known:
+                known["ratio"] = (float((d / n).min()), float((d / n).max()))
+        missing = {"min_params", "max_params", "min_tokens", "max_tokens"} - set(known)
+        if missing:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(missing))
+            raise UserError(f"the fit does not hold its runs; give {flags}, or make it again with `fit --out`")
+        known.setdefault("ratio", (1e-9, 1e12))
+        return cls(**known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """Every size at every token budget that the limits allow."""
+
+    sizes: tuple[Size, ...]
+    """Ascending."""
+    amounts: Array
+    """Token budgets, ascending, to three digits."""
+    size_of: NDArray[np.intp]
+    """Size of each cell, shape (n,)."""
+    amount_of: NDArray[np.intp]
+    """Token budget of each cell, shape (n,)."""
+
+    @classmethod
+    def within(cls, ladder: Ladder, limits: Limits, budget: float) -> Cells:
+        """The cells, none of which costs more than the budget.
+
+        Raises
+        ------
+        UserError
+            When there is none.
+        """
+        sizes = ladder.between(limits.min_params, limits.max_params, NUM_SIZES)
+        raw = np.geomspace(limits.min_tokens, limits.max_tokens, NUM_TOKENS)
+        amounts = np.array(sorted({float(f"{value:.3g}") for value in raw}))
+        pairs = [
+            (i, j)
+            for i, size in enumerate(sizes)
+            for j, tokens in enumerate(amounts)
+            if limits.ratio[0] * 0.99 <= tokens / size.params <= limits.ratio[1] * 1.01
+            and tokens * size.flops_per_token <= budget
+        ]
+        if not pairs:
+            cheapest = float(min(size.flops_per_token for size in sizes) * amounts[0])
+            raise UserError(
+                f"no run within the limits costs less than the budget of {budget:.3g} FLOPs (the smallest would be "
+                f"about {cheapest:.3g}); raise --budget or lower --min-params and --min-tokens"
+            )
+        size_of, amount_of = (np.array(side, dtype=np.intp) for side in zip(*pairs, strict=True))
+        return cls(sizes=tuple(sizes), amounts=amounts, size_of=size_of, amount_of=amount_of)
+
+    @property
+    def inputs(self) -> dict[str, Array]:
+        """params and tokens of each cell."""
+        params = np.array([size.params for size in self.sizes])
+        return {"params": params[self.size_of], "tokens": self.amounts[self.amount_of]}
+
+    @property
+    def flops_per_token(self) -> Array:
+        """Of each cell's size."""
+        return np.array([size.flops_per_token for size in self.sizes])[self.size_of]
+
+
+def uniform_grid(cells: Cells, experiment: Experiment) -> NDArray[np.int64]:
+    """Counts of the best uniform grid within the budget: k sizes and k token budgets, evenly spaced in their logarithms
+    from the smallest up to a part of the cells, with any k, any part and as many seeds as the limits allow."""
+    found: dict[bytes, NDArray[np.int64]] = {}
+    for num_sizes, num_amounts in itertools.product(range(1, len(cells.sizes) + 1), range(1, cells.amounts.size + 1)):
+        for k in range(2, max(num_sizes, num_amounts, 2) + 1):
+            rows = np.linspace(0, num_sizes - 1, min(k, num_sizes)).round().astype(int)
+            columns = np.linspace(0, num_amounts - 1, min(k, num_amounts)).round().astype(int)
+            chosen = np.zeros((len(cells.sizes), cells.amounts.size), dtype=np.int64)
+            chosen[np.ix_(rows, columns)] = 1
+            counts = chosen[cells.size_of, cells.amount_of]
+            if not counts.any():
+                continue
+            times = min(int(experiment.budget / experiment.cost(counts) + 1e-9), experiment.max_replicates)
+            if experiment.max_runs is not None:
+                times = min(times, experiment.max_runs // int(counts.sum()))
+            if times:
+                found[(times * counts).tobytes()] = times * counts
+    designs = np.stack(list(found.values()))
+    return np.asarray(designs[int(np.argmin(experiment.criteria(designs.astype(float))))])

@@ -1,0 +1,95 @@
+"""Colours and roles of every figure, light, dark and for pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import to_hex
+
+MAX_BUDGET_COLOURS = 24
+"""Budgets beyond this many share the last colours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Theme:
+    """Colours of one background."""
+
+    name: str
+    """light, dark or css."""
+    ink: str
+    """Text, axes and the main fit."""
+    muted: str
+    """Reference laws, secondary curves and notes."""
+    grid: str
+    """Lines of the grid."""
+    paper: str
+    """Background, and the inside of hollow markers."""
+    accent: str
+    """Held-out runs and what was predicted for them."""
+    second: str
+    """The second of the three approaches where all are drawn together."""
+    budget_span: tuple[float, float]
+    """Part of the sequential map (viridis) that is readable on the background."""
+
+    def budget_colours(self, count: int) -> list[str]:
+        """One colour per compute budget, ascending; the same in every figure of a report."""
+        if self.name == "css":
+            return [f"#0b{min(index, MAX_BUDGET_COLOURS - 1):02x}5a" for index in range(count)]
+        places = np.linspace(*self.budget_span, max(count, 2))[:count]
+        return [to_hex(mpl.colormaps["viridis"](place)) for place in places]
+
+
+LIGHT = Theme(
+    name="light",
+    ink="#1c2024",
+    muted="#7a828b",
+    grid="#e4e7ea",
+    paper="#ffffff",
+    accent="#c4400d",
+    second="#0b68a8",
+    budget_span=(0.0, 0.72),
+)
+
+
+DARK = Theme(
+    name="dark",
+    ink="#e8eaed",
+    muted="#949ca6",
+    grid="#343a41",
+    paper="#16191d",
+    accent="#ff8a5c",
+    second="#6cb8f0",
+    budget_span=(0.38, 1.0),
+)
+
+
+CSS = Theme(
+    name="css",
+    ink="#0a0b01",
+    muted="#0a0b02",
+    grid="#0a0b03",
+    paper="#0a0b04",
+    accent="#0a0b05",
+    second="#0a0b06",
+    budget_span=(0.0, 1.0),
+)
+"""Placeholders of an SVG, one per role, that `svg_text` replaces by CSS variables."""
+
+
+ROLES = ("ink", "muted", "grid", "paper", "accent", "second")
+"""The fields of a theme that become the CSS variables `--figure-ROLE`."""
+
+
+def css_variables(theme: Theme, num_budgets: int) -> str:
+    """The CSS declarations of one theme: `--figure-ink: ...; --budget-0: ...;`."""
+    roles = [f"--figure-{role}: {getattr(theme, role)};" for role in ROLES]
+    budgets = [f"--budget-{index}: {colour};" for index, colour in enumerate(theme.budget_colours(num_budgets))]
+    return " ".join(roles + budgets)
+
+
+def hollow(colour: str, flagged: bool, paper: str) -> dict[str, Any]:
+    """Marker colours: filled, or hollow when the run is flagged."""
+    return {"markerfacecolor": paper if flagged else colour, "markeredgecolor": colour, "markeredgewidth": 1.2}

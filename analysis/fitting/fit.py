@@ -1,0 +1,302 @@
+"""`Fit`: the frozen result of fitting one law: parameters with intervals, covariance, predictions, frontier, and JSON
+in and out.
+
+It holds numbers only; how they were found is elsewhere. Public parameters are in the units of the data, predictions
+in the unit of the loss.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.arrays import Array
+from analysis.errors import UserError
+from analysis.estimate import Estimate
+from analysis.files import json_ready
+from analysis.fitting.prediction import Predictor
+from analysis.formatting import format_number
+from analysis.laws.base import Law
+from analysis.laws.registry import get_law
+from analysis.runs.columns import as_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = "isoflop.fit/1"
+"""Name and version of the JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A fitted law."""
+
+    law: Law
+    """The law."""
+    estimates: Mapping[str, Estimate]
+    """Public parameters with standard errors and intervals, by name."""
+    identified: Mapping[str, str | None]
+    """By parameter: None when the data determine it, else the reason why not."""
+    cov: Array
+    """Covariance of the public parameters, shape (p, p)."""
+    objective: float
+    """The minimised sum."""
+    status: str
+    """converged, bound_hit, flat or max_iterations."""
+    num_rows: int
+    """Rows fitted."""
+    num_clusters: int
+    """Independent units: rows, or clusters of rows."""
+    agreement: float
+    """Fraction of the polished starts that ended at this minimum."""
+    condition: float
+    """Condition number of the scaled Gauss-Newton Hessian."""
+    residual_scale: float
+    """Standard deviation of one run about the law, on n - p degrees of freedom, in the unit of the residuals."""
+    predictor: Predictor
+    """Working parameters, draws and residuals: what predictions need."""
+    frontier_estimates: Mapping[str, Any] | None
+    """{"convention", "a", "b", ...} or None for laws without sizes and tokens."""
+    options: Mapping[str, Any]
+    """Objective, delta, residuals, level, bootstrap, seed and cluster as asked for."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Our names to the table's."""
+    conventions: Mapping[str, Any] = field(default_factory=dict)
+    """Which N and which C."""
+    warnings: tuple[str, ...] = ()
+    """What the reader should know before using it."""
+    runs: Mapping[str, Array] | None = None
+    """The fitted rows: inputs, loss, weights, clusters and what is known of their shapes; None when they were not kept.
+    Advice needs them."""
+
+    # -- scipy and statsmodels manners ---------------------------------------------------------------------------------
+    @property
+    def params(self) -> dict[str, float]:
+        """Point estimates by name."""
+        return {name: e.value for name, e in self.estimates.items()}
+
+    @property
+    def bse(self) -> dict[str, float]:
+        """Standard errors by name; NaN where there is none."""
+        return {name: float("nan") if e.se is None else e.se for name, e in self.estimates.items()}
+
+    @property
+    def level(self) -> float:
+        """Nominal coverage of every interval."""
+        return self.predictor.level
+
+    @property
+    def draws(self) -> Array | None:
+        """Bootstrap draws of the public parameters, shape (B, p), or None."""
+        p = self.predictor
+        return None if p.draws is None else self.law.to_public(p.draws, p.log_refs)
+
+    def conf_int(self) -> pd.DataFrame:
+        """Intervals of the parameters: a frame indexed by name with columns lo and hi (NaN where there is none)."""
+        import pandas as pd
+
+        rows = {name: (e.lo, e.hi) for name, e in self.estimates.items()}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=["lo", "hi"], dtype=float)
+
+    def predict(self, data: Mapping[str, Any] | pd.DataFrame, interval: str = "both") -> pd.DataFrame:
+        """Losses (or whatever the law's target is) at the rows of `data`, with intervals.
+
+        Parameters
+        ----------
+        data : mapping or frame with the law's inputs (tokens may be given as flops when params is there: C = 6 N D)
+        interval : "both", "confidence" (of the law), "prediction" (of one new run) or "none"
+
+        Returns
+        -------
+        frame with the target and, as asked, confidence_lo, confidence_hi, prediction_lo, prediction_hi; one row per row
+        of `data`
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.predictor.predict(self.law, self._inputs(data), interval))
+
+    def samples(
+        self, data: Mapping[str, Any] | pd.DataFrame, num: int, *, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """Draws (num, n) of what the law may say at the rows of `data`, and of one new run for each.
+
+        Raises
+        ------
+        UserError
+            When the fit has no intervals.
+        """
+        if self.predictor.reason is not None:
+            raise UserError(f"this fit has no intervals: {self.predictor.reason}")
+        return self.predictor.sample(self.law, self._inputs(data), num, rng=rng)
+
+    def _inputs(self, data: Mapping[str, Any] | pd.DataFrame) -> dict[str, Array]:
+        given = self.law.prepare(as_columns(data))
+        for name, column in self.predictor.aliases.items():
+            if name not in given and column in given:
+                given[name] = given[column]
+        if {"params", "flops"} <= set(given) and "tokens" not in given:
+            given["tokens"] = np.asarray(given["flops"], dtype=float) / (6 * np.asarray(given["params"], dtype=float))
+        missing = [n for n in self.law.inputs if n not in given]
+        if missing:
+            raise UserError(f"{self.law.name} needs {', '.join(missing)} to predict; give {', '.join(self.law.inputs)}")
+        out = {n: np.atleast_1d(np.asarray(given[n], dtype=np.float64)) for n in self.law.inputs}
+        for name, values in out.items():
+            if not (np.isfinite(values) & (values > 0)).all():
+                bad = int(np.argmax(~(np.isfinite(values) & (values > 0))))
+                raise UserError(f"{name} must be finite and above zero to predict, not {values[bad]} (row {bad + 1})")
+        return out
+
+    def summary(self) -> str:
+        """A table of the parameters, the status and the warnings, in plain text."""
+        lines = [
+            f"{self.law.name}: {self.law.formula}",
+            f"{self.num_rows} rows, objective {self.objective:.9g} ({self.options.get('objective')}, "
+            f"{self.options.get('residuals')} residuals), status {self.status}, "
+            f"condition {format_number(self.condition)}",
+            f"{'':12}{'value':>12}{'se':>12}{'lo':>12}{'hi':>12}",
+        ]
+        for name, e in self.estimates.items():
+            cells = "".join(f"{format_number(v):>12}" for v in (e.value, e.se, e.lo, e.hi))
+            reason = self.identified.get(name)
+            lines.append(f"{name:12}{cells}" + (f"  not identified: {reason}" if reason else ""))
+        if self.frontier_estimates:
+            a = self.frontier_estimates["a"]
+            text = Estimate.from_dict(a).text() if a.get("value") is not None else "none"
+            lines.append(f"N_opt ~ C**a, a = {text} ({self.frontier_estimates['convention']})")
+        lines += [f"warning: {w}" for w in self.warnings]
+        return "\n".join(lines)
+
+    # -- JSON --------------------------------------------------------------------------------------------------------
+    def to_dict(self, *, draws: str | None = None, runs: str | None = None) -> dict[str, Any]:
+        """The JSON object of `fit`: null for what is absent, never NaN; `draws` and `runs` name the files beside it."""
+        params = {
+            name: {
+                "value": e.value,
+                "se": e.se,
+                "lo": e.lo,
+                "hi": e.hi,
+                "identified": self.identified.get(name) is None,
+                "reason": self.identified.get(name),
+            }
+            for name, e in self.estimates.items()
+        }
+        out = {
+            "schema": SCHEMA,
+            "law": self.law.name,
+            "law_options": dict(self.law.options),
+            "formula": self.law.formula,
+            "source": self.law.source,
+            "columns": dict(self.columns),
+            "conventions": dict(self.conventions),
+            "params": params,
+            "cov": self.cov,
+            "objective": self.objective,
+            "status": self.status,
+            "num_rows": self.num_rows,
+            "num_clusters": self.num_clusters,
+            "agreement": self.agreement,
+            "condition": self.condition,
+            "residual_scale": self.residual_scale,
+            "warnings": list(self.warnings),
+            "frontier": self.frontier_estimates,
+            "draws": draws,
+            "runs": runs,
+            "options": dict(self.options),
+            "working": self.predictor.to_dict(),
+        }
+        ready: dict[str, Any] = json_ready(out)
+        return ready
+
+    @classmethod
+    def from_dict(
+        cls,
+        raw: Mapping[str, Any],
+        *,
+        draws: Array | None = None,
+        law: Law | None = None,
+        runs: Mapping[str, Array] | None = None,
+    ) -> Fit:
+        """The inverse of `to_dict`; `draws` are working parameters (B, p) read from the file that it names.
+
+        Raises
+        ------
+        UserError
+            When the object is not a fit of this version.
+        """
+        if raw.get("schema") != SCHEMA:
+            raise UserError(
+                f"this is not a fit of schema {SCHEMA!r} but {raw.get('schema')!r}; make it with `fit --out`"
+            )
+        law = law or get_law(raw["law"], **raw.get("law_options", {}))
+        nan = float("nan")
+        return cls(
+            law=law,
+            estimates={n: Estimate.from_dict(raw["params"][n]) for n in law.param_names},
+            identified={n: raw["params"][n].get("reason") for n in law.param_names},
+            cov=np.array([[nan if v is None else v for v in row] for row in raw["cov"]], dtype=np.float64),
+            objective=raw["objective"],
+            status=raw["status"],
+            num_rows=raw["num_rows"],
+            num_clusters=raw["num_clusters"],
+            agreement=raw["agreement"],
+            condition=float("inf") if raw["condition"] is None else raw["condition"],
+            residual_scale=nan if raw["residual_scale"] is None else raw["residual_scale"],
+            predictor=Predictor.from_dict(raw["working"], draws=draws),
+            frontier_estimates=raw["frontier"],
+            options=raw["options"],
+            columns=raw["columns"],
+            conventions=raw["conventions"],
+            warnings=tuple(raw["warnings"]),
+            runs=runs,
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write `path` (JSON) and, with draws and runs, `<stem>.draws.parquet` and `<stem>.runs.parquet` beside it;
+        each atomically."""
+        import pandas as pd
+
+        path = Path(path)
+        frames = {}
+        if self.predictor.draws is not None:
+            frames["draws"] = pd.DataFrame(self.predictor.draws, columns=list(self.law.param_names))
+        if self.runs is not None:
+            frames["runs"] = pd.DataFrame(dict(self.runs))
+        names = {}
+        for kind, frame in frames.items():
+            names[kind] = f"{path.stem}.{kind}.parquet"
+            partial = path.with_name(names[kind] + ".part")
+            frame.to_parquet(partial)
+            partial.replace(path.with_name(names[kind]))
+        partial = path.with_name(path.name + ".part")
+        partial.write_text(json.dumps(self.to_dict(**names), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Fit:
+        """Read what `save` wrote; without the draws' file, intervals come from the covariance."""
+        path = Path(path)
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"there is no file {path}; make it with `fit ... --out {path}`") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not JSON ({error}); make it with `fit ... --out {path}`") from None
+        if not isinstance(raw, dict):
+            raise UserError(f"{path} does not hold a fit; make it with `fit ... --out {path}`")
+        draws = runs = None
+        if raw.get("draws") and path.with_name(raw["draws"]).exists():
+            import pandas as pd
+
+            draws = pd.read_parquet(path.with_name(raw["draws"])).to_numpy(dtype=np.float64)
+        if raw.get("runs") and path.with_name(raw["runs"]).exists():
+            import pandas as pd
+
+            frame = pd.read_parquet(path.with_name(raw["runs"]))
+            runs = {str(name): frame[name].to_numpy(dtype=np.float64) for name in frame.columns}
+        return cls.from_dict(raw, draws=draws, runs=runs)

@@ -1,0 +1,108 @@
+"""The optimum of a budget under a law of params and tokens: N, D and loss, and the exponents a and b.
+
+It must not know how a law was fitted, or how its intervals are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from analysis.arrays import Array
+from analysis.errors import UserError
+from analysis.laws.base import Law
+
+FlopsPerToken = Callable[[Array], Array]
+"""Training FLOPs per token of a model with N parameters, along the ladder; 6 N is the usual rule."""
+
+
+GOLDEN = float((np.sqrt(5.0) - 1) / 2)
+"""Golden section."""
+
+
+SIZES = (1e3, 1e15)
+"""Smallest and largest N that is looked at."""
+
+
+def six_n(params: Array) -> Array:
+    """C = 6 N D."""
+    return 6.0 * params
+
+
+def ladder(params: ArrayLike, flops_per_token: ArrayLike) -> FlopsPerToken:
+    """FLOPs per token between the shapes of a ladder: straight lines in the logarithms, continued at both ends.
+
+    Parameters
+    ----------
+    params : N of each shape, ascending, at least two
+    flops_per_token : counted training FLOPs per token of each shape, ascending
+    """
+    x, y = np.log(np.asarray(params, dtype=np.float64)), np.log(np.asarray(flops_per_token, dtype=np.float64))
+    if x.size < 2 or x.size != y.size or not ((np.diff(x) > 0).all() and (np.diff(y) > 0).all()):
+        raise UserError("a ladder needs two shapes or more, with params and FLOPs per token both ascending")
+
+    def at(n: Array) -> Array:
+        log_n = np.log(n)
+        inside = np.interp(log_n, x, y)
+        below = np.minimum(log_n - x[0], 0.0) * (y[1] - y[0]) / (x[1] - x[0])
+        above = np.maximum(log_n - x[-1], 0.0) * (y[-1] - y[-2]) / (x[-1] - x[-2])
+        return np.asarray(np.exp(inside + below + above))
+
+    return at
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # far from the data a loss may be infinite
+def optimum(
+    law: Law, theta: Array, log_flops: Array, flops_per_token: FlopsPerToken = six_n
+) -> tuple[Array, Array, Array]:
+    """log N, log D and loss at the optimum for every draw and budget, each of shape (B, m); golden section in log N.
+
+    Parameters
+    ----------
+    theta : public parameters, shape (B, p)
+    log_flops : log C, shape (m,), or (B, m) when every draw has budgets of its own
+    """
+    columns = [theta[:, [j]] for j in range(theta.shape[1])]
+    shape = np.broadcast_shapes((theta.shape[0], 1), log_flops.shape)
+
+    def at(log_n: Array) -> tuple[Array, Array]:
+        params = np.exp(log_n)
+        log_d = log_flops - np.log(flops_per_token(params))
+        loss = law.value(columns, {"params": params, "tokens": np.exp(log_d)})
+        return log_d, np.broadcast_to(np.where(np.isnan(loss), np.inf, loss), shape)
+
+    lo, hi = np.full(shape, np.log(SIZES[0])), np.full(shape, np.log(SIZES[1]))
+    inner, outer = hi - GOLDEN * (hi - lo), lo + GOLDEN * (hi - lo)
+    f_inner, f_outer = at(inner)[1], at(outer)[1]
+    for _ in range(52):
+        left = f_inner < f_outer
+        lo, hi = np.where(left, lo, inner), np.where(left, outer, hi)
+        new_inner, new_outer = hi - GOLDEN * (hi - lo), lo + GOLDEN * (hi - lo)
+        fresh = at(np.where(left, new_inner, new_outer))[1]
+        f_inner, f_outer = np.where(left, fresh, f_outer), np.where(left, f_inner, fresh)
+        inner, outer = new_inner, new_outer
+    middle = 0.5 * (lo + hi)
+    log_d, loss = at(middle)
+    return middle, log_d, np.array(loss)
+
+
+def exponents(
+    law: Law, theta: Array, log_flops: tuple[float, float], flops_per_token: FlopsPerToken | None = None
+) -> tuple[Array, Array]:
+    """a = d log N_opt / d log C and b = d log D_opt / d log C for every draw (B,): closed form, or the slope between
+    two budgets."""
+    closed = law.frontier_exponent(theta) if flops_per_token is None else None
+    if closed is not None:
+        return closed, 1.0 - closed
+    first, last = log_flops
+    if last - first < 0.5:
+        first, last = 0.5 * (first + last) - 0.25, 0.5 * (first + last) + 0.25
+    log_n, log_d, _ = optimum(law, theta, np.array([first, last]), flops_per_token or six_n)
+    return (log_n[:, 1] - log_n[:, 0]) / (last - first), (log_d[:, 1] - log_d[:, 0]) / (last - first)
+
+
+def supports_frontier(law: Law) -> bool:
+    """Whether the law is a loss of params and tokens alone."""
+    return law.target == "loss" and set(law.inputs) == {"params", "tokens"}

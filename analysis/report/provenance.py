@@ -1,0 +1,111 @@
+"""Where a report comes from: commit, versions, inputs by hash, and the exact commands. No clock is read; no path of
+the machine is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from experiments.records import Manifest, store_of
+
+PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "jinja2")
+"""Packages whose versions can change a number or a figure of a report."""
+VARIED_BY_SIZE = {"optimizer.learning_rate", "optimizer.weight_decay"}
+"""Settings that tables of runs hold run by run."""
+
+
+def provenance(
+    paths: Sequence[str | Path], frame: pd.DataFrame, manifest: Manifest | None, command: Sequence[str]
+) -> dict[str, Any]:
+    """Everything needed to make the same report again, as plain JSON."""
+    out: dict[str, Any] = {"git": git_state(), "python": platform.python_version()}
+    out["packages"] = {name: importlib.metadata.version(name) for name in PACKAGES}
+    out["inputs"] = {display_path(Path(path)): _digest(Path(path), frame) for path in paths}
+    commands = []
+    if manifest is not None and manifest.source:
+        beside = store_of(Path(paths[0])) / manifest.source
+        claimed = display_path(beside) if beside.exists() else Path(manifest.source).as_posix()
+        commands.append(shlex.join(["python", "-m", "experiments", "run", claimed]))
+    commands.append(shlex.join(["python", "-m", "analysis", *command]))
+    out["commands"] = commands
+    out["training"] = {
+        name: sorted({str(value) for value in frame[name].dropna()})
+        for name in frame.columns
+        if name.startswith("version_")
+        or name in {"corpus", "tokenizer", "objective", "family", "device", "threads", "precision", "attention_backend"}
+    }
+    out["settings"] = settings(paths, frame, manifest)
+    return out
+
+
+def settings(paths: Sequence[str | Path], frame: pd.DataFrame, manifest: Manifest | None) -> dict[str, list[str]]:
+    """What the runs' configs and the sweep's file say of training beyond the table: `optimizer.name` and its like ->
+    values as text.
+
+    Empty for tables that have no run store beside them.
+    """
+    found: dict[str, set[str]] = {}
+    ids: list[str] = frame["run_id"].dropna().astype(str).tolist() if "run_id" in frame.columns else []
+    for path in map(Path, paths):
+        if path.suffix != ".json" and not path.is_dir():
+            continue
+        for run_id in ids:
+            file = store_of(path) / "runs" / run_id / "config.json"
+            if not file.exists():
+                continue
+            config = json.loads(file.read_text(encoding="utf-8"))
+            for name, value in config.get("optimizer", {}).items():
+                if value is not None:
+                    found.setdefault(f"optimizer.{name}", set()).add(str(value))
+        source = store_of(path) / manifest.source if manifest is not None and manifest.source else None
+        if source is not None and source.exists():
+            recipe = (yaml.safe_load(source.read_text(encoding="utf-8")) or {}).get("recipe")
+            name = recipe.get("name") if isinstance(recipe, dict) else recipe
+            if name:
+                found["recipe.name"] = {str(name)}
+    return {name: sorted(values) for name, values in sorted(found.items()) if name not in VARIED_BY_SIZE}
+
+
+def display_path(path: Path) -> str:
+    """A path relative to the working directory where it lies within, else its name alone."""
+    try:
+        return path.resolve().relative_to(Path.cwd().resolve()).as_posix()
+    except ValueError:
+        return path.name
+
+
+def git_state() -> Mapping[str, Any]:
+    """Commit, its date, and whether the packages have changes that are not committed; nulls outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "models", "experiments", "analysis")
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "date": git("log", "-1", "--format=%cI"),
+        "uncommitted_changes": None if changed is None else bool(changed),
+    }
+
+
+def _digest(path: Path, frame: pd.DataFrame) -> str:
+    """sha256 of a file, or of the sorted run ids behind a store's folder."""
+    if path.is_file():
+        return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    ids = "\n".join(sorted(frame["run_id"].astype(str))) if "run_id" in frame.columns else ""
+    return "sha256 of run ids:" + hashlib.sha256(ids.encode()).hexdigest()

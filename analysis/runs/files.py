@@ -1,0 +1,121 @@
+"""Files of runs -> raw rows: CSV, Parquet, sweep manifests and run stores. Knows formats; must not know what makes
+a row valid."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.errors import UserError
+from analysis.runs.expressions import nearest
+from experiments.records import RecordError, flat_row, read_records
+
+SYNONYMS = {
+    "params": ("n", "num_params", "n_params", "param_count", "model size", "model_size", "parameters", "params_total"),
+    "tokens": ("d", "t", "num_tokens", "n_tokens", "training tokens", "data"),
+    "flops": ("c", "compute", "training flop", "training flops", "training_flops", "flop", "budget"),
+    "loss": ("l", "val_loss", "validation loss", "final_loss", "test_loss", "eval_loss"),
+}
+"""Other people's names for our columns, lower case: used for hints in messages only, never silently."""
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """Read one table as it stands, with `source` (the file's stem) and `row` (1 is the first row of data) added.
+
+    Raises
+    ------
+    UserError
+        When the file is absent, is of no known kind, is empty, is truncated, or names a column twice.
+    """
+    if not path.exists():
+        near = nearest(path.name, [entry.name for entry in path.parent.glob("*")]) if path.parent.is_dir() else ""
+        raise UserError(f"there is no file {path}{near}")
+    if path.is_dir() or path.suffix == ".json":
+        frame = _read_store(path)
+    elif path.suffix in {".parquet", ".pq"}:
+        try:
+            frame = pd.read_parquet(path)
+        except (ValueError, OSError) as error:
+            raise UserError(
+                f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); write it again or give a CSV"
+            ) from error
+    elif path.suffix in {".csv", ".tsv", ".txt"}:
+        frame = _read_csv(path)
+    else:
+        raise UserError(
+            f"{path} is of no known kind; give a .csv or .parquet file, a sweep manifest .json or a store's folder"
+        )
+    if frame.empty:
+        raise UserError(f"{path} holds no rows; give a table with a header line and one row per run")
+    names = Counter(map(str, frame.columns))
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise UserError(f"{path} has the column {twice[0]!r} {names[twice[0]]} times; rename or delete the copies")
+    frame.columns = pd.Index([str(name) for name in frame.columns])
+    frame["row"] = range(1, len(frame) + 1)
+    if "source" not in frame.columns:
+        frame["source"] = path.stem
+    return frame
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """A CSV or TSV file with one header line; pandas would rename copies of a column, so the header is read first."""
+    separator = "\t" if path.suffix == ".tsv" else ","
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            header = next(csv.reader(stream, delimiter=separator), [])
+        twice = [name for name, count in Counter(header).items() if count > 1 and name]
+        if twice:
+            raise UserError(
+                f"{path} has the column {twice[0]!r} {header.count(twice[0])} times; rename or delete the copies"
+            )
+        return pd.read_csv(path, sep=separator, encoding="utf-8-sig")
+    except pd.errors.EmptyDataError as error:
+        raise UserError(f"{path} is empty; give a table with a header line and one row per run") from error
+    except (pd.errors.ParserError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"{path} cannot be read as CSV ({str(error).strip()}); mend that line or write the file again"
+        ) from error
+
+
+def _read_store(path: Path) -> pd.DataFrame:
+    """The published runs of a manifest or of a store's folder, one tidy row each, in the manifest's order."""
+    if path.is_dir() and not (path / "runs").is_dir():
+        raise UserError(
+            f"{path} is a folder without runs/; give a store's folder, a manifest sweeps/NAME.json or a table"
+        )
+    try:
+        rows = [flat_row(record, labels) for record, labels in read_records(path)]
+    except RecordError as error:
+        raise UserError(str(error)) from error
+    if not rows:
+        raise UserError(f"{path} has no published run yet; train it with `python -m experiments run`")
+    return pd.DataFrame(rows)
+
+
+def rename_columns(frame: pd.DataFrame, mapping: Mapping[str, str], *, path: Path) -> pd.DataFrame:
+    """Add our names beside theirs; a column of ours that the mapping overrides is kept as `NAME (original)`."""
+    theirs = {str(name): column for name, column in frame.items()}
+    renamed = frame.copy(deep=False)
+    for ours, column in mapping.items():
+        if column not in theirs:
+            raise UserError(
+                f"{path} has no column {column!r} for {ours}{nearest(column, list(theirs))}; mend --columns"
+            )
+        if ours in theirs and column != ours and ours not in {"row", "source"}:
+            renamed[f"{ours} (original)"] = theirs[ours]
+        renamed[ours] = theirs[column]
+    return renamed
+
+
+def missing_column(name: str, frame: pd.DataFrame, *, path: Path, what: str | None = None) -> UserError:
+    """The error for a table that lacks `name`, with the likeliest of its columns."""
+    present = {str(column).lower(): str(column) for column in frame.columns if column not in {"row", "source"}}
+    guesses = [present[word] for word in SYNONYMS.get(name, ()) if word in present]
+    near = f" (is it {guesses[0]!r}?)" if guesses else nearest(name, present.values())
+    example = guesses[0] if guesses else "COLUMN"
+    return UserError(f"{path} has no column {what or repr(name)}{near}; name yours with --columns {name}={example}")

@@ -1,0 +1,197 @@
+"""Which laws a table can be fitted with, and what each says about it: its fit, whether it is identified, its
+predictions of held-out runs.
+
+Owns the list of candidates and one `Candidate` for each. It must not know how a law is chosen, tables or figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.arrays import Array
+from analysis.errors import UserError
+from analysis.fitting.fit import Fit
+from analysis.fitting.fit_law import fit_law
+from analysis.laws.base import Law
+from analysis.laws.registry import LAWS, get_law
+from analysis.selection.extrapolation import Redraws, Score, information_criteria, predict_windows, score
+from analysis.selection.windows import Window, compute_axis
+from analysis.solver.objectives import Objective
+from analysis.uncertainty.identifiability import SAME_VALUE, tied_inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """How every candidate is fitted."""
+
+    objective: str = "huber"
+    """"huber", "lad" or "squared"."""
+    delta: float = 1e-3
+    """Where huber turns linear."""
+    residuals: str = "log"
+    """"log" or "raw"."""
+    weights: str | None = None
+    """Column of row weights."""
+
+    @property
+    def summand(self) -> Objective:
+        """The objective as the engine takes it."""
+        return Objective(name=self.objective, delta=self.delta if self.objective == "huber" else 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One law on one table."""
+
+    name: str
+    """Name as it was asked for, such as bnsl:2."""
+    law: Law
+    """The law."""
+    fit: Fit
+    """Fitted to all runs, or to those that a given hold-out leaves."""
+    predicted: Array
+    """What it predicts for every run in every window, shape (W, n); only held-out runs are scored."""
+    score: Score
+    """Errors on the held-out runs."""
+    aic: float | None
+    """Of `fit`; None when the law runs through every run."""
+    bic: float | None
+    """The same."""
+    reason: str | None
+    """Why it cannot be chosen: what the runs do not determine; None when they determine all of it."""
+
+    @property
+    def num_params(self) -> int:
+        """Free parameters."""
+        return len(self.law.parameters)
+
+
+def available(data: Mapping[str, Any]) -> list[str]:
+    """Names of the laws of a loss all of whose inputs are in `data`, optional ones too; a law of one input x reads x,
+    or else flops."""
+    present = set(data)
+    if {"params", "flops"} <= present:
+        present.add("tokens")
+    if present & {"flops", "tokens", "params", "step"}:
+        present.add("x")
+    return [name for name, law in LAWS.items() if law.target == "loss" and {*law.inputs, *law.optional} <= present]
+
+
+def law_named(name: str, data: Mapping[str, Any]) -> Law:
+    """The law that was asked for by name.
+
+    Raises
+    ------
+    UserError
+        When there is none, it is not of a loss, or the table lacks an input.
+    """
+    law = get_law(name)
+    if law.target != "loss":
+        raise UserError(f"{name} gives {law.target}, not a loss, and cannot be held against laws of the loss")
+    if name.partition(":")[0] not in available(data):
+        raise UserError(f"{name} reads {', '.join(law.inputs)}, which the table does not have; leave it out of --laws")
+    return law
+
+
+def inputs_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns with tokens = flops / 6 params and x = the axis of compute where they are not there themselves."""
+    out = {str(name): np.asarray(data[name]) for name in data}
+    if "tokens" not in out and {"params", "flops"} <= set(out):
+        out["tokens"] = out["flops"].astype(np.float64) / (6 * out["params"].astype(np.float64))
+    if "x" not in out:
+        out["x"] = compute_axis(out)[1]
+    return out
+
+
+def undeterminable(law: Law, data: Mapping[str, Any]) -> str | None:
+    """Why no fit of the law to these rows could be identified, whatever the losses; None when one might be.
+
+    An input of one value, or tokens that follow params: seen before anything is fitted, because fits of such tables are
+    slow and say nothing.
+    """
+    if not law.row_by_row:
+        return None
+    for name in law.inputs:
+        values = np.asarray(data[name], dtype=np.float64)
+        if np.ptp(np.log(values)) < SAME_VALUE:
+            return f"{name} takes one value"
+    if {"params", "tokens"} <= set(law.inputs):
+        logs = [np.log(np.asarray(data[name], dtype=np.float64)) for name in ("params", "tokens")]
+        return tied_inputs(*logs)
+    return None
+
+
+def consider(
+    name: str,
+    data: Mapping[str, Any],
+    windows: Sequence[Window],
+    redraws: Redraws,
+    *,
+    spec: Spec,
+    rows: NDArray[np.bool_],
+    level: float,
+) -> Candidate:
+    """Fit, predict and score one law.
+
+    Whether it is identified is asked of the rows: clusters of runs matter to the redraws, and to intervals of its
+    parameters, which are not wanted here.
+
+    Parameters
+    ----------
+    data : columns with loss, as `inputs_of` gives them
+    rows : what the candidate's own fit sees, shape (n,)
+
+    Raises
+    ------
+    UserError
+        When it cannot be fitted to the runs or to a window of them.
+    """
+    law = law_named(name, data)
+    hopeless = undeterminable(law, {key: column[rows] for key, column in data.items()})
+    if hopeless:
+        raise UserError(f"it is not identified: {hopeless}")
+    losses = np.asarray(data["loss"], dtype=np.float64)
+    weights = None if spec.weights is None else np.asarray(data[spec.weights], dtype=np.float64)
+    smallest = min(int(window.fitted.sum()) for window in windows)
+    if smallest <= len(law.parameters):
+        raise UserError(f"the smallest window has {smallest} runs for {len(law.parameters)} parameters")
+    seen = {key: column[rows] for key, column in data.items()}
+    options: dict[str, Any] = {"objective": spec.objective, "delta": spec.delta, "residuals": spec.residuals}
+    fit = fit_law(law, seen, weights=spec.weights, level=level, **options)
+    predicted = predict_windows(law, data, windows, objective=spec.summand, residuals=spec.residuals, weights=weights)
+    scored = score(predicted, losses, windows, redraws, level=level)
+    kept = np.ones(int(rows.sum())) if weights is None else weights[rows]
+    aic, bic = information_criteria(
+        spec.summand,
+        fit.objective,
+        losses=losses[rows],
+        weights=kept,
+        num_params=len(law.parameters),
+        log_residuals=spec.residuals == "log",
+    )
+    return Candidate(
+        name=name, law=law, fit=fit, predicted=predicted, score=scored, aic=aic, bic=bic,
+        reason=_why_not(fit, scored, windows),
+    )  # fmt: skip
+
+
+def _why_not(fit: Fit, scored: Score, windows: Sequence[Window]) -> str | None:
+    """What keeps a law from being chosen."""
+    unknown = {name: why for name, why in fit.identified.items() if why}
+    if unknown:
+        by_reason: dict[str, list[str]] = {}
+        for name, why in unknown.items():
+            by_reason.setdefault(why, []).append(name)
+        return "not identified: " + "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
+    if fit.status == "max_iterations":
+        return "the solver did not reach an optimum"
+    for window, error in zip(windows, scored.by_window, strict=True):
+        if not math.isfinite(error):
+            return f"its fit gives no finite loss for {window.name}"
+    return None

@@ -1,0 +1,190 @@
+"""One fitting problem in working units: a law, centred log inputs, losses, weights and an objective; values and
+derivatives.
+
+Everything is vectorised over many parameter vectors, each with its own row weights (bootstrap draws). The solver sees
+this and no table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.arrays import Array
+from analysis.errors import UserError
+from analysis.laws.base import Law
+from analysis.runs.columns import checked
+from analysis.solver.objectives import Objective
+
+ROW_BLOCK = 4096
+"""Rows evaluated at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """min over phi of sum_i w_i rho(r_i(phi)), r = log L(phi) - log y, or L(phi) - y."""
+
+    law: Law
+    """The law."""
+    z: Array
+    """Log inputs less `log_refs`, shape (k, n)."""
+    log_refs: Array
+    """Mean log input, shape (k,): what makes a fit independent of units."""
+    y: Array
+    """Losses, shape (n,)."""
+    weights: Array
+    """Row weights, shape (n,)."""
+    objective: Objective
+    """The objective."""
+    log_residuals: bool
+    """Residuals of log losses (True) or of losses."""
+    lower: Array
+    """Working lower bounds, shape (p,)."""
+    upper: Array
+    """Working upper bounds, shape (p,)."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows."""
+        return self.y.size
+
+    @property
+    def num_params(self) -> int:
+        """Free parameters."""
+        return len(self.law.parameters)
+
+    def rows(self, keep: NDArray[np.intp]) -> Problem:
+        """The same problem on some rows, in the same working units."""
+        return replace(self, z=np.ascontiguousarray(self.z[:, keep]), y=self.y[keep], weights=self.weights[keep])
+
+    def with_objective(self, objective: Objective) -> Problem:
+        """The same rows under another objective."""
+        return replace(self, objective=objective)
+
+    def residuals(self, phi: Array) -> Array:
+        """Residuals, shape (B, n); +inf where a log residual meets a loss that is not positive."""
+        value = self.law.working_value(phi, self.z)
+        return self._residuals_of(value)
+
+    def _residuals_of(self, value: Array) -> Array:
+        if not self.log_residuals:
+            return value - self.y
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(value > 0, np.log(np.maximum(value, 1e-300)), np.inf) - np.log(self.y)
+
+    def _blocks(self, weights: Array) -> Iterator[tuple[Problem, Array]]:
+        """The rows in blocks that fit the cache, with their weights; the problem itself when it is short."""
+        if self.num_rows <= ROW_BLOCK:
+            yield self, weights
+            return
+        for begin in range(0, self.num_rows, ROW_BLOCK):
+            rows = slice(begin, begin + ROW_BLOCK)
+            part = replace(self, z=self.z[:, rows], y=self.y[rows], weights=self.weights[rows])
+            yield part, weights[..., rows]
+
+    def value(self, phi: Array, weights: Array) -> Array:
+        """Objective, shape (B,); weights of shape (B, n) or (n,)."""
+        total = np.zeros(phi.shape[0])
+        with np.errstate(over="ignore", invalid="ignore"):
+            for part, w in self._blocks(weights):
+                rho = part.objective.rho(part.residuals(phi))
+                total += rho @ w if w.ndim == 1 else np.einsum("bn,bn->b", rho, w)
+        return np.where(np.isfinite(total), total, np.inf)
+
+    def scaled_jacobian(self, phi: Array) -> tuple[Array, Array, Array]:
+        """Residuals r (B, n), their derivatives (B, p, n) and the factor c (B, n) with dr = c dL."""
+        value, jacobian = self.law.working_jacobian(phi, self.z)
+        r = self._residuals_of(value)
+        if not self.log_residuals:
+            return r, jacobian, np.ones_like(value)
+        inverse = 1.0 / np.maximum(value, 1e-300)
+        return r, jacobian * inverse[:, None, :], inverse
+
+    def derivatives(self, phi: Array, weights: Array) -> tuple[Array, Array, Array]:
+        """Gradient (B, p), Hessian (B, p, p) and the positive Gauss-Newton scale of each parameter (B, p)."""
+        p = phi.shape[1]
+        gradient, scale, hessian = np.zeros_like(phi), np.zeros_like(phi), np.zeros((phi.shape[0], p, p))
+        for part, w in self._blocks(weights):
+            value, J = part.law.working_jacobian(phi, part.z)
+            r = part._residuals_of(value)
+            slope, wpsi = part.objective.slope(r), w * part.objective.psi(r)
+            if part.log_residuals:  # d log L = dL / L, d2 log L = d2L / L - dL dL^T / L^2
+                inverse = 1.0 / np.maximum(value, 1e-300)
+                square = inverse * inverse
+                inner, outer, size = (w * slope - wpsi) * square, wpsi * inverse, w * square
+            else:
+                inner, outer, size = w * slope, wpsi, np.broadcast_to(w, r.shape)
+            gradient += np.matmul(J, outer[:, :, None])[:, :, 0]
+            hessian += np.matmul(J * inner[:, None, :], J.transpose(0, 2, 1))
+            hessian += part.law.working_curvature(phi, part.z, outer, J)
+            scale += np.matmul(J * J, size[:, :, None])[:, :, 0]
+        return gradient, hessian, scale
+
+
+def make_problem(
+    law: Law,
+    data: Mapping[str, Any],
+    *,
+    objective: Objective,
+    residuals: str = "log",
+    weights: ArrayLike | None = None,
+    rows: ArrayLike | None = None,
+) -> Problem:
+    """Check the columns that `law` needs and centre their logarithms.
+
+    `rows` says which rows are fitted, by a mask; the others only complete the curves of laws over a schedule.
+
+    Raises
+    ------
+    UserError
+        For missing columns, and for missing, infinite, non-positive or textual values (rows are numbered from 1).
+    """
+    if residuals not in ("log", "raw"):
+        raise UserError(f"residuals are 'log' or 'raw', not {residuals!r}")
+    data = law.prepare(data)
+    columns = [checked(data, name, positive=True) for name in law.inputs]
+    fitted = np.ones(columns[0].size, dtype=bool) if rows is None else np.asarray(rows, dtype=bool)
+    y = checked(_at(data, law.target, fitted), law.target, positive=residuals == "log")
+    w = np.ones(y.size) if weights is None else checked({"weights": weights}, "weights", positive=False)
+    if len({w.size, y.size, fitted.size, *(c.size for c in columns)}) > 1:
+        sizes = {name: c.size for name, c in zip((*law.inputs, law.target, "weights"), (*columns, y, w), strict=True)}
+        raise UserError(f"columns differ in length: {sizes}; give one value per run in each")
+    if fitted.sum() < 2:
+        few = int(fitted.sum())
+        raise UserError(f"{few} row cannot be fitted; give at least {len(law.parameters) + 1} runs for {law.name}")
+    if (w < 0).any() or not w.any():
+        bad = int(np.argmax(w < 0)) + 1
+        raise UserError(f"weights must be zero or more and not all zero; row {bad} has {w[bad - 1]}")
+    usual = law.row_weights({name: c[fitted] for name, c in zip(law.inputs, columns, strict=True)})
+    if weights is None and usual is not None:
+        w[fitted] = usual
+    logs = np.log(np.stack(columns))
+    centred = [name in law.centred_inputs() for name in law.inputs]
+    refs = np.where(centred, (logs * w).sum(axis=1) / w.sum(), 0.0)
+    for name, other in law.shared_units().items():
+        refs[law.inputs.index(name)] = refs[law.inputs.index(other)]
+    lower, upper = law.bounds()
+    if residuals == "raw" and (y <= 0).any():
+        lower = np.where([p.kind == "offset" for p in law.parameters], -np.inf, lower)
+    return Problem(
+        law=law,
+        z=np.ascontiguousarray(law.features(logs - refs[:, None])[:, fitted]),
+        log_refs=refs,
+        y=y[fitted],
+        weights=w[fitted],
+        objective=objective,
+        log_residuals=residuals == "log",
+        lower=lower,
+        upper=upper,
+    )
+
+
+def _at(data: Mapping[str, Any], name: str, rows: NDArray[np.bool_]) -> Mapping[str, Any]:
+    """The column where it is fitted, one elsewhere: rows that only complete a curve need no loss."""
+    if name not in data or rows.all() or np.size(data[name]) != rows.size:
+        return data
+    return {name: np.where(rows, np.asarray(data[name]), 1.0)}

@@ -1,0 +1,178 @@
+"""What a report is about: runs, their roles and budgets, curves of training, the held-out prediction and the noise
+floor.
+
+Owns the assembly of one `Study` from tables or a sweep manifest; everything in it is computed. It must not know
+figures or HTML.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.errors import UserError
+from analysis.fitting.fit import Fit
+from analysis.fitting.fit_law import fit_law
+from analysis.frontiers.compare import as_columns, compare_approaches
+from analysis.frontiers.flops_per_token import Shapes
+from analysis.frontiers.isoflop import IsoflopFit, fit_isoflop
+from analysis.laws.registry import get_law
+from analysis.runs.budgets import group_budgets
+from analysis.runs.flags import far_runs
+from analysis.runs.noise import noise_floor, seed_weights
+from analysis.runs.roles import _roles
+from analysis.runs.table import RunTable, load_tables
+from analysis.study.curves import training_curves
+from analysis.study.heldout import held_out
+from analysis.study.study import Choices, Study
+from experiments.records import Manifest, RecordError, read_manifest
+
+
+def load_manifest(paths: Sequence[str | Path]) -> Manifest | None:
+    """The sweep manifest when exactly one table is given and it is one."""
+    if len(paths) != 1 or Path(paths[0]).suffix != ".json":
+        return None
+    try:
+        return read_manifest(Path(paths[0]))
+    except RecordError as error:
+        raise UserError(str(error)) from error
+
+
+def build_study(
+    paths: Sequence[str | Path],
+    choices: Choices,
+    *,
+    columns: dict[str, str] | None = None,
+    where: str | None = None,
+    drop_largest_losses: int = 0,
+) -> Study:
+    """Read the runs, assign roles, fit, predict and compare; UserError says what is missing and what to do."""
+    table = load_tables(paths, columns, where, drop_largest_losses)
+    manifest = load_manifest(paths)
+    frame = table.frame.copy()
+    notes = list(table.notes)
+    budget, warnings = group_budgets(frame)
+    frame["budget_group"] = budget
+    notes += warnings
+    frame["role_shown"] = _roles(frame, choices.holdout, notes)
+    cluster = choices.cluster
+    if cluster is not None and cluster not in frame.columns:
+        raise UserError(f"--cluster {cluster} is no column of the table; leave it out or name one")
+    if cluster is None and "trunk" in frame.columns and frame["trunk"].notna().all():
+        fitted_rows = frame["role_shown"] == "fit"
+        shared = int(fitted_rows.sum()) - frame.loc[fitted_rows, "trunk"].nunique()
+        trunks, num_params = frame.loc[fitted_rows, "trunk"].nunique(), len(get_law(choices.law).parameters)
+        if shared > 0 and trunks >= num_params:
+            cluster = "trunk"
+            notes.append(f"runs are drawn by trunk: {shared} fitted runs share training with another")
+        elif shared > 0:
+            notes.append(
+                f"{trunks} trunks are too few to draw by for {num_params} parameters: intervals take runs of one trunk "
+                "as independent and are likely too narrow"
+            )
+    choices = Choices(**{**choices.__dict__, "cluster": cluster})
+    table = RunTable(
+        frame=frame, excluded=table.excluded, flags=table.flags, conventions=table.conventions, notes=table.notes
+    )
+    fitted = table.subset(frame["role_shown"] == "fit")
+    if len(fitted.frame) < 2:
+        raise UserError(
+            f"{len(fitted.frame)} run(s) left to fit; loosen --holdout {choices.holdout!r} or give more runs"
+        )
+    budgets = tuple(float(value) for value in budget.groupby(np.round(np.log(budget), 6)).first())
+    grid = _grid(frame["flops"].to_numpy(dtype=float))
+    noise, floor = noise_floor(frame[frame["role_shown"] != "mid-run"], level=choices.level)
+    weighting = seed_weights(
+        fitted.frame["tokens"],
+        group_tokens=noise["tokens"],
+        group_variances=noise["sd_fraction"] ** 2,
+        group_dof=noise["num_seeds"] - 1,
+    )
+    if len(noise):
+        notes.append(weighting.explanation)
+    needed = [name for name in ("params", "tokens", "flops", "loss", cluster) if name is not None]
+    law_fit = fit_law(
+        choices.law,
+        as_columns(fitted.frame, needed),
+        weights=weighting.weights if weighting.slope else None,
+        bootstrap=choices.bootstrap,
+        cluster=cluster,
+        level=choices.level,
+        rng=np.random.default_rng(choices.seed),
+        conventions=table.conventions,
+    )
+    comparison = compare_approaches(
+        fitted,
+        fit=law_fit,
+        law=choices.law,
+        method=choices.method,
+        bootstrap=choices.bootstrap,
+        cluster=cluster,
+        level=choices.level,
+        seed=choices.seed,
+        flops=grid,
+        simulations=choices.simulations,
+    )
+    held = frame[frame["role_shown"] == "heldout"]
+    refit = None
+    if len(held):
+        both = frame[frame["role_shown"].isin(["fit", "heldout"])]
+        names = [name for name in ("params", "tokens", "loss", cluster) if name is not None]
+        refit = fit_law(
+            choices.law,
+            as_columns(both, names),
+            bootstrap=choices.bootstrap,
+            cluster=cluster,
+            level=choices.level,
+            rng=np.random.default_rng(choices.seed),
+        )
+    isoflop_all: IsoflopFit | None = None
+    if comparison.isoflop is not None:
+        drawn = table.subset(frame["role_shown"].isin(["fit", "heldout"]))
+        options: dict[str, Any] = {"bootstrap": choices.bootstrap, "cluster": cluster, "level": choices.level}
+        isoflop_all = fit_isoflop(drawn, method=choices.method, rng=np.random.default_rng(choices.seed), **options)
+    flags = _with_residual_flags(table, comparison.fit)
+    name = manifest.name if manifest else Path(paths[0]).stem
+    return Study(
+        title=choices.title or (str(manifest.report.get("title") or name) if manifest else name),
+        choices=choices,
+        table=RunTable(
+            frame=frame, excluded=table.excluded, flags=flags, conventions=table.conventions, notes=table.notes
+        ),
+        budgets=budgets,
+        isoflop_all=isoflop_all,
+        comparison=comparison,
+        refit=refit,
+        heldout=held_out(comparison.fit, fitted.frame, held, choices) if len(held) else None,
+        noise=noise,
+        noise_floor=floor,
+        shapes=Shapes.from_frame(frame),
+        curves=training_curves(paths, frame),
+        notes=tuple(notes),
+        manifest=manifest,
+    )
+
+
+def _grid(flops: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute at which frontiers are drawn: half a decade beyond the runs on the left, one decade on the right."""
+    return np.geomspace(flops.min() / 3, flops.max() * 10, 49)
+
+
+def _with_residual_flags(table: RunTable, fit: Fit) -> pd.Series:
+    """Flags with the residual added where a run lies far from the law."""
+    frame = table.frame
+    predicted = fit.predict(as_columns(frame, fit.law.inputs), interval="none")["loss"].to_numpy()
+    residual = np.log(frame["loss"].to_numpy(dtype=float) / predicted)
+    fitted = (frame["role_shown"] == "fit").to_numpy(dtype=bool)
+    far = far_runs(residual, fitted)
+    flags = []
+    for text, value, is_far in zip(table.flags, residual, far, strict=True):
+        more = f"{100 * math.expm1(value):+.2g} % from the law" if is_far else ""
+        flags.append("; ".join(part for part in (str(text), more) if part))
+    return pd.Series(flags, index=frame.index, dtype=object)

@@ -1,0 +1,104 @@
+"""What a report shows of a study, as frozen results, and the choices that made it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.estimate import Estimate
+from analysis.fitting.fit import Fit
+from analysis.frontiers.compare import SIMULATIONS, Comparison
+from analysis.frontiers.flops_per_token import Shapes
+from analysis.frontiers.isoflop import IsoflopFit
+from analysis.runs.table import RunTable
+from experiments.records import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What was asked of a report."""
+
+    law: str = "hoffmann"
+    """Law of the parametric fit."""
+    holdout: str | None = None
+    """Expression that picks the held-out rows; None: role, else the largest budget."""
+    title: str | None = None
+    """Title of the page."""
+    method: str = "parabola"
+    """Curve of the IsoFLOP minima."""
+    bootstrap: int = 1000
+    """Draws of every interval."""
+    cluster: str | None = None
+    """Column whose rows are drawn together."""
+    level: float = 0.95
+    """Nominal coverage."""
+    seed: int = 0
+    """Seed of the draws."""
+    simulations: int = SIMULATIONS
+    """Simulated tables of the test of disagreement; 0 for none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """The law, fitted without them, against the held-out runs."""
+
+    rows: pd.DataFrame
+    """row, run_id, budget, params, tokens, flops, predicted, lo, hi, measured, error_fraction, carried_forward,
+    carried_error."""
+    mape: Estimate
+    """Mean absolute error of the predictions, a fraction."""
+    carried_mape: Estimate
+    """The same of carrying the best smaller run's loss forward."""
+    coverage: float
+    """Fraction of the runs within their prediction interval."""
+    half_width: float
+    """Mean half-width of the prediction intervals, a fraction of the prediction."""
+    reach: float
+    """Largest held-out compute over the largest fitted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Everything that a report shows."""
+
+    title: str
+    """Title of the page."""
+    choices: Choices
+    """What was asked for, resolved."""
+    table: RunTable
+    """All runs that were kept, with `budget_group`, `role_shown` and flags."""
+    budgets: tuple[float, ...]
+    """Compute budgets ascending, over all runs: one colour each."""
+    isoflop_all: IsoflopFit | None
+    """IsoFLOP curves with the held-out budgets: for drawing, and as a test of the frontier; None without curves."""
+    comparison: Comparison
+    """The three approaches on the fitted runs; `comparison.fit` is the law of the headline."""
+    refit: Fit | None
+    """The same law fitted to the held-out runs too; None without held-out runs."""
+    heldout: HeldOut | None
+    """The held-out prediction; None when no run is held out."""
+    noise: pd.DataFrame
+    """Seed replicates: budget, params, tokens, num_seeds, mean_loss, sd_fraction."""
+    noise_floor: Estimate | None
+    """Pooled standard deviation between seeds, a fraction of the loss; None without replicates."""
+    shapes: Shapes
+    """FLOPs per token by size."""
+    curves: dict[str, pd.DataFrame]
+    """run_id -> tokens, train_loss of training; empty without a store."""
+    notes: tuple[str, ...]
+    """What the reader must know."""
+    manifest: Manifest | None
+    """The sweep, when the table is one."""
+
+    @property
+    def fitted(self) -> NDArray[np.bool_]:
+        """Rows that were fitted."""
+        return (self.table.frame["role_shown"] == "fit").to_numpy(dtype=bool)
+
+    def colour_index(self, budget: float) -> int:
+        """Which of the budgets' colours a run has."""
+        return int(np.abs(np.log(np.array(self.budgets)) - math.log(budget)).argmin())

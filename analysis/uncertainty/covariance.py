@@ -1,0 +1,56 @@
+"""The sandwich covariance of a fit, clustered, and its translation to public parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.solver.problem import Problem
+from analysis.uncertainty.calibration import Array
+
+
+def sandwich(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
+    """Covariance (p, p) of working parameters: H^-1 (sum over clusters of s s^T) H^-1, held parameters left at zero.
+
+    The slope of a robust objective is averaged over a window of the residuals' own width, since few residuals fall
+    inside delta.
+    """
+    r, J, _ = problem.scaled_jacobian(phi[None, :])
+    r, J = r[0], J[0]
+    objective = problem.objective
+    if objective.name == "squared":
+        slope = np.full_like(r, 2.0)
+    else:
+        window = 1.06 * 1.4826 * float(np.median(np.abs(r))) * max(r.size, 2) ** -0.2 + 1e-300
+        psi = objective.smoothed(0.0).psi
+        slope = (psi(r + window) - psi(r - window)) / (2 * window)
+    w = problem.weights
+    p = phi.size
+    at_bound = (phi <= problem.lower) | (phi >= problem.upper)
+    hessian = (J * (w * slope)) @ J.T
+    scores = J * (w * (objective.smoothed(0.0).psi(r)))
+    totals = np.zeros((p, int(codes.max()) + 1))
+    for j in range(p):
+        totals[j] = np.bincount(codes, weights=scores[j], minlength=totals.shape[1])
+    scale = np.sqrt(np.maximum(np.diag(hessian), 1e-300))
+    free = ~at_bound
+    out = np.zeros((p, p))
+    if not free.any():
+        return out
+    inverse = np.linalg.pinv((hessian / np.outer(scale, scale))[np.ix_(free, free)], rcond=1e-13, hermitian=True)
+    bread = inverse / np.outer(scale[free], scale[free])
+    meat = totals[free] @ totals[free].T
+    out[np.ix_(free, free)] = bread @ meat @ bread
+    return out
+
+
+def public_covariance(problem: Problem, phi: Array, covariance: Array) -> Array:
+    """Covariance of public parameters by the delta method."""
+    p = phi.size
+    step = 1e-6
+    moved = np.repeat(phi[None, :], 2 * p, axis=0)
+    moved[np.arange(p), np.arange(p)] += step
+    moved[p + np.arange(p), np.arange(p)] -= step
+    theta = problem.law.to_public(moved, problem.log_refs)
+    change = (theta[:p] - theta[p:]) / (2 * step)
+    return np.asarray(change.T @ covariance @ change)

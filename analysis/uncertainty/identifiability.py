@@ -1,0 +1,151 @@
+"""What the data cannot say: parameters and frontiers that a table does not determine, and why.
+
+Structure first (too few rows or values, inputs that move together), then bounds, then profiles that stay flat to a
+bound, then draws that end there. It must not know how a table was read or how results are shown.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.arrays import Array
+from analysis.solver.problem import Problem
+from analysis.solver.search import FLAT_CONDITION, PointFit
+from analysis.uncertainty.covariance import sandwich
+from analysis.uncertainty.profile import held_at, scale_of
+from analysis.uncertainty.quantiles import student_quantile
+
+SAME_VALUE = 0.02
+"""Inputs within this fraction of each other count as one value."""
+COLLINEAR_SPREAD = 0.1
+"""Standard deviation of log D about a smooth function of log N below which the two cannot be told apart."""
+BOUND_DRAWS = 0.1
+"""Fraction of draws at a bound above which a parameter counts as undetermined."""
+ONE_SIDED = 0.05
+"""Fewest runs, as a fraction, that must lie on either side of the optimum."""
+FAR = 8.0
+"""Standard errors beyond which a bound cannot be reached by a flat profile."""
+PROFILE_ROWS = 5000
+"""Profiles are not walked on tables longer than this: the condition number speaks for them."""
+
+
+def unidentified(problem: Problem, point: PointFit, draws: Array | None, codes: NDArray[np.intp]) -> dict[str, str]:
+    """Reasons by parameter name; parameters that the data determine are absent."""
+    law = problem.law
+    names = law.param_names
+    few = too_few(problem, codes)
+    if few:
+        return dict.fromkeys(names, few)
+    reasons = _structure(problem)
+    for j in point.bounds_hit:
+        side = "lower" if point.phi[j] <= problem.lower[j] + 1e-9 else "upper"
+        reasons.setdefault(names[j], f"the optimum is at its {side} bound")
+        if law.parameters[j].kind == "exponent":
+            for name in _companions(problem, names[j]):
+                reasons.setdefault(name, f"{names[j]} is at its {side} bound")
+    if point.condition > FLAT_CONDITION:
+        for name in names:
+            reasons.setdefault(name, f"the problem is flat (condition number {point.condition:.1e})")
+    if problem.num_rows <= PROFILE_ROWS and not reasons:
+        reasons.update(_flat_profiles(problem, point, codes, draws))
+    if draws is not None:
+        span = np.where(np.isfinite(problem.upper - problem.lower), problem.upper - problem.lower, np.inf)
+        near = (draws - problem.lower <= 1e-6 * span) | (problem.upper - draws <= 1e-6 * span)
+        for j, share in enumerate(near.mean(axis=0)):
+            if share > BOUND_DRAWS and law.parameters[j].kind != "offset":
+                reasons.setdefault(names[j], f"{100 * share:.0f} % of the draws ended at a bound")
+    return {name: reasons[name] for name in names if name in reasons}
+
+
+def too_few(problem: Problem, codes: NDArray[np.intp]) -> str | None:
+    """Why there are too few runs or clusters for any interval; None when there are enough."""
+    rows, p = int((problem.weights > 0).sum()), problem.num_params
+    if rows <= p:
+        return f"{rows} rows cannot determine {p} parameters"
+    clusters = int(np.unique(codes[problem.weights > 0]).size)
+    if clusters < min(p, rows):
+        return f"{clusters} clusters cannot determine {p} parameters"
+    return None
+
+
+def _companions(problem: Problem, exponent: str) -> list[str]:
+    """Amplitudes that scale with the exponent, and the offset."""
+    return [
+        p.name for p in problem.law.parameters if p.kind == "offset" or any(power == exponent for _, power in p.scales)
+    ]
+
+
+def _structure(problem: Problem) -> dict[str, str]:
+    law, used = problem.law, problem.weights > 0
+    reasons = law.undetermined(problem.z[:, used])
+    if not law.row_by_row:
+        return reasons
+    for i, name in enumerate(law.inputs):
+        values = np.sort(problem.z[i, used])
+        count = 1 + int((np.diff(values) > SAME_VALUE).sum())
+        carried = any(column == name for p in law.parameters for column, _ in p.scales)
+        if count < 3 and carried:
+            text = f"{name} takes {'one value' if count == 1 else 'two values'}; a power above a floor needs three"
+            for p in law.parameters:
+                if p.kind == "offset" or any(column == name for column, _ in p.scales) or name in p.meaning:
+                    reasons.setdefault(p.name, text)
+    if {"params", "tokens"} <= set(law.inputs):
+        tied = tied_inputs(problem.z[law.inputs.index("params"), used], problem.z[law.inputs.index("tokens"), used])
+        if tied:
+            for p in law.parameters:
+                if p.kind != "offset":
+                    reasons.setdefault(p.name, tied)
+    return reasons
+
+
+def tied_inputs(log_n: Array, log_d: Array) -> str | None:
+    """Why params and tokens cannot be told apart: one budget, or one D for each N; None when they can."""
+    if log_n.size < 4 or np.ptp(log_n) < 1e-9 or np.ptp(log_d) < 1e-9:
+        return None
+    if float(np.std(log_n + log_d)) < COLLINEAR_SPREAD:
+        return "all runs share one compute budget, so size and data cannot be told apart"
+    centred = (log_n - log_n.mean()) / np.ptp(log_n)
+    columns = np.stack([centred**k for k in range(min(3, np.unique(np.round(log_n, 3)).size))], axis=1)
+    rest = log_d - columns @ np.linalg.lstsq(columns, log_d, rcond=None)[0]
+    ranks = np.corrcoef(np.argsort(np.argsort(log_n)), np.argsort(np.argsort(log_d)))[0, 1]
+    if float(np.std(rest)) < COLLINEAR_SPREAD or (
+        abs(ranks) > 0.999 and np.unique(np.round(log_n, 3)).size == log_n.size
+    ):
+        return "there is one D for each N (tokens follow params), so size and data cannot be told apart"
+    return None
+
+
+def _flat_profiles(problem: Problem, point: PointFit, codes: NDArray[np.intp], draws: Array | None) -> dict[str, str]:
+    """Exponents that may as well be at a bound: the profile there has not risen above the cutoff.
+
+    Bounds that lie FAR standard errors away are not walked to.
+    """
+    spread = np.sqrt(np.diag(sandwich(problem, point.phi, codes))) if draws is None else draws.std(axis=0)
+    dof = max(int(codes.max()) + 1 - problem.num_params, 1)
+    cutoff = float(student_quantile(0.975, dof)) ** 2
+    factors = scale_of(problem, point.phi, codes)
+    reasons: dict[str, str] = {}
+    for j, parameter in enumerate(problem.law.parameters):
+        if parameter.kind != "exponent":
+            continue
+        for side, bound in (("lower", problem.lower[j]), ("upper", problem.upper[j])):
+            if parameter.name in reasons or not abs(bound - point.phi[j]) < FAR * spread[j]:
+                continue
+            _, reached = held_at(problem, point.phi, j, float(bound), iterations=25)
+            if factors[j] * (reached - point.value) < cutoff:
+                reasons[parameter.name] = f"the profile is flat up to its {side} bound {bound:g}"
+                for name in _companions(problem, parameter.name):
+                    reasons.setdefault(name, f"{parameter.name} is not determined")
+    return reasons
+
+
+def one_sided(log_n: Array, log_optimal: Array, weights: Array) -> str | None:
+    """Why a frontier is not determined: nearly all runs lie on one side of the optimum at their own compute; None
+    when not."""
+    share = float(weights @ (log_n > log_optimal) / weights.sum())
+    if share < ONE_SIDED:
+        return "nearly all runs are smaller than the optimum at their compute: the optimum is at the grid's edge"
+    if share > 1 - ONE_SIDED:
+        return "nearly all runs are larger than the optimum at their compute: the optimum is at the grid's edge"
+    return None

@@ -1,0 +1,124 @@
+"""Profile likelihood: how the objective rises when one parameter is held and the others follow.
+
+The rise is put on the scale of chi-squared with one degree of freedom by the residuals' own spread, and by the ratio
+of the clustered to the naive variance where runs are clustered. It must not know tables or figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.arrays import Array
+from analysis.solver.newton import polish
+from analysis.solver.problem import Problem
+from analysis.uncertainty.covariance import sandwich
+from analysis.uncertainty.quantiles import student_quantile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """The profile of one parameter."""
+
+    name: str
+    """Public name of the parameter."""
+    working: Array
+    """Working values, ascending, shape (m,)."""
+    public: Array
+    """Public values along the profile, shape (m,)."""
+    rise: Array
+    """Rise of the scaled objective above its minimum, about chi-squared with one degree of freedom."""
+    cutoff: float
+    """Rise at the end of the interval."""
+    lo: float | None
+    """Public lower end; None where the profile does not rise above the cutoff before the bound."""
+    hi: float | None
+    """Public upper end, likewise."""
+
+
+def scale_of(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
+    """What turns a rise of the objective into chi-squared, for each working parameter, shape (p,)."""
+    r = problem.residuals(phi[None, :])[0]
+    w = problem.weights / problem.weights.sum()
+    objective = problem.objective
+    window = 1.06 * 1.4826 * float(np.median(np.abs(r))) * max(r.size, 2) ** -0.2 + 1e-300
+    psi = objective.smoothed(0.0).psi
+    slope = float(w @ ((psi(r + window) - psi(r - window)) / (2 * window)))
+    spread = float(w @ psi(r) ** 2) * r.size / max(r.size - phi.size, 1)
+    plain = 2 * slope / max(spread, 1e-300)
+    naive = np.diag(sandwich(problem, phi, np.arange(r.size)))
+    clustered = np.diag(sandwich(problem, phi, codes))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where((naive > 0) & (clustered > 0), naive / clustered, 1.0)
+    return np.asarray(plain * np.minimum(ratio, 1.0))
+
+
+def held_at(problem: Problem, phi: Array, j: int, value: float, *, iterations: int = 80) -> tuple[Array, float]:
+    """The other parameters and the objective with parameter `j` held at `value`, starting from `phi`."""
+    lower, upper = problem.lower.copy(), problem.upper.copy()
+    lower[j] = upper[j] = value
+    start = np.clip(phi, lower, upper)[None, :]
+    solution = polish(replace(problem, lower=lower, upper=upper), start, max_iterations=iterations, tolerance=1e-9)
+    return solution.phi[0], float(solution.value[0])
+
+
+def profile(
+    problem: Problem,
+    phi: Array,
+    value: float,
+    name: str,
+    codes: NDArray[np.intp],
+    *,
+    level: float = 0.95,
+    points: int = 12,
+) -> Profile:
+    """The profile of the parameter called `name` on both sides of the minimum, out to where it ends the interval.
+
+    Parameters
+    ----------
+    phi, value : the minimum
+    level : coverage of the interval
+    points : most refits on each side
+    """
+    j = problem.law.param_names.index(name)
+    factor = scale_of(problem, phi, codes)[j]
+    dof = max(int(codes.max()) + 1 - phi.size, 1)
+    cutoff = float(student_quantile(0.5 + level / 2, dof)) ** 2
+    step = np.sqrt(max(sandwich(problem, phi, codes)[j, j], 1e-10))
+    track: list[tuple[float, Array, float]] = [(float(phi[j]), phi, 0.0)]
+    ends: dict[int, float | None] = {-1: None, 1: None}
+    for side in (-1, 1):
+        here, at, previous = float(phi[j]), phi, 0.0
+        bound = problem.lower[j] if side < 0 else problem.upper[j]
+        stride = step
+        for _ in range(points):
+            there = here + side * stride
+            there = max(there, bound) if side < 0 else min(there, bound)
+            moved, reached = held_at(problem, at, j, there)
+            rise = factor * max(reached - value, 0.0)
+            track.append((there, moved, rise))
+            if rise >= cutoff:
+                share = (np.sqrt(cutoff) - np.sqrt(previous)) / max(np.sqrt(rise) - np.sqrt(previous), 1e-12)
+                crossing = here + share * (there - here)
+                ends[side] = _public(problem, held_at(problem, moved, j, crossing)[0], j)
+                break
+            if there == bound:
+                break
+            stride *= 2.0 if rise < 0.25 * cutoff else 1.0
+            here, at, previous = there, moved, rise
+    track.sort(key=lambda entry: entry[0])
+    return Profile(
+        name=name,
+        working=np.array([entry[0] for entry in track]),
+        public=np.array([_public(problem, entry[1], j) for entry in track]),
+        rise=np.array([entry[2] for entry in track]),
+        cutoff=cutoff,
+        lo=ends[-1],
+        hi=ends[1],
+    )
+
+
+def _public(problem: Problem, phi: Array, j: int) -> float:
+    return float(problem.law.to_public(phi[None, :], problem.log_refs)[0, j])

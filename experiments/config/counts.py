@@ -1,0 +1,59 @@
+"""What is known of a run before it is trained: counts of parameters, tokens and FLOPs, by the names of the record.
+Pure and torch-free."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.config.run import RunConfig
+from models.config.accounting import count_params, params_fit, params_non_embedding, params_total, training_flops
+
+
+def flops_of(config: RunConfig, *, tokens: int | None = None) -> float:
+    """Counted training FLOPs of a run, or of `tokens` of it."""
+    spent = config.tokens if tokens is None else tokens
+    return training_flops(config.model, tokens=spent, context=config.data.context, objective=config.objective)
+
+
+def design_of(config: RunConfig, *, num_train_tokens: int | None) -> dict[str, Any]:
+    """The `design` of a record.
+
+    Parameters
+    ----------
+    config
+        The run.
+    num_train_tokens
+        Tokens of one pass over the training split; None when it is not known yet, and then epochs are not either.
+    """
+    model, tokens = config.model, config.tokens
+    params = params_fit(model)
+    unique = None if num_train_tokens is None else min(tokens, num_train_tokens)
+    return {
+        "params": params,
+        "params_total": params_total(model),
+        "params_non_embedding": params_non_embedding(model),
+        "params_head": count_params(model)["head"],
+        "tokens": tokens,
+        "unique_tokens": unique,
+        "epochs": None if num_train_tokens is None else tokens / num_train_tokens,
+        "flops": flops_of(config),
+        "flops_6nd": 6.0 * params * tokens,
+        "width": model.width,
+        "depth": model.depth,
+        "heads": model.num_heads,
+        "context": config.data.context,
+        "vocab": model.vocab_size,
+        "family": model.family,
+        "positions": model.positions,
+        "corpus": config.data.corpus,
+        "tokenizer": config.data.tokenizer,
+        "objective": config.objective.name,
+        "batch": config.batch_tokens,
+        "steps": config.num_steps,
+        "lr": config.optimizer.learning_rate,
+        "weight_decay": config.optimizer.weight_decay,
+        "schedule": config.schedule.name,
+        "warmup_tokens": config.schedule.warmup_tokens,
+        "decay_tokens": config.schedule.decay_tokens,
+        "seed": config.seed,
+    }

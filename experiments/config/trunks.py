@@ -1,0 +1,66 @@
+"""Trunks: which part of a run's training does not depend on its token budget. Pure and torch-free.
+
+Under a constant or a warm-up-stable-decay schedule, runs that agree in everything but their budget take the same steps
+up to the earlier decay. Such runs belong to one trunk; where a run leaves it is its branch step. This file must not
+know plans, stores or devices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from experiments.config.codec import remove_path
+from experiments.config.run import NOT_IDENTITY, RunConfig, canonical
+from models.config.schedules import decay_start
+
+SHAREABLE = ("constant", "wsd")
+"""Schedules whose rate does not depend on the budget before the decay begins."""
+
+
+def trunk_id(config: RunConfig) -> str | None:
+    """Identity of the training that a run shares with runs of other budgets: "t" and 12 hex digits; None when its
+    schedule depends on the budget from the end of warm-up on."""
+    if not is_shareable(config):
+        return None
+    identity = canonical(config) | {"data": config.data.identity()}
+    for path in NOT_IDENTITY:
+        remove_path(identity, path)
+    del identity["tokens"]
+    identity["schedule"] = {"warmup_tokens": config.schedule.warmup_tokens}
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return "t" + hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def is_shareable(config: RunConfig) -> bool:
+    """Whether the run has steps that do not depend on its budget."""
+    return config.schedule.name in SHAREABLE and branch_step(config) > 0
+
+
+def branch_step(config: RunConfig) -> int:
+    """Steps before the learning rate depends on the budget; zero where it does from the start."""
+    if config.schedule.name not in SHAREABLE:
+        return 0
+    start = decay_start(config.schedule, total_tokens=config.tokens)
+    return 0 if start < config.schedule.warmup_tokens else start // config.batch_tokens
+
+
+def trunk_key(config: RunConfig, data_key: Any) -> tuple[Any, ...]:
+    """What `trunk_id` hashes, as a tuple that is quick to compare; `data_key` stands for the data."""
+    return (
+        config.model,
+        data_key,
+        config.objective,
+        config.optimizer,
+        config.schedule.warmup_tokens,
+        config.batch_tokens,
+        config.seed,
+        config.precision,
+        config.semantics_version,
+    )
+
+
+def stretch_id(trunk: str, end_step: int) -> str:
+    """Name of the stretch of a trunk that ends after `end_step` steps; what its claims are called."""
+    return f"{trunk}-{end_step}"

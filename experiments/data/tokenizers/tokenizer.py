@@ -1,0 +1,86 @@
+"""From bytes to token ids and back. The bytes tokenizer: ids 0 to 255 are the bytes, 256 to 263 are special.
+
+Every tokenizer shares the first 264 ids. Must not know where documents come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.data.config import DataConfig
+from experiments.data.tokenizers.bpe import FIRST_MERGE, as_text, build_encoder, byte_characters, trained_merges
+
+EOD, PAD, MASK, BOS, SEP = 256, 257, 258, 259, 260
+"""Ids of the special tokens: end of document, padding, mask, beginning, separator; 261 to 263 are reserved."""
+
+
+class Tokenizer(Protocol):
+    """Documents to ids and back."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+
+    def encode(self, documents: Sequence[bytes]) -> list[NDArray[np.integer]]:
+        """Ids of each document, without special tokens."""
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """The bytes that the ids stand for; special tokens stand for none."""
+
+
+class BytesTokenizer:
+    """One id per byte."""
+
+    vocab_size = 264
+
+    def encode(self, documents: Sequence[bytes]) -> list[NDArray[np.integer]]:
+        """The bytes themselves, uint8."""
+        return [np.frombuffer(document, dtype=np.uint8) for document in documents]
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """The bytes of ids below 256."""
+        return bytes(int(i) for i in ids if i < 256)
+
+
+class BpeTokenizer:
+    """Byte-level BPE; see bpe.py.
+
+    Parameters
+    ----------
+    merges
+        Pairs in the order in which they were learned.
+    data
+        The config, for what is said about a document that is not text.
+    """
+
+    def __init__(self, merges: list[tuple[str, str]], data: DataConfig) -> None:
+        self.vocab_size = FIRST_MERGE + len(merges)
+        self._data = data
+        self._encoder: Any = build_encoder(merges)
+        byte_of = {character: byte for byte, character in enumerate(byte_characters())}
+        self._bytes = [bytes([byte]) for byte in range(256)] + [b""] * (FIRST_MERGE - 256)
+        self._bytes += [bytes(byte_of[character] for character in left + right) for left, right in merges]
+
+    def encode(self, documents: Sequence[bytes]) -> list[NDArray[np.integer]]:
+        """Ids of each document, int64."""
+        texts = [as_text(document, self._data) for document in documents]
+        encoded = self._encoder.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(one.ids, dtype=np.int64) for one in encoded]
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """The bytes that the ids stand for; special tokens stand for none."""
+        return b"".join(self._bytes[int(i)] for i in ids)
+
+
+def load_tokenizer(data: DataConfig, cache_dir: str | Path | None = None) -> Tokenizer:
+    """The tokenizer of a resolved config of text."""
+    if data.is_language:
+        raise ValueError(f"{data.corpus!r} is a language of bare tokens; it has no tokenizer")
+    if data.tokenizer == "bytes":
+        return BytesTokenizer()
+    return BpeTokenizer(trained_merges(data, cache_dir)[0], data)

@@ -1,0 +1,98 @@
+"""Launchers start K identical workers, `python -m experiments work SWEEP`; anything that can run that command K times
+is one.
+
+This one starts processes on this machine. It must not know what the workers train.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from experiments.machine.devices import Device
+
+
+@dataclass
+class LocalWorker:
+    """One worker process on this machine."""
+
+    device: Device
+    """Where it runs."""
+    process: subprocess.Popen[bytes]
+    """The process."""
+    log: Path
+    """Its standard output and error."""
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self.process.pid
+
+    def exit_status(self) -> int | None:
+        """Exit status, None while it runs; negative for a signal."""
+        return self.process.poll()
+
+    def last_error(self) -> str | None:
+        """The last `error: ...` line of its log, without the prefix."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
+        told = [line for line in lines if line.startswith("error: ")]
+        return told[-1].removeprefix("error: ") if told else (lines[-1] if lines else None)
+
+
+@dataclass
+class LocalLauncher:
+    """Starts and ends workers on this machine, one a device."""
+
+    manifest: Path
+    """sweeps/<name>.json."""
+    logs: Path
+    """Folder of the workers' logs."""
+    arguments: Sequence[str] = ()
+    """Options handed to each `work` command."""
+    workers: list[LocalWorker] = field(default_factory=list)
+    """Those that were started and not yet reaped."""
+
+    def start(self, device: Device) -> LocalWorker:
+        """Start a worker on `device`, in a session of its own, so that Ctrl-C reaches only the driver."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        log = self.logs / f"{device.kind}-{device.index}-{os.getpid()}.log"
+        command = [
+            *(sys.executable, "-m", "experiments", "work", str(self.manifest)),
+            *("--device", device.kind, "--parent", str(os.getpid())),
+            *self.arguments,
+        ]
+        with log.open("ab") as stream:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=os.environ | device.environment(),
+                start_new_session=True,
+            )
+        worker = LocalWorker(device=device, process=process, log=log)
+        self.workers.append(worker)
+        return worker
+
+    def reap(self) -> list[LocalWorker]:
+        """Workers that have ended since the last call."""
+        ended = [worker for worker in self.workers if worker.exit_status() is not None]
+        self.workers = [worker for worker in self.workers if worker not in ended]
+        return ended
+
+    def stop(self, grace_seconds: float = 60.0) -> None:
+        """Ask all workers to checkpoint and end; kill those that have not within the grace time."""
+        for worker in self.workers:
+            worker.process.send_signal(signal.SIGTERM)
+        for worker in self.workers:
+            try:
+                worker.process.wait(timeout=grace_seconds)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+        self.workers.clear()

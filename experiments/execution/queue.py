@@ -1,0 +1,177 @@
+"""Which segment a worker takes next: the most urgent one whose prefix is trained and that nobody else has.
+
+Judged from one listing of the claims, which may be a second old: a claim is an exclusive create and is never removed,
+so that a stale view costs a failed attempt and nothing else. It must not know how segments are trained.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.config.trunks import stretch_id
+from experiments.machine.liveness import HeartbeatWatch
+from experiments.planning.compiler import Segment
+from experiments.store.checkpoints import checkpoint_path
+from experiments.store.claims import RunState
+from experiments.store.store import RunStore
+
+LISTING_SECONDS = 1.0
+"""Age up to which a listing is used again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claimed:
+    """A segment that this worker owns now."""
+
+    segment: Segment
+    """What to train."""
+    attempt: int
+    """Number of this execution."""
+    start: Path | None
+    """The trunk's checkpoint to start from."""
+    num_ooms: int
+    """Attempts that ended because memory did not suffice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Retries."""
+
+    max_failures: int
+    """Errors after which nothing more is tried."""
+    max_losses: int
+    """Vanished workers after which nothing more is tried."""
+
+
+@dataclass
+class SegmentQueue:
+    """The segments of a sweep as one worker sees them."""
+
+    store: RunStore
+    """Where claims and checkpoints are."""
+    segments: Sequence[Segment]
+    """In the order in which they are to be taken."""
+    limits: Limits
+    """Retries."""
+    watch: HeartbeatWatch
+    """Judges workers of other machines."""
+    owner: Mapping[str, Any]
+    """What tells this worker apart."""
+    on_exhausted: Callable[[str, RunState], None]
+    """Called with a run whose retries are used up."""
+    fits: Callable[[Segment], bool] = lambda segment: True
+    """Whether this worker's device holds a segment now."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds."""
+    _states: dict[str, RunState] = field(default_factory=dict, init=False)
+    _listed: float | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._pending = list(self.segments)
+        self._stretches: dict[str, list[int]] = {}
+        self._followers: dict[str, list[Segment]] = {}
+        for item in self.segments:
+            if item.is_stretch:
+                self._stretches.setdefault(str(item.trunk), []).append(item.end_step)
+            if item.after is not None:
+                self._followers.setdefault(item.after, []).append(item)
+
+    def take(self) -> tuple[Claimed | None, bool]:
+        """Claim the first free segment: (it or None, whether there is something to wait for)."""
+        if self._listed is not None and self.clock() - self._listed < LISTING_SECONDS:
+            claimed, _ = self._scan(fresh=False)
+            if claimed is not None:
+                return claimed, True
+        self._states = self.store.claims.states()
+        self._listed = self.clock()
+        return self._scan(fresh=True)
+
+    def _scan(self, *, fresh: bool) -> tuple[Claimed | None, bool]:
+        waiting = False
+        left: list[Segment] = []
+        for place, item in enumerate(self._pending):
+            verdict = self._consider(item, fresh=fresh)
+            if isinstance(verdict, Claimed):
+                self._pending = left + self._pending[place:]
+                return verdict, True
+            if verdict is not None:  # not settled: look at it again
+                left.append(item)
+                waiting = True
+        if fresh:
+            self._pending = left
+        return None, waiting
+
+    def _consider(self, item: Segment, *, fresh: bool) -> Claimed | str | None:
+        """A claim; or why the segment has to wait; or None when nothing is to be done for it any more."""
+        state = self._states.get(item.segment_id, RunState())
+        if item.is_stretch:
+            # Existence is asked before need: a checkpoint is dropped once nothing needs it, so that one that is missing
+            # and still needed was never trained, or was removed too early.
+            trained = checkpoint_path(self.store, str(item.trunk), item.end_step).exists()
+            if self._is_over(item):
+                return None
+            if trained:
+                return "is trained"  # looked at again, lest its checkpoint be removed before all have left it
+        elif state.published:
+            return None
+        if state.running and not (fresh and self.store.claims.judge(item.segment_id, state, self.watch)):
+            return "is being trained"
+        if self._exhausted(state):
+            if not item.is_stretch:
+                self.on_exhausted(item.run_id, state)
+            return None
+        start, reason = self._start(item)
+        if reason is not None or not self.fits(item):
+            return reason or "does not fit now"
+        attempt = state.attempts + 1
+        if self.store.claims.exists(item.segment_id, attempt):
+            return "was claimed meanwhile"
+        if not self.store.claims.take(item.segment_id, attempt, self.owner):
+            return "was claimed meanwhile"
+        return Claimed(segment=item, attempt=attempt, start=start, num_ooms=state.endings.count("oom"))
+
+    def _is_over(self, item: Segment) -> bool:
+        """Whether a stretch will never be trained, or nothing needs it any more."""
+        return self._broken(str(item.trunk), item.end_step) or not self._needed(item)
+
+    def _needed(self, item: Segment) -> bool:
+        """Whether something that starts at the end of a stretch is still to be trained, by now and not when the claims
+        were listed."""
+        for follower in self._followers.get(item.segment_id, ()):
+            if not follower.is_stretch:
+                if not self.store.record_path(follower.run_id).exists():
+                    return True
+            elif not checkpoint_path(self.store, str(item.trunk), follower.end_step).exists() and self._needed(
+                follower
+            ):
+                return True
+        return False
+
+    def _start(self, item: Segment) -> tuple[Path | None, str | None]:
+        """(checkpoint to start from, what it waits for); a run whose trunk is broken starts from nothing."""
+        if item.trunk is None or item.start_step == 0:
+            return None, None
+        path = checkpoint_path(self.store, item.trunk, item.start_step)
+        if path.exists():
+            return path, None
+        if item.after is None:
+            return None, None  # a checkpoint that was there when the plan was made is gone
+        if self._broken(item.trunk, item.start_step):
+            return None, None
+        return None, f"waits for {item.after}"
+
+    def _broken(self, trunk: str, step: int) -> bool:
+        """Whether a stretch will never be trained: it, or one before it, diverged or has used up its retries."""
+        states = (
+            self._states.get(stretch_id(trunk, end), RunState())
+            for end in self._stretches.get(trunk, ())
+            if end <= step and not checkpoint_path(self.store, trunk, end).exists()
+        )
+        return any("diverged" in state.endings or (self._exhausted(state) and not state.running) for state in states)
+
+    def _exhausted(self, state: RunState) -> bool:
+        return state.exhausted(max_failures=self.limits.max_failures, max_losses=self.limits.max_losses)

@@ -1,0 +1,83 @@
+"""What the computing device is and does: versions, memory, allocator, peak rate.
+
+Needs torch; `devices.py` finds devices without it.
+Nothing here changes a result; it is what records say of their execution.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import platform
+import sys
+import time
+from functools import cache
+
+import torch
+
+from models.kernels.linear import linear
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what computes."""
+    names = {"isoflop": "isoflop", "torch": "torch", "lightning": "lightning", "numpy": "numpy"}
+    return {"python": platform.python_version()} | {
+        key: importlib.metadata.version(name) for key, name in names.items()
+    }
+
+
+def current_memory_bytes() -> int:
+    """Resident size of this process now."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def tune_allocator() -> None:
+    """Keep freed memory in the process instead of handing it back each step (glibc; changes no result).
+
+    M_MMAP_THRESHOLD and M_TRIM_THRESHOLD: without them every step of a small model with a large vocabulary faults its
+    pages in anew.
+    """
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return
+    m_trim_threshold, m_mmap_threshold, size = -1, -3, 1 << 30
+    libc = ctypes.CDLL("libc.so.6")
+    libc.mallopt(m_mmap_threshold, size)
+    libc.mallopt(m_trim_threshold, size)
+
+
+PEAK_TENSOR_FLOPS = {
+    "A100": 312e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "L4": 121e12,
+    "V100": 125e12,
+}
+"""Dense bf16 (V100: fp16) peak of NVIDIA data sheets, by a part of the device's name."""
+
+
+@cache
+def peak_flops_per_second(device: str, precision: str) -> float | None:
+    """Peak of the device for model-FLOPs utilisation: from data sheets for GPUs in bf16, measured on a CPU, None when
+    not known.
+
+    On a CPU: the best of five products of 512 x 512 matrices in the run's precision on the worker's threads, by the
+    library that linear layers take.
+    """
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+        return (
+            next((peak for part, peak in PEAK_TENSOR_FLOPS.items() if part in name), None)
+            if precision == "bf16"
+            else None
+        )
+    size = 512
+    left = torch.ones(size, size, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    best = 0.0
+    for _ in range(5):
+        began = time.perf_counter()
+        linear(left, left)
+        best = max(best, 2 * size**3 / (time.perf_counter() - began))
+    return best

@@ -1,0 +1,282 @@
+"""How far a sweep is: one row a run, totals, and the time left; from the store's files alone. Torch-free."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from experiments.planning.compiler import Segment
+from experiments.planning.costs import CostModel
+from experiments.planning.facts import RunFacts
+from experiments.planning.packing import pack
+from experiments.records import RunRecord
+from experiments.store.claims import RunState
+from experiments.store.store import RunStore, parse_metrics
+
+TAIL_BYTES = 4096
+TOLD = ("failed", "lost", "oom")
+"""Endings whose reason is shown while the run waits for its next attempt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunProgress:
+    """One run now."""
+
+    run_id: str
+    """Identity."""
+    params: int
+    """N of fits."""
+    width: int
+    """d_model."""
+    depth: int
+    """Layers."""
+    tokens: int
+    """D of the design."""
+    flops: float
+    """Counted training FLOPs of the whole run."""
+    status: str
+    """queued, running, done, failed, diverged, interrupted, lost or oom."""
+    tokens_done: int = 0
+    """Tokens trained so far, as of the last row."""
+    loss: float | None = None
+    """Validation loss when done, else the latest training loss; nats per token."""
+    tokens_per_second: float | None = None
+    """Rate of the run."""
+    mfu: float | None = None
+    """Model-FLOPs utilisation, a fraction."""
+    attempts: int = 0
+    """Executions begun."""
+    reason: str | None = None
+    """Why it is not done, where something went wrong."""
+    seconds_left: float = 0.0
+    """Estimate of the training that is left on one worker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepProgress:
+    """A sweep now."""
+
+    name: str
+    """Name of the sweep."""
+    runs: tuple[RunProgress, ...]
+    """Every run."""
+    seconds_left: float
+    """Estimate for the whole sweep on its workers."""
+
+    def count(self, status: str) -> int:
+        """Number of runs with a status."""
+        return sum(run.status == status for run in self.runs)
+
+    @property
+    def settled(self) -> int:
+        """Runs that nothing more will be done for: done, diverged or failed for good."""
+        return self.count("done") + self.count("diverged") + self.count("failed")
+
+    flops_spent: float = 0.0
+    """FLOPs that were spent; less than `flops_done` where runs share their first steps."""
+
+    @property
+    def flops_done(self) -> float:
+        """FLOPs of the runs as far as they are trained, shared steps counted for each."""
+        return sum(run.flops * run.tokens_done / run.tokens for run in self.runs)
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of the whole sweep."""
+        return sum(run.flops for run in self.runs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for `status --json`."""
+        counts = {status: self.count(status) for status in sorted({run.status for run in self.runs})}
+        return {
+            "schema": 1,
+            "name": self.name,
+            "num_runs": len(self.runs),
+            "counts": counts,
+            "flops": self.flops,
+            "flops_done": self.flops_done,
+            "flops_spent": self.flops_spent,
+            "seconds_left": self.seconds_left,
+            "runs": [vars(run) for run in self.runs],
+        }
+
+
+class ProgressReader:
+    """Reads a sweep's progress again and again; records that were read once are remembered."""
+
+    def __init__(
+        self,
+        name: str,
+        store: RunStore,
+        facts: Mapping[str, RunFacts],
+        costs: CostModel,
+        workers: int,
+        segments: Sequence[Segment] = (),
+    ) -> None:
+        self.name, self.store, self.facts, self.costs, self.workers = name, store, facts, costs, workers
+        self._records: dict[str, RunRecord] = {}
+        self._segments = {item.segment_id: item for item in segments}
+
+    def read(self) -> SweepProgress:
+        """The sweep as its files say now."""
+        states = self.store.claims.states()
+        trunks = self._trunks(states)
+        rows = tuple(self._row(run_id, states.get(run_id, RunState()), trunks) for run_id in self.facts)
+        return SweepProgress(
+            name=self.name,
+            runs=rows,
+            seconds_left=pack(self._left(rows, trunks), self.workers).seconds,
+            flops_spent=self._spent(rows, trunks),
+        )
+
+    def _trunks(self, states: Mapping[str, RunState]) -> dict[str, _Trunk]:
+        """How far the trunks are that something still waits for."""
+        found: dict[str, _Trunk] = {}
+        for item in self._segments.values():
+            if not item.is_stretch:
+                continue
+            trunk = found.setdefault(str(item.trunk), _Trunk())
+            if trunk.steps == 0:
+                last = self._last_metrics(self.store.trunks / str(item.trunk))
+                trunk.steps = int(last.get("tokens", 0)) // self.facts[item.run_id].batch_tokens
+                trunk.loss, trunk.rate = last.get("train_loss"), last.get("tokens_per_second")
+            if states.get(item.segment_id, RunState()).running:
+                trunk.running_to = item.end_step
+        return found
+
+    def _left(self, rows: Sequence[RunProgress], trunks: Mapping[str, _Trunk]) -> list[Segment]:
+        """What is still to be trained, each with the time that is left of it, the most urgent first."""
+        left = {row.run_id: row.seconds_left for row in rows if row.seconds_left}
+        awaited: set[str | None] = set()
+        for item in reversed(list(self._segments.values())):  # what waits for a stretch comes after it
+            if item.segment_id in left:
+                awaited.add(item.after)
+            steps = item.end_step - max(item.start_step, trunks[str(item.trunk)].steps) if item.is_stretch else 0
+            if steps > 0 and item.segment_id in awaited:
+                awaited.add(item.after)
+                facts = self.facts[item.run_id]
+                left[item.segment_id] = self._seconds(facts) * steps * facts.batch_tokens / facts.tokens
+        planned = [
+            replace(item, seconds=left.pop(name)) for name, item in self._segments.items() if left.get(name) is not None
+        ]
+        alone = [Segment(segment_id=name, run_id=name, end_step=1, seconds=seconds) for name, seconds in left.items()]
+        return planned + sorted(alone, key=lambda item: -item.seconds)
+
+    def _seconds(self, facts: RunFacts) -> float:
+        return self.costs.seconds_of(shape=facts.shape, tokens=facts.tokens, estimate=facts.seconds)
+
+    def _spent(self, rows: Sequence[RunProgress], trunks: Mapping[str, _Trunk]) -> float:
+        """FLOPs of every step that was taken, shared ones counted once."""
+        spent = 0.0
+        shared: dict[str, float] = {}
+        for row in rows:
+            record, segment = self._records.get(row.run_id), self._segments.get(row.run_id)
+            if record is not None:
+                trunk = record.execution.get("trunk")
+                tokens = record.execution.get("shared_steps", 0) * self.facts[row.run_id].batch_tokens
+            else:
+                trunk = segment.trunk if segment else None
+                tokens = segment.start_step * self.facts[row.run_id].batch_tokens if segment else 0
+                live = trunks.get(str(trunk))
+                if live is not None:
+                    tokens = min(tokens, live.steps * self.facts[row.run_id].batch_tokens)
+            per_token = row.flops / row.tokens
+            spent += per_token * max(row.tokens_done - tokens, 0)
+            if trunk is not None and row.tokens_done:
+                shared[trunk] = max(shared.get(trunk, 0.0), per_token * tokens)
+        return spent + sum(shared.values())
+
+    def _row(self, run_id: str, state: RunState, trunks: Mapping[str, _Trunk]) -> RunProgress:
+        facts = self.facts[run_id]
+        record = self._record(run_id, state)
+        if record is not None:
+            return RunProgress(
+                run_id=run_id,
+                **facts.shown,
+                status=record.status,
+                tokens_done=facts.tokens if record.status == "done" else 0,
+                loss=record.outcome.get("loss"),
+                tokens_per_second=record.outcome.get("tokens_per_second"),
+                mfu=record.outcome.get("mfu"),
+                attempts=max(state.attempts, 1),
+                reason=record.reason,
+            )
+        segment = self._segments.get(run_id)
+        trunk = trunks.get(str(segment.trunk)) if segment else None
+        if segment and trunk and not state.attempts and segment.start_step:
+            return self._on_trunk(run_id, segment, trunk)
+        last = self._last_metrics(self.store.run_folder(run_id)) if state.attempts else {}
+        status = "running" if state.running else (state.endings[-1] if state.endings else "queued")
+        tokens_done = int(last.get("tokens", 0))
+        rate = last.get("tokens_per_second") if state.running else None
+        whole = self._seconds(facts)
+        if rate and tokens_done * 5 > facts.tokens:
+            whole = facts.tokens / rate
+        ahead = max(tokens_done, segment.start_step * facts.batch_tokens if segment else 0)
+        return RunProgress(
+            run_id=run_id,
+            **facts.shown,
+            status=status,
+            tokens_done=tokens_done,
+            loss=last.get("train_loss"),
+            tokens_per_second=rate,
+            mfu=last.get("mfu") if state.running else None,
+            attempts=state.attempts,
+            reason=self.store.claims.reason(run_id, state.attempts, status) if status in TOLD else None,
+            seconds_left=whole * (1 - ahead / facts.tokens),
+        )
+
+    def _on_trunk(self, run_id: str, segment: Segment, trunk: _Trunk) -> RunProgress:
+        """A run that waits for its trunk: as far as the trunk is, running while it is trained towards the run."""
+        facts = self.facts[run_id]
+        steps = min(trunk.steps, segment.start_step)
+        running = trunk.running_to is not None and trunk.running_to <= segment.start_step
+        return RunProgress(
+            run_id=run_id,
+            **facts.shown,
+            status="running" if running else "queued",
+            tokens_done=steps * facts.batch_tokens,
+            loss=trunk.loss if running else None,
+            tokens_per_second=trunk.rate if running else None,
+            reason="shares its first steps" if running else None,
+            seconds_left=self._seconds(facts) * (1 - segment.start_step * facts.batch_tokens / facts.tokens),
+        )
+
+    def _record(self, run_id: str, state: RunState) -> RunRecord | None:
+        if run_id not in self._records:
+            if state.running and state.heartbeat == 0:
+                return None
+            record = self.store.read_record(run_id)
+            if record is None:
+                return None
+            self._records[run_id] = record
+            self.costs.learn([record])
+        return self._records[run_id]
+
+    @staticmethod
+    def _last_metrics(folder: Path) -> Mapping[str, Any]:
+        rows = parse_metrics(tail(folder / "metrics.jsonl"))
+        return rows[-1] if rows else {}
+
+
+@dataclass
+class _Trunk:
+    """How far a trunk is."""
+
+    steps: int = 0
+    loss: float | None = None
+    rate: float | None = None
+    running_to: int | None = None
+
+
+def tail(path: Path, num_bytes: int = TAIL_BYTES) -> str:
+    """The last bytes of a text file, empty when there is none."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - num_bytes))
+        return stream.read().decode("utf-8", errors="replace")

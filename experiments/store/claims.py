@@ -1,0 +1,142 @@
+"""Claims: who executes what, as small files that only ever appear.
+
+    claims/<name>.<attempt>            one execution: created exclusively, grows by a byte a heartbeat
+    claims/<name>.<attempt>.<ending>   how it ended; the reason as JSON
+
+`<name>` is a run_id, or that of a segment of a shared prefix. Workers never remove a claim, so that a stale listing is
+safe: an attempt that somebody else took exists, and the exclusive create fails. States and attempt numbers are judged
+from one listing of the flat folder. This file must not know torch, or what an execution does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.files import StoreError, link_once, write_atomic
+from experiments.machine.liveness import HeartbeatWatch, alive
+
+ENDINGS = ("done", "failed", "diverged", "interrupted", "lost", "oom")
+"""done: published. failed: an exception. diverged: stopped by the guard. interrupted: stopped by a signal. lost: the
+worker vanished. oom: the device's memory did not suffice; the next attempt takes smaller micro-batches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """What one listing says of one run."""
+
+    attempts: int = 0
+    """Executions begun so far."""
+    heartbeat: int | None = None
+    """Size of the latest claim, when that attempt has not ended."""
+    endings: tuple[str, ...] = ()
+    """How the ended attempts ended, by attempt."""
+    published: bool = False
+    """Whether some attempt ended with a published record (done or diverged, or failed for good)."""
+
+    @property
+    def running(self) -> bool:
+        """Whether the latest attempt has not ended."""
+        return self.heartbeat is not None
+
+    def exhausted(self, *, max_failures: int, max_losses: int) -> bool:
+        """Whether errors or vanished workers have used up the retries."""
+        return self.endings.count("failed") >= max_failures or self.endings.count("lost") >= max_losses
+
+
+class Claims:
+    """The claims of one store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        """claims/ of the store."""
+
+    def exists(self, name: str, attempt: int) -> bool:
+        """Whether somebody took this attempt."""
+        return (self.folder / f"{name}.{attempt}").exists()
+
+    def states(self) -> dict[str, RunState]:
+        """The state of every run that was ever claimed, from one listing."""
+        attempts: dict[str, dict[int, os.DirEntry[str]]] = {}
+        endings: dict[str, dict[int, str]] = {}
+        if not self.folder.is_dir():
+            return {}
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                parts = entry.name.split(".")
+                if len(parts) == 2 and parts[1].isdigit():
+                    attempts.setdefault(parts[0], {})[int(parts[1])] = entry
+                elif len(parts) == 3 and parts[2] in ENDINGS:
+                    endings.setdefault(parts[0], {})[int(parts[1])] = parts[2]
+        result = {}
+        for name, found in attempts.items():
+            ended, last = endings.get(name, {}), max(found)
+            result[name] = RunState(
+                attempts=last,
+                heartbeat=None if last in ended else found[last].stat().st_size,
+                endings=tuple(ended[attempt] for attempt in sorted(ended)),
+                published=any(ending in ("done", "diverged") for ending in ended.values()),
+            )
+        return result
+
+    def take(self, name: str, attempt: int, owner: Mapping[str, Any]) -> bool:
+        """Begin attempt number `attempt`; False when somebody else has it. `owner` is kept in the claim for people and
+        observers."""
+        path = self.folder / f"{name}.{attempt}"
+        temporary = self.folder / f".claim.{os.getpid()}.{os.urandom(4).hex()}"
+        try:
+            temporary.write_text(json.dumps(owner, sort_keys=True) + "\n", encoding="utf-8")
+            return link_once(temporary, path, lock=None)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {path}: {error.strerror}; finished runs are kept: free the disk or make it writable, "
+                "then run the same command again"
+            ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def owner(self, name: str, attempt: int) -> dict[str, Any] | None:
+        """Who claimed an attempt; None while the claim's first line is not complete."""
+        text = (self.folder / f"{name}.{attempt}").read_text(encoding="utf-8", errors="replace")
+        line, newline, _ = text.partition("\n")
+        return json.loads(line) if newline else None
+
+    def beat(self, name: str, attempt: int) -> None:
+        """Show life: the claim grows by one byte."""
+        with (self.folder / f"{name}.{attempt}").open("ab") as stream:
+            stream.write(b".")
+
+    def end(self, name: str, attempt: int, ending: str, reason: str | None = None) -> bool:
+        """Say how an attempt ended; False when that was said already (an observer gave it up as lost)."""
+        if ending not in ENDINGS:
+            raise ValueError(f"ending {ending!r} is not one of {', '.join(ENDINGS)}")
+        if any((self.folder / f"{name}.{attempt}.{known}").exists() for known in ENDINGS):
+            return False
+        path = self.folder / f"{name}.{attempt}.{ending}"
+        write_atomic(path, json.dumps({"reason": reason}) + "\n", durable=False)
+        return True
+
+    def reason(self, name: str, attempt: int, ending: str) -> str | None:
+        """The reason that was given with an ending."""
+        return json.loads((self.folder / f"{name}.{attempt}.{ending}").read_text(encoding="utf-8"))["reason"]
+
+    def judge(self, name: str, state: RunState, watch: HeartbeatWatch) -> bool:
+        """Write down as lost the latest attempt whose worker has vanished; whether it had.
+
+        On this machine the process is asked for; on another one its heartbeat must have stood still for the watch's
+        expiry.
+        """
+        if state.heartbeat is None:
+            return False
+        owner = self.owner(name, state.attempts)
+        living = None if owner is None else alive(owner)
+        lost = living is False or (living is None and watch.stalled(f"{name}.{state.attempts}", state.heartbeat))
+        if lost:
+            self.end(
+                name, state.attempts, "lost", "the worker vanished (killed, out of memory, or its machine went down)"
+            )
+        return lost

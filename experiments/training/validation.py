@@ -1,0 +1,91 @@
+"""The validation loss of a model: sums per document over a fixed held-out set, and their mean with its standard error.
+
+It must not know training, stores or sweeps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+
+from experiments.config.run import RunConfig
+from experiments.data.corpus import TokenCorpus
+from experiments.distributed.ranks import ALONE, Ranks
+
+EVAL_BATCH_TOKENS = 8192
+"""Tokens per validation batch; fixed, because sums may depend on it in the last digit."""
+
+
+def evaluate(
+    module: Any, config: RunConfig, corpus: TokenCorpus, fabric: Fabric, ranks: Ranks = ALONE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Summed nats and token counts per validation document.
+
+    Parameters
+    ----------
+    module
+        The LightningModule on its device, in evaluation mode.
+    config, corpus, fabric
+        The run, its tokens, device and precision.
+    ranks
+        Who takes part: the batches are dealt out, and the sums added up on every rank.
+
+    Returns
+    -------
+    sums, counts
+        Shape (number of validation documents,).
+    """
+    device, documents = fabric.device, corpus.num_val_documents
+    sums = torch.zeros(documents, dtype=torch.float64, device=device)
+    counts = np.zeros(documents, dtype=np.int64)
+    with torch.no_grad(), fabric.autocast():
+        for (tokens, document_ids, mask), counted in ranks.deal(_batches(config, corpus)):
+            on_device = torch.from_numpy(tokens).to(device)
+            if config.objective.name == "causal":
+                kept, losses = torch.from_numpy(mask), module.loss_per_token(on_device)
+            else:
+                losses, predicted = module.losses_and_mask(on_device)
+                kept = predicted.cpu()
+                document_ids = np.repeat(document_ids[:, :1], losses.shape[1], axis=1)
+            if not counted:
+                continue
+            ids = torch.from_numpy(document_ids)[kept]
+            sums.index_add_(0, ids.to(device), losses[kept.to(device)].double())
+            counts += np.bincount(ids.numpy(), minlength=documents)
+    return ranks.total(sums.cpu().numpy()), ranks.total(counts)
+
+
+def _batches(config: RunConfig, corpus: TokenCorpus) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The validation batches that an objective is asked about: (tokens, document of each target, which count)."""
+    for tokens, document_ids, mask in corpus.val_batches(max(1, EVAL_BATCH_TOKENS // config.data.context)):
+        if config.objective.name == "causal":
+            yield tokens, document_ids, mask
+            continue
+        whole = mask.all(axis=1)  # what is taken out is drawn per sequence, so that only whole ones mean the same
+        if whole.any():
+            yield tokens[whole], document_ids[whole], mask[whole]
+
+
+def clustered_mean(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float | None]:
+    """Mean loss over tokens and its standard error clustered by document.
+
+    The ratio estimator: L = sum s_d / sum c_d, se^2 = n / (n - 1) sum (s_d - L c_d)^2 / (sum c_d)^2 (Cochran 1977,
+    section 6.4).
+
+    Parameters
+    ----------
+    sums, counts
+        Shape (n,): nats and tokens of each document.
+    """
+    total = counts.sum()
+    loss = float(sums.sum() / total)
+    num = int((counts > 0).sum())
+    if num < 2:
+        return loss, None
+    residuals = sums - loss * counts
+    return loss, float(math.sqrt(num / (num - 1) * float((residuals**2).sum())) / total)

@@ -1,0 +1,77 @@
+"""Cross-entropy of a linear head without the logits of all tokens at once; knows no model and no objective.
+
+Shapes: N tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from models.kernels.linear import input_gradient, linear, weight_gradient
+
+CHUNK_LOGITS = 1 << 22
+"""Logits held at a time: 16 MB."""
+
+CHUNK_ROWS = (128, 512)
+"""Fewest and most tokens of a chunk."""
+
+
+def linear_cross_entropy(x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor) -> Tensor:
+    """Return the mean of -log softmax(x W^T + b)[target] in nats.
+
+    In float32 on a CPU the gradients are computed chunk by chunk together with the loss, and no tensor of (N, V) is
+    made. Elsewhere, and where no gradient is wanted, this is a linear layer and `cross_entropy` in float32.
+    """
+    chunked = (
+        x_ND.device.type == "cpu"
+        and x_ND.dtype == weight_VD.dtype == torch.float32
+        and torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+    )
+    if not chunked:
+        return F.cross_entropy(linear(x_ND, weight_VD, bias_V).float(), targets_N)
+    return _ChunkedCrossEntropy.apply(x_ND, weight_VD, bias_V, targets_N)
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Loss and gradients in one pass over chunks of tokens; the backward pass hands out what is there."""
+
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor) -> Tensor:
+        num_tokens, vocab = x_ND.shape[0], weight_VD.shape[0]
+        rows = min(max(CHUNK_LOGITS // vocab, CHUNK_ROWS[0]), CHUNK_ROWS[1])
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        grad_x = torch.empty_like(x_ND) if wants_x else None
+        grad_bias = torch.zeros_like(bias_V) if wants_bias and bias_V is not None else None
+        grad_weight: Tensor | None = None
+        total = x_ND.new_zeros(())
+        for start in range(0, num_tokens, rows):
+            part, target = x_ND[start : start + rows], targets_N[start : start + rows, None]
+            logits = linear(part, weight_VD, bias_V)
+            top, wanted = logits.amax(1, keepdim=True), logits.gather(1, target)
+            error = torch.softmax(logits, 1, out=logits)
+            # the normaliser's log from the likeliest token, whose share is at least 1/V: one exponential a logit
+            total += (top - error.amax(1, keepdim=True).log_() - wanted).sum()
+            error.scatter_add_(1, target, error.new_full(target.shape, -1.0))
+            if grad_x is not None:
+                grad_x[start : start + rows] = input_gradient(error, weight_VD)
+            if wants_weight:
+                share = weight_gradient(error, part)
+                grad_weight = share if grad_weight is None else grad_weight.add_(share)
+            if grad_bias is not None:
+                grad_bias += error.sum(0)
+        grads = (grad_x, grad_weight, grad_bias)
+        ctx.save_for_backward(*(None if grad is None else grad.div_(num_tokens) for grad in grads))
+        return total / num_tokens
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if float(grad) == 1.0:  # they are not copied: a table of GPT-2's is 26 MB
+            return *ctx.saved_tensors, None
+        return *(None if saved is None else saved * grad for saved in ctx.saved_tensors), None

@@ -1,0 +1,318 @@
+"""One Transformer that is encoder, decoder or encoder-decoder, made of one block; its config says which.
+
+Knows nothing of objectives and optimisers. Shapes: B batch, T tokens, S source tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.config.transformer import TransformerConfig
+from models.errors import UserError
+from models.kernels.linear import linear
+from models.modules.attention import Attention, LayerCache, causal_bias
+from models.modules.layers import FeedForward, Linear, Table, make_norm
+from models.modules.parametrization import branch_scale, initialise_, output_scale
+from models.modules.positions import PositionBias, cached_table
+
+GROUP_BY_NAME = {
+    "tokens": "embedding",
+    "positions": "positions",
+    "bias": "positions",
+    "segments": "segments",
+    "attention": "attention",
+    "cross_attention": "cross_attention",
+    "ffn": "ffn",
+    "pooler": "pooler",
+    "head": "head",
+}
+"""Part of a parameter's name -> group of `accounting.count_params`; norms are found by their names first."""
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention where there is a source, and feed-forward, each with its norm and residual."""
+
+    def __init__(self, config: TransformerConfig, *, cross: bool) -> None:
+        super().__init__()
+        self.pre = config.norm_placement == "pre"
+        self.dropout, self.scale = config.dropout, branch_scale(config)
+        self.attention_norm = make_norm(config)
+        self.attention = Attention(config)
+        self.cross_norm = make_norm(config) if cross else None
+        self.cross_attention = Attention(config) if cross else None
+        self.ffn_norm = make_norm(config)
+        self.ffn = FeedForward(config)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        *,
+        rotation: Tensor | None,
+        causal: bool,
+        bias: Tensor | None,
+        memory_BSD: Tensor | None = None,
+        memory_bias: Tensor | None = None,
+        caches: tuple[LayerCache, LayerCache] | None = None,
+    ) -> Tensor:
+        """Return the residual stream after this block, (B, T, D)."""
+        own, other = caches if caches is not None else (None, None)
+        inner_BTD = self.attention_norm(x_BTD) if self.pre else x_BTD
+        inner_BTD = self.attention(inner_BTD, rotation=rotation, causal=causal, bias=bias, cache=own)
+        x_BTD = self._join(x_BTD, inner_BTD, self.attention_norm)
+        if self.cross_attention is not None and self.cross_norm is not None:
+            inner_BTD = self.cross_norm(x_BTD) if self.pre else x_BTD
+            inner_BTD = self.cross_attention(inner_BTD, memory_BSD, bias=memory_bias, cache=other)
+            x_BTD = self._join(x_BTD, inner_BTD, self.cross_norm)
+        return self._join(x_BTD, self.ffn(self.ffn_norm(x_BTD) if self.pre else x_BTD), self.ffn_norm)
+
+    def _join(self, x_BTD: Tensor, branch_BTD: Tensor, norm: nn.Module) -> Tensor:
+        if self.dropout and self.training:
+            branch_BTD = F.dropout(branch_BTD, self.dropout)
+        x_BTD = torch.add(x_BTD, branch_BTD, alpha=self.scale) if self.scale != 1 else x_BTD + branch_BTD
+        return x_BTD if self.pre else norm(x_BTD)
+
+
+class Stack(nn.Module):
+    """Embedding additions, blocks and norms of one side: causal (decoder) or not (encoder)."""
+
+    def __init__(self, config: TransformerConfig, *, causal: bool) -> None:
+        super().__init__()
+        self.config, self.causal = config, causal
+        cross = causal and config.family == "encoder-decoder"
+        rows = config.context + config.position_offset
+        self.positions = Table(rows, config.width) if config.positions == "learned" else None
+        self.embedding_norm = make_norm(config) if config.embedding_norm else None
+        self.bias = PositionBias(config, causal=causal) if config.positions in ("alibi", "t5") else None
+        depth = config.num_decoder_blocks if causal else config.num_encoder_blocks
+        self.blocks = nn.ModuleList(Block(config, cross=cross) for _ in range(depth))
+        self.final_norm = make_norm(config) if config.norm_at_end else None
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        *,
+        mask_BT: Tensor | None = None,
+        place_BT: Tensor | None = None,
+        memory_BSD: Tensor | None = None,
+        memory_mask_BS: Tensor | None = None,
+        caches: list[tuple[LayerCache, LayerCache]] | None = None,
+    ) -> Tensor:
+        """Return the states after the last block.
+
+        Parameters
+        ----------
+        x_BTD
+            Embedded tokens, positions not yet added.
+        mask_BT
+            True where a token is real; over all positions up to now where there are caches.
+        place_BT
+            Position of each token; None: 0, 1, ... after what the caches hold.
+        memory_BSD, memory_mask_BS
+            The encoder's states and which of them are real.
+        caches
+            Two caches for each block (self, cross).
+        """
+        first = caches[0][0].length if caches is not None else 0
+        length = x_BTD.shape[1]
+        x_BTD = self._add_positions(x_BTD, first, place_BT)
+        rotation = self._rotation(x_BTD.device, first, length, place_BT)
+        causal, bias = self._visibility(x_BTD, first, mask_BT)
+        memory_bias = key_bias(memory_mask_BS, x_BTD.dtype)
+        for index, block in enumerate(self.blocks):
+            x_BTD = block(
+                x_BTD,
+                rotation=rotation,
+                causal=causal,
+                bias=bias,
+                memory_BSD=memory_BSD,
+                memory_bias=memory_bias,
+                caches=caches[index] if caches is not None else None,
+            )
+        return self.final_norm(x_BTD) if self.final_norm is not None else x_BTD
+
+    def _add_positions(self, x_BTD: Tensor, first: int, place_BT: Tensor | None) -> Tensor:
+        config, length = self.config, x_BTD.shape[1]
+        end = first + length
+        table: Tensor | None = None
+        if self.positions is not None:
+            if end > config.context:
+                raise UserError(
+                    f"a sequence of {end} tokens is longer than the {config.context} learned positions; shorten it, or "
+                    "train with rotary, alibi, t5 or sinusoidal positions, which go past the training length"
+                )
+            table, shift = self.positions.weight, config.position_offset
+        elif config.positions == "sinusoidal":
+            table, shift = table_for("sinusoidal", config, config.width, end, x_BTD.device), 0
+        if table is not None:
+            rows = table[shift + first : shift + end] if place_BT is None else table[place_BT + shift]
+            x_BTD = x_BTD + rows
+        if self.embedding_norm is not None:
+            x_BTD = self.embedding_norm(x_BTD)
+        return F.dropout(x_BTD, config.dropout) if config.dropout and self.training else x_BTD
+
+    def _rotation(self, device: torch.device, first: int, length: int, place_BT: Tensor | None) -> Tensor | None:
+        if self.config.positions != "rotary":
+            return None
+        table = table_for("rotary", self.config, self.config.key_dim, first + length, device)
+        return table[first : first + length, None] if place_BT is None else table[place_BT][:, :, None]
+
+    def _visibility(self, x_BTD: Tensor, first: int, mask_BT: Tensor | None) -> tuple[bool, Tensor | None]:
+        length, end = x_BTD.shape[1], first + x_BTD.shape[1]
+        bias = self.bias(length, end, first_query=first) if self.bias is not None else None
+        padding = key_bias(mask_BT, x_BTD.dtype)
+        if padding is not None:
+            bias = padding if bias is None else bias + padding
+        if not self.causal or (bias is None and first == 0):
+            return self.causal, bias
+        if length > 1:
+            future = causal_bias(end, x_BTD)[first:]
+            bias = future if bias is None else bias + future
+        return False, bias
+
+
+class Head(nn.Module):
+    """States to logits: by a table of its own or the token table, after BERT's transform where the config says so."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.scale = config.logits_scale * output_scale(config)
+        self.transform = Linear(config.width, config.width, bias=config.bias) if config.head == "transform" else None
+        self.transform_norm = make_norm(config) if config.head == "transform" else None
+        self.weight = None if config.tie_embeddings else nn.Parameter(torch.empty(config.vocab_size, config.width))
+        self.bias = nn.Parameter(torch.empty(config.vocab_size)) if config.head_bias else None
+
+    def forward(self, x_BTD: Tensor, tokens_VD: Tensor) -> Tensor:
+        """Return logits (B, T, V); `tokens_VD` is the token table, used where it is tied."""
+        return linear(self.prepare(x_BTD), self.table(tokens_VD), self.bias)
+
+    def table(self, tokens_VD: Tensor) -> Tensor:
+        """Return the output table (V, D): the head's own, or the token table where it is tied."""
+        return tokens_VD if self.weight is None else self.weight
+
+    def prepare(self, x_BTD: Tensor) -> Tensor:
+        """Return what is multiplied by the output table: the states, transformed and scaled as the config says."""
+        if self.transform is not None and self.transform_norm is not None:
+            x_BTD = self.transform_norm(F.gelu(self.transform(x_BTD)))
+        if self.scale != 1:
+            x_BTD = x_BTD * self.scale
+        return x_BTD
+
+
+class Transformer(nn.Module):
+    """The model that a `TransformerConfig` describes, with weights that are a pure function of (config, seed)."""
+
+    def __init__(self, config: TransformerConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.tokens = Table(config.vocab_size, config.width)
+        self.segments = Table(config.num_segments, config.width) if config.num_segments else None
+        self.encoder = Stack(config, causal=False) if config.num_encoder_blocks else None
+        self.decoder = Stack(config, causal=True) if config.num_decoder_blocks else None
+        self.pooler = Linear(config.width, config.width, bias=config.bias) if config.pooler else None
+        self.head = Head(config) if config.head != "none" else None
+        initialise_(self, config, seed=seed)
+
+    def embed(self, tokens_BT: Tensor, segments_BT: Tensor | None = None) -> Tensor:
+        """Return token (and segment) embeddings, scaled; positions are added by the stacks."""
+        x_BTD = self.tokens(tokens_BT)
+        if self.config.embedding_scale != 1:
+            x_BTD = x_BTD * self.config.embedding_scale
+        if self.segments is not None:
+            x_BTD = x_BTD + (self.segments.weight[0] if segments_BT is None else self.segments(segments_BT))
+        return x_BTD
+
+    def encode(
+        self, source_BS: Tensor, source_mask_BS: Tensor | None = None, segments_BS: Tensor | None = None
+    ) -> Tensor:
+        """Return the encoder's states, (B, S, D)."""
+        if self.encoder is None:
+            raise UserError("this model is a decoder and has no encoder; call it, or use hidden()")
+        return self.encoder(self.embed(source_BS, segments_BS), mask_BT=source_mask_BS)
+
+    def hidden(
+        self,
+        tokens_BT: Tensor,
+        *,
+        mask_BT: Tensor | None = None,
+        segments_BT: Tensor | None = None,
+        place_BT: Tensor | None = None,
+        source_BS: Tensor | None = None,
+        source_mask_BS: Tensor | None = None,
+        memory_BSD: Tensor | None = None,
+        caches: list[tuple[LayerCache, LayerCache]] | None = None,
+    ) -> Tensor:
+        """Return the states from which the head reads, (B, T, D); the parameters are those of `forward`."""
+        if self.decoder is None:
+            return self.encode(tokens_BT, mask_BT, segments_BT)
+        if self.encoder is not None and memory_BSD is None:
+            if source_BS is None:
+                raise UserError("an encoder-decoder needs source_BS, or memory_BSD from encode()")
+            memory_BSD = self.encode(source_BS, source_mask_BS)
+        return self.decoder(
+            self.embed(tokens_BT, segments_BT),
+            mask_BT=mask_BT,
+            place_BT=place_BT,
+            memory_BSD=memory_BSD,
+            memory_mask_BS=source_mask_BS,
+            caches=caches,
+        )
+
+    def forward(self, tokens_BT: Tensor, **options: Tensor | list[tuple[LayerCache, LayerCache]] | None) -> Tensor:
+        """Return logits (B, T, V), or the states (B, T, D) of a model without a head.
+
+        Parameters
+        ----------
+        tokens_BT
+            Token ids; of the decoder's side where there are two.
+        **options
+            Those of `hidden`: `mask_BT` (True where a token is real), `segments_BT`, `place_BT` (positions),
+            `source_BS` with `source_mask_BS` or `memory_BSD` (encoder-decoder), `caches`.
+        """
+        states_BTD = self.hidden(tokens_BT, **options)  # type: ignore[arg-type]
+        return states_BTD if self.head is None else self.head(states_BTD, self.tokens.weight)
+
+    def pool(self, states_BTD: Tensor) -> Tensor:
+        """Return BERT's pooled first position, (B, D)."""
+        if self.pooler is None:
+            raise UserError("this model has no pooler; set pooler=True in its config")
+        return torch.tanh(self.pooler(states_BTD[:, 0]))
+
+    def new_caches(self) -> list[tuple[LayerCache, LayerCache]]:
+        """Return empty caches (self, cross) for every decoder block."""
+        return [(LayerCache(), LayerCache()) for _ in range(self.config.num_decoder_blocks)]
+
+    def parameter_groups(self) -> dict[str, int]:
+        """Return the number of parameters by the groups of `accounting.count_params`, counted on the module."""
+        counts = dict.fromkeys((*GROUP_BY_NAME.values(), "norms"), 0)
+        for name, parameter in self.named_parameters():
+            counts[group_of(name)] += parameter.numel()
+        return counts
+
+
+def group_of(name: str) -> str:
+    """Return the accounting group of a parameter by its qualified name."""
+    parts = name.split(".")
+    if parts[0] != "head" and any(part.endswith("norm") for part in parts):
+        return "norms"
+    return next(GROUP_BY_NAME[part] for part in parts if part in GROUP_BY_NAME)
+
+
+def key_bias(mask_BS: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Return the (B, 1, 1, S) bias that hides padding keys; None without a mask.
+
+    The bias is large and finite: a padding query that may see padding alone gets a mean of it, and no NaN.
+    """
+    if mask_BS is None:
+        return None
+    hidden = torch.finfo(dtype).min / 2
+    return torch.zeros(mask_BS.shape, dtype=dtype, device=mask_BS.device).masked_fill(~mask_BS, hidden)[:, None, None]
+
+
+def table_for(kind: str, config: TransformerConfig, size: int, end: int, device: torch.device) -> Tensor:
+    """Return a fixed table of at least `end` rows, grown in doublings past the config's context."""
+    rows = config.context
+    while rows < end:
+        rows *= 2
+    return cached_table(kind, rows, size, config.rotary_base, device)

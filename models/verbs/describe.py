@@ -1,0 +1,148 @@
+"""What a model costs, in words and numbers, from its config alone: the `describe` verb; torch-free."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from models.config.accounting import (
+    count_params,
+    forward_flops_per_token,
+    memory_bytes,
+    params_fit,
+    params_non_embedding,
+    params_total,
+    training_flops,
+    training_flops_6nd,
+)
+from models.config.presets import preset, preset_names, scaled_to
+from models.config.transformer import TransformerConfig
+from models.errors import UserError
+
+TOKENS_PER_PARAMETER = 20.0
+"""Tokens per parameter of compute-optimal training, rounded (Hoffmann et al. 2022, table 3)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `describe`."""
+    parser.add_argument("preset", nargs="?", help=f"a published shape: {', '.join(preset_names())}")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the config")
+    parser.add_argument(
+        "--params", type=float, metavar="N", help="scale the preset's family to N parameters, as 1.8e12"
+    )
+    parser.add_argument("--batch-tokens", type=int, help="tokens held at a time (default: one sequence)")
+    parser.add_argument(
+        "--precision", default="bf16-mixed", help="precision of the memory estimate (default bf16-mixed)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def config_of(name: str | None, assignments: list[str], params: float | None) -> TransformerConfig:
+    """Return the config of a preset with fields replaced, scaled to a number of parameters if one is given."""
+    changes = dict(parse_assignment(assignment) for assignment in assignments)
+    if name is None:
+        missing = [field for field in ("vocab_size", "width", "depth", "num_heads", "context") if field not in changes]
+        if missing:
+            raise UserError(
+                f"without a preset, give {', '.join(missing)} by --set; presets: {', '.join(preset_names())}"
+            )
+        config = TransformerConfig(**changes)
+    else:
+        config = preset(name).replace(**changes) if changes else preset(name)
+    return config if params is None else scaled_to(config, params)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Return the field and the value of FIELD=VALUE; values are JSON, or a plain word."""
+    field, separator, value = text.partition("=")
+    fields = [item.name for item in dataclasses.fields(TransformerConfig)]
+    if not separator or field not in fields:
+        raise UserError(f"--set {text!r} names no field; give FIELD=VALUE with one of {', '.join(fields)}")
+    try:
+        return field, json.loads(value)
+    except json.JSONDecodeError:
+        return field, value
+
+
+def description(
+    config: TransformerConfig, *, batch_tokens: int | None = None, precision: str = "bf16-mixed"
+) -> dict[str, Any]:
+    """Return everything that `describe` prints, as plain numbers."""
+    held = config.context if batch_tokens is None else batch_tokens
+    tokens = TOKENS_PER_PARAMETER * params_total(config)
+    return {
+        "config": dataclasses.asdict(config),
+        "params": {
+            "total": params_total(config),
+            "non_embedding": params_non_embedding(config),
+            "fit": params_fit(config),
+            "groups": count_params(config),
+        },
+        "forward_flops_per_token": forward_flops_per_token(config),
+        "memory_bytes": {
+            mode: memory_bytes(config, batch_tokens=held, precision=precision, mode=mode)
+            for mode in ("training", "inference")
+        },
+        "compute_optimal": {
+            "tokens": tokens,
+            "flops": training_flops(config, tokens=tokens),
+            "flops_6nd": training_flops_6nd(config, tokens=tokens),
+        },
+    }
+
+
+def human(value: float, unit: str = "") -> str:
+    """Return 124M, 2.6B or 1.8T for a count; 1.5 GiB for bytes."""
+    if unit == "B":
+        for prefix in ("", "Ki", "Mi", "Gi", "Ti"):
+            if value < 1024 or prefix == "Ti":
+                return f"{value:,.4g} {prefix}B"
+            value /= 1024
+    for power, letter in ((12, "T"), (9, "B"), (6, "M"), (3, "K")):
+        if value >= 10**power:
+            return f"{value / 10**power:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def render(facts: dict[str, Any], title: str) -> str:
+    """Return the description as aligned text."""
+    params, flops, memory = facts["params"], facts["forward_flops_per_token"], facts["memory_bytes"]
+    config, best = facts["config"], facts["compute_optimal"]
+    lines = [
+        title,
+        f"  {config['family']}, width {config['width']}, depth {config['depth']}, heads {config['num_heads']}, "
+        f"context {config['context']}, vocabulary {config['vocab_size']}, positions {config['positions']}",
+        "",
+        f"parameters                 {params['total']:>20,}  ({human(params['total'])})",
+        *(f"  {group:<24} {count:>20,}" for group, count in params["groups"].items() if count),
+        f"  without tables and head  {params['non_embedding']:>20,}",
+        "",
+        f"forward FLOPs per token    {sum(flops.values()):>20,.0f}",
+        *(f"  {part:<24} {count:>20,.0f}" for part, count in flops.items() if count),
+    ]
+    for mode, parts in memory.items():
+        lines += ["", f"memory, {mode:<18} {human(sum(parts.values()), 'B'):>20}"]
+        lines += [f"  {part:<24} {human(count, 'B'):>20}" for part, count in parts.items() if count]
+    lines += [
+        "",
+        f"compute at {TOKENS_PER_PARAMETER:g} tokens per parameter",
+        f"  tokens                   {human(best['tokens']):>20}",
+        f"  counted FLOPs            {best['flops']:>20.3e}",
+        f"  6 N D                    {best['flops_6nd']:>20.3e}",
+    ]
+    return "\n".join(lines)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the description that the arguments ask for."""
+    config = config_of(args.preset, args.set, args.params)
+    facts = description(config, batch_tokens=args.batch_tokens, precision=args.precision)
+    title = args.preset or "a transformer"
+    if args.params is not None:
+        title += f" scaled to {human(args.params)} parameters (dense; a shape of this family, no published model"
+        title += "; 1.8T is what is told of GPT-4, unconfirmed)" if abs(args.params / 1.8e12 - 1) < 0.1 else ")"
+    sys.stdout.write((json.dumps(facts, indent=1) if args.json else render(facts, title)) + "\n")
+    return 0

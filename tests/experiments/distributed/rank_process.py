@@ -1,0 +1,86 @@
+"""One of several processes that train together, for test_ranks.py:
+`python -m tests.experiments.distributed.rank_process FOLDER CACHE`; its place is in the environment.
+
+FOLDER/cases.json lists what to train; rank 0 writes what came out to FOLDER/results.json. Then the processes are one
+worker on the store FOLDER/store, whose rank 1 finds that its memory does not suffice.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.config.run import run_config_from_dict
+from experiments.data.corpus import prepare
+from experiments.distributed.place import place_of
+from experiments.distributed.ranks import Ranks
+from experiments.distributed.sharding import make_fabric
+from experiments.execution.worker import Worker
+from experiments.planning.manifests import alone
+from experiments.store.store import RunStore
+from experiments.training.job import Interrupted, TrainingJob
+
+
+def train(case: dict[str, Any], joined: Ranks, folder: Path, cache: Path) -> dict[str, Any]:
+    """What came of one case: the outcome, or where it was stopped."""
+    ranks = copy.copy(joined)
+    ranks.strategy = case["strategy"]
+    config = run_config_from_dict(case["config"])
+    rows: list[dict[str, Any]] = []
+    steps = iter(range(10**6))
+
+    def should_stop() -> bool:  # rank 1 alone wants to: the others have to learn of it
+        return "stop_at" in case and ranks.rank == 1 and next(steps) >= case["stop_at"]
+
+    job = TrainingJob(
+        config=config,
+        corpus=prepare(config.data, cache),
+        folder=folder / case["folder"],
+        fabric=make_fabric(ranks, "cpu", config.precision),
+        write_rows=rows.extend,
+        should_stop=should_stop,
+        micro_batch=case.get("micro_batch"),
+        ranks=ranks,
+    )
+    try:
+        return vars(job.run()[0]) | {"rows": rows}
+    except Interrupted as stop:
+        return {"interrupted": str(stop), "rows": rows}
+
+
+def work(ranks: Ranks, store: RunStore, cache: Path) -> int:
+    """One worker of all ranks, of which rank 1 has too little memory."""
+    backward = TrainingJob._backward
+
+    def scarce(job: TrainingJob, module: Any, tokens: torch.Tensor, step: int) -> torch.Tensor:
+        if step == 3:
+            raise MemoryError("not enough for rank 1")
+        return backward(job, module, tokens, step)
+
+    if ranks.rank == 1:
+        TrainingJob._backward = scarce  # type: ignore[method-assign]
+    segments = [alone(store, path.name) for path in sorted(store.runs.iterdir())]
+    return Worker(store=store, segments=segments, cache_dir=cache, ranks=ranks).work()
+
+
+def main() -> int:
+    """Train every case, then work."""
+    folder, cache = Path(sys.argv[1]), Path(sys.argv[2])
+    torch.set_num_threads(1)
+    ranks = Ranks(place_of(os.environ))
+    ranks.join("cpu")
+    cases = json.loads((folder / "cases.json").read_text())
+    results = {name: train(case, ranks, folder, cache) for name, case in cases.items()}
+    if ranks.rank == 0:
+        (folder / "results.json").write_text(json.dumps(results))
+    return work(ranks, RunStore(folder / "store"), cache)
+
+
+if __name__ == "__main__":
+    os._exit(main())

@@ -1,0 +1,196 @@
+"""The store: exclusive claims, first publisher wins, torn files harm nobody."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from experiments.config.run import RunConfig, run_id
+from experiments.errors import UserError
+from experiments.files import StoreError, link_once
+from experiments.records import DESIGN_FIELDS, Manifest, RecordError, RunRecord, flat_row, read_record, read_records
+from experiments.store.store import RunStore, parse_metrics
+
+DESIGN = dict.fromkeys(sorted(DESIGN_FIELDS), 1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    result = RunStore(tmp_path)
+    result.prepare()
+    return result
+
+
+def record(loss: float, identity: str = "abc", status: str = "done") -> RunRecord:
+    return RunRecord(run_id=identity, status=status, design=DESIGN, outcome={"loss": loss})
+
+
+def test_a_config_comes_back_as_it_was_written(store: RunStore, make_config: Callable[..., RunConfig]) -> None:
+    config = make_config()
+    store.write_config(run_id(config), config)
+    assert store.read_config(run_id(config)) == config
+
+
+def test_the_first_finished_record_is_published_and_later_ones_change_nothing(store: RunStore) -> None:
+    assert store.publish(record(1.0))
+    assert not store.publish(record(2.0))
+    assert store.read_record("abc").outcome["loss"] == 1.0  # type: ignore[union-attr]
+    assert [path.name for path in store.run_folder("abc").iterdir()] == ["record.json"]
+
+
+def test_where_links_do_not_work_the_first_finisher_still_wins(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "links are not supported here")
+
+    monkeypatch.setattr("os.link", refuse)
+    assert store.publish(record(1.0))
+    assert not store.publish(record(2.0))
+    assert store.read_record("abc").outcome["loss"] == 1.0  # type: ignore[union-attr]
+
+
+def test_a_link_that_worked_but_was_reported_as_an_error_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    link = os.link
+
+    def lie(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError(17, "the answer was lost and the request repeated")
+
+    monkeypatch.setattr("os.link", lie)
+    (tmp_path / "temporary").write_text("text")
+    assert link_once(tmp_path / "temporary", tmp_path / "final", lock=None)
+
+
+def fight(root: Path, runs: list[str], worker: int, barrier: object) -> None:
+    store, won = RunStore(root), []
+    barrier.wait()  # type: ignore[attr-defined]
+    for name in runs:
+        state = store.claims.states().get(name)
+        attempt = 1 if state is None else state.attempts + 1
+        if (state is None or not (state.running or state.published)) and store.claims.take(
+            name, attempt, {"worker": worker}
+        ):
+            won.append(name)
+            store.claims.end(name, attempt, "done")
+    (root / f"won.{worker}.json").write_text(json.dumps(won))
+
+
+def test_processes_that_fight_over_runs_never_share_one_and_lose_none(store: RunStore) -> None:
+    runs = [f"run{number:03d}" for number in range(60)]
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(6)
+    workers = [context.Process(target=fight, args=(store.root, runs, number, barrier)) for number in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    won = [name for number in range(6) for name in json.loads((store.root / f"won.{number}.json").read_text())]
+    assert sorted(won) == runs
+
+
+def test_a_run_goes_from_claimed_to_lost_to_done(store: RunStore) -> None:
+    assert store.claims.take("abc", 1, {"host": "here"})
+    first = store.claims.states()["abc"].heartbeat
+    store.claims.beat("abc", 1)
+    assert store.claims.states()["abc"].heartbeat == first + 1  # type: ignore[operator]
+    assert store.claims.owner("abc", 1) == {"host": "here"}
+    assert store.claims.end("abc", 1, "lost", "killed")
+    assert not store.claims.end("abc", 1, "done")
+    assert not store.claims.take("abc", 1, {})
+    assert store.claims.take("abc", 2, {})
+    store.claims.end("abc", 2, "done")
+    state = store.claims.states()["abc"]
+    assert (state.attempts, state.endings, state.running, state.published) == (2, ("lost", "done"), False, True)
+    assert store.claims.reason("abc", 1, "lost") == "killed"
+
+
+def test_retries_end_at_their_limits(store: RunStore) -> None:
+    for attempt in (1, 2, 3):
+        store.claims.take("abc", attempt, {})
+        assert not store.claims.states()["abc"].exhausted(max_failures=3, max_losses=9)
+        store.claims.end("abc", attempt, "failed", "out of luck")
+    assert store.claims.states()["abc"].exhausted(max_failures=3, max_losses=9)
+
+
+def test_a_failure_that_is_forgotten_leaves_the_run_as_new_and_its_history_readable(store: RunStore) -> None:
+    store.claims.take("abc", 1, {})
+    store.claims.end("abc", 1, "failed", "why")
+    store.publish(RunRecord(run_id="abc", status="failed", reason="why", design=DESIGN))
+    assert store.forget_failure("abc")
+    assert "abc" not in store.claims.states()
+    assert store.read_record("abc") is None
+    assert {path.name for path in (store.run_folder("abc") / "earlier").iterdir()} == {
+        "abc.1",
+        "abc.1.failed",
+        "record.json",
+    }
+
+
+def test_a_finished_run_is_never_forgotten(store: RunStore) -> None:
+    store.publish(record(1.0))
+    assert not store.forget_failure("abc")
+    assert store.read_record("abc") is not None
+
+
+def test_metrics_survive_a_torn_line_and_a_repeated_step(store: RunStore) -> None:
+    store.run_folder("abc").mkdir()
+    store.append_metrics("abc", [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.5}])
+    with (store.run_folder("abc") / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 3, "lo')
+    store.append_metrics("abc", [{"step": 2, "loss": 2.5}, {"step": 3, "loss": 2.0}])
+    assert store.read_metrics("abc") == [
+        {"step": 1, "loss": 3.0},
+        {"step": 2, "loss": 2.5},
+        {"step": 3, "loss": 2.0},
+    ]
+    assert parse_metrics("") == []
+
+
+def test_a_sweep_name_belongs_to_the_file_that_claimed_it(store: RunStore) -> None:
+    store.write_manifest(Manifest(name="study", runs={"abc": {}}, source="study.yaml"))
+    store.write_manifest(Manifest(name="study", runs={"def": {}}, source="study.yaml"))
+    with pytest.raises(UserError, match=r"belongs to study\.yaml, not other\.yaml"):
+        store.write_manifest(Manifest(name="study", runs={}, source="other.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"run_id": "abc", "status": "do', "not complete JSON"),
+        ("[]", "not a run record"),
+        ('{"run_id": "abc", "status": "done", "design": {}}', "lacks depth"),
+        (json.dumps({"run_id": "a", "status": "done", "design": DESIGN}), "holds no loss"),
+        (json.dumps({"run_id": "a", "status": "done", "schema": 99, "design": DESIGN}), "newer"),
+        (json.dumps({"run_id": "a", "status": "finished", "design": DESIGN}), "finished"),
+    ],
+)
+def test_a_record_that_cannot_be_believed_is_refused_by_name(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(RecordError, match=told):
+        read_record(path)
+
+
+def test_records_of_a_sweep_come_with_its_labels_and_unpublished_runs_are_left_out(store: RunStore) -> None:
+    store.publish(record(1.5))
+    runs = {"abc": {"budget": 1e12, "role": "fit"}, "missing": {"budget": 1e12, "role": "fit"}}
+    store.write_manifest(Manifest(name="study", runs=runs, source="study.yaml"))
+    ((found, labels),) = read_records(store.manifest_path("study"))
+    row = flat_row(found, labels)
+    assert (row["loss"], row["budget"], row["sweep"], row["params"]) == (1.5, 1e12, "study", 1)
+    assert [item.run_id for item, _ in read_records(store.root)] == ["abc"]
+
+
+def test_a_store_that_cannot_be_written_says_so_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="writable folder with --store"):
+        RunStore(tmp_path / "file" / "store").prepare()
