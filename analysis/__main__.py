@@ -2,49 +2,67 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 
-from analysis.errors import UserError
+from models.command_line import Verb
+from models.command_line import main as run_command
 
 VERBS = {
-    "fit": "fit a scaling law to a table of runs, with intervals",
-    "predict": "predict losses from a fit, with confidence and prediction intervals",
-    "isoflop": "the compute-optimal size of each budget and its exponent",
-    "select": "choose among laws by how they extrapolate",
-    "compare": "the three approaches side by side, and whether they disagree",
-    "frontier": "compute-optimal sizes, tokens and losses over a range of compute",
-    "laws": "list the laws with formula, inputs and source",
-    "advise": "which runs to buy next for a budget",
-    "arms": "arms of a study side by side, by paired differences",
-    "rates": "what a recipe's peak learning rate costs against the best of those tried",
-    "published": "published results beside our re-fits",
-    "report": "write the report of a sweep or a table as one HTML page with figures and tables",
+    "fit": Verb(
+        module="analysis.verbs.fit",
+        summary="fit a scaling law to a table of runs, with intervals",
+    ),
+    "predict": Verb(
+        module="analysis.verbs.predict",
+        summary="predict losses from a fit, with confidence and prediction intervals",
+    ),
+    "isoflop": Verb(
+        module="analysis.verbs.isoflop",
+        summary="the compute-optimal size of each budget and its exponent",
+    ),
+    "select": Verb(
+        module="analysis.verbs.select",
+        summary="choose among laws by how they extrapolate",
+    ),
+    "compare": Verb(
+        module="analysis.verbs.compare",
+        summary="the three approaches side by side, and whether they disagree",
+    ),
+    "frontier": Verb(
+        module="analysis.verbs.frontier",
+        summary="compute-optimal sizes, tokens and losses over a range of compute",
+    ),
+    "laws": Verb(
+        module="analysis.verbs.laws",
+        summary="list the laws with formula, inputs and source",
+    ),
+    "advise": Verb(
+        module="analysis.verbs.advise",
+        summary="which runs to buy next for a budget",
+    ),
+    "arms": Verb(
+        module="analysis.verbs.arms",
+        summary="arms of a study side by side, by paired differences",
+    ),
+    "rates": Verb(
+        module="analysis.verbs.rates",
+        summary="what a recipe's peak learning rate costs against the best of those tried",
+    ),
+    "published": Verb(
+        module="analysis.verbs.published",
+        summary="published results beside our re-fits",
+    ),
+    "report": Verb(
+        module="analysis.verbs.report",
+        summary="write the report of a sweep or a table as one HTML page with figures and tables",
+    ),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse `argv`, run one verb, return its exit status; bad input is one sentence on standard error and status 2."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
-    subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    wanted = next((word for word in arguments if not word.startswith("-")), None)
-    for verb, summary in VERBS.items():
-        subparser = subparsers.add_parser(verb, help=summary, description=summary)
-        if verb == wanted:
-            module = importlib.import_module(f"analysis.verbs.{verb}")
-            module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run)
-    try:
-        args = parser.parse_args(arguments)
-        return int(args.run(args))
-    except BrokenPipeError:
-        return 0
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """Run one verb and return its exit status; see `models.command_line.main`."""
+    return run_command(argv, program="python -m analysis", description=str(__doc__), groups={"verbs": VERBS})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""The one error that a user of `analysis` is meant to read: a sentence with the offending value and what to do next."""
+"""The error that a user of `analysis` is meant to read: the one of the whole suite."""
 
+from __future__ import annotations
 
-class UserError(ValueError):
-    """Bad input; the command line prints the message and exits with status 2."""
+from models.errors import UserError as UserError

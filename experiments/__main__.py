@@ -3,55 +3,65 @@ asked for."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 
-from experiments.errors import UserError
-from experiments.records import RecordError
+from models.command_line import Verb
+from models.command_line import main as run_command
+
+KEPT = "stopped; finished runs and checkpoints are kept: the same command goes on from here"
 
 VERBS = {
-    "plan": "show what a sweep would train: sizes, tokens, FLOPs, memory, time; writes nothing",
-    "run": "train what is missing of a sweep, on this machine with a live table or on a Slurm cluster",
-    "work": "one worker: take runs of a sweep until none is left",
-    "status": "how far a sweep is, with the time left",
-    "cancel": "end the Slurm jobs of a sweep; what they trained is kept",
-    "collect": "gather the records of sweeps into one table",
-    "sync": "mirror local records to W&B, once or live",
-    "prune": "remove what no sweep lists: runs, checkpoints, leftovers",
-    "generate": "let a trained run write text",
-    "data": "fetch and describe corpora",
+    "plan": Verb(
+        module="experiments.verbs.plan",
+        summary="show what a sweep would train: sizes, tokens, FLOPs, memory, time; writes nothing",
+        takes_overrides=True,
+    ),
+    "run": Verb(
+        module="experiments.verbs.run",
+        summary="train what is missing of a sweep, on this machine with a live table or on a Slurm cluster",
+        takes_overrides=True,
+        if_stopped=KEPT,
+    ),
+    "work": Verb(
+        module="experiments.verbs.work",
+        summary="one worker: take runs of a sweep until none is left",
+        if_stopped=KEPT,
+    ),
+    "status": Verb(
+        module="experiments.verbs.status",
+        summary="how far a sweep is, with the time left",
+    ),
+    "cancel": Verb(
+        module="experiments.verbs.cancel",
+        summary="end the Slurm jobs of a sweep; what they trained is kept",
+    ),
+    "collect": Verb(
+        module="experiments.verbs.collect",
+        summary="gather the records of sweeps into one table",
+    ),
+    "sync": Verb(
+        module="experiments.verbs.sync",
+        summary="mirror local records to W&B, once or live",
+    ),
+    "prune": Verb(
+        module="experiments.verbs.prune",
+        summary="remove what no sweep lists: runs, checkpoints, leftovers",
+    ),
+    "generate": Verb(
+        module="experiments.verbs.generate",
+        summary="let a trained run write text",
+    ),
+    "data": Verb(
+        module="experiments.verbs.data",
+        summary="fetch and describe corpora",
+    ),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse `argv`, run one verb and return its exit status; bad input is one sentence on standard error and status
-    2."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
-    subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    wanted = next((word for word in arguments if not word.startswith("-")), None)
-    for verb, summary in VERBS.items():
-        subparser = subparsers.add_parser(verb, help=summary, description=summary)
-        if verb == wanted:
-            module = importlib.import_module(f"experiments.verbs.{verb}")
-            module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run)
-    args, overrides = parser.parse_known_args(arguments)
-    if overrides and args.verb not in ("plan", "run"):
-        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
-    args.overrides = overrides
-    try:
-        return int(args.run(args))
-    except KeyboardInterrupt:
-        print("stopped; finished runs and checkpoints are kept: the same command goes on from here", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 0
-    except (UserError, RecordError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """Run one verb and return its exit status; see `models.command_line.main`."""
+    return run_command(argv, program="python -m experiments", description=str(__doc__), groups={"verbs": VERBS})
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models.errors import UserError
+
 RECORD_SCHEMA = 1
 MANIFEST_SCHEMA = 1
 STATUSES = ("done", "failed", "diverged", "interrupted")
@@ -23,7 +25,7 @@ DESIGN_FIELDS = {"params", "params_total", "params_non_embedding", "tokens", "fl
 """The keys that `design` must hold before a record is believed."""
 
 
-class RecordError(ValueError):
+class RecordError(UserError):
     """A record or manifest that cannot be read; the message names the file and what to do."""
 
 

@@ -1,0 +1,109 @@
+"""isoflop: train a grid of small transformers, fit the scaling law, know how far to trust it and which run to buy next.
+
+The one door of the suite. `import isoflop as iso` gives the names of a notebook; each is imported when it is first
+used, so that the import itself takes milliseconds. The command `isoflop VERB ...` runs any verb of the three packages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from experiments.api import Sweep
+
+    from analysis.api import (
+        advise,
+        compare,
+        fit_envelope,
+        fit_isoflop,
+        fit_law,
+        frontier,
+        load_runs,
+        plot,
+        select_law,
+    )
+    from models.config.accounting import count_params
+    from models.config.accounting import training_flops as count_flops
+    from models.config.transformer import TransformerConfig
+    from models.errors import UserError
+
+__all__ = [
+    "Sweep",
+    "TransformerConfig",
+    "UserError",
+    "advise",
+    "compare",
+    "count_flops",
+    "count_params",
+    "fit_envelope",
+    "fit_isoflop",
+    "fit_law",
+    "frontier",
+    "load_runs",
+    "plot",
+    "select_law",
+]
+
+_HOMES = {
+    "Sweep": ("experiments.api", "Sweep"),
+    "TransformerConfig": ("models.config.transformer", "TransformerConfig"),
+    "UserError": ("models.errors", "UserError"),
+    "count_flops": ("models.config.accounting", "training_flops"),
+    "count_params": ("models.config.accounting", "count_params"),
+}
+"""Where a name lives; all others are in `analysis.api`."""
+
+_GROUPS = {
+    "describe a model and plan a sweep": ("describe", "plan"),
+    "train": ("run", "work", "status", "cancel"),
+    "data and records": ("data", "collect", "sync", "prune", "generate"),
+    "fit and predict": ("fit", "predict", "isoflop", "frontier", "compare", "select"),
+    "decide": ("advise", "arms", "rates"),
+    "report": ("report", "laws", "published"),
+}
+"""Verbs by what people do."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"isoflop has no {name!r}; it has {', '.join(__all__)}")
+    module, attribute = _HOMES.get(name, ("analysis.api", name))
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb of any package and return its exit status.
+
+    Parameters
+    ----------
+    argv : sequence of str, or None
+        The words after `isoflop`; None takes those of this process.
+
+    Returns
+    -------
+    int
+        0 when all went well, 2 after bad input, 130 after Ctrl-C; what else a verb returns is on its page.
+    """
+    from models.command_line import main as run_command
+
+    verbs = {}
+    for package in ("models", "experiments", "analysis"):
+        verbs |= importlib.import_module(f"{package}.__main__").VERBS
+    grouped = {heading: {name: verbs.pop(name) for name in names} for heading, names in _GROUPS.items()}
+    if verbs:
+        raise AssertionError(f"verbs without a heading: {', '.join(verbs)}")
+    first_line = str(__doc__).partition("\n")[0]
+    return run_command(argv, program="isoflop", description=first_line, groups=grouped)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""The one way from a command line to a verb, for `isoflop` and for `python -m` of each package.
+
+Owns how verbs are listed, which module is imported (only that of the verb asked for), and what becomes of errors: one
+sentence on standard error and exit status 2. It must not know what any verb does. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from models.errors import UserError
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+REFUSED = 2
+"""Exit status after bad input."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """One verb of a command line."""
+
+    module: str
+    """Dotted name of the module with `add_arguments(parser)` and `run(args) -> int`."""
+    summary: str
+    """What it does, in one line."""
+    takes_overrides: bool = False
+    """Whether unknown options are kept in `args.overrides` instead of being refused."""
+    if_stopped: str = "stopped"
+    """What Ctrl-C leaves behind, in one line."""
+
+
+def main(
+    argv: Sequence[str] | None, *, program: str, description: str, groups: Mapping[str, Mapping[str, Verb]]
+) -> int:
+    """Parse a command line, run its verb and return the exit status.
+
+    Parameters
+    ----------
+    argv : sequence of str, or None
+        The words after the program's name; None takes those of this process.
+    program : str
+        The program's name in messages.
+    description : str
+        First lines of the help.
+    groups : mapping of str to mapping of str to Verb
+        Verbs by name, by the heading under which the help lists them.
+
+    Returns
+    -------
+    int
+        The verb's own status; 2 after bad input; 130 after Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    verbs = {name: verb for group in groups.values() for name, verb in group.items()}
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    stopped = verbs[chosen].if_stopped if chosen in verbs else "stopped"
+    try:
+        args = _parse(words, _parser(program, description, groups, chosen), verbs)
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        print(f"{stopped}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except UnicodeDecodeError as error:
+        print(
+            f"error: a file is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8", file=sys.stderr
+        )
+    except OSError as error:
+        print(f"error: {os_error_sentence(error)}", file=sys.stderr)
+    return REFUSED
+
+
+def os_error_sentence(error: OSError) -> str:
+    """What an error of the operating system says, as a sentence that names the file.
+
+    Parameters
+    ----------
+    error : OSError
+        The error, with or without a file name.
+
+    Returns
+    -------
+    str
+        Such as `runs.csv: no such file or directory`.
+    """
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    return f"{error.filename}: {reason}" if error.filename is not None else reason
+
+
+def _parser(
+    program: str, description: str, groups: Mapping[str, Mapping[str, Verb]], chosen: str | None
+) -> argparse.ArgumentParser:
+    """A parser that knows every verb by name, and the options of the chosen one."""
+    width = max(len(name) for group in groups.values() for name in group)
+    lines = [
+        line
+        for heading, group in groups.items()
+        for line in (f"\n{heading}:", *(f"  {name:<{width}}  {verb.summary}" for name, verb in group.items()))
+    ]
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog="\n".join(lines).lstrip("\n") + f"\n\n`{program} VERB --help` lists the options of a verb.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB", help="one of those below")
+    for group in groups.values():
+        for name, verb in group.items():
+            subparser = subparsers.add_parser(name, description=verb.summary)
+            if name == chosen:
+                module = importlib.import_module(verb.module)
+                module.add_arguments(subparser)
+                subparser.set_defaults(run=module.run)
+    return parser
+
+
+def _parse(words: list[str], parser: argparse.ArgumentParser, verbs: Mapping[str, Verb]) -> argparse.Namespace:
+    args, rest = parser.parse_known_args(words)
+    if rest and not verbs[args.verb].takes_overrides:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.overrides = rest
+    return args
