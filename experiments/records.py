@@ -1,4 +1,4 @@
-"""RunRecord and its schema: what training writes and analysis reads. Standard library only.
+"""RunRecord and its schema: what training writes and analysis reads. Standard library and `models.errors` only.
 
 One run is one JSON file, `runs/<run_id>/record.json`; one sweep is one manifest, `sweeps/<name>.json`, that lists run
 ids with the role that each plays in the sweep. This file knows the schema and the two readers; it must not know how

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.runs.expressions import nearest
-from experiments.records import RecordError, flat_row, read_records
+from experiments.records import flat_row, read_records
 
 SYNONYMS = {
     "params": ("n", "num_params", "n_params", "param_count", "model size", "model_size", "parameters", "params_total"),
@@ -88,10 +88,7 @@ def _read_store(path: Path) -> pd.DataFrame:
         raise UserError(
             f"{path} is a folder without runs/; give a store's folder, a manifest sweeps/NAME.json or a table"
         )
-    try:
-        rows = [flat_row(record, labels) for record, labels in read_records(path)]
-    except RecordError as error:
-        raise UserError(str(error)) from error
+    rows = [flat_row(record, labels) for record, labels in read_records(path)]
     if not rows:
         raise UserError(f"{path} has no published run yet; train it with `python -m experiments run`")
     return pd.DataFrame(rows)

@@ -31,17 +31,14 @@ from analysis.runs.table import RunTable, load_tables
 from analysis.study.curves import training_curves
 from analysis.study.heldout import held_out
 from analysis.study.study import Choices, Study
-from experiments.records import Manifest, RecordError, read_manifest
+from experiments.records import Manifest, read_manifest
 
 
 def load_manifest(paths: Sequence[str | Path]) -> Manifest | None:
     """The sweep manifest when exactly one table is given and it is one."""
     if len(paths) != 1 or Path(paths[0]).suffix != ".json":
         return None
-    try:
-        return read_manifest(Path(paths[0]))
-    except RecordError as error:
-        raise UserError(str(error)) from error
+    return read_manifest(Path(paths[0]))
 
 
 def build_study(

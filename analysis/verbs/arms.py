@@ -12,11 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.errors import UserError
 from analysis.files import json_ready
 from analysis.formatting import format_percent, format_size
 from analysis.paired.arms import arm_table, gains, pooled
-from experiments.records import RecordError, read_records
+from experiments.records import read_records
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,10 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the comparison; write the report with --out."""
-    try:
-        records = list(read_records(args.manifest))
-    except (RecordError, OSError) as error:
-        raise UserError(str(error)) from error
+    records = list(read_records(args.manifest))
     frame = arm_table(records, args.arm, reference=args.reference, level=args.level)
     summary = pooled(frame, level=args.level)
     more = gains(records, args.arm, level=args.level)

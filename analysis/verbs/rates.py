@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.errors import UserError
 from analysis.files import json_ready
 from analysis.formatting import format_percent, format_size
 from analysis.paired.rates import chosen, rate_table
-from experiments.records import RecordError, read_manifest, read_records
+from experiments.records import read_manifest, read_records
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +29,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the table; write the report with --out."""
     frames = []
     for path in args.manifests:
-        try:
-            records = [(record, dict(labels)) for record, labels in read_records(path)]
-            frames.append(rate_table(records).assign(sweep=read_manifest(path).name))
-        except RecordError as error:
-            raise UserError(str(error)) from error
+        records = [(record, dict(labels)) for record, labels in read_records(path)]
+        frames.append(rate_table(records).assign(sweep=read_manifest(path).name))
     frame = pd.concat(frames, ignore_index=True)
     if args.out:
         write(frame, args.out, args.manifests)
