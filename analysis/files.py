@@ -1,12 +1,16 @@
-"""What analysis writes: JSON without NaN."""
+"""What analysis writes: JSON without NaN, whole or not at all."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from experiments.files import write_atomic
 
 
 def json_ready(value: Any) -> Any:
@@ -22,3 +26,21 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file; one that is there is replaced.
+    content : object
+        What `json_ready` takes; NaN and infinities are written as null.
+
+    Raises
+    ------
+    StoreError
+        The disk refuses.
+    """
+    write_atomic(path, json.dumps(json_ready(content), indent=1, allow_nan=False) + "\n")

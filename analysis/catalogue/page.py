@@ -18,6 +18,7 @@ from analysis.figures.laws import Study, save_law
 from analysis.fitting.fit_law import fit_law
 from analysis.formatting import format_number, format_percent
 from analysis.laws.registry import LAWS
+from experiments.files import write_atomic
 
 COMMAND = "python -m analysis laws --write docs/laws.md --data ../shared/data"
 """What makes the page from a checkout with the published runs beside it."""
@@ -173,7 +174,6 @@ def write_page(
     prose = read_prose(PROSE.read_text(encoding="utf-8"))
     check_examples(prose)
     figures = target.parent / "figures" / "laws"
-    figures.mkdir(parents=True, exist_ok=True)
     lines, order = [HEAD], list(LAWS)
     for example in sorted(EXAMPLES, key=lambda e: order.index(e.law)):
         if names and example.law not in names:
@@ -183,6 +183,4 @@ def write_page(
         lines += [*section(study, example, prose[example.law], f"figures/laws/{example.law}.png"), ""]
         say(f"{example.law}: {account(study)}")
     if not names:
-        partial = target.with_name(target.name + ".part")
-        partial.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-        partial.replace(target)
+        write_atomic(target, "\n".join(lines).rstrip() + "\n")

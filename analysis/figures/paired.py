@@ -12,6 +12,7 @@ from analysis.figures.axes import log_axis, panels
 from analysis.figures.render import save_png, standalone_svg, svg_text
 from analysis.figures.theme import LIGHT, Theme
 from analysis.formatting import format_size
+from experiments.files import write_atomic
 
 
 def plot_arms(frame: pd.DataFrame, *, ax: Axes, theme: Theme = LIGHT) -> Axes:
@@ -49,7 +50,7 @@ def save_arms(frame: pd.DataFrame, folder: Path) -> bool:
 
     save_png(draw, folder / "arms.png", size=size, theme=LIGHT)
     text = standalone_svg(svg_text(draw, size=size), num_budgets=shown["params"].nunique())
-    (folder / "arms.svg").write_text(text, encoding="utf-8")
+    write_atomic(folder / "arms.svg", text)
     return True
 
 
@@ -97,4 +98,4 @@ def save_rates(frame: pd.DataFrame, folder: Path) -> None:
 
     save_png(draw, folder / "rates.png", size=SIZE, theme=LIGHT)
     text = standalone_svg(svg_text(draw, size=SIZE), num_budgets=frame.groupby(["params", "tokens"]).ngroups)
-    (folder / "rates.svg").write_text(text, encoding="utf-8")
+    write_atomic(folder / "rates.svg", text)

@@ -20,6 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from analysis.figures.theme import CSS, DARK, LIGHT, ROLES, Theme, css_variables
+from experiments.files import write_atomic
 
 HASH_SALT = "isoflop"
 """Fixes the ids that matplotlib writes into SVG, so that equal figures are equal files."""
@@ -109,4 +110,8 @@ def save_png(
     """The figure as PNG on the theme's own background, without a date."""
     with drawing(theme):
         figure = render(draw, size=size, theme=theme)
-        figure.savefig(path, dpi=dpi, facecolor=theme.paper, transparent=False, metadata={"Software": None})
+        buffer = io.BytesIO()
+        figure.savefig(
+            buffer, format="png", dpi=dpi, facecolor=theme.paper, transparent=False, metadata={"Software": None}
+        )
+    write_atomic(path, buffer.getvalue())

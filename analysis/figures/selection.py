@@ -16,6 +16,7 @@ from analysis.figures.theme import DARK, Theme
 from analysis.formatting import format_percent
 from analysis.selection.candidates import Candidate
 from analysis.selection.select import Selection
+from experiments.files import write_atomic
 
 SHOWN_LAWS = 6
 """Laws whose predictions are drawn: the best, and the chosen one and the reference in any case."""
@@ -168,4 +169,4 @@ def save_selection(selection: Selection, folder: Path) -> None:
     save_png(draw, folder / "selection.png", size=SIZE)
     save_png(draw, folder / "selection-dark.png", size=SIZE, theme=DARK)
     text = standalone_svg(svg_text(draw, size=SIZE), num_budgets=len(selection.windows))
-    (folder / "selection.svg").write_text(text, encoding="utf-8")
+    write_atomic(folder / "selection.svg", text)

@@ -18,12 +18,13 @@ import numpy as np
 from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.estimate import Estimate
-from analysis.files import json_ready
+from analysis.files import json_ready, write_json
 from analysis.fitting.prediction import Predictor
 from analysis.formatting import format_number
 from analysis.laws.base import Law
 from analysis.laws.registry import get_law
 from analysis.runs.columns import as_columns
+from experiments.files import write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -269,12 +270,8 @@ class Fit:
         names = {}
         for kind, frame in frames.items():
             names[kind] = f"{path.stem}.{kind}.parquet"
-            partial = path.with_name(names[kind] + ".part")
-            frame.to_parquet(partial)
-            partial.replace(path.with_name(names[kind]))
-        partial = path.with_name(path.name + ".part")
-        partial.write_text(json.dumps(self.to_dict(**names), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+            write_atomic(path.with_name(names[kind]), frame.to_parquet())
+        write_json(path, self.to_dict(**names))
         return path
 
     @classmethod

@@ -9,7 +9,6 @@ What the figures, tables and sentences say is elsewhere.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +25,12 @@ from analysis.figures.render import save_png, standalone_svg, svg_text
 from analysis.figures.surface import draw_envelope, draw_surface
 from analysis.figures.theme import DARK, LIGHT, Theme, css_variables
 from analysis.figures.training import draw_training, training_budgets, training_size
-from analysis.files import json_ready
+from analysis.files import json_ready, write_json
 from analysis.formatting import format_compute, format_percent
 from analysis.report import checklist, tables, text
 from analysis.report.answers import answers
 from analysis.study.study import Study
+from experiments.files import write_atomic
 
 Draw = Callable[[Study, Figure, Theme], None]
 SLOPES_CITED = (
@@ -141,8 +141,6 @@ def write_report(study: Study, out: Path, *, origin: dict[str, Any]) -> Path:
     out : folder, made when absent; files of the same name are replaced.
     origin : `report_provenance.provenance` of the inputs.
     """
-    for folder in (out, out / "figures", out / "tables"):
-        folder.mkdir(parents=True, exist_ok=True)
     drawn = plates(study)
     inline = {}
     for plate in drawn:
@@ -152,24 +150,23 @@ def write_report(study: Study, out: Path, *, origin: dict[str, Any]) -> Path:
 
         svg = svg_text(draw, size=plate.size)
         inline[plate.name] = Markup(svg)
-        _write(out / "figures" / f"{plate.name}.svg", standalone_svg(svg, num_budgets=len(study.budgets)))
+        write_atomic(out / "figures" / f"{plate.name}.svg", standalone_svg(svg, num_budgets=len(study.budgets)))
         save_png(draw, out / "figures" / f"{plate.name}.png", size=plate.size)
         if plate.name == drawn[0].name:
             save_png(draw, out / "figures" / f"{plate.name}-dark.png", size=plate.size, theme=DARK)
     for name, frame in csv_tables(study).items():
-        _write(out / "tables" / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+        write_atomic(out / "tables" / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     fit = study.comparison.fit
     fit.save(out / "fit.json")
     raw = json.loads((out / "fit.json").read_text(encoding="utf-8"))
     raw["frontier_along_shapes"] = study.comparison.frontiers[-1].to_dict()
-    _write(out / "fit.json", json.dumps(json_ready(raw), indent=1, allow_nan=False) + "\n")
-    _write(out / "heldout.json", json.dumps(heldout_json(study), indent=1, allow_nan=False) + "\n")
-    _write(out / "provenance.json", json.dumps(json_ready(origin), indent=1, allow_nan=False) + "\n")
+    write_json(out / "fit.json", raw)
+    write_json(out / "heldout.json", heldout_json(study))
+    write_json(out / "provenance.json", origin)
     checked = answers(study, origin)
-    listed = json.dumps(checklist.to_dict(checked), indent=1, allow_nan=False)
-    _write(out / "checklist.json", listed + "\n")
+    write_json(out / "checklist.json", checklist.to_dict(checked))
     page = out / "report.html"
-    _write(page, render_page(study, drawn, inline, origin, checked))
+    write_atomic(page, render_page(study, drawn, inline, origin, checked))
     return page
 
 
@@ -252,13 +249,3 @@ def render_page(
         origin=origin,
         files=sorted(csv_tables(study)),
     )
-
-
-def _write(path: Path, content: str) -> None:
-    """Replace a text file atomically."""
-    partial = path.with_name(path.name + ".part")
-    with partial.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)

@@ -23,6 +23,7 @@ from analysis.design.target import Target
 from analysis.errors import UserError
 from analysis.fitting.fit import Fit
 from analysis.verbs.predict import parse_point
+from experiments.files import write_atomic
 
 EVERY_SIZE = (1e2, 1e13)
 """N between which shapes are looked at for a budget or a loss."""
@@ -227,9 +228,7 @@ def _write(args: argparse.Namespace, template: Template, cells: list[Any], fit: 
     notes = f"{what}, advised from {Path(args.fit).name} ({fit.law.name}) for {args.budget:.3g} FLOPs.\n"
     notes += f"Data, model, recipe and schedule are those of {template.path.name}."
     name = args.name or args.out.stem
-    partial = args.out.with_name(args.out.name + ".part")
-    partial.write_text(template.sweep(name=name, cells=cells, law=fit.law.name, notes=notes), encoding="utf-8")
-    partial.replace(args.out)
+    write_atomic(args.out, template.sweep(name=name, cells=cells, law=fit.law.name, notes=notes))
 
 
 def _draw(path: Path, fit: Fit, plan: Plan) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.files import json_ready
 from analysis.formatting import format_percent, format_size
 from analysis.paired.arms import arm_table, gains, pooled
+from experiments.files import write_atomic
 from experiments.records import read_records
 
 
@@ -105,8 +106,7 @@ def write(frame: pd.DataFrame, summary: pd.DataFrame, more: pd.DataFrame, args: 
     """README.md, arms.csv, arms.png and arms.svg."""
     from analysis.figures.paired import save_arms
 
-    args.out.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(args.out / "arms.csv", index=False)
+    write_atomic(args.out / "arms.csv", frame.to_csv(index=False))
     drawn = save_arms(frame, args.out)
     name = args.manifest.stem
     reference = f" --reference {args.reference}" if args.reference else ""
@@ -124,4 +124,4 @@ def write(frame: pd.DataFrame, summary: pd.DataFrame, more: pd.DataFrame, args: 
         f"python -m analysis arms sweeps/{name}.json --arm {args.arm}{reference} --out {args.out.as_posix()}",
         "```",
     ]
-    (args.out / "README.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    write_atomic(args.out / "README.md", "\n".join(text) + "\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 from analysis.files import json_ready
 from analysis.formatting import format_number
 from analysis.published.refits import SECTIONS, Row, compare
+from experiments.files import write_atomic
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,9 +72,7 @@ def run(args: argparse.Namespace) -> int:
     text = page(found, "python -m analysis published --out docs/published.md")
     if args.out:
         target = Path(args.out)
-        partial = target.with_name(target.name + ".part")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(target)
+        write_atomic(target, text)
         print(f"wrote {target}", file=sys.stderr)
     if args.json:
         fields = ("what", "source", "published", "ours", "lo", "hi", "agrees")

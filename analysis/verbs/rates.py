@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.files import json_ready
 from analysis.formatting import format_percent, format_size
 from analysis.paired.rates import chosen, rate_table
+from experiments.files import write_atomic
 from experiments.records import read_manifest, read_records
 
 
@@ -78,8 +79,7 @@ def write(frame: pd.DataFrame, folder: Path, manifests: list[Path]) -> None:
     """README.md, rates.csv, rates.png and rates.svg."""
     from analysis.figures.paired import save_rates
 
-    folder.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(folder / "rates.csv", index=False)
+    write_atomic(folder / "rates.csv", frame.to_csv(index=False))
     save_rates(frame, folder)
     sweeps = " ".join(f"experiments/sweeps/{path.stem}.yaml" for path in manifests)
     commands = [f"python -m experiments run {sweep}" for sweep in sweeps.split()]
@@ -98,4 +98,4 @@ def write(frame: pd.DataFrame, folder: Path, manifests: list[Path]) -> None:
         *commands,
         "```",
     ]
-    (folder / "README.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    write_atomic(folder / "README.md", "\n".join(text) + "\n")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.errors import UserError
-from analysis.files import json_ready
+from analysis.files import json_ready, write_json
 from analysis.formatting import format_number, format_percent
 from analysis.laws.registry import get_law
 from analysis.runs.columns import usable
@@ -26,6 +26,7 @@ from analysis.selection.select import Selection, select_law
 from analysis.selection.windows import NUM_WINDOWS
 from analysis.solver.objectives import OBJECTIVES
 from analysis.verbs.arguments import add_table_arguments, parse_columns
+from experiments.files import write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,14 +173,10 @@ def report(
         from analysis.figures.selection import save_selection
 
         folder = Path(args.out)
-        folder.mkdir(parents=True, exist_ok=True)
         save_selection(selection, folder)
-        ranking_frame(selection).to_csv(folder / "ranking.csv", index=False)
-        predictions(selection, rows).to_csv(folder / "predictions.csv", index=False)
-        text = json.dumps(result, indent=1, allow_nan=False) + "\n"
-        partial = folder / "selection.json.part"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(folder / "selection.json")
+        write_atomic(folder / "ranking.csv", ranking_frame(selection).to_csv(index=False))
+        write_atomic(folder / "predictions.csv", predictions(selection, rows).to_csv(index=False))
+        write_json(folder / "selection.json", result)
         print(f"wrote selection.png, ranking.csv, predictions.csv and selection.json in {folder}", file=sys.stderr)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)

