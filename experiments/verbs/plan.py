@@ -34,19 +34,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
+    if args.json:
+        print(json.dumps(summary_from_args(args), indent=1, allow_nan=False))
+        return 0
+    devices = find_devices(args.device, args.workers)
+    plan, summary = _planned(args)
+    _print_table(plan, summary, len(devices), devices[0].kind)
+    return 0
+
+
+def summary_from_args(args: argparse.Namespace) -> dict[str, Any]:
+    """The plan that these options ask for, as plain data."""
+    return _planned(args)[1]
+
+
+def _planned(args: argparse.Namespace) -> tuple[Plan, dict[str, Any]]:
     devices = find_devices(args.device, args.workers)
     plan = make_plan(args.sweep, args.overrides, kind=devices[0].kind)
     store = RunStore(args.store)
     costs = cost_model(store, [item.run_id for item in plan.runs], devices[0].kind)
-    summary = summarize(plan, store, costs, workers=len(devices), share=not args.no_sharing)
-    if args.json:
-        print(json.dumps(summary, indent=1, allow_nan=False))
-    else:
-        _print_table(plan, summary, len(devices), devices[0].kind)
-    return 0
+    return plan, summarize(plan, store, costs, workers=len(devices), share=not args.no_sharing)
 
 
-def summarize(plan: Plan, store: RunStore, costs: CostModel, *, workers: int, share: bool = True) -> dict[str, object]:
+def summarize(plan: Plan, store: RunStore, costs: CostModel, *, workers: int, share: bool = True) -> dict[str, Any]:
     """The plan as plain data: one row a run, and totals; `sharing` is about the runs that are missing."""
     execution = compile_plan(plan, store, costs, share=share)
     rows = []
@@ -98,7 +108,7 @@ def summarize(plan: Plan, store: RunStore, costs: CostModel, *, workers: int, sh
     }
 
 
-def _print_table(plan: Plan, summary: dict[str, object], workers: int, kind: str) -> None:
+def _print_table(plan: Plan, summary: dict[str, Any], workers: int, kind: str) -> None:
     recipe = RECIPES[plan.sweep.recipe.name]
     isoflop = plan.sweep.design.kind == "isoflop"
     varied = list(plan.sweep.vary)

@@ -15,7 +15,7 @@ from experiments.errors import UserError
 from experiments.machine.devices import find_devices
 from experiments.planning.manifests import facts_of, find_manifest, segments_of
 from experiments.planning.plans import cost_model
-from experiments.status.progress import ProgressReader
+from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.status.tables import jobs_table, progress_table, wide_console
 from experiments.store.store import RunStore
 
@@ -58,6 +58,20 @@ def run(args: argparse.Namespace) -> int:
         if jobs is not None:
             console.print(jobs_table(jobs) if jobs.elements or jobs.vanished or jobs.ended else NO_JOBS)
     return 0 if progress.count("done") == len(progress.runs) else 1
+
+
+def progress_of(sweep: str, root: Path | None) -> SweepProgress:
+    """How far a sweep is, by its manifest, file or name and its store.
+
+    Raises
+    ------
+    UserError
+        When no such sweep is in the store.
+    """
+    store, manifest = find_manifest(sweep, root)
+    devices = find_devices("auto")
+    costs, segments = cost_model(store, [], devices[0].kind), segments_of(store, manifest)
+    return ProgressReader(manifest.name, store, facts_of(store, manifest), costs, len(devices), segments).read()
 
 
 def _jobs(store: RunStore, sweep: str, names: Sequence[str]) -> scheduler.SchedulerView | None:
