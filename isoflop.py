@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from experiments.api import Sweep
-
     from analysis.api import (
         advise,
         compare,
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
         plot,
         select_law,
     )
+    from experiments.api import Sweep
     from models.config.accounting import count_params
     from models.config.accounting import training_flops as count_flops
     from models.config.transformer import TransformerConfig
@@ -57,7 +56,7 @@ _HOMES = {
 """Where a name lives; all others are in `analysis.api`."""
 
 _GROUPS = {
-    "describe a model and plan a sweep": ("describe", "plan"),
+    "describe a model and plan a sweep": ("help", "describe", "plan"),
     "train": ("run", "work", "status", "cancel"),
     "data and records": ("data", "collect", "sync", "prune", "generate"),
     "fit and predict": ("fit", "predict", "isoflop", "frontier", "compare", "select"),

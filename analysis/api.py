@@ -1,26 +1,164 @@
-"""The public face of the analysis: what a notebook needs, by name. Nothing inside the package imports it."""
+"""The public face of the analysis: what a notebook needs, by name. Nothing inside the package imports it.
+
+Tables come from `load_runs`; every other function takes such a table, or a fit of one, and returns a frozen result
+that shows itself in a notebook.
+"""
 
 from __future__ import annotations
 
-from analysis.figures.fit import plot_fit
-from analysis.fitting.fit import Fit
-from analysis.fitting.fit_law import fit_law, profile_law
-from analysis.frontiers.compare import compare_approaches
-from analysis.frontiers.envelope import fit_envelope
-from analysis.frontiers.isoflop import fit_isoflop
-from analysis.frontiers.parametric import parametric_frontier
-from analysis.runs.table import load_tables
-from analysis.selection.select import select_law
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.advice.ladder import ShapeRules, build_ladder
+from analysis.advice.optimum import Optimum, check_law, compute_optimal
+from analysis.errors import UserError as UserError
+from analysis.figures.fit import plot_fit as plot
+from analysis.fitting.fit import Fit as Fit
+from analysis.fitting.fit_law import fit_law as fit_columns
+from analysis.fitting.fit_law import profile_law as profile_law
+from analysis.frontiers.compare import compare_approaches as compare
+from analysis.frontiers.envelope import fit_envelope as fit_envelope
+from analysis.frontiers.isoflop import fit_isoflop as fit_isoflop
+from analysis.frontiers.parametric import parametric_frontier as frontier
+from analysis.laws.base import Law
+from analysis.runs.table import DEFAULT_REQUIRED, RunTable, load_tables
+from analysis.selection.select import Selection
+from analysis.selection.select import select_law as select_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "Fit",
-    "compare_approaches",
+    "RunTable",
+    "UserError",
+    "advise",
+    "compare",
     "fit_envelope",
     "fit_isoflop",
     "fit_law",
-    "load_tables",
-    "parametric_frontier",
-    "plot_fit",
+    "frontier",
+    "load_runs",
+    "plot",
     "profile_law",
     "select_law",
 ]
+
+ALL_SIZES = (1e2, 1e13)
+"""N between which shapes are looked at for a budget."""
+
+
+def load_runs(
+    *sources: str | Path,
+    columns: Mapping[str, str] | None = None,
+    where: str | None = None,
+    drop_largest_losses: int = 0,
+    required: Sequence[str] = DEFAULT_REQUIRED,
+) -> RunTable:
+    """Read runs from tables, sweeps or stores.
+
+    Parameters
+    ----------
+    *sources : path
+        CSV or Parquet files, manifests (`sweeps/NAME.json`) or stores; several are concatenated.
+    columns : mapping of str to str, optional
+        Our names to those of the table, such as `{"params": "N", "tokens": "D"}`.
+    where : str, optional
+        Expression over the columns; rows for which it does not hold are left out, and counted.
+    drop_largest_losses : int
+        How many of the largest losses to leave out.
+    required : sequence of str
+        Columns that must be there. One of tokens and flops suffices (C = 6 N D).
+
+    Returns
+    -------
+    RunTable
+        Validated rows with quality flags, what was left out and why.
+
+    Raises
+    ------
+    UserError
+        For a file, a column or a row that cannot be used.
+    """
+    return load_tables(sources, columns, where, drop_largest_losses, required=required)
+
+
+def fit_law(law: str | Law, runs: RunTable | Mapping[str, Any] | pd.DataFrame, **options: Any) -> Fit:
+    """Fit a scaling law to runs.
+
+    Parameters
+    ----------
+    law : str or Law
+        Such as "hoffmann"; `isoflop laws` lists them.
+    runs : RunTable, DataFrame or mapping
+        With the law's inputs and the loss in nats per token.
+    **options
+        Those of `analysis.fitting.fit_law.fit_law`: objective, residuals, weights, bootstrap, cluster, level, rng ...
+
+    Returns
+    -------
+    Fit
+        Parameters with intervals, what is not identified, predictions.
+
+    Raises
+    ------
+    UserError
+        For data that cannot be fitted.
+    """
+    if isinstance(runs, RunTable):
+        return fit_columns(law, runs.frame, **({"conventions": runs.conventions} | options))
+    return fit_columns(law, runs, **options)
+
+
+def select_law(runs: RunTable | Mapping[str, Any], **options: Any) -> Selection:
+    """Rank laws by their error on larger runs than they were fitted to, and choose one.
+
+    Parameters
+    ----------
+    runs : RunTable or mapping
+        With the loss and the laws' inputs.
+    **options
+        Those of `analysis.selection.select.select_law`: laws, holdout, cluster, level, rng.
+
+    Returns
+    -------
+    Selection
+        The ranking, the choice and its reason.
+
+    Raises
+    ------
+    UserError
+        For runs that cannot be split, or laws that the table cannot be fitted with.
+    """
+    if isinstance(runs, RunTable):
+        numbers = runs.frame.select_dtypes("number")
+        return select_columns({str(name): numbers[name] for name in numbers}, **options)
+    return select_columns(runs, **options)
+
+
+def advise(fit: Fit, budget: float, *, rules: ShapeRules | None = None) -> Optimum:
+    """Say what a compute budget buys: the optimal size, tokens and loss, and shapes that exist about it.
+
+    Parameters
+    ----------
+    fit : Fit
+        Of a law of params and tokens.
+    budget : float
+        Training FLOPs of one run.
+    rules : ShapeRules, optional
+        How shapes are made; by default those of the fit's own runs.
+
+    Returns
+    -------
+    Optimum
+        N, D and loss with intervals, and the nearest shapes.
+
+    Raises
+    ------
+    UserError
+        When the law has no frontier.
+    """
+    check_law(fit)
+    known = fit.runs is not None and "context" in fit.runs
+    return compute_optimal(fit, budget, build_ladder(fit, rules or ShapeRules(), *ALL_SIZES, from_config=known))

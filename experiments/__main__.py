@@ -52,6 +52,10 @@ VERBS = {
         module="experiments.verbs.generate",
         summary="let a trained run write text",
     ),
+    "help": Verb(
+        module="experiments.verbs.help",
+        summary="reference on the terminal: the fields of a sweep file",
+    ),
     "data": Verb(
         module="experiments.verbs.data",
         summary="fetch and describe corpora",

@@ -30,7 +30,7 @@ def test_a_sweep_is_planned_trained_and_read_from_python(sweep: iso.Sweep) -> No
     assert set(records["run_id"]) == set(plan["run_id"])
     assert sweep.plan()["done"].all()
     table = iso.load_runs(sweep.store / "sweeps" / "tiny.json")
-    assert sorted(table.frame["loss"]) == sorted(records["val_loss"])
+    assert sorted(table.frame["loss"]) == sorted(records["loss"])
 
 
 def test_overrides_replace_fields_and_a_wrong_option_is_a_sentence(sweep: iso.Sweep) -> None:
