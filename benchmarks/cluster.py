@@ -65,7 +65,7 @@ def contender(root: str, out: str) -> None:
     from experiments.execution.queue import Limits, SegmentQueue
     from experiments.machine.liveness import HeartbeatWatch, identify
     from experiments.planning.manifests import find_manifest, segments_of
-    from experiments.records import RunRecord
+    from experiments.records import RunRecord, RunStatus
 
     store, manifest = find_manifest("cluster", Path(root))
     queue = SegmentQueue(
@@ -91,7 +91,7 @@ def contender(root: str, out: str) -> None:
         store.claims.beat(run_id, claimed.attempt)
         record = RunRecord(
             run_id=run_id,
-            status="done",
+            status=RunStatus.DONE,
             config=canonical(config),
             design=design_of(config, num_train_tokens=None),
             outcome={"loss": 1.0},
@@ -99,7 +99,7 @@ def contender(root: str, out: str) -> None:
         )
         if store.publish(record):
             taken.append(run_id)
-        store.claims.end(run_id, claimed.attempt, "done")
+        store.claims.end(run_id, claimed.attempt, RunStatus.DONE)
     Path(out).write_text(json.dumps({"taken": taken, "cpu": time.process_time() - cpu - idle}))
 
 
@@ -182,7 +182,7 @@ def finish(root: Path, number: int) -> None:
     from experiments.config.counts import design_of
     from experiments.config.run import canonical
     from experiments.planning.manifests import find_manifest
-    from experiments.records import RunRecord
+    from experiments.records import RunRecord, RunStatus
 
     store, manifest = find_manifest("cluster", root)
     for run_id in list(manifest.runs)[:number]:
@@ -191,14 +191,14 @@ def finish(root: Path, number: int) -> None:
         store.publish(
             RunRecord(
                 run_id=run_id,
-                status="done",
+                status=RunStatus.DONE,
                 config=canonical(config),
                 design=design_of(config, num_train_tokens=None),
                 outcome={"loss": 1.0, "val_sums": [1.0] * 40, "val_counts": [1] * 40, "tokens_per_second": 1e5},
                 execution={"attempts": 1, "device": "cpu"},
             )
         )
-        store.claims.end(run_id, 1, "done")
+        store.claims.end(run_id, 1, RunStatus.DONE)
 
 
 # -- sharing --

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,33 @@ from models.errors import UserError
 
 RECORD_SCHEMA = 1
 MANIFEST_SCHEMA = 1
-STATUSES = ("done", "failed", "diverged", "interrupted")
-"""done: trained to its budget. failed: an error, see reason. diverged: stopped by the divergence guard. interrupted:
-stopped from outside."""
+
+
+class RunStatus(StrEnum):
+    """What has become of a run: what its record says, how an attempt to train it ended, or what it waits for."""
+
+    QUEUED = "queued"
+    """No attempt has begun."""
+    RUNNING = "running"
+    """An attempt is under way."""
+    DONE = "done"
+    """Trained to its budget, and published."""
+    FAILED = "failed"
+    """Ended by an error; the reason says which."""
+    DIVERGED = "diverged"
+    """Stopped by the divergence guard."""
+    INTERRUPTED = "interrupted"
+    """Stopped from outside, by a signal."""
+    LOST = "lost"
+    """The worker vanished: killed, or its machine went down."""
+    OOM = "oom"
+    """The device's memory did not suffice; the next attempt holds half as many sequences at a time."""
+
+
+PUBLISHED_STATUSES = (RunStatus.DONE, RunStatus.FAILED, RunStatus.DIVERGED, RunStatus.INTERRUPTED)
+"""What a record may say."""
+SETTLED_STATUSES = (RunStatus.DONE, RunStatus.FAILED, RunStatus.DIVERGED)
+"""Runs for which nothing more is done."""
 
 DESIGN_FIELDS = {"params", "params_total", "params_non_embedding", "tokens", "flops", "flops_6nd", "width", "depth"}
 """The keys that `design` must hold before a record is believed."""
@@ -35,8 +60,8 @@ class RunRecord:
 
     run_id: str
     """sha256 of the canonical JSON of the RunConfig, 12 hex digits."""
-    status: str
-    """One of STATUSES."""
+    status: RunStatus
+    """One of PUBLISHED_STATUSES."""
     reason: str | None = None
     """Why the run is not done; None when it is."""
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -53,8 +78,9 @@ class RunRecord:
     """Version of this layout."""
 
     def __post_init__(self) -> None:
-        if self.status not in STATUSES:
-            raise RecordError(f"status {self.status!r} is not one of {', '.join(STATUSES)}")
+        if self.status not in PUBLISHED_STATUSES:
+            raise RecordError(f"status {str(self.status)!r} is not one of {', '.join(PUBLISHED_STATUSES)}")
+        object.__setattr__(self, "status", RunStatus(self.status))
 
     def to_json(self) -> str:
         """The record as one JSON document with sorted keys; NaN and infinity are refused."""
@@ -87,7 +113,7 @@ def parse_record(text: str, *, where: str) -> RunRecord:
     missing = sorted(DESIGN_FIELDS - set(record.design))
     if missing:
         raise RecordError(f"{where} lacks {', '.join(missing)} in its design; delete it and run the sweep again")
-    if record.status == "done" and "loss" not in record.outcome:
+    if record.status is RunStatus.DONE and "loss" not in record.outcome:
         raise RecordError(f"{where} says done but holds no loss; delete it and run the sweep again")
     return record
 
@@ -165,7 +191,7 @@ def flat_row(record: RunRecord, labels: Mapping[str, Any] | None = None) -> dict
 
     Lists and mappings (losses per document, versions) are left out, but `version_torch` and the like are kept as text.
     """
-    row: dict[str, Any] = {"run_id": record.run_id, "status": record.status, "reason": record.reason}
+    row: dict[str, Any] = {"run_id": record.run_id, "status": record.status.value, "reason": record.reason}
     row |= dict(labels or {})
     for part in (record.design, record.outcome, record.execution):
         row |= {name: value for name, value in part.items() if not isinstance(value, (list, dict))}

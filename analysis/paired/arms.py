@@ -18,7 +18,7 @@ from scipy import stats
 
 from analysis.errors import UserError
 from analysis.paired.difference import paired_difference
-from experiments.records import RunRecord
+from experiments.records import RunRecord, RunStatus
 
 Pair = tuple[RunRecord, Mapping[str, Any]]
 
@@ -48,7 +48,7 @@ def arm_table(records: Iterable[Pair], arm: str, *, reference: str | None = None
     UserError
         When no run carries the field, or the reference is none of its values.
     """
-    pairs = [(record, labels) for record, labels in records if arm in labels and record.status == "done"]
+    pairs = [(record, labels) for record, labels in records if arm in labels and record.status is RunStatus.DONE]
     if not pairs:
         raise UserError(f"no finished run of this sweep varies {arm!r}; name a field of the sweep's `vary`")
     arms = list(dict.fromkeys(str(labels[arm]) for _, labels in pairs))
@@ -124,7 +124,7 @@ def gains(records: Iterable[Pair], arm: str, *, level: float = 0.95) -> pd.DataF
     """
     cells: dict[tuple[Any, ...], list[RunRecord]] = {}
     for record, labels in records:
-        if arm in labels and record.status == "done":
+        if arm in labels and record.status is RunStatus.DONE:
             key = (str(labels[arm]), record.design["width"], record.design["depth"], record.design.get("seed"))
             cells.setdefault(key, []).append(record)
     rows = []

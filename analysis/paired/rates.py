@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.paired.difference import paired_difference
-from experiments.records import RunRecord
+from experiments.records import RunRecord, RunStatus
 
 SCALE = "recipe.rate_scale"
 """Label that a sweep gives to runs whose rate it varies; 1 is the recipe's own rate."""
@@ -45,7 +45,7 @@ def rate_table(records: Iterable[tuple[RunRecord, dict[str, Any]]]) -> pd.DataFr
         cells.setdefault(key, []).append((record, labels))
     rows = []
     for members in cells.values():
-        done = [record for record, _ in members if record.status == "done"]
+        done = [record for record, _ in members if record.status is RunStatus.DONE]
         best = min(done, key=lambda record: record.outcome["loss"]) if done else None
         rows += [_row(record, labels, best) for record, labels in sorted(members, key=lambda item: item[1][SCALE])]
     return pd.DataFrame(rows).sort_values(["params", "tokens", "scale", "seed"]).reset_index(drop=True)
@@ -60,7 +60,7 @@ def _row(record: RunRecord, labels: dict[str, Any], best: RunRecord | None) -> d
         "status": record.status,
         "loss": outcome.get("loss", np.nan),
     }
-    if best is None or record.status != "done":
+    if best is None or record.status is not RunStatus.DONE:
         return row | {"best_lr": np.nan, "excess_fraction": np.nan, "excess_lo": np.nan, "excess_hi": np.nan}
     loss = best.outcome["loss"]
     difference = paired_difference(outcome["val_sums"], best.outcome["val_sums"], outcome["val_counts"])

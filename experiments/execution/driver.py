@@ -18,6 +18,7 @@ from experiments.errors import UserError
 from experiments.execution.launchers import LocalLauncher, LocalWorker
 from experiments.machine.devices import Device
 from experiments.machine.liveness import HeartbeatWatch
+from experiments.records import SETTLED_STATUSES
 from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.status.tables import progress_line, progress_table
 from experiments.store.store import RunStore
@@ -87,7 +88,7 @@ class Driver:
 
     def _fill(self, progress: SweepProgress) -> None:
         """Keep one worker on each device while runs remain that it could take."""
-        remaining = sum(run.status not in ("done", "diverged", "failed") for run in progress.runs)
+        remaining = sum(run.status not in SETTLED_STATUSES for run in progress.runs)
         busy = [worker.device for worker in self.launcher.workers]
         for device in self.devices[:remaining]:
             if busy.count(device) < list(self.devices).count(device):

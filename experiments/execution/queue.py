@@ -15,6 +15,7 @@ from typing import Any
 from experiments.config.trunks import stretch_id
 from experiments.machine.liveness import HeartbeatWatch
 from experiments.planning.compiler import Segment
+from experiments.records import RunStatus
 from experiments.store.checkpoints import checkpoint_path
 from experiments.store.claims import RunState
 from experiments.store.store import RunStore
@@ -132,7 +133,7 @@ class SegmentQueue:
             return "was claimed meanwhile"
         if not self.store.claims.take(item.segment_id, attempt, self.owner):
             return "was claimed meanwhile"
-        return Claimed(segment=item, attempt=attempt, start=start, num_ooms=state.endings.count("oom"))
+        return Claimed(segment=item, attempt=attempt, start=start, num_ooms=state.endings.count(RunStatus.OOM))
 
     def _is_over(self, item: Segment) -> bool:
         """Whether a stretch will never be trained, or nothing needs it any more."""
@@ -171,7 +172,9 @@ class SegmentQueue:
             for end in self._stretches.get(trunk, ())
             if end <= step and not checkpoint_path(self.store, trunk, end).exists()
         )
-        return any("diverged" in state.endings or (self._exhausted(state) and not state.running) for state in states)
+        return any(
+            RunStatus.DIVERGED in state.endings or (self._exhausted(state) and not state.running) for state in states
+        )
 
     def _exhausted(self, state: RunState) -> bool:
         return state.exhausted(max_failures=self.limits.max_failures, max_losses=self.limits.max_losses)

@@ -39,7 +39,7 @@ from experiments.machine.liveness import (
     parent_lost,
 )
 from experiments.planning.compiler import Segment
-from experiments.records import RunRecord
+from experiments.records import RunRecord, RunStatus
 from experiments.store.checkpoints import checkpoint_path, drop_unneeded, trunk_folder
 from experiments.store.claims import RunState
 from experiments.store.store import RunStore
@@ -180,10 +180,12 @@ class Worker:
         """Publish as failed a run whose retries are used up, unless that was done."""
         if not self.store.record_path(run_id).exists():
             counts = ", ".join(
-                f"{state.endings.count(name)} {name}" for name in ("failed", "lost") if name in state.endings
+                f"{state.endings.count(name)} {name}"
+                for name in (RunStatus.FAILED, RunStatus.LOST)
+                if name in state.endings
             )
             self._publish_failure(
-                run_id, state.attempts, "failed", f"its retries are used up ({counts}); see error.txt"
+                run_id, state.attempts, RunStatus.FAILED, f"its retries are used up ({counts}); see error.txt"
             )
 
     @contextlib.contextmanager
@@ -211,7 +213,7 @@ class Worker:
 
     def _execute(self, claimed: Claimed) -> int | None:
         """Train one claimed segment and write down how it ended; an exit status when the worker is to end."""
-        ending, reason, status = "done", None, None
+        ending, reason, status = RunStatus.DONE, None, None
         name, attempt, segment = claimed.segment.segment_id, claimed.attempt, claimed.segment
         with self._heartbeat(claimed):
             try:
@@ -220,13 +222,13 @@ class Worker:
                 elif self.store.read_record(segment.run_id) is None:
                     self._train(claimed)
             except Interrupted as stop:
-                ending, reason, status = "interrupted", str(stop), EXIT_STOPPED
+                ending, reason, status = RunStatus.INTERRUPTED, str(stop), EXIT_STOPPED
             except Diverged as stop:
-                ending, reason = "diverged", str(stop)
+                ending, reason = RunStatus.DIVERGED, str(stop)
                 if not segment.is_stretch:
-                    self._publish_failure(segment.run_id, attempt, "diverged", reason)
+                    self._publish_failure(segment.run_id, attempt, RunStatus.DIVERGED, reason)
             except UserError:
-                self.store.claims.end(name, attempt, "interrupted", "the worker stopped: see its message")
+                self.store.claims.end(name, attempt, RunStatus.INTERRUPTED, "the worker stopped: see its message")
                 raise
             except (torch.OutOfMemoryError, MemoryError):
                 ending, reason = self._out_of_memory(claimed, traceback.format_exc())
@@ -235,28 +237,28 @@ class Worker:
             except Exception as error:  # recorded with its traceback, counted, and tried again up to the limit
                 if self.ranks.many and is_parting(error):
                     ending, reason = (
-                        "lost",
+                        RunStatus.LOST,
                         "one of its processes vanished (killed, out of memory, or its machine went down)",
                     )
                 else:
-                    ending, reason = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
+                    ending, reason = RunStatus.FAILED, f"{type(error).__name__}: {error}".splitlines()[0]
                     self._fail(claimed, reason, traceback.format_exc())
                 if isinstance(error, torch.AcceleratorError if hasattr(torch, "AcceleratorError") else ()):
                     status = EXIT_RESTART
         self.store.claims.end(name, attempt, ending, reason)
-        if self.ranks.many and ending in ("oom", "failed", "lost"):
+        if self.ranks.many and ending in (RunStatus.OOM, RunStatus.FAILED, RunStatus.LOST):
             return EXIT_RESTART
         self._others_train = False
         return status if status is not None else self._wants_restart()
 
     def _abandon(self, claimed: Claimed, trouble: Trouble) -> None:
         """Write down what another rank cannot go on from, and end this process: its main thread may wait for ever."""
-        ending, reason, status = "interrupted", "the worker stopped: see its message", EXIT_REFUSED
+        ending, reason, status = RunStatus.INTERRUPTED, "the worker stopped: see its message", EXIT_REFUSED
         try:
-            if trouble.ending == "oom":
+            if trouble.ending == RunStatus.OOM:
                 (ending, reason), status = self._out_of_memory(claimed, trouble.trace), EXIT_RESTART
-            elif trouble.ending == "failed":
-                ending, reason, status = "failed", f"rank {trouble.rank}: {trouble.reason}", EXIT_RESTART
+            elif trouble.ending == RunStatus.FAILED:
+                ending, reason, status = RunStatus.FAILED, f"rank {trouble.rank}: {trouble.reason}", EXIT_RESTART
                 self._fail(claimed, reason, trouble.trace)
             self.store.claims.end(claimed.segment.segment_id, claimed.attempt, ending, reason)
             self.ranks.heard()
@@ -269,26 +271,28 @@ class Worker:
         """Keep the traceback of a failure; publish the run as failed when it was the last that is allowed."""
         segment, name = claimed.segment, claimed.segment.segment_id
         self._write_error(segment, trace)
-        failures = self.store.claims.states()[name].endings.count("failed") + 1
+        failures = self.store.claims.states()[name].endings.count(RunStatus.FAILED) + 1
         if failures >= self.options.max_failures and not segment.is_stretch:
-            self._publish_failure(name, claimed.attempt, "failed", f"{reason} ({failures} attempts; see error.txt)")
+            self._publish_failure(
+                name, claimed.attempt, RunStatus.FAILED, f"{reason} ({failures} attempts; see error.txt)"
+            )
 
     def _write_error(self, segment: Segment, trace: str) -> None:
         folder = trunk_folder(self.store, str(segment.trunk)) if segment.is_stretch else None
         write_atomic((folder or self.store.run_folder(segment.run_id)) / "error.txt", trace)
 
-    def _out_of_memory(self, claimed: Claimed, trace: str) -> tuple[str, str]:
+    def _out_of_memory(self, claimed: Claimed, trace: str) -> tuple[RunStatus, str]:
         """(ending, reason) of an attempt that memory did not suffice for; the next one takes half the micro-batch."""
         segment = claimed.segment
         self._write_error(segment, trace)
         held = self._micro_batch(self.store.read_config(segment.run_id), claimed.num_ooms)
         if held > 1:
-            return "oom", f"out of memory with {held} sequences at a time; the next attempt takes {held // 2}"
+            return RunStatus.OOM, f"out of memory with {held} sequences at a time; the next attempt takes {held // 2}"
         error = trace.strip().splitlines()[-1].partition(":")[0]
         reason = f"out of memory with one sequence at a time ({error}); see error.txt"
         if not segment.is_stretch:
-            self._publish_failure(segment.run_id, claimed.attempt, "failed", reason)
-        return "failed", reason
+            self._publish_failure(segment.run_id, claimed.attempt, RunStatus.FAILED, reason)
+        return RunStatus.FAILED, reason
 
     def _micro_batch(self, config: RunConfig, num_ooms: int) -> int:
         """Sequences that a rank holds at a time after so many attempts that ran out of memory."""
@@ -342,7 +346,7 @@ class Worker:
         execution |= {"shared_steps": job.shared_steps, "micro_batch": job.micro_batch}
         record = RunRecord(
             run_id=run_id,
-            status="done",
+            status=RunStatus.DONE,
             config=canonical(config),
             design=design_of(config, num_train_tokens=job.corpus.num_train_tokens),
             outcome=_measured(outcome, job.corpus, config),
@@ -353,7 +357,7 @@ class Worker:
         if segment.trunk is not None:
             drop_unneeded(self.store, segment.trunk)
 
-    def _publish_failure(self, run_id: str, attempt: int, status: str, reason: str) -> None:
+    def _publish_failure(self, run_id: str, attempt: int, status: RunStatus, reason: str) -> None:
         config = self.store.read_config(run_id)
         corpus = self._execution.corpus(config)
         rows = self.store.read_metrics(run_id)

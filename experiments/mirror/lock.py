@@ -14,6 +14,7 @@ from pathlib import Path
 
 from experiments.errors import UserError
 from experiments.machine.liveness import HEARTBEAT_SECONDS, HeartbeatWatch, alive, identify
+from experiments.records import RunStatus
 from experiments.store.store import RunStore
 
 KEPT_CLAIMS = 8
@@ -68,7 +69,7 @@ class MirrorLock:
             holder = self._holder(attempt, state.heartbeat)
             if holder is not None:
                 return holder
-            self._store.claims.end(self.name, attempt, "lost")
+            self._store.claims.end(self.name, attempt, RunStatus.LOST)
         if not self._store.claims.take(self.name, attempt + 1, identify()):
             return Holder(who="a process that started at the same time", certain=False)
         self._attempt = attempt + 1
@@ -117,7 +118,7 @@ class MirrorLock:
         """Leave the place to the next one."""
         self._over.set()
         if self._attempt is not None:
-            self._store.claims.end(self.name, self._attempt, "done")
+            self._store.claims.end(self.name, self._attempt, RunStatus.DONE)
             self._attempt = None
 
     def _beat(self, attempt: int) -> None:

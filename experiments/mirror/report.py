@@ -14,7 +14,7 @@ from experiments.config.designs import PlannedRun
 from experiments.errors import UserError
 from experiments.mirror.client import Client, Label, WandbError, speaking
 from experiments.mirror.holdings import Holdings
-from experiments.records import Manifest
+from experiments.records import Manifest, RunStatus
 from experiments.store.store import RunStore
 
 PAGE = "report.html"
@@ -37,7 +37,7 @@ def tells_of(folder: Path, store: RunStore, runs: Sequence[PlannedRun]) -> bool:
     with table.open(encoding="utf-8", newline="") as stream:
         told = {row.get("run_id"): row.get("loss") for row in csv.DictReader(stream)}
     records = [store.read_record(run.run_id) for run in runs]
-    losses = {record.run_id: record.outcome["loss"] for record in records if record and record.status == "done"}
+    losses = {record.run_id: record.outcome["loss"] for record in records if record and record.status is RunStatus.DONE}
     return bool(losses) and all(told.get(run_id) == repr(loss) for run_id, loss in losses.items())
 
 

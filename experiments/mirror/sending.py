@@ -19,7 +19,7 @@ from experiments.formatting import count
 from experiments.machine.liveness import alive
 from experiments.mirror.client import OVER_FLOPS, Client, Label, OpenRun, WandbError
 from experiments.mirror.holdings import Holding, Holdings, Steps
-from experiments.records import Manifest, RunRecord, flat_row
+from experiments.records import Manifest, RunRecord, RunStatus, flat_row
 from experiments.store.store import RunStore
 
 MAX_OPEN = 64
@@ -149,7 +149,7 @@ class Mirror:
     def _finish(self, run: PlannedRun, target: OpenRun, record: RunRecord) -> None:
         labels = {"sweep": self.manifest.name, **run.labels}
         target.finish(
-            done=record.status == "done",
+            done=record.status is RunStatus.DONE,
             summary=_present(flat_row(record, labels)),
             config={"execution": dict(record.execution)},
         )
@@ -189,7 +189,7 @@ class Mirror:
             return False
         if local.record is None:
             return not local.rows or self._tagged(run_id, held)
-        states = ("finished",) if local.record.status == "done" else ("failed", "crashed", "killed")
+        states = ("finished",) if local.record.status is RunStatus.DONE else ("failed", "crashed", "killed")
         return held.state in states and self._tagged(run_id, held)
 
     def complete(self, runs: Sequence[PlannedRun]) -> tuple[int, list[Shortfall]]:

@@ -12,12 +12,12 @@ from experiments.planning.compiler import Segment
 from experiments.planning.costs import CostModel
 from experiments.planning.facts import RunFacts
 from experiments.planning.packing import pack
-from experiments.records import RunRecord
+from experiments.records import SETTLED_STATUSES, RunRecord, RunStatus
 from experiments.store.claims import RunState
 from experiments.store.store import RunStore, parse_metrics
 
 TAIL_BYTES = 4096
-TOLD = ("failed", "lost", "oom")
+TOLD = (RunStatus.FAILED, RunStatus.LOST, RunStatus.OOM)
 """Endings whose reason is shown while the run waits for its next attempt."""
 
 
@@ -37,8 +37,8 @@ class RunProgress:
     """D of the design."""
     flops: float
     """Counted training FLOPs of the whole run."""
-    status: str
-    """queued, running, done, failed, diverged, interrupted, lost or oom."""
+    status: RunStatus
+    """What has become of it."""
     tokens_done: int = 0
     """Tokens trained so far, as of the last row."""
     loss: float | None = None
@@ -66,14 +66,14 @@ class SweepProgress:
     seconds_left: float
     """Estimate for the whole sweep on its workers."""
 
-    def count(self, status: str) -> int:
+    def count(self, status: RunStatus) -> int:
         """Number of runs with a status."""
         return sum(run.status == status for run in self.runs)
 
     @property
     def settled(self) -> int:
         """Runs that nothing more will be done for: done, diverged or failed for good."""
-        return self.count("done") + self.count("diverged") + self.count("failed")
+        return sum(map(self.count, SETTLED_STATUSES))
 
     flops_spent: float = 0.0
     """FLOPs that were spent; less than `flops_done` where runs share their first steps."""
@@ -100,7 +100,7 @@ class SweepProgress:
             "flops_done": self.flops_done,
             "flops_spent": self.flops_spent,
             "seconds_left": self.seconds_left,
-            "runs": [vars(run) for run in self.runs],
+            "runs": [vars(run) | {"status": run.status.value} for run in self.runs],
         }
 
 
@@ -197,7 +197,7 @@ class ProgressReader:
                 run_id=run_id,
                 **facts.shown,
                 status=record.status,
-                tokens_done=facts.tokens if record.status == "done" else 0,
+                tokens_done=facts.tokens if record.status is RunStatus.DONE else 0,
                 loss=record.outcome.get("loss"),
                 tokens_per_second=record.outcome.get("tokens_per_second"),
                 mfu=record.outcome.get("mfu"),
@@ -209,7 +209,11 @@ class ProgressReader:
         if segment and trunk and not state.attempts and segment.start_step:
             return self._on_trunk(run_id, segment, trunk)
         last = self._last_metrics(self.store.run_folder(run_id)) if state.attempts else {}
-        status = "running" if state.running else (state.endings[-1] if state.endings else "queued")
+        status = RunStatus.QUEUED
+        if state.running:
+            status = RunStatus.RUNNING
+        elif state.endings:
+            status = state.endings[-1]
         tokens_done = int(last.get("tokens", 0))
         rate = last.get("tokens_per_second") if state.running else None
         whole = self._seconds(facts)
@@ -237,7 +241,7 @@ class ProgressReader:
         return RunProgress(
             run_id=run_id,
             **facts.shown,
-            status="running" if running else "queued",
+            status=RunStatus.RUNNING if running else RunStatus.QUEUED,
             tokens_done=steps * facts.batch_tokens,
             loss=trunk.loss if running else None,
             tokens_per_second=trunk.rate if running else None,

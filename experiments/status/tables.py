@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.cluster.scheduler import SchedulerView
 from experiments.formatting import compute, count, duration
+from experiments.records import RunStatus
 from experiments.status.progress import RunProgress, SweepProgress
 
 
@@ -19,13 +20,25 @@ def wide_console() -> Any:
 
 
 STYLES = {
-    "done": "green",
-    "running": "bold cyan",
-    "failed": "red",
-    "diverged": "magenta",
-    "lost": "yellow",
-    "interrupted": "yellow",
+    RunStatus.DONE: "green",
+    RunStatus.RUNNING: "bold cyan",
+    RunStatus.FAILED: "red",
+    RunStatus.DIVERGED: "magenta",
+    RunStatus.LOST: "yellow",
+    RunStatus.INTERRUPTED: "yellow",
 }
+
+ORDER = (
+    RunStatus.RUNNING,
+    RunStatus.FAILED,
+    RunStatus.DIVERGED,
+    RunStatus.LOST,
+    RunStatus.INTERRUPTED,
+    RunStatus.DONE,
+    RunStatus.QUEUED,
+    RunStatus.OOM,
+)
+"""What stands first in the table of a sweep."""
 
 
 def progress_table(progress: SweepProgress, *, max_rows: int = 40) -> Any:
@@ -39,11 +52,10 @@ def progress_table(progress: SweepProgress, *, max_rows: int = 40) -> Any:
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     for name in ("run", "N", "width x depth", "tokens", "done", "loss", "tokens/s", "MFU", "time left", "status"):
         table.add_column(name, justify="left" if name in ("run", "status") else "right", no_wrap=name != "status")
-    order = {"running": 0, "failed": 1, "diverged": 2, "lost": 3, "interrupted": 4, "done": 5, "queued": 6}
-    rows = sorted(progress.runs, key=lambda run: order.get(run.status, 9))
+    rows = sorted(progress.runs, key=lambda run: ORDER.index(run.status))
     for run in rows[:max_rows]:
         style = STYLES.get(run.status, "dim")
-        table.add_row(*_cells(run), style=style if run.status != "done" else None)
+        table.add_row(*_cells(run), style=style if run.status is not RunStatus.DONE else None)
     if len(rows) > max_rows:
         table.caption = f"and {len(rows) - max_rows} more"
     return table
@@ -96,7 +108,7 @@ def jobs_table(view: SchedulerView, *, max_rows: int = 40) -> Any:
 
 def progress_line(progress: SweepProgress) -> str:
     """One line for logs: runs, compute, what is running, time left."""
-    running = [run for run in progress.runs if run.status == "running"]
+    running = [run for run in progress.runs if run.status is RunStatus.RUNNING]
     shown = ", ".join(
         f"{run.run_id} {run.tokens_done / run.tokens:.0%}" + (f" loss {run.loss:.3f}" if run.loss is not None else "")
         for run in running[:4]

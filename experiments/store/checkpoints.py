@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.files import write_atomic
+from experiments.records import RunStatus
 from experiments.store.store import RunStore
 
 
@@ -72,7 +73,7 @@ def drop_unneeded(store: RunStore, trunk: str) -> None:
 def forget_failures(store: RunStore, trunk: str) -> None:
     """Move the claims of stretches that failed or diverged to trunks/<trunk>/earlier/, so that they are tried again."""
     earlier = trunk_folder(store, trunk) / "earlier"
-    for ending in ("failed", "diverged", "lost"):
+    for ending in (RunStatus.FAILED, RunStatus.DIVERGED, RunStatus.LOST):
         for path in store.claims.folder.glob(f"{trunk}-*.*.{ending}"):
             name = path.name.split(".")[0]
             earlier.mkdir(parents=True, exist_ok=True)

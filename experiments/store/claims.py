@@ -19,10 +19,17 @@ from typing import Any
 
 from experiments.files import StoreError, link_once, write_atomic
 from experiments.machine.liveness import HeartbeatWatch, alive
+from experiments.records import RunStatus
 
-ENDINGS = ("done", "failed", "diverged", "interrupted", "lost", "oom")
-"""done: published. failed: an exception. diverged: stopped by the guard. interrupted: stopped by a signal. lost: the
-worker vanished. oom: the device's memory did not suffice; the next attempt takes smaller micro-batches."""
+ENDINGS = (
+    RunStatus.DONE,
+    RunStatus.FAILED,
+    RunStatus.DIVERGED,
+    RunStatus.INTERRUPTED,
+    RunStatus.LOST,
+    RunStatus.OOM,
+)
+"""How an attempt may end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +40,7 @@ class RunState:
     """Executions begun so far."""
     heartbeat: int | None = None
     """Size of the latest claim, when that attempt has not ended."""
-    endings: tuple[str, ...] = ()
+    endings: tuple[RunStatus, ...] = ()
     """How the ended attempts ended, by attempt."""
     published: bool = False
     """Whether some attempt ended with a published record (done or diverged, or failed for good)."""
@@ -45,7 +52,7 @@ class RunState:
 
     def exhausted(self, *, max_failures: int, max_losses: int) -> bool:
         """Whether errors or vanished workers have used up the retries."""
-        return self.endings.count("failed") >= max_failures or self.endings.count("lost") >= max_losses
+        return self.endings.count(RunStatus.FAILED) >= max_failures or self.endings.count(RunStatus.LOST) >= max_losses
 
 
 class Claims:
@@ -62,7 +69,7 @@ class Claims:
     def states(self) -> dict[str, RunState]:
         """The state of every run that was ever claimed, from one listing."""
         attempts: dict[str, dict[int, os.DirEntry[str]]] = {}
-        endings: dict[str, dict[int, str]] = {}
+        endings: dict[str, dict[int, RunStatus]] = {}
         if not self.folder.is_dir():
             return {}
         with os.scandir(self.folder) as entries:
@@ -71,7 +78,7 @@ class Claims:
                 if len(parts) == 2 and parts[1].isdigit():
                     attempts.setdefault(parts[0], {})[int(parts[1])] = entry
                 elif len(parts) == 3 and parts[2] in ENDINGS:
-                    endings.setdefault(parts[0], {})[int(parts[1])] = parts[2]
+                    endings.setdefault(parts[0], {})[int(parts[1])] = RunStatus(parts[2])
         result = {}
         for name, found in attempts.items():
             ended, last = endings.get(name, {}), max(found)
@@ -79,7 +86,7 @@ class Claims:
                 attempts=last,
                 heartbeat=None if last in ended else found[last].stat().st_size,
                 endings=tuple(ended[attempt] for attempt in sorted(ended)),
-                published=any(ending in ("done", "diverged") for ending in ended.values()),
+                published=any(ending in (RunStatus.DONE, RunStatus.DIVERGED) for ending in ended.values()),
             )
         return result
 
@@ -110,17 +117,17 @@ class Claims:
         with (self.folder / f"{name}.{attempt}").open("ab") as stream:
             stream.write(b".")
 
-    def end(self, name: str, attempt: int, ending: str, reason: str | None = None) -> bool:
+    def end(self, name: str, attempt: int, ending: RunStatus, reason: str | None = None) -> bool:
         """Say how an attempt ended; False when that was said already (an observer gave it up as lost)."""
         if ending not in ENDINGS:
-            raise ValueError(f"ending {ending!r} is not one of {', '.join(ENDINGS)}")
+            raise ValueError(f"ending {str(ending)!r} is not one of {', '.join(ENDINGS)}")
         if any((self.folder / f"{name}.{attempt}.{known}").exists() for known in ENDINGS):
             return False
         path = self.folder / f"{name}.{attempt}.{ending}"
         write_atomic(path, json.dumps({"reason": reason}) + "\n", durable=False)
         return True
 
-    def reason(self, name: str, attempt: int, ending: str) -> str | None:
+    def reason(self, name: str, attempt: int, ending: RunStatus) -> str | None:
         """The reason that was given with an ending."""
         return json.loads((self.folder / f"{name}.{attempt}.{ending}").read_text(encoding="utf-8"))["reason"]
 
@@ -137,6 +144,9 @@ class Claims:
         lost = living is False or (living is None and watch.stalled(f"{name}.{state.attempts}", state.heartbeat))
         if lost:
             self.end(
-                name, state.attempts, "lost", "the worker vanished (killed, out of memory, or its machine went down)"
+                name,
+                state.attempts,
+                RunStatus.LOST,
+                "the worker vanished (killed, out of memory, or its machine went down)",
             )
         return lost

@@ -27,7 +27,7 @@ from typing import Any
 from experiments.config.run import RunConfig, canonical, run_config_from_dict
 from experiments.errors import UserError
 from experiments.files import StoreError, append_rows, link_once, write_atomic
-from experiments.records import Manifest, RunRecord, read_manifest, read_record
+from experiments.records import Manifest, RunRecord, RunStatus, read_manifest, read_record
 from experiments.store.claims import Claims
 
 
@@ -139,7 +139,7 @@ class RunStore:
         Its claims move to runs/<run_id>/earlier/, so that attempts are counted anew and what happened stays readable.
         """
         record = self.read_record(run_id)
-        if record is None or record.status == "done":
+        if record is None or record.status is RunStatus.DONE:
             return False
         earlier = self.run_folder(run_id) / "earlier"
         earlier.mkdir(exist_ok=True)

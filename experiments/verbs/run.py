@@ -21,7 +21,7 @@ from experiments.planning.compiler import Segment
 from experiments.planning.manifests import facts_of, segments_of
 from experiments.planning.packing import workers_per_gpu
 from experiments.planning.plans import compile_plan, cost_model, make_plan, write_plan
-from experiments.records import read_manifest
+from experiments.records import RunStatus, read_manifest
 from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.store.checkpoints import forget_failures
 from experiments.store.store import RunStore
@@ -190,10 +190,10 @@ def _end_mirror(mirror: subprocess.Popen[bytes]) -> None:
 
 
 def _say_end(progress: SweepProgress, manifest: Path) -> int:
-    done, total = progress.count("done"), len(progress.runs)
+    done, total = progress.count(RunStatus.DONE), len(progress.runs)
     print(f"{done} of {total} runs are done, {compute(progress.flops_done)} FLOPs; records: {manifest}")
     for item in progress.runs:
-        if item.status in ("failed", "diverged"):
+        if item.status in (RunStatus.FAILED, RunStatus.DIVERGED):
             print(
                 f"{item.run_id} (width {item.width}, depth {item.depth}) {item.status}: {item.reason}", file=sys.stderr
             )

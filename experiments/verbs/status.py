@@ -15,6 +15,7 @@ from experiments.errors import UserError
 from experiments.machine.devices import find_devices
 from experiments.planning.manifests import facts_of, find_manifest, segments_of
 from experiments.planning.plans import cost_model
+from experiments.records import RunStatus
 from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.status.tables import jobs_table, progress_table, wide_console
 from experiments.store.store import RunStore
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(progress_table(progress, max_rows=1000))
         if jobs is not None:
             console.print(jobs_table(jobs) if jobs.elements or jobs.vanished or jobs.ended else NO_JOBS)
-    return 0 if progress.count("done") == len(progress.runs) else 1
+    return 0 if progress.count(RunStatus.DONE) == len(progress.runs) else 1
 
 
 def progress_of(sweep: str, root: Path | None) -> SweepProgress:

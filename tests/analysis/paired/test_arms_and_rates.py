@@ -12,7 +12,7 @@ from analysis.paired.arms import arm_table, gains, pooled
 from analysis.paired.rates import chosen, rate_table
 from analysis.verbs.arms import cells_text, pooled_text
 from analysis.verbs.rates import markdown
-from experiments.records import RunRecord
+from experiments.records import RunRecord, RunStatus
 
 COUNTS = [100] * 20
 
@@ -66,7 +66,7 @@ def test_an_unknown_arm_or_reference_is_named() -> None:
 def test_the_excess_of_a_rate_is_over_the_best_of_its_size_and_a_diverged_run_has_none() -> None:
     losses = {0.5: 2.02, 1.0: 2.0, 2.0: 2.01}
     pairs = [(record(loss, lr=0.01 * scale), {"recipe.rate_scale": scale}) for scale, loss in losses.items()]
-    pairs.append((record(9.0, lr=0.04, status="diverged"), {"recipe.rate_scale": 4.0}))
+    pairs.append((record(9.0, lr=0.04, status=RunStatus.DIVERGED), {"recipe.rate_scale": 4.0}))
     frame = rate_table(pairs)
     assert frame["excess_fraction"].tolist()[:3] == pytest.approx([0.01, 0, 0.005], abs=2e-4)
     assert np.isnan(frame["excess_fraction"].iloc[3])

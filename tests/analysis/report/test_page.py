@@ -17,7 +17,7 @@ from analysis.__main__ import main
 from analysis.study.build import build_study
 from analysis.study.curves import training_curves
 from analysis.study.study import Choices
-from experiments.records import RunRecord
+from experiments.records import RunRecord, RunStatus
 
 BUDGETS = (1e11, 3e11, 1e12, 5e12)
 FEW = ("--simulations", "25")
@@ -48,7 +48,7 @@ def write_store(root: Path) -> Path:
                 diverged = number == 3
                 record = RunRecord(
                     run_id=run_id,
-                    status="diverged" if diverged else "done",
+                    status=RunStatus.DIVERGED if diverged else RunStatus.DONE,
                     reason="loss is not finite" if diverged else None,
                     design={
                         "params": params, "params_total": params * 1.2, "params_non_embedding": params,

@@ -11,7 +11,7 @@ import pytest
 from analysis.errors import UserError
 from analysis.runs.table import load_tables
 from analysis.verbs.arguments import parse_columns
-from experiments.records import RunRecord
+from experiments.records import RunRecord, RunStatus
 
 GOOD = "params,tokens,flops,loss\n1e6,2e7,1.2e14,3.0\n2e6,2e7,2.4e14,2.8\n4e6,2e7,4.8e14,2.7\n"
 
@@ -134,7 +134,7 @@ def test_a_store_of_records_becomes_a_table_and_a_truncated_record_is_named(tmp_
     for index in range(3):
         record = RunRecord(
             run_id=f"{index:012x}",
-            status="done",
+            status=RunStatus.DONE,
             design={**design, "params": 1e5 * (index + 1), "tokens": 1e6, "flops": 1e12},
             outcome={"loss": 3.0 - index / 10},
         )

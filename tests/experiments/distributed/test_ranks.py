@@ -30,6 +30,7 @@ from experiments.data.corpus import prepare
 from experiments.data.identity import resolve
 from experiments.distributed.place import Place, first_host, place_of
 from experiments.distributed.ranks import Ranks
+from experiments.records import RunStatus
 from experiments.store.store import RunStore
 from experiments.training.job import Interrupted, TrainingJob
 from models.config.optimizer import OptimizerConfig
@@ -309,8 +310,11 @@ def test_memory_that_does_not_suffice_on_another_rank_is_told_to_rank_0_which_wr
     folder, _, statuses = together
     store, name = RunStore(folder / "store"), run_id(configs["even"])
     assert statuses == [75, 75], "both ask for fresh processes"
-    assert store.claims.states()[name].endings == ("oom",)
-    assert store.claims.reason(name, 1, "oom") == "out of memory with 4 sequences at a time; the next attempt takes 2"
+    assert store.claims.states()[name].endings == (RunStatus.OOM,)
+    assert (
+        store.claims.reason(name, 1, RunStatus.OOM)
+        == "out of memory with 4 sequences at a time; the next attempt takes 2"
+    )
     assert "not enough for rank 1" in (store.run_folder(name) / "error.txt").read_text()
 
 
@@ -349,7 +353,7 @@ def finish(process: subprocess.Popen[bytes], store: RunStore, strategy: str) -> 
         assert (record.execution["world_size"], record.execution["strategy"]) == (2, strategy)
         assert (record.execution["micro_batch"], record.execution["shared_steps"]) == (4, 40)
         assert (store.run_folder(record.run_id) / "weights.safetensors").exists()
-        assert store.claims.states()[record.run_id].endings.count("done") == 1
+        assert store.claims.states()[record.run_id].endings.count(RunStatus.DONE) == 1
         steps = [row["step"] for row in store.read_metrics(record.run_id)]
         assert steps == list(range(1, record.design["tokens"] // 256 + 1))
 
@@ -368,8 +372,8 @@ def test_a_worker_of_two_processes_survives_the_death_of_one_and_makes_one_recor
     second.kill()
     finish(process, store, "fsdp")
     endings = [ending for state in store.claims.states().values() for ending in state.endings]
-    assert endings.count("lost") == 1
-    assert endings.count("done") == 3, "two runs and the stretch that they share"
+    assert endings.count(RunStatus.LOST) == 1
+    assert endings.count(RunStatus.DONE) == 3, "two runs and the stretch that they share"
 
 
 @pytest.mark.gpu

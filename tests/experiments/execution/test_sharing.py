@@ -19,7 +19,7 @@ from experiments.execution.queue import Limits, SegmentQueue
 from experiments.execution.worker import Worker
 from experiments.machine.liveness import HeartbeatWatch, identify
 from experiments.planning.compiler import ExecutionPlan, Segment, compile_runs
-from experiments.records import Manifest
+from experiments.records import Manifest, RunStatus
 from experiments.store.checkpoints import (
     available_checkpoints,
     available_steps,
@@ -133,7 +133,9 @@ def test_checkpoints_that_no_run_needs_are_dropped_and_the_last_one_stays(
     plan = train(store, runs, cache_dir)
     assert available_steps(store, str(trunk_id(runs[0].config))) == [96]
     states = store.claims.states()
-    assert {states[item.segment_id].endings for item in plan.segments} == {("done",)}, "something was trained twice"
+    assert {states[item.segment_id].endings for item in plan.segments} == {(RunStatus.DONE,)}, (
+        "something was trained twice"
+    )
     other = RunStore(tmp_path / "other")
     other.prepare()
     trunk = str(trunk_id(runs[0].config))
@@ -200,7 +202,7 @@ def test_a_tail_that_was_stopped_goes_on_from_its_own_checkpoint_and_remembers_w
         plan = compile_runs(runs, ESTIMATES)
         declare_needed(shared, "test", plan.trunks)
         assert Worker(store=shared, segments=plan.segments, cache_dir=cache_dir).work() == EXIT_STOPPED
-        assert shared.claims.states()[runs[0].run_id].endings == ("interrupted",)
+        assert shared.claims.states()[runs[0].run_id].endings == (RunStatus.INTERRUPTED,)
     train(shared, runs, cache_dir)
     train(alone, runs, cache_dir, share=False)
     assert facts(shared, runs) == facts(alone, runs)
@@ -245,7 +247,7 @@ def test_a_stretch_whose_worker_vanished_is_taken_up(
     (stretch,) = (item for item in compile_runs(runs, ESTIMATES).segments if item.is_stretch)
     assert store.claims.take(stretch.segment_id, 1, identify() | {"pid": 2**22 + 1, "start": "0"})
     train(store, runs, cache_dir)
-    assert store.claims.states()[stretch.segment_id].endings == ("lost", "done")
+    assert store.claims.states()[stretch.segment_id].endings == (RunStatus.LOST, RunStatus.DONE)
 
 
 def test_a_run_that_memory_does_not_suffice_for_is_trained_in_smaller_pieces_to_the_same_loss(
@@ -269,7 +271,7 @@ def test_a_run_that_memory_does_not_suffice_for_is_trained_in_smaller_pieces_to_
     assert one is not None
     assert many is not None
     assert (one.execution["micro_batch"], many.execution["micro_batch"]) == (8, 2)
-    assert pieces.claims.states()[run.run_id].endings == ("oom", "oom", "done")
+    assert pieces.claims.states()[run.run_id].endings == (RunStatus.OOM, RunStatus.OOM, RunStatus.DONE)
     assert many.outcome["loss"] == pytest.approx(one.outcome["loss"], abs=1e-6)
 
 
@@ -285,7 +287,7 @@ def test_a_run_that_does_not_fit_at_all_is_recorded_as_failed_and_blocks_nobody(
     train(store, [run], cache_dir)
     record = store.read_record(run.run_id)
     assert record is not None
-    assert record.status == "failed"
+    assert record.status == RunStatus.FAILED
     assert "out of memory with one sequence at a time" in str(record.reason)
 
 
@@ -308,7 +310,7 @@ def test_a_checkpoint_that_was_removed_too_early_is_made_again(
     train(alone, runs, cache_dir, share=False)
     assert removed == [checkpoint_path(shared, trunk, 48)]
     (stretch,) = (item for item in plan.segments if item.is_stretch)
-    assert shared.claims.states()[stretch.segment_id].endings == ("done", "done")
+    assert shared.claims.states()[stretch.segment_id].endings == (RunStatus.DONE, RunStatus.DONE)
     assert facts(shared, runs) == facts(alone, runs)
 
 
@@ -344,7 +346,7 @@ def test_a_stretch_whose_last_run_is_published_while_it_is_judged_is_not_trained
 
     monkeypatch.setattr(SegmentQueue, "_needed", publish_after_judging)
     assert queue.take()[0] is None
-    assert store.claims.states()[stretch.segment_id].endings == ("done",)
+    assert store.claims.states()[stretch.segment_id].endings == (RunStatus.DONE,)
     assert queue.take() == (None, False)
 
 

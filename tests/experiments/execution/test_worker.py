@@ -18,6 +18,7 @@ from experiments.execution.worker import Worker, WorkerOptions
 from experiments.files import append_rows
 from experiments.machine.liveness import identify
 from experiments.planning.manifests import alone
+from experiments.records import RunStatus
 from experiments.store.store import RunStore
 from experiments.training.job import TrainingJob
 
@@ -81,7 +82,7 @@ def test_a_run_that_fails_is_retried_up_to_the_limit_recorded_with_its_reason_an
     assert done is not None
     assert (failed.status, done.status) == ("failed", "done")
     assert "RuntimeError: the sky fell (3 attempts" in str(failed.reason)
-    assert store.claims.states()[ids[0]].endings == ("failed", "failed", "failed")
+    assert store.claims.states()[ids[0]].endings == (RunStatus.FAILED, RunStatus.FAILED, RunStatus.FAILED)
     assert "break_the_first" in (store.run_folder(ids[0]) / "error.txt").read_text()
 
 
@@ -99,7 +100,7 @@ def test_a_run_that_fails_once_is_trained_by_the_next_attempt(
 
     monkeypatch.setattr(TrainingJob, "run", break_once)
     assert worker(store, ids, cache_dir).work() == 0
-    assert store.claims.states()[ids[0]].endings == ("failed", "done")
+    assert store.claims.states()[ids[0]].endings == (RunStatus.FAILED, RunStatus.DONE)
     assert store.read_record(ids[0]).execution["attempts"] == 2  # type: ignore[union-attr]
 
 
@@ -113,7 +114,7 @@ def test_a_run_that_diverges_is_recorded_and_kept(
     assert worker(store, [run_id(wild), *ids], cache_dir).work() == 0
     record = store.read_record(run_id(wild))
     assert record is not None
-    assert record.status == "diverged"
+    assert record.status == RunStatus.DIVERGED
     assert "lower the learning rate" in str(record.reason)
     assert store.read_metrics(run_id(wild))
 
@@ -137,7 +138,7 @@ def test_an_accelerator_error_ends_the_process_because_its_context_is_lost(
 
     monkeypatch.setattr(TrainingJob, "run", broken)
     assert worker(store, ids, cache_dir).work() == EXIT_RESTART
-    assert store.claims.states()[ids[0]].endings == ("failed",)
+    assert store.claims.states()[ids[0]].endings == (RunStatus.FAILED,)
 
 
 def test_a_stopped_worker_leaves_a_checkpoint_from_which_another_goes_on(
@@ -153,8 +154,8 @@ def test_a_stopped_worker_leaves_a_checkpoint_from_which_another_goes_on(
 
     monkeypatch.setattr("experiments.execution.worker.append_rows", stop_at_ten)
     assert first.work() == EXIT_STOPPED
-    assert store.claims.states()[ids[0]].endings == ("interrupted",)
-    reason = store.claims.reason(ids[0], 1, "interrupted")
+    assert store.claims.states()[ids[0]].endings == (RunStatus.INTERRUPTED,)
+    reason = store.claims.reason(ids[0], 1, RunStatus.INTERRUPTED)
     assert "stopped after 10 of 50 steps" in str(reason)
     monkeypatch.setattr("experiments.execution.worker.append_rows", append_rows)
     assert worker(store, ids, cache_dir).work() == 0
@@ -169,7 +170,7 @@ def test_the_run_of_a_dead_worker_is_taken_up_and_the_run_of_a_living_one_is_not
     store.claims.take(ids[1], 1, identify())  # this one
     assert worker(store, ids, cache_dir, linger=False).work() == 0
     states = store.claims.states()
-    assert states[ids[0]].endings == ("lost", "done")
+    assert states[ids[0]].endings == (RunStatus.LOST, RunStatus.DONE)
     assert states[ids[1]].running
 
 
@@ -179,10 +180,10 @@ def test_a_run_whose_workers_keep_vanishing_is_recorded_as_failed(
     store, ids = two_runs
     for attempt in (1, 2):
         store.claims.take(ids[0], attempt, identify() | {"start": "0"})
-        store.claims.end(ids[0], attempt, "lost", "killed")
+        store.claims.end(ids[0], attempt, RunStatus.LOST, "killed")
     assert worker(store, ids, cache_dir, max_losses=2).work() == 0
     record = store.read_record(ids[0])
     assert record is not None
-    assert record.status == "failed"
+    assert record.status == RunStatus.FAILED
     assert "2 lost" in str(record.reason)
     assert json.loads(record.to_json())

@@ -16,6 +16,7 @@ import pytest
 
 from experiments.config.run import canonical
 from experiments.machine.liveness import identify
+from experiments.records import RunStatus
 from experiments.store.store import RunStore
 from experiments.verbs.sync import Sync
 from tests.experiments.mirror.conftest import Study
@@ -51,7 +52,7 @@ def test_what_is_in_wandb_equals_the_records_and_is_sent_once(
     study.write(0, range(1, 9))
     record = study.publish(0, trunk="t0123456789ab", shared_steps=3)
     study.write(1, range(1, 4))
-    study.publish(1, status="diverged")
+    study.publish(1, status=RunStatus.DIVERGED)
     study.write(2, range(1, 6))
     assert study.sync("online") == 0
     assert "16 rows sent, 2 of 3 runs complete" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from experiments.machine.devices import gpu_memory_bytes
 from experiments.planning.compiler import compile_runs
 from experiments.planning.costs import CostModel
 from experiments.planning.facts import RunFacts
-from experiments.records import RunRecord
+from experiments.records import RunRecord, RunStatus
 from experiments.status.progress import ProgressReader
 from experiments.store.checkpoints import trunk_folder
 from experiments.store.store import RunStore
@@ -48,14 +48,14 @@ def publish(store: RunStore, run: PlannedRun, shared_steps: int) -> None:
     store.publish(
         RunRecord(
             run_id=run.run_id,
-            status="done",
+            status=RunStatus.DONE,
             config=canonical(run.config),
             design=design_of(run.config, num_train_tokens=None),
             outcome={"loss": 1.0},
             execution={"trunk": segment.trunk, "shared_steps": shared_steps},
         )
     )
-    store.claims.end(run.run_id, 1, "done")
+    store.claims.end(run.run_id, 1, RunStatus.DONE)
 
 
 def test_runs_are_as_far_as_the_trunk_that_they_wait_for(

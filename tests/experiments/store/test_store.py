@@ -12,7 +12,16 @@ import pytest
 from experiments.config.run import RunConfig, run_id
 from experiments.errors import UserError
 from experiments.files import StoreError, link_once
-from experiments.records import DESIGN_FIELDS, Manifest, RecordError, RunRecord, flat_row, read_record, read_records
+from experiments.records import (
+    DESIGN_FIELDS,
+    Manifest,
+    RecordError,
+    RunRecord,
+    RunStatus,
+    flat_row,
+    read_record,
+    read_records,
+)
 from experiments.store.store import RunStore, parse_metrics
 
 DESIGN = dict.fromkeys(sorted(DESIGN_FIELDS), 1)
@@ -80,7 +89,7 @@ def fight(root: Path, runs: list[str], worker: int, barrier: object) -> None:
             name, attempt, {"worker": worker}
         ):
             won.append(name)
-            store.claims.end(name, attempt, "done")
+            store.claims.end(name, attempt, RunStatus.DONE)
     (root / f"won.{worker}.json").write_text(json.dumps(won))
 
 
@@ -103,28 +112,33 @@ def test_a_run_goes_from_claimed_to_lost_to_done(store: RunStore) -> None:
     store.claims.beat("abc", 1)
     assert store.claims.states()["abc"].heartbeat == first + 1  # type: ignore[operator]
     assert store.claims.owner("abc", 1) == {"host": "here"}
-    assert store.claims.end("abc", 1, "lost", "killed")
-    assert not store.claims.end("abc", 1, "done")
+    assert store.claims.end("abc", 1, RunStatus.LOST, "killed")
+    assert not store.claims.end("abc", 1, RunStatus.DONE)
     assert not store.claims.take("abc", 1, {})
     assert store.claims.take("abc", 2, {})
-    store.claims.end("abc", 2, "done")
+    store.claims.end("abc", 2, RunStatus.DONE)
     state = store.claims.states()["abc"]
-    assert (state.attempts, state.endings, state.running, state.published) == (2, ("lost", "done"), False, True)
-    assert store.claims.reason("abc", 1, "lost") == "killed"
+    assert (state.attempts, state.endings, state.running, state.published) == (
+        2,
+        (RunStatus.LOST, RunStatus.DONE),
+        False,
+        True,
+    )
+    assert store.claims.reason("abc", 1, RunStatus.LOST) == "killed"
 
 
 def test_retries_end_at_their_limits(store: RunStore) -> None:
     for attempt in (1, 2, 3):
         store.claims.take("abc", attempt, {})
         assert not store.claims.states()["abc"].exhausted(max_failures=3, max_losses=9)
-        store.claims.end("abc", attempt, "failed", "out of luck")
+        store.claims.end("abc", attempt, RunStatus.FAILED, "out of luck")
     assert store.claims.states()["abc"].exhausted(max_failures=3, max_losses=9)
 
 
 def test_a_failure_that_is_forgotten_leaves_the_run_as_new_and_its_history_readable(store: RunStore) -> None:
     store.claims.take("abc", 1, {})
-    store.claims.end("abc", 1, "failed", "why")
-    store.publish(RunRecord(run_id="abc", status="failed", reason="why", design=DESIGN))
+    store.claims.end("abc", 1, RunStatus.FAILED, "why")
+    store.publish(RunRecord(run_id="abc", status=RunStatus.FAILED, reason="why", design=DESIGN))
     assert store.forget_failure("abc")
     assert "abc" not in store.claims.states()
     assert store.read_record("abc") is None
