@@ -14,8 +14,8 @@ from analysis.estimate import Estimate, percent_text
 from analysis.figures.axes import log_axis, log_limits, panels
 from analysis.figures.theme import Theme, hollow
 from analysis.formatting import format_number, format_size
-from analysis.frontiers.compare import as_columns
 from analysis.published.constants import PUBLISHED_EXPONENTS
+from analysis.runs.columns import as_columns
 from analysis.study.study import Study
 
 

@@ -10,7 +10,6 @@ simulations). It must not know figures.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +28,7 @@ from analysis.frontiers.frontier import Frontier
 from analysis.frontiers.isoflop import IsoflopFit, fit_isoflop
 from analysis.frontiers.parametric import parametric_frontier
 from analysis.laws.allocation import exponents
+from analysis.runs.columns import as_columns
 from analysis.runs.table import RunTable
 from analysis.solver.newton import polish
 from analysis.solver.objectives import Objective
@@ -158,11 +158,6 @@ def compare_approaches(
         fit=fit, isoflop=isoflop, frontiers=tuple(frontiers), missing=missing, differences=differences,
         p_value=p_value, verdict=verdict,
     )  # fmt: skip
-
-
-def as_columns(frame: pd.DataFrame, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """The named columns of a frame as the mapping that fits and predictions take."""
-    return {name: frame[name].to_numpy() for name in names}
 
 
 def rank_of(observed: NDArray[np.float64], simulated: NDArray[np.float64]) -> float:

@@ -11,8 +11,8 @@ import pandas as pd
 
 from analysis.estimate import Estimate
 from analysis.formatting import format_compute, format_number, format_percent, format_size
-from analysis.frontiers.compare import as_columns
 from analysis.published.constants import PUBLISHED_EXPONENTS
+from analysis.runs.columns import as_columns
 from analysis.study.study import Study
 
 

@@ -1,8 +1,8 @@
-"""Columns as checked float64 arrays, whatever the table came as."""
+"""Columns as checked float64 arrays, whatever the table came as, and N, D and C from any two of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +14,105 @@ from analysis.laws.registry import LAWS
 if TYPE_CHECKING:
     import pandas as pd
 
+COUNTS = ("params", "tokens", "flops")
+"""N, D and C: C = 6 N D gives one of them from the other two."""
 
-def as_columns(data: Any) -> dict[str, Any]:
-    """The columns of a mapping or frame by their names as text."""
-    return {str(name): data[name] for name in data}
+
+def as_columns(data: Mapping[str, Any] | pd.DataFrame, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """The columns of a mapping or frame by their names as text.
+
+    Parameters
+    ----------
+    data : mapping or DataFrame
+        Columns by name.
+    names : iterable of str, optional
+        The columns that are wanted; all by default.
+
+    Returns
+    -------
+    dict
+        Columns by name: arrays where `data` is a frame, else the values of the mapping as they are.
+    """
+    wanted: list[Any] = list(data) if names is None else list(names)
+    return {str(name): _plain(data[name]) for name in wanted}
+
+
+def _plain(column: Any) -> Any:
+    return column.to_numpy() if hasattr(column, "to_numpy") else column
+
+
+def completed(columns: Mapping[str, Any], wanted: Collection[str] = COUNTS) -> dict[str, Any]:
+    """Params, tokens and flops from any two of them, by C = 6 N D.
+
+    Parameters
+    ----------
+    columns : mapping
+        Columns by name.
+    wanted : collection of str
+        Which of the three may be added. A count that is there already stays as it is.
+
+    Returns
+    -------
+    dict
+        The columns, and the missing count where the other two are there.
+
+    Raises
+    ------
+    UserError
+        When one of the two is missing, infinite or not positive in some row.
+    """
+    out = dict(columns)
+    for name in COUNTS:
+        others = [other for other in COUNTS if other != name]
+        if name in wanted and name not in out and all(other in out for other in others):
+            out[name] = count_from(name, {other: checked(out, other, positive=True) for other in others})
+    return out
+
+
+def count_from(name: str, columns: Mapping[str, Any]) -> Any:
+    """One of params, tokens and flops from the other two: C = 6 N D (Kaplan et al. 2020, section 2.1).
+
+    Parameters
+    ----------
+    name : str
+        The count that is wanted.
+    columns : mapping
+        The other two, as arrays or Series.
+
+    Returns
+    -------
+    array or Series
+        The count, row by row.
+    """
+    if name == "flops":
+        return 6 * columns["params"] * columns["tokens"]
+    other = "params" if name == "tokens" else "tokens"
+    return columns["flops"] / (6 * columns[other])
 
 
 def checked(data: Mapping[str, Any], name: str, *, positive: bool) -> Array:
-    """The column as float64; an error names the first rows that are missing, infinite, text or not positive."""
+    """One column as float64.
+
+    Parameters
+    ----------
+    data : mapping
+        Columns by name.
+    name : str
+        The column.
+    positive : bool
+        Whether every value must be above zero.
+
+    Returns
+    -------
+    Array, shape (n,)
+        The column; a single number becomes one row.
+
+    Raises
+    ------
+    UserError
+        When the column is absent, or when values are missing, infinite, text or not positive; the message names the
+        first such rows, counted from 1.
+    """
     if name not in data:
         raise UserError(f"there is no column {name!r}; name it, e.g. --columns {name}=COLUMN")
     raw = np.atleast_1d(np.asarray(data[name]))
@@ -34,34 +125,48 @@ def checked(data: Mapping[str, Any], name: str, *, positive: bool) -> Array:
         raise UserError(f"{name} is not a number in row {_listed(bad)}; mend those cells") from None
     for broken, what in ((np.isnan(column), "missing"), (np.isinf(column), "infinite")):
         if broken.any():
-            raise UserError(
-                f"{name} is {what} in row {_listed(np.flatnonzero(broken) + 1)}; mend or leave out those rows"
-            )
+            rows = (np.flatnonzero(broken) + 1).tolist()
+            raise UserError(f"{name} is {what} in row {_listed(rows)}; mend or leave out those rows")
     if positive and (column <= 0).any():
         hint = "; use --residuals raw, or leave those rows out"
         hint = hint if name in ("loss", "error") else "; mend or leave out those rows"
-        raise UserError(f"{name} is not positive in row {_listed(np.flatnonzero(column <= 0) + 1)}{hint}")
-    return column
+        rows = (np.flatnonzero(column <= 0) + 1).tolist()
+        raise UserError(f"{name} is not positive in row {_listed(rows)}{hint}")
+    return np.asarray(column)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     try:
-        float(value)  # type: ignore[arg-type]
+        float(value)
     except (TypeError, ValueError):
         return False
     return True
 
 
-def _listed(rows: Any) -> str:
-    shown = ", ".join(str(int(r)) for r in list(rows)[:5])
+def _listed(rows: Sequence[int]) -> str:
+    shown = ", ".join(str(row) for row in rows[:5])
     return shown + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
 
 
-def usable(frame: pd.DataFrame, kept: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Columns that laws may read, and notes on those that some rows lack.
+def usable(frame: pd.DataFrame, kept: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+    """The columns that laws may read.
 
     A column that is an input of some law but is missing, text or not positive in some rows is left out, and with it the
     laws that read it.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows to be fitted.
+    kept : collection of str
+        Columns that were checked before and are taken as they are.
+
+    Returns
+    -------
+    columns : dict
+        Columns by name.
+    notes : list of str
+        One sentence for each column that was left out because some rows lack it.
     """
     import pandas as pd
 

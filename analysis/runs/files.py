@@ -24,7 +24,17 @@ SYNONYMS = {
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """Read one table as it stands, with `source` (the file's stem) and `row` (1 is the first row of data) added.
+    """Read one table as it stands.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV or Parquet file, a sweep manifest or a store's folder.
+
+    Returns
+    -------
+    DataFrame
+        The rows, with the columns `source` (the file's stem) and `row` (1 is the first row of data) added.
 
     Raises
     ------
@@ -95,7 +105,27 @@ def _read_store(path: Path) -> pd.DataFrame:
 
 
 def rename_columns(frame: pd.DataFrame, mapping: Mapping[str, str], *, path: Path) -> pd.DataFrame:
-    """Add our names beside theirs; a column of ours that the mapping overrides is kept as `NAME (original)`."""
+    """Add our names beside the table's.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows as they were read.
+    mapping : mapping
+        Our names to the table's.
+    path : Path
+        The file, for the message.
+
+    Returns
+    -------
+    DataFrame
+        The rows with our names added; a column of ours that the mapping overrides is kept as `NAME (original)`.
+
+    Raises
+    ------
+    UserError
+        When the table lacks a column that the mapping names.
+    """
     theirs = {str(name): column for name, column in frame.items()}
     renamed = frame.copy(deep=False)
     for ours, column in mapping.items():
@@ -109,8 +139,32 @@ def rename_columns(frame: pd.DataFrame, mapping: Mapping[str, str], *, path: Pat
     return renamed
 
 
+def row_names(frame: pd.DataFrame) -> list[str]:
+    """How rows are named in messages: `run 0fb3ca03a9b3` where there is a run_id, else `row 7 of runs`."""
+    if "run_id" in frame.columns and frame["run_id"].notna().all():
+        return [f"run {value}" for value in frame["run_id"]]
+    return [f"row {row} of {source}" for row, source in zip(frame["row"], frame["source"], strict=True)]
+
+
 def missing_column(name: str, frame: pd.DataFrame, *, path: Path, what: str | None = None) -> UserError:
-    """The error for a table that lacks `name`, with the likeliest of its columns."""
+    """The error for a table that lacks a column.
+
+    Parameters
+    ----------
+    name : str
+        Our name of the column.
+    frame : DataFrame
+        Rows of the table, among whose columns the likeliest is looked for.
+    path : Path
+        The file.
+    what : str, optional
+        What to say instead of the name.
+
+    Returns
+    -------
+    UserError
+        To be raised.
+    """
     present = {str(column).lower(): str(column) for column in frame.columns if column not in {"row", "source"}}
     guesses = [present[word] for word in SYNONYMS.get(name, ()) if word in present]
     near = f" (is it {guesses[0]!r}?)" if guesses else nearest(name, present.values())

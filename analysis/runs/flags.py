@@ -1,4 +1,5 @@
-"""Runs that lie far from a law: which, and why they are flagged. They are never dropped. Knows residuals, no law."""
+"""What is unusual about a row: undecayed points, copies, repeated data, doubtful units, outliers. Rows are flagged and
+never dropped. It knows residuals, no law."""
 
 from __future__ import annotations
 
@@ -8,30 +9,72 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-FLAG_RESIDUAL = 4.0
-"""A run further from the law than this many robust standard deviations is flagged ..."""
-FLAG_SCALE = 2.5
+from analysis.arrays import Array
+from analysis.runs.columns import count_from
+
+MAX_ROBUST_DEVIATIONS = 4.0
+"""A run further from the law than this many robust standard deviations is an outlier ..."""
+MAX_PLAIN_DEVIATIONS = 2.5
 """... when it is also this many plain standard deviations away: a law that runs through most points has tiny robust
 ones."""
+FALSE_WORDS = ("false", "no")
+"""What a column of text says instead of 0, in lower case."""
 
 
-def far_runs(residuals: NDArray[np.float64], fitted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which fitted runs lie further from the law than FLAG_RESIDUAL and FLAG_SCALE allow.
+def is_decayed(column: pd.Series) -> pd.Series:
+    """Whether a run's learning rate had decayed when its loss was measured.
 
     Parameters
     ----------
-    residuals : of log loss (or of loss), shape (n,)
-    fitted : rows that the law was fitted to, shape (n,)
+    column : Series
+        The column `decayed`: booleans, numbers (0 is false) or text ("false", "no", "0"). A missing value counts as
+        decayed.
+
+    Returns
+    -------
+    Series of bool
+        On the index of `column`; False only where the column says so.
+    """
+    zero = pd.to_numeric(column, errors="coerce") == 0
+    word = column.astype(str).str.strip().str.lower().isin(FALSE_WORDS)
+    return ~(zero | word).astype(bool)
+
+
+def outliers(residuals: Array, fitted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which fitted runs lie far from the law, by their residuals.
+
+    Parameters
+    ----------
+    residuals : Array, shape (n,)
+        Of log loss, or of loss.
+    fitted : array of bool, shape (n,)
+        Rows that the law was fitted to.
+
+    Returns
+    -------
+    array of bool, shape (n,)
+        Fitted rows that are more than MAX_ROBUST_DEVIATIONS and MAX_PLAIN_DEVIATIONS away.
     """
     inside = residuals[fitted]
-    spread = 1.4826 * float(np.median(np.abs(inside - np.median(inside))))
-    threshold = max(FLAG_RESIDUAL * spread, FLAG_SCALE * float(inside.std()), 1e-12)
+    robust = 1.4826 * float(np.median(np.abs(inside - np.median(inside))))
+    threshold = max(MAX_ROBUST_DEVIATIONS * robust, MAX_PLAIN_DEVIATIONS * float(inside.std()), 1e-12)
     return np.asarray(fitted & (np.abs(residuals) > threshold))
 
 
 def quality_flags(frame: pd.DataFrame) -> pd.Series:
-    """Per row what is unusual about it, joined by `; `: repeated data, copies, undecayed points, units that do not
-    fit."""
+    """What is unusual about each row of a table.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows with any of params, tokens, flops, loss, seed, epochs and decayed.
+
+    Returns
+    -------
+    Series of str
+        Per row the findings joined by `; `: copies of earlier rows, units that do not fit, repeated data, undecayed
+        points. Empty where nothing is unusual.
+    """
     flags = pd.Series([""] * len(frame), index=frame.index, dtype=object)
 
     def add(mask: pd.Series, texts: str | Sequence[str]) -> None:
@@ -43,16 +86,13 @@ def quality_flags(frame: pd.DataFrame) -> pd.Series:
 
     identity = [name for name in ("params", "tokens", "flops", "loss") if name in frame.columns]
     if len(identity) == 4:
-        add(
-            frame.duplicated(subset=[*identity, *[name for name in ("seed",) if name in frame.columns]]),
-            "copy of an earlier row",
-        )
-        ratio = frame["flops"] / (6 * frame["params"] * frame["tokens"])
+        seed = ["seed"] if "seed" in frame.columns else []
+        add(frame.duplicated(subset=[*identity, *seed]), "copy of an earlier row")
+        ratio = frame["flops"] / count_from("flops", {name: frame[name] for name in ("params", "tokens")})
         add((ratio > 30) | (ratio < 1 / 3), [f"flops / 6ND is {value:.2g}: check units" for value in ratio])
     if "epochs" in frame.columns:
         epochs = pd.to_numeric(frame["epochs"], errors="coerce").fillna(0.0)
         add(epochs > 1.0 + 1e-9, [f"repeats its data {value:.2f} times" for value in epochs])
     if "decayed" in frame.columns:
-        decayed = frame["decayed"].astype(str).str.lower()
-        add(decayed.isin(["false", "0", "no"]), "learning rate not decayed")
+        add(~is_decayed(frame["decayed"]), "learning rate not decayed")
     return flags

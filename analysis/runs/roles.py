@@ -8,22 +8,58 @@ import pandas as pd
 from analysis.errors import UserError
 from analysis.formatting import format_compute
 from analysis.runs.expressions import select_rows
+from analysis.runs.flags import is_decayed
 from analysis.runs.table import RunTable
+
+MIN_BUDGETS_TO_HOLD_OUT = 3
+"""Fewest compute budgets of which the largest is held out unasked."""
 
 
 def undecayed_rows(frame: pd.DataFrame) -> pd.Series:
-    """Rows that are points in mid-run: `decayed` is false, or a later row of the same `curve` exists."""
+    """Rows that are points in mid-run.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Runs with tokens or flops, and perhaps `decayed` and `curve`.
+
+    Returns
+    -------
+    Series of bool
+        True where `decayed` is false, or where a later row of the same `curve` exists.
+    """
     mid_run = pd.Series(False, index=frame.index)
     if "decayed" in frame.columns:
-        mid_run |= frame["decayed"].astype(str).str.lower().isin(["false", "0", "0.0", "no"])
+        mid_run |= ~is_decayed(frame["decayed"])
     if "curve" in frame.columns:
         order = "tokens" if "tokens" in frame.columns else "flops"
         mid_run |= frame[order] < frame.groupby("curve")[order].transform("max")
     return mid_run
 
 
-def _roles(frame: pd.DataFrame, holdout: str | None, notes: list[str]) -> pd.Series:
-    """fit, heldout, replicate or mid-run for every row."""
+def assign_roles(frame: pd.DataFrame, holdout: str | None, notes: list[str]) -> pd.Series:
+    """The role of every row in a study.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Runs with flops and `budget_group`, and perhaps `role`, `decayed` and `curve`.
+    holdout : str or None
+        Expression that is true for the rows to hold out. By default these are the rows whose `role` is heldout, else
+        the largest of three or more budgets.
+    notes : list of str
+        Sentences for the reader are added here.
+
+    Returns
+    -------
+    Series of str
+        fit, heldout, replicate or mid-run.
+
+    Raises
+    ------
+    UserError
+        When `holdout` is true for no row.
+    """
     role = pd.Series("fit", index=frame.index, dtype=object)
     given = frame["role"].astype(str) if "role" in frame.columns else pd.Series("", index=frame.index)
     role[given == "replicate"] = "replicate"
@@ -37,7 +73,7 @@ def _roles(frame: pd.DataFrame, holdout: str | None, notes: list[str]) -> pd.Ser
     else:
         budget = frame["budget_group"]
         held = budget == budget.max()
-        if budget.nunique() >= 3:
+        if budget.nunique() >= MIN_BUDGETS_TO_HOLD_OUT:
             notes.append(f"no --holdout was given: the largest budget, {format_compute(budget.max())}, is held out")
         else:
             held &= False
@@ -50,8 +86,21 @@ def _roles(frame: pd.DataFrame, holdout: str | None, notes: list[str]) -> pd.Ser
     return role
 
 
-def _fitted_rows(table: RunTable, notes: list[str]) -> RunTable:
-    """The table without replicates, which only tell the noise, and without points in mid-run."""
+def rows_to_fit(table: RunTable, notes: list[str]) -> RunTable:
+    """The table without replicates, which only tell the noise, and without points in mid-run.
+
+    Parameters
+    ----------
+    table : RunTable
+        All runs.
+    notes : list of str
+        Sentences about what was left out are added here.
+
+    Returns
+    -------
+    RunTable
+        The rows that a law is fitted to.
+    """
     frame = table.frame
     keep = np.ones(len(frame), dtype=bool)
     if "role" in frame.columns:
@@ -60,7 +109,7 @@ def _fitted_rows(table: RunTable, notes: list[str]) -> RunTable:
         if replicate.any():
             notes.append(f"{int(replicate.sum())} replicates tell the noise between seeds and are not fitted")
     if "decayed" in frame.columns:
-        mid = frame["decayed"].astype(str).str.lower().isin(["false", "0", "0.0", "no"]).to_numpy(dtype=bool)
+        mid = (~is_decayed(frame["decayed"])).to_numpy(dtype=bool)
         if mid.any() and not mid.all():
             keep &= ~mid
             notes.append(f"{int(mid.sum())} points in mid-run are not fitted: their learning rate was not decayed")

@@ -17,7 +17,7 @@ from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.estimate import Estimate
 from analysis.formatting import format_percent
-from analysis.runs.flags import far_runs
+from analysis.runs.flags import outliers
 from analysis.selection.averaging import Average, average_laws
 from analysis.selection.candidates import Candidate, Spec, available, consider, inputs_of, law_named
 from analysis.selection.choice import REFERENCE, Tie, choose, why
@@ -173,7 +173,7 @@ def _outliers(law: Candidate, columns: Mapping[str, Any], rows: NDArray[np.bool_
     predicted = law.fit.predict(columns, interval="none")["loss"].to_numpy(dtype=np.float64)
     losses = np.asarray(columns["loss"], dtype=np.float64)
     residuals = np.log(losses / predicted) if spec.residuals == "log" else losses - predicted
-    far = np.flatnonzero(far_runs(residuals, rows))
+    far = np.flatnonzero(outliers(residuals, rows))
     scale = max(1.4826 * float(np.median(np.abs(residuals[rows]))), 1e-15)
     said = {}
     for row in far:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from numpy.typing import NDArray
 from analysis.errors import UserError
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
-from analysis.frontiers.compare import as_columns, compare_approaches
+from analysis.frontiers.compare import compare_approaches
 from analysis.frontiers.flops_per_token import Shapes
 from analysis.frontiers.isoflop import IsoflopFit, fit_isoflop
 from analysis.laws.registry import get_law
 from analysis.runs.budgets import group_budgets
-from analysis.runs.flags import far_runs
+from analysis.runs.clusters import choose
+from analysis.runs.columns import as_columns
+from analysis.runs.flags import outliers
 from analysis.runs.noise import noise_floor, seed_weights
-from analysis.runs.roles import _roles
+from analysis.runs.roles import assign_roles
 from analysis.runs.table import RunTable, load_tables
 from analysis.study.curves import training_curves
 from analysis.study.heldout import held_out
@@ -57,26 +60,16 @@ def build_study(
     budget, warnings = group_budgets(frame)
     frame["budget_group"] = budget
     notes += warnings
-    frame["role_shown"] = _roles(frame, choices.holdout, notes)
+    frame["role_shown"] = assign_roles(frame, choices.holdout, notes)
     cluster = choices.cluster
     if cluster is not None and cluster not in frame.columns:
         raise UserError(f"--cluster {cluster} is no column of the table; leave it out or name one")
-    if cluster is None and "trunk" in frame.columns and frame["trunk"].notna().all():
-        fitted_rows = frame["role_shown"] == "fit"
-        shared = int(fitted_rows.sum()) - frame.loc[fitted_rows, "trunk"].nunique()
-        trunks, num_params = frame.loc[fitted_rows, "trunk"].nunique(), len(get_law(choices.law).parameters)
-        if shared > 0 and trunks >= num_params:
-            cluster = "trunk"
-            notes.append(f"runs are drawn by trunk: {shared} fitted runs share training with another")
-        elif shared > 0:
-            notes.append(
-                f"{trunks} trunks are too few to draw by for {num_params} parameters: intervals take runs of one trunk "
-                "as independent and are likely too narrow"
-            )
-    choices = Choices(**{**choices.__dict__, "cluster": cluster})
-    table = RunTable(
-        frame=frame, excluded=table.excluded, flags=table.flags, conventions=table.conventions, notes=table.notes
-    )
+    if cluster is None:
+        num_params = len(get_law(choices.law).parameters)
+        cluster, note = choose(frame[frame["role_shown"] == "fit"], num_params)
+        notes += [] if note is None else [note]
+    choices = replace(choices, cluster=cluster)
+    table = replace(table, frame=frame)
     fitted = table.subset(frame["role_shown"] == "fit")
     if len(fitted.frame) < 2:
         raise UserError(
@@ -139,9 +132,7 @@ def build_study(
     return Study(
         title=choices.title or (str(manifest.report.get("title") or name) if manifest else name),
         choices=choices,
-        table=RunTable(
-            frame=frame, excluded=table.excluded, flags=flags, conventions=table.conventions, notes=table.notes
-        ),
+        table=replace(table, flags=flags),
         budgets=budgets,
         isoflop_all=isoflop_all,
         comparison=comparison,
@@ -167,7 +158,7 @@ def _with_residual_flags(table: RunTable, fit: Fit) -> pd.Series:
     predicted = fit.predict(as_columns(frame, fit.law.inputs), interval="none")["loss"].to_numpy()
     residual = np.log(frame["loss"].to_numpy(dtype=float) / predicted)
     fitted = (frame["role_shown"] == "fit").to_numpy(dtype=bool)
-    far = far_runs(residual, fitted)
+    far = outliers(residual, fitted)
     flags = []
     for text, value, is_far in zip(table.flags, residual, far, strict=True):
         more = f"{100 * math.expm1(value):+.2g} % from the law" if is_far else ""

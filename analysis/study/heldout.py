@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.estimate import Estimate
 from analysis.fitting.fit import Fit
-from analysis.frontiers.compare import as_columns
+from analysis.runs.columns import as_columns
 from analysis.study.study import Choices, HeldOut
 
 

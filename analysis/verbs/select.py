@@ -17,9 +17,9 @@ from analysis.formatting import format_number, format_percent
 from analysis.laws.registry import get_law
 from analysis.runs.columns import usable
 from analysis.runs.expressions import nearest, select_rows
-from analysis.runs.files import read_rows, rename_columns
-from analysis.runs.roles import _fitted_rows
-from analysis.runs.table import RunTable, load_tables, row_names
+from analysis.runs.files import read_rows, rename_columns, row_names
+from analysis.runs.roles import rows_to_fit
+from analysis.runs.table import RunTable, load_tables
 from analysis.selection.candidates import Spec
 from analysis.selection.choice import REFERENCE, SURE
 from analysis.selection.select import Selection, select_law
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     table = read_table(args, laws or [])
     notes = list(table.notes)
     _, noise = noise_floor(table.frame, level=args.level)
-    table = _fitted_rows(table, notes)
+    table = rows_to_fit(table, notes)
     frame = table.frame
     data, more = usable(frame, ["params", "tokens", "flops", "loss"])
     if "x" not in parse_columns(args.columns):

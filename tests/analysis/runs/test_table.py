@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.errors import UserError
+from analysis.runs.files import row_names
 from analysis.runs.table import load_tables
 from analysis.verbs.arguments import parse_columns
 from experiments.records import RunRecord, RunStatus
@@ -148,7 +149,7 @@ def test_a_store_of_records_becomes_a_table_and_a_truncated_record_is_named(tmp_
         "flops": "counted",
         "tokens": "column 'tokens'",
     }
-    assert table.row_name(0) == "run 000000000000"
+    assert row_names(table.frame)[0] == "run 000000000000"
     (folder / "record.json").write_text(record.to_json()[:60], encoding="utf-8")
     with pytest.raises(UserError, match=r"000000000002.*not complete JSON.*delete that file"):
         load_tables([tmp_path])

@@ -1,0 +1,51 @@
+"""Which runs are drawn together: the one rule for the clusters of a bootstrap.
+
+Runs that share training, or are points of one curve, deviate together. Drawn one by one they would look like more
+evidence than they are.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+SHARED_BY = ("trunk", "curve", "run")
+"""Columns whose equal values mark runs that deviate together, in order of preference: the shared prefix of training,
+the training curve, and the run of which a row is a point."""
+
+
+def choose(frame: pd.DataFrame, num_params: int) -> tuple[str | None, str | None]:
+    """The column by whose values runs are drawn together.
+
+    The first column of SHARED_BY that has a value in every row, and one value for several rows, holds the clusters. A
+    fit of p parameters says nothing about fewer than p clusters, so that with fewer runs are drawn one by one, and the
+    note says that intervals are then likely too narrow.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The runs that are fitted.
+    num_params : int
+        Free parameters of the law.
+
+    Returns
+    -------
+    labels : str or None
+        The column; None when runs are drawn one by one.
+    note : str or None
+        One sentence for the reader; None when no rows share anything.
+    """
+    for name in SHARED_BY:
+        if name not in frame.columns or not bool(frame[name].notna().all()):
+            continue
+        num_clusters = int(frame[name].nunique())
+        shared = len(frame) - num_clusters
+        if shared <= 0:
+            continue
+        if num_clusters >= num_params:
+            return name, f"runs are drawn by {name}: {shared} fitted runs share training with another"
+        rows = "rows" if name == "run" else "runs"
+        return None, (
+            f"{num_clusters} {name}s are too few to draw by for {num_params} parameters: intervals take {rows} of one "
+            f"{name} as independent and are likely too narrow"
+        )
+    return None, None
