@@ -19,7 +19,7 @@ def test_any_two_counts_give_the_third(missing: str) -> None:
     two = {name: column for name, column in WHOLE.items() if name != missing}
     np.testing.assert_allclose(completed(two)[missing], WHOLE[missing])
     assert missing not in completed(two, wanted=[name for name in COUNTS if name != missing])
-    one = {name: column for name, column in list(two.items())[:1]}
+    one = dict(list(two.items())[:1])
     assert completed(one) == one
 
 
