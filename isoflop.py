@@ -56,8 +56,8 @@ _HOMES = {
 """Where a name lives; all others are in `analysis.api`."""
 
 _GROUPS = {
-    "describe a model and plan a sweep": ("help", "describe", "plan"),
-    "train": ("run", "work", "status", "cancel"),
+    "describe a model and plan a sweep": ("init", "help", "describe", "plan"),
+    "train": ("run", "work", "status", "list", "cancel"),
     "data and records": ("data", "collect", "sync", "prune", "generate"),
     "fit and predict": ("fit", "predict", "isoflop", "frontier", "compare", "select"),
     "decide": ("advise", "arms", "rates"),

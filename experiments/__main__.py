@@ -12,6 +12,10 @@ from models.command_line import main as run_command
 KEPT = "stopped; finished runs and checkpoints are kept: the same command goes on from here"
 
 VERBS = {
+    "init": Verb(
+        module="experiments.verbs.init",
+        summary="write a commented sweep file for a corpus of your own",
+    ),
     "plan": Verb(
         module="experiments.verbs.plan",
         summary="show what a sweep would train: sizes, tokens, FLOPs, memory, time; writes nothing",
@@ -31,6 +35,10 @@ VERBS = {
     "status": Verb(
         module="experiments.verbs.status",
         summary="how far a sweep is, with the time left",
+    ),
+    "list": Verb(
+        module="experiments.verbs.list",
+        summary="the sweeps of a store, with how far each is",
     ),
     "cancel": Verb(
         module="experiments.verbs.cancel",
