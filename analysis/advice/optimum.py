@@ -24,8 +24,6 @@ from analysis.laws.allocation import optimum, supports_frontier
 Start = tuple[Array, Array, Array]
 """log N, log D and loss at the optimum of a budget."""
 
-BISECTIONS = 60
-"""Halvings of a bracket: to 1e-16 of its width."""
 NEIGHBOUR = 1.25
 """Least factor in N between the shapes shown beside the best one."""
 

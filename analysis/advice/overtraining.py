@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from analysis.advice.ladder import Ladder
-from analysis.advice.optimum import BISECTIONS, Array, Start
+from analysis.advice.optimum import Start
+from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.estimate import Estimate
 from analysis.fitting.derived import frontier_reason, interval, public_draws
 from analysis.fitting.fit import Fit
 from analysis.laws.allocation import FlopsPerToken, optimum
 from analysis.laws.base import Law
+from analysis.univariate import boundary
 
 INFERENCE_SHARE = 1 / 3
 """FLOPs per generated token over training FLOPs per token: the forward pass alone."""
@@ -89,19 +91,11 @@ def _longer(law: Law, theta: Array, flops: float, factor: Array, per_token: Flop
     def loss_at(n: Array) -> Array:
         return law.value(columns, {"params": np.exp(n), "tokens": np.exp(n + ratio)})
 
-    lo, hi = log_n - 60.0, log_n + 60.0
-    for _ in range(BISECTIONS):  # loss falls along a ray of constant D / N
-        middle = 0.5 * (lo + hi)
-        high = loss_at(middle) > loss
-        lo, hi = np.where(high, middle, lo), np.where(high, hi, middle)
-    same = 0.5 * (lo + hi)
+    low, high = log_n - 60.0, log_n + 60.0
+    same = boundary(lambda n: loss_at(n) > loss, low, high)  # loss falls along a ray of constant D / N
     here, there = per_token(np.exp(log_n)), per_token(np.exp(same))
     spent = there * np.exp(same + ratio)
-    lo, hi = log_n - 60.0, log_n + 60.0
-    for _ in range(BISECTIONS):  # cost rises along the ray
-        middle = 0.5 * (lo + hi)
-        low = per_token(np.exp(middle)) * np.exp(middle + ratio) < flops
-        lo, hi = np.where(low, middle, lo), np.where(low, hi, middle)
+    paid = boundary(lambda n: per_token(np.exp(n)) * np.exp(n + ratio) < flops, low, high)  # cost rises along it
     saved = INFERENCE_SHARE * (here - there)
     return _Longer(
         log_n=same,
@@ -109,7 +103,7 @@ def _longer(law: Law, theta: Array, flops: float, factor: Array, per_token: Flop
         training=spent / flops,
         inference=there / here,
         even=np.where(saved > 0, (spent - flops) / saved, np.inf),
-        loss=loss_at(0.5 * (lo + hi)) / loss - 1,
+        loss=loss_at(paid) / loss - 1,
     )
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from analysis.advice.ladder import Ladder
-from analysis.advice.optimum import BISECTIONS, Array
+from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.estimate import Estimate
 from analysis.fitting.derived import frontier_reason, interval, public_draws
 from analysis.fitting.fit import Fit
 from analysis.laws.allocation import FlopsPerToken, optimum
 from analysis.laws.base import Law
+from analysis.univariate import boundary
 
 LEAST_FLOPS, MOST_FLOPS = 1e3, 1e36
 """Compute between which a target loss is looked for."""
@@ -58,11 +59,7 @@ def _least_flops(law: Law, theta: Array, loss: float, per_token: FlopsPerToken) 
     lo = np.full((len(theta), 1), np.log(LEAST_FLOPS))
     hi = np.full((len(theta), 1), np.log(MOST_FLOPS))
     reached = optimum(law, theta, hi, per_token)[2] <= loss
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (lo + hi)
-        high = optimum(law, theta, middle, per_token)[2] > loss
-        lo, hi = np.where(high, middle, lo), np.where(high, hi, middle)
-    log_c = 0.5 * (lo + hi)
+    log_c = boundary(lambda c: optimum(law, theta, c, per_token)[2] > loss, lo, hi)
     log_n, log_d, _ = optimum(law, theta, log_c, per_token)
     never = ~reached[:, 0]
     return tuple(np.where(never, np.inf, side[:, 0]) for side in (log_c, log_n, log_d))  # type: ignore[return-value]

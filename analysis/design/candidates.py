@@ -16,7 +16,6 @@ from analysis.errors import UserError
 from analysis.fitting.fit import Fit
 from analysis.laws.allocation import supports_frontier
 from analysis.laws.registry import get_law
-from analysis.solver.objectives import Objective
 
 CANDIDATE_LAWS = ("hoffmann", "kaplan", "skaling")
 """Laws that are asked beside the fit's own, where the runs support them."""
@@ -81,7 +80,7 @@ def _akaike(fit: Fit) -> float:
     value = fit.predict(dict(fit.runs), interval="none")["loss"].to_numpy()
     loss = fit.runs["loss"]
     residuals = np.log(value / loss) if fit.predictor.log_residuals else value - loss
-    n, squared = loss.size, fit.options["objective"] == "squared"
+    n, squared = loss.size, fit.loss_term.is_quadratic
     scale = float((residuals**2).mean()) if squared else float(np.abs(residuals).mean()) ** 2
     return float(n * np.log(max(scale, 1e-300)) + 2 * len(fit.law.parameters))
 
@@ -93,12 +92,9 @@ def noise_scale(fit: Fit) -> float:
     sqrt(pi / 2) times as much. The slope is averaged over a window of the residuals' width, as in the sandwich.
     """
     residuals = fit.predictor.residuals
-    if fit.options["objective"] == "squared":
-        return float(np.sqrt((residuals**2).mean()))
-    psi = Objective(name=fit.options["objective"], delta=fit.options["delta"] or 0.0).psi
-    window = 1.06 * 1.4826 * float(np.median(np.abs(residuals))) * max(residuals.size, 2) ** -0.2 + 1e-300
-    slope = float(((psi(residuals + window) - psi(residuals - window)) / (2 * window)).mean())
-    return float(np.sqrt((psi(residuals) ** 2).mean()) / max(slope, 1e-300))
+    objective = fit.loss_term
+    slope = float(objective.mean_slope(residuals).mean())
+    return float(np.sqrt((objective.psi(residuals) ** 2).mean()) / max(slope, 1e-300))
 
 
 def shared_noise(fit: Fit) -> float | None:

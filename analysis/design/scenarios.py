@@ -21,7 +21,6 @@ from analysis.errors import UserError
 from analysis.fitting.derived import working_draws
 from analysis.fitting.fit import Fit
 from analysis.laws.allocation import FlopsPerToken
-from analysis.solver.objectives import Objective
 from analysis.solver.problem import make_problem
 from analysis.uncertainty.bootstrap import cluster_codes
 from analysis.uncertainty.covariance import sandwich
@@ -69,10 +68,8 @@ def noise_at_target(fit: Fit, target: Target, *, flops_per_token: FlopsPerToken,
     if fit.runs is None or fit.predictor.reason is not None:
         return plain
     phi = fit.predictor.phi
-    options = fit.options
-    objective = Objective(name=options["objective"], delta=options["delta"] or 0.0)
     problem = make_problem(
-        fit.law, fit.runs, objective=objective, residuals=options["residuals"], weights=fit.runs["weights"]
+        fit.law, fit.runs, objective=fit.loss_term, residuals=fit.options["residuals"], weights=fit.runs["weights"]
     )
     codes = cluster_codes(fit.runs.get("cluster"), problem.num_rows)
     covariance = sandwich(problem, phi, codes)

@@ -24,6 +24,7 @@ from analysis.formatting import format_number
 from analysis.laws.base import Law
 from analysis.laws.registry import get_law
 from analysis.runs.columns import as_columns
+from analysis.solver.objectives import Objective
 from experiments.files import write_atomic
 
 if TYPE_CHECKING:
@@ -85,6 +86,11 @@ class Fit:
     def bse(self) -> dict[str, float]:
         """Standard errors by name; NaN where there is none."""
         return {name: float("nan") if e.se is None else e.se for name, e in self.estimates.items()}
+
+    @property
+    def loss_term(self) -> Objective:
+        """The term of the residuals that was summed and minimised."""
+        return Objective.from_options(self.options)
 
     @property
     def level(self) -> float:

@@ -79,7 +79,7 @@ def fit_law(
         raise UserError(f"bootstrap is {bootstrap}; give two draws or more (1000, say), or 0 for none")
     given, aliases = _inputs(law, data)
     column = checked(as_columns(data), weights, positive=False) if isinstance(weights, str) else weights
-    spec = Objective(name=objective, delta=delta if objective == "huber" else 0.0)
+    spec = Objective.named(objective, delta)
     problem = make_problem(law, given, objective=spec, residuals=residuals, weights=column, rows=rows)
     kept = np.ones(problem.num_rows, dtype=bool) if rows is None else np.asarray(rows, dtype=bool)
     codes = cluster_codes(_labels(data, cluster, "cluster", kept), problem.num_rows)
@@ -164,7 +164,7 @@ def profile_law(
         raise UserError(f"{law.name} has no parameter {name!r}; it has {', '.join(law.param_names)}")
     given, _ = _inputs(law, data)
     column = checked(as_columns(data), weights, positive=False) if isinstance(weights, str) else weights
-    spec = Objective(name=objective, delta=delta if objective == "huber" else 0.0)
+    spec = Objective.named(objective, delta)
     problem = make_problem(law, given, objective=spec, residuals=residuals, weights=column)
     codes = cluster_codes(_labels(data, cluster, "cluster", np.ones(problem.num_rows, bool)), problem.num_rows)
     point = solve(problem)

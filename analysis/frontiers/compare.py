@@ -31,7 +31,6 @@ from analysis.laws.allocation import exponents
 from analysis.runs.columns import as_columns
 from analysis.runs.table import RunTable
 from analysis.solver.newton import polish
-from analysis.solver.objectives import Objective
 from analysis.solver.problem import make_problem
 
 SIMULATIONS = 99
@@ -197,7 +196,6 @@ def _simulate(
     rng = np.random.default_rng([seed, 1])
     names = None if cluster is None else pd.factorize(frame[cluster].astype(str))[0]
     out = np.full((count, len(wanted)), math.nan)
-    spec = Objective(name=fit.options["objective"], delta=fit.options["delta"] or 0.0)
     span = (math.log(float(frame["flops"].min())), math.log(float(frame["flops"].max())))
     per_token = None if shapes.is_six_n else shapes.flops_per_token
     for index in range(count):
@@ -208,7 +206,7 @@ def _simulate(
         fake = frame.assign(loss=smooth * np.exp(noise))
         copy = RunTable(frame=fake, excluded=table.excluded, flags=table.flags, conventions=table.conventions)
         data = as_columns(fake, ("params", "tokens", "loss"))
-        problem = make_problem(fit.law, data, objective=spec, residuals=fit.options["residuals"], weights=None)
+        problem = make_problem(fit.law, data, objective=fit.loss_term, residuals=fit.options["residuals"], weights=None)
         again = polish(problem, fit.predictor.phi[None, :])
         theta = fit.law.to_public(again.phi, problem.log_refs)
         centre = float(exponents(fit.law, theta, span, per_token)[0][0])

@@ -13,17 +13,16 @@ from numpy.typing import ArrayLike
 from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.laws.base import Law
+from analysis.univariate import minimum
 
 FlopsPerToken = Callable[[Array], Array]
 """Training FLOPs per token of a model with N parameters, along the ladder; 6 N is the usual rule."""
 
 
-GOLDEN = float((np.sqrt(5.0) - 1) / 2)
-"""Golden section."""
-
-
 SIZES = (1e3, 1e15)
 """Smallest and largest N that is looked at."""
+GOLDEN_STEPS = 52
+"""Golden-section steps between them: to 4e-10 in log N."""
 
 
 def six_n(params: Array) -> Array:
@@ -73,17 +72,8 @@ def optimum(
         loss = law.value(columns, {"params": params, "tokens": np.exp(log_d)})
         return log_d, np.broadcast_to(np.where(np.isnan(loss), np.inf, loss), shape)
 
-    lo, hi = np.full(shape, np.log(SIZES[0])), np.full(shape, np.log(SIZES[1]))
-    inner, outer = hi - GOLDEN * (hi - lo), lo + GOLDEN * (hi - lo)
-    f_inner, f_outer = at(inner)[1], at(outer)[1]
-    for _ in range(52):
-        left = f_inner < f_outer
-        lo, hi = np.where(left, lo, inner), np.where(left, outer, hi)
-        new_inner, new_outer = hi - GOLDEN * (hi - lo), lo + GOLDEN * (hi - lo)
-        fresh = at(np.where(left, new_inner, new_outer))[1]
-        f_inner, f_outer = np.where(left, fresh, f_outer), np.where(left, f_inner, fresh)
-        inner, outer = new_inner, new_outer
-    middle = 0.5 * (lo + hi)
+    ends = (np.full(shape, np.log(size)) for size in SIZES)
+    middle = minimum(lambda log_n: at(log_n)[1], *ends, steps=GOLDEN_STEPS)
     log_d, loss = at(middle)
     return middle, log_d, np.array(loss)
 

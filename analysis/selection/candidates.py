@@ -42,7 +42,7 @@ class Spec:
     @property
     def summand(self) -> Objective:
         """The objective as the engine takes it."""
-        return Objective(name=self.objective, delta=self.delta if self.objective == "huber" else 0.0)
+        return Objective.named(self.objective, self.delta)
 
 
 @dataclass(frozen=True, kw_only=True)

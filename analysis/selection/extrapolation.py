@@ -163,37 +163,6 @@ def held_rows(windows: Sequence[Window]) -> Mask:
     return np.stack([window.held for window in windows])
 
 
-def log_likelihood(objective: Objective, value: float, weights: Array) -> float:
-    """The greatest log-likelihood of residuals whose objective is `value`, over the scale s of their density.
-
-    The density is exp(-rho(r) / s) / Z(s), of which the fit is the maximum for every s: normal for squared residuals,
-    Laplace for lad, and for huber Z(s) = sqrt(2 pi s) erf(delta / sqrt(2 s)) + 2 s / delta exp(-delta**2 / (2 s)).
-    Infinite when the law runs through every run.
-    """
-    n = float(weights.sum())
-    if value <= 0:
-        return math.inf
-    if objective.name == "squared":
-        return -0.5 * n * (math.log(2 * math.pi * value / n) + 1)
-    if objective.name == "lad":
-        return -n * (math.log(2 * value / n) + 1)
-    delta = objective.delta
-
-    def negative(log_s: float) -> float:
-        s = math.exp(log_s)
-        ratio = delta / math.sqrt(2 * s)
-        tail = 2 * s / delta * math.exp(-min(ratio * ratio, 700.0))
-        return n * math.log(math.sqrt(2 * math.pi * s) * math.erf(ratio) + tail) + value / s
-
-    centre = math.log(value / n)
-    low, high = centre - 20.0, centre + 20.0
-    golden = (math.sqrt(5) - 1) / 2
-    for _ in range(120):
-        a, b = high - golden * (high - low), low + golden * (high - low)
-        low, high = (low, b) if negative(a) < negative(b) else (a, high)
-    return -negative(0.5 * (low + high))
-
-
 def information_criteria(
     objective: Objective, value: float, *, losses: Array, weights: Array, num_params: int, log_residuals: bool
 ) -> tuple[float | None, float | None]:
@@ -202,7 +171,7 @@ def information_criteria(
     k counts the law's parameters and the scale of the residuals; L is the likelihood of the losses, also where the
     residuals are of log losses. None when the law runs through every run.
     """
-    best = log_likelihood(objective, value, weights)
+    best = objective.log_likelihood(value, weights)
     if not math.isfinite(best):
         return None, None
     if log_residuals:

@@ -14,16 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.arrays import Array
-from analysis.solver.objectives import Objective
 from analysis.solver.problem import Problem
 
 CHUNK_ELEMENTS = 40_000
 """Draws are taken in chunks of about this many (draw, row) pairs: the arrays of one chunk stay in the cache."""
-
-NARROW = 0.05
-"""A huber delta below this fraction of the typical residual is reached through wider ones."""
-LAST_WIDTH = 1e-9
-"""Width of the last smoothing of lad, as a fraction of the typical residual."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,21 +37,39 @@ class Solution:
 def polish(
     problem: Problem, phi: Array, weights: Array | None = None, *, max_iterations: int = 100, tolerance: float = 1e-11
 ) -> Solution:
-    """Minimise from every start `phi` (B, p) under its weights (B, n) or (n,); lad is reached through narrowing
-    smoothings."""
+    """Minimise from every start, each under weights of its own.
+
+    lad, and huber with a very small delta, are reached through smoother objectives (`Objective.widening`).
+
+    Parameters
+    ----------
+    problem : Problem
+        The rows, the law and the objective.
+    phi : Array, shape (B, p)
+        Working parameters of the starts.
+    weights : Array, shape (B, n) or (n,), optional
+        Row weights of every start; those of the problem by default.
+    max_iterations : int
+        Most steps from one start.
+    tolerance : float
+        A start is done when the predicted decrease is below this fraction of the objective.
+
+    Returns
+    -------
+    Solution
+        Where each start ended.
+    """
     weights = problem.weights if weights is None else weights
     objective = problem.objective
-    width = 0.0
-    if objective.name != "squared":
-        width = float(np.median(np.abs(problem.residuals(np.clip(phi[:1], problem.lower, problem.upper)))))
-    if objective.name == "squared" or (objective.name == "huber" and objective.delta > NARROW * width):
+    typical = 0.0
+    if not objective.is_quadratic:
+        typical = float(np.median(np.abs(problem.residuals(np.clip(phi[:1], problem.lower, problem.upper)))))
+    smoother = objective.widening(typical)
+    if not smoother:
         return _in_chunks(problem, phi, weights, max_iterations, tolerance)
-    last = objective.delta if objective.name == "huber" else LAST_WIDTH * (width or 1e-3)
-    steps = max(1, int(np.ceil(np.log(max(0.1 * (width or 1e-3) / last, 4.0)) / np.log(4.0))))
     iterations = 0
-    for narrowing in np.geomspace(0.1 * (width or 1e-3), last, steps):
-        smooth = problem.with_objective(Objective(name=objective.name, delta=float(narrowing)))
-        solution = _in_chunks(smooth, phi, weights, max_iterations, tolerance)
+    for smooth in smoother:
+        solution = _in_chunks(problem.with_objective(smooth), phi, weights, max_iterations, tolerance)
         phi, iterations = solution.phi, iterations + solution.iterations
     exact = problem.with_objective(objective.smoothed(0.0))
     return Solution(phi=phi, value=exact.value(phi, weights), converged=solution.converged, iterations=iterations)

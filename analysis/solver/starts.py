@@ -68,7 +68,7 @@ def _projected(problem: Problem, eta: Array, reweightings: int) -> tuple[Array, 
     coefficients = nonnegative_least_squares(columns, target, weights, free)
     # the reweighting stays gentle: below a hundredth of the typical residual all rows count alike
     objective: Objective = problem.objective
-    if objective.name != "squared":
+    if not objective.is_quadratic:
         for _ in range(reweightings):
             r = np.einsum("gq,gqn->gn", coefficients, columns) - target
             floor = 0.01 * float(np.median(np.abs(r[:: max(1, len(r) // 16)])))

@@ -87,10 +87,7 @@ def stretch_for(problem: Problem, phi: Array, units: int) -> float:
     n, p = problem.num_rows, problem.num_params
     if n <= p:
         return 1.0
-    share = 1.0 if problem.objective.name == "squared" else 0.0
-    if problem.objective.name == "huber":
-        inside = np.abs(problem.residuals(phi[None, :])[0]) <= problem.objective.delta
-        share = max(float(inside.sum()) - p, 0.0) / (n - p)
+    share = problem.objective.share_inside(problem.residuals(phi[None, :])[0], p)
     pull = (2 * share - 1) * p / n
     square = (1 + 1.5 * pull) * units / max(units - 1, 1) if units < n else 1 + pull
     return float(np.sqrt(max(square, 0.25)))

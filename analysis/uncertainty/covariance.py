@@ -18,12 +18,7 @@ def sandwich(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
     r, J, _ = problem.scaled_jacobian(phi[None, :])
     r, J = r[0], J[0]
     objective = problem.objective
-    if objective.name == "squared":
-        slope = np.full_like(r, 2.0)
-    else:
-        window = 1.06 * 1.4826 * float(np.median(np.abs(r))) * max(r.size, 2) ** -0.2 + 1e-300
-        psi = objective.smoothed(0.0).psi
-        slope = (psi(r + window) - psi(r - window)) / (2 * window)
+    slope = objective.mean_slope(r)
     w = problem.weights
     p = phi.size
     at_bound = (phi <= problem.lower) | (phi >= problem.upper)

@@ -43,9 +43,8 @@ def scale_of(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
     r = problem.residuals(phi[None, :])[0]
     w = problem.weights / problem.weights.sum()
     objective = problem.objective
-    window = 1.06 * 1.4826 * float(np.median(np.abs(r))) * max(r.size, 2) ** -0.2 + 1e-300
     psi = objective.smoothed(0.0).psi
-    slope = float(w @ ((psi(r + window) - psi(r - window)) / (2 * window)))
+    slope = float(w @ objective.mean_slope(r))
     spread = float(w @ psi(r) ** 2) * r.size / max(r.size - phi.size, 1)
     plain = 2 * slope / max(spread, 1e-300)
     naive = np.diag(sandwich(problem, phi, np.arange(r.size)))

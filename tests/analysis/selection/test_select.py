@@ -17,7 +17,7 @@ from analysis.runs.noise import noise_floor
 from analysis.selection.averaging import average_laws, inverse_errors, weighted_quantiles
 from analysis.selection.candidates import available
 from analysis.selection.choice import noise_of_mean
-from analysis.selection.extrapolation import Redraws, information_criteria, log_likelihood, score
+from analysis.selection.extrapolation import Redraws, information_criteria, score
 from analysis.selection.select import select_law
 from analysis.selection.windows import compute_axis, expanding_windows, given_window
 from analysis.solver.objectives import Objective
@@ -155,7 +155,7 @@ def test_the_likelihood_is_that_of_a_density_which_integrates_to_one(name: str, 
     objective = Objective(name=name, delta=delta)
     residuals = np.random.default_rng(4).normal(0, 0.01, 50)
     total = float(objective.rho(residuals).sum())
-    found = log_likelihood(objective, total, np.ones(50))
+    found = objective.log_likelihood(total, np.ones(50))
     grid = np.linspace(-0.6, 0.6, 400_001)
     best = -np.inf
     for log_scale in np.linspace(math.log(total / 50) - 3, math.log(total / 50) + 3, 61):
