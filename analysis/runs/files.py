@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import UserError
-from analysis.runs.expressions import nearest
+from analysis.runs.expressions import evaluate, nearest
 from experiments.records import flat_row, read_records
 
 SYNONYMS = {
@@ -112,7 +112,7 @@ def rename_columns(frame: pd.DataFrame, mapping: Mapping[str, str], *, path: Pat
     frame : DataFrame
         Rows as they were read.
     mapping : mapping
-        Our names to the table's.
+        Our names to the table's, or to an expression over them such as `size_M*1e6`.
     path : Path
         The file, for the message.
 
@@ -129,14 +129,24 @@ def rename_columns(frame: pd.DataFrame, mapping: Mapping[str, str], *, path: Pat
     theirs = {str(name): column for name, column in frame.items()}
     renamed = frame.copy(deep=False)
     for ours, column in mapping.items():
-        if column not in theirs:
-            raise UserError(
-                f"{path} has no column {column!r} for {ours}{nearest(column, list(theirs))}; mend --columns"
-            )
+        values = theirs[column] if column in theirs else _computed(ours, column, frame, path)
         if ours in theirs and column != ours and ours not in {"row", "source"}:
             renamed[f"{ours} (original)"] = theirs[ours]
-        renamed[ours] = theirs[column]
+        renamed[ours] = values
     return renamed
+
+
+def _computed(ours: str, expression: str, frame: pd.DataFrame, path: Path) -> pd.Series:
+    """A column computed from the table's, such as `size_M*1e6`."""
+    if not any(sign in expression for sign in "*/+-`("):
+        raise UserError(
+            f"{path} has no column {expression!r} for {ours}{nearest(expression, map(str, frame.columns))}; "
+            "mend --columns"
+        )
+    try:
+        return evaluate(expression, frame)
+    except UserError as error:
+        raise UserError(f"--columns {ours}={expression} cannot be computed from {path}: {error}") from error
 
 
 def row_names(frame: pd.DataFrame) -> list[str]:

@@ -19,17 +19,40 @@ from numpy.typing import NDArray
 from analysis.errors import UserError
 from analysis.runs.columns import COUNTS, count_from
 from analysis.runs.conventions import conventions_of
+from analysis.runs.copies import exact_copies, repeated_runs
 from analysis.runs.expressions import select_rows
-from analysis.runs.files import read_rows, rename_columns
+from analysis.runs.files import read_rows, rename_columns, row_names
 from analysis.runs.flags import quality_flags
-from analysis.runs.validation import check_columns, check_range, numbers
+from analysis.runs.validation import check_columns, check_magnitudes, check_range, numbers
 
 DEFAULT_REQUIRED = (*COUNTS, "loss")
 """What most laws need; one of tokens and flops suffices."""
+HELD_OUT = "held out by its sweep (--include-heldout fits it)"
+"""Why a held-out run is left out of a fit."""
+COPY = "exact copy of an earlier row (--keep-copies keeps it)"
+"""Why a copy is left out."""
+REPEATED = "the same run stands in an earlier row"
+"""Why a further row of a run is left out."""
+SHOWN_FLAGS = 5
+"""Flagged rows that a note names."""
 SHOWN_COLUMNS = ("params", "tokens", "flops", "loss")
 """Columns that a notebook shows of a table."""
 SHOWN_ROWS = 10
 """Rows that a notebook shows of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowRules:
+    """Which rows of a table are valid, and which of the valid ones are kept."""
+
+    allow_nonpositive_loss: bool = False
+    """Whether a loss may be zero or negative, as raw residuals allow."""
+    min_rows: int = 2
+    """Fewest rows that must remain."""
+    keep_copies: bool = False
+    """Whether exact copies of a row count once more."""
+    include_heldout: bool = True
+    """Whether runs that their sweep holds out are kept. Fits leave them out; reports predict them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +130,7 @@ def load_tables(
     drop_largest_losses: int = 0,
     *,
     required: Sequence[str] = DEFAULT_REQUIRED,
-    allow_nonpositive_loss: bool = False,
-    min_rows: int = 2,
+    rules: RowRules | None = None,
 ) -> RunTable:
     """Read, concatenate and validate tables of runs.
 
@@ -125,10 +147,8 @@ def load_tables(
     required : sequence of str
         Columns of numbers that must be there, finite, and positive where they count something. Of tokens and flops one
         is enough when params is required too: C = 6 N D gives the other.
-    allow_nonpositive_loss : bool
-        Whether a loss may be zero or negative, as raw residuals allow.
-    min_rows : int
-        Fewest rows that must remain.
+    rules : RowRules, optional
+        Which rows are valid and which are kept.
 
     Returns
     -------
@@ -140,26 +160,31 @@ def load_tables(
     UserError
         One sentence that names the file, the rows or columns, and what to do.
     """
-    columns = columns or {}
+    columns, rules = columns or {}, rules or RowRules()
     frame, derived = _read(paths, columns, required)
     sieve = _Sieve(frame)
+    sieve.leave_out(repeated_runs(sieve.kept), REPEATED)
+    if not rules.keep_copies:
+        sieve.leave_out(exact_copies(sieve.kept), COPY)
     _leave_out_undone(sieve)
+    if not rules.include_heldout and "role" in sieve.kept.columns:
+        sieve.leave_out(sieve.kept["role"].astype(str) == "heldout", HELD_OUT)
     if where:
         sieve.leave_out(~select_rows(where, sieve.kept), f"--where {where}")
         if sieve.kept.empty:
             raise UserError(f"--where {where!r} leaves no row of {len(frame)}; loosen it")
-    sieve.kept = _validated(sieve.kept, required, allow_nonpositive_loss=allow_nonpositive_loss)
+    sieve.kept = _validated(sieve.kept, required, allow_nonpositive_loss=rules.allow_nonpositive_loss)
     notes = _fill_in(sieve.kept, derived)
     _leave_out_largest(sieve, drop_largest_losses)
     excluded = sieve.excluded
-    _check_rows_left(len(sieve.kept), len(excluded), min_rows)
+    _check_rows_left(len(sieve.kept), len(excluded), rules.min_rows)
+    check_magnitudes(sieve.kept)
     if len(excluded):
         counts = excluded["excluded_because"].value_counts(sort=False)
         notes += [f"{count} row{'s' if count > 1 else ''} left out: {reason}" for reason, count in counts.items()]
     kept = sieve.kept.reset_index(drop=True)
     flags = quality_flags(kept)
-    if bool((flags != "").any()):
-        notes.append(f"{int((flags != '').sum())} of {len(kept)} rows flagged")
+    notes += _flag_notes(kept, flags)
     return RunTable(
         frame=kept,
         excluded=excluded,
@@ -167,6 +192,18 @@ def load_tables(
         conventions=conventions_of(kept, columns, derived),
         notes=tuple(notes),
     )
+
+
+def _flag_notes(frame: pd.DataFrame, flags: pd.Series) -> list[str]:
+    """One line for all flagged rows, with the names and reasons of the first."""
+    flagged = flags != ""
+    count = int(flagged.sum())
+    if not count:
+        return []
+    first = zip(row_names(frame[flagged].head(SHOWN_FLAGS)), flags[flagged], strict=False)
+    named = "; ".join(f"{name}: {reason}" for name, reason in first)
+    more = f"; and {count - SHOWN_FLAGS} more" if count > SHOWN_FLAGS else ""
+    return [f"{count} of {len(frame)} rows flagged: {named}{more}"]
 
 
 def _read(

@@ -15,6 +15,14 @@ POSITIVE_COUNTS = ("params", "tokens", "flops", "width", "depth", "unique_tokens
 """Columns that count something: their values are above zero."""
 OTHER_COUNT = {"tokens": "flops", "flops": "tokens"}
 """Which column stands in for a missing one, by C = 6 N D, where params are required too."""
+SHORT = r"^([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([kKmMbBgGtT])$"
+"""A count as people write it: a number and a letter."""
+FACTORS = {"K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
+"""What the letter stands for."""
+MIN_PARAMS = 1000.0
+"""Models of fewer parameters are taken for a slip of units."""
+MAX_DECADES_OFF = 1.2
+"""How far, in powers of ten, counted FLOPs may differ from 6 N D when units are judged."""
 SHOWN_ROWS = 5
 """Bad rows that a message names."""
 
@@ -81,12 +89,61 @@ def numbers(frame: pd.DataFrame, name: str, *, strict: bool) -> pd.Series:
     column = frame[name]
     values = pd.to_numeric(column, errors="coerce").astype("float64")
     text = values.isna() & column.notna()
+    if name in POSITIVE_COUNTS and bool(text.any()):
+        values = values.fillna(_written_short(column[text]))
+        text = values.isna() & column.notna()
     if strict and bool(text.any()):
         example = column[text].iloc[0]
         raise UserError(
             f"{name} is not a number in {_first_rows(frame, text)} ({example!r}); mend the cells or use --where"
         )
     return values
+
+
+def _written_short(column: pd.Series) -> pd.Series:
+    """Values written as people write them, such as 7B, 1.4T or 300M; what is no such text is missing."""
+    parts = column.astype(str).str.strip().str.extract(SHORT)
+    return pd.to_numeric(parts[0], errors="coerce") * parts[1].str.upper().map(FACTORS).astype("float64")
+
+
+def check_magnitudes(frame: pd.DataFrame) -> None:
+    """Refuse counts that no training run has, which are mostly given in thousands, millions or billions.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows with any of params, tokens and flops as float64.
+
+    Raises
+    ------
+    UserError
+        When the three disagree by a factor of 1e3, 1e6, 1e9 or 1e12 in every row, or all sizes are below
+        MIN_PARAMS; the message says what to write.
+    """
+    _check_disagreement(frame)
+    if "params" in frame.columns and len(frame) and float(frame["params"].max()) < MIN_PARAMS:
+        largest = float(frame["params"].max())
+        raise UserError(
+            f"params is at most {largest:g}, and no model is that small; if they are millions, write "
+            "--columns 'params=COLUMN*1e6'"
+        )
+
+
+def _check_disagreement(frame: pd.DataFrame) -> None:
+    """Refuse params, tokens and flops that disagree by the same factor of 1e3, 1e6, 1e9 or 1e12 in every row."""
+    if not {"params", "tokens", "flops"} <= set(frame.columns):
+        return
+    ratio = np.log10(frame["flops"] / (6 * frame["params"] * frame["tokens"]))
+    ratio = ratio[np.isfinite(ratio)]
+    if not len(ratio):
+        return
+    power = 3 * round(float(ratio.median()) / 3)
+    if power and bool((np.abs(ratio - power) < MAX_DECADES_OFF).all()):
+        few = ("params or tokens are", "params=COLUMN*1e") if power > 0 else ("flops are", "flops=COLUMN*1e")
+        raise UserError(
+            f"flops is about 1e{power} times 6 params tokens in every row: {few[0]} likely given in units of "
+            f"1e{abs(power)}; write --columns '{few[1]}{abs(power)}'"
+        )
 
 
 def check_range(frame: pd.DataFrame, name: str, *, allow_nonpositive_loss: bool) -> None:

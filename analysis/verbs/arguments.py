@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from analysis.errors import UserError
-from analysis.runs.table import DEFAULT_REQUIRED, RunTable, load_tables
+from analysis.runs.table import DEFAULT_REQUIRED, RowRules, RunTable, load_tables
 
 
 def add_table_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +28,12 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drop-largest-losses", type=int, default=0, metavar="K", help="leave out the K largest losses"
     )
+    parser.add_argument("--keep-copies", action="store_true", help="count exact copies of a row once more")
+
+
+def add_heldout_argument(parser: argparse.ArgumentParser) -> None:
+    """The option of verbs that fit: whether runs that their sweep holds out are fitted too."""
+    parser.add_argument("--include-heldout", action="store_true", help="also fit runs that their sweep holds out")
 
 
 def table_from_args(
@@ -37,15 +43,19 @@ def table_from_args(
     allow_nonpositive_loss: bool = False,
     min_rows: int = 2,
 ) -> RunTable:
-    """The RunTable that `add_table_arguments` describes."""
+    """The RunTable that `add_table_arguments` describes; verbs that fit leave out what the sweep holds out."""
     return load_tables(
         args.tables,
         parse_columns(args.columns),
         args.where,
         args.drop_largest_losses,
         required=required,
-        allow_nonpositive_loss=allow_nonpositive_loss,
-        min_rows=min_rows,
+        rules=RowRules(
+            allow_nonpositive_loss=allow_nonpositive_loss,
+            min_rows=min_rows,
+            keep_copies=args.keep_copies,
+            include_heldout=getattr(args, "include_heldout", True),
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from analysis.frontiers.compare import SIMULATIONS, Comparison, compare_approach
 from analysis.frontiers.curves import METHODS
 from analysis.runs.expressions import nearest
 from analysis.runs.table import RunTable
-from analysis.verbs.arguments import add_table_arguments, table_from_args
+from analysis.verbs.arguments import add_heldout_argument, add_table_arguments, table_from_args
 from analysis.verbs.isoflop import check_bootstrap
 
 
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_approach_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that compare and frontier share."""
     add_table_arguments(parser)
+    add_heldout_argument(parser)
     parser.add_argument("--law", default="hoffmann", help="law of params and tokens (default: hoffmann)")
     parser.add_argument("--method", choices=METHODS, default="parabola", help="IsoFLOP curve (default: parabola)")
     parser.add_argument("--allow-undecayed", action="store_true", help="let points in mid-run into the envelope")

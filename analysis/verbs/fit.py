@@ -13,7 +13,7 @@ from analysis.laws.base import Law
 from analysis.laws.registry import LAWS, get_law
 from analysis.runs.table import RunTable
 from analysis.solver.objectives import OBJECTIVES
-from analysis.verbs.arguments import add_table_arguments, parse_columns, table_from_args
+from analysis.verbs.arguments import add_heldout_argument, add_table_arguments, parse_columns, table_from_args
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,7 @@ SINGLE_INPUTS = ("x", "flops", "tokens", "params", "step", "unique_tokens", "wid
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     add_table_arguments(parser)
+    add_heldout_argument(parser)
     parser.add_argument("--law", required=True, help=f"one of {', '.join(LAWS)}; see `laws`")
     parser.add_argument("--breaks", type=int, metavar="N", help="number of breaks of bnsl (default 1)")
     parser.add_argument("--objective", choices=OBJECTIVES, default="huber", help="what is summed (default huber)")

@@ -13,12 +13,13 @@ from analysis.formatting import format_compute, format_number, format_percent, f
 from analysis.frontiers.curves import METHODS
 from analysis.frontiers.isoflop import IsoflopFit, fit_isoflop
 from analysis.runs.expressions import nearest
-from analysis.verbs.arguments import add_table_arguments, table_from_args
+from analysis.verbs.arguments import add_heldout_argument, add_table_arguments, table_from_args
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
     add_table_arguments(parser)
+    add_heldout_argument(parser)
     parser.add_argument("--method", choices=METHODS, default="parabola", help="curve on log N (default: parabola)")
     parser.add_argument("--loss-scale", choices=("raw", "log"), help="fit L or log L (default: log for akima)")
     parser.add_argument("--bootstrap", type=int, default=1000, metavar="K", help="draws (default: 1000; 0 for none)")

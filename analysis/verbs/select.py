@@ -19,13 +19,13 @@ from analysis.runs.columns import usable
 from analysis.runs.expressions import nearest, select_rows
 from analysis.runs.files import read_rows, rename_columns, row_names
 from analysis.runs.roles import rows_to_fit
-from analysis.runs.table import RunTable, load_tables
+from analysis.runs.table import RowRules, RunTable, load_tables
 from analysis.selection.candidates import Spec
 from analysis.selection.choice import REFERENCE, SURE
 from analysis.selection.select import Selection, select_law
 from analysis.selection.windows import NUM_WINDOWS
 from analysis.solver.objectives import OBJECTIVES
-from analysis.verbs.arguments import add_table_arguments, parse_columns
+from analysis.verbs.arguments import add_heldout_argument, add_table_arguments, parse_columns
 from experiments.files import write_atomic
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     add_table_arguments(parser)
+    add_heldout_argument(parser)
     parser.add_argument("--laws", metavar="A,B,...", help="laws to choose from (default: all whose inputs are there)")
     parser.add_argument("--holdout", metavar="EXPR", help="score on these rows, fit on the others (default: cut-offs)")
     parser.add_argument("--windows", type=int, default=NUM_WINDOWS, metavar="K", help="most cut-offs in compute")
@@ -83,8 +84,12 @@ def read_table(args: argparse.Namespace, wanted: list[str]) -> RunTable:
         args.where,
         args.drop_largest_losses,
         required=required,
-        allow_nonpositive_loss=args.residuals == "raw",
-        min_rows=4,
+        rules=RowRules(
+            allow_nonpositive_loss=args.residuals == "raw",
+            min_rows=4,
+            keep_copies=args.keep_copies,
+            include_heldout=args.include_heldout or args.holdout is not None,
+        ),
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.errors import UserError
 from analysis.runs.files import row_names
-from analysis.runs.table import load_tables
+from analysis.runs.table import RowRules, load_tables
 from analysis.verbs.arguments import parse_columns
 from experiments.records import RunRecord, RunStatus
 
@@ -69,7 +69,9 @@ def test_unusual_rows_are_flagged_and_kept(tmp_path: Path) -> None:
     text = GOOD.replace("loss\n", "loss,epochs,decayed\n").replace("3.0\n", "3.0,2.5,True\n")
     text = text.replace("2.8\n", "2.8,1,False\n").replace("2.7\n", "2.7,1,True\n") + "4e6,2e7,4.8e14,2.7,1,True\n"
     text += "4e6,2e7,4.8e18,2.6,1,True\n"
-    flags = load_tables([write(tmp_path, text)]).flags.tolist()
+    table = load_tables([write(tmp_path, text)], rules=RowRules(keep_copies=True))
+    flags = table.flags.tolist()
+    assert any("row 1 of runs: repeats its data 2.50 times" in note for note in table.notes)
     assert "repeats its data 2.50 times" in flags[0]
     assert flags[1] == "learning rate not decayed"
     assert flags[2] == ""
@@ -105,7 +107,7 @@ def test_a_bad_table_is_one_sentence_that_names_rows_or_columns(
 
 
 def test_raw_residuals_may_have_negative_losses(tmp_path: Path) -> None:
-    table = load_tables([write(tmp_path, GOOD.replace("2.8", "-2.8"))], allow_nonpositive_loss=True)
+    table = load_tables([write(tmp_path, GOOD.replace("2.8", "-2.8"))], rules=RowRules(allow_nonpositive_loss=True))
     assert table.frame["loss"].min() == -2.8
 
 
