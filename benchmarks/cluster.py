@@ -64,13 +64,14 @@ def contender(root: str, out: str) -> None:
     from experiments.config.run import canonical
     from experiments.execution.queue import Limits, SegmentQueue
     from experiments.machine.liveness import HeartbeatWatch, identify
-    from experiments.planning.manifests import find_manifest, segments_of
+    from experiments.planning.planned_sweep import PlannedSweep
     from experiments.records import RunRecord, RunStatus
 
-    store, manifest = find_manifest("cluster", Path(root))
+    sweep = PlannedSweep.find("cluster", Path(root))
+    store = sweep.store
     queue = SegmentQueue(
         store=store,
-        segments=segments_of(store, manifest),
+        segments=sweep.segments(),
         limits=Limits(max_failures=3, max_losses=20),
         watch=HeartbeatWatch(),
         owner=identify(),
@@ -137,10 +138,11 @@ def claims(processes: int, seeds: int) -> dict[str, Any]:
 
 def write_sweep(path: Path, root: Path, *, share: bool = True) -> None:
     """Write configs and manifest as `run` does before it starts workers."""
-    from experiments.planning.plans import make_plan, write_plan
+    from experiments.planning.planned_sweep import PlannedSweep
+    from experiments.planning.plans import expand_file
     from experiments.store.store import RunStore
 
-    write_plan(make_plan(path), path, RunStore(root), share=share)
+    PlannedSweep.write(expand_file(path), path, RunStore(root), share=share)
 
 
 # -- scale --
@@ -149,7 +151,7 @@ def write_sweep(path: Path, root: Path, *, share: bool = True) -> None:
 def scale(num_runs: int) -> dict[str, Any]:
     """Seconds and memory of plan, compile and status for many runs, a tenth of them done."""
     from experiments.planning.costs import CostModel
-    from experiments.planning.plans import compile_plan, make_plan
+    from experiments.planning.plans import compile_sweep, expand_file
     from experiments.store.store import RunStore
 
     with tempfile.TemporaryDirectory() as folder:
@@ -157,10 +159,10 @@ def scale(num_runs: int) -> dict[str, Any]:
         shapes = [{"width": 8 * (number + 1), "depth": 1 + number % 2} for number in range(20)]
         tokens = [131072 * (number + 1) for number in range(5)]
         path = sweep_file(root, tokens=tokens, shapes=shapes, seeds=num_runs // 100)
-        plan = make_plan(path)
+        plan = expand_file(path)
         store = RunStore(root)
         began = time.process_time()
-        execution = compile_plan(plan, store, CostModel())
+        execution = compile_sweep(plan, store, CostModel())
         compiled = time.process_time() - began
         plan_seconds, plan_megabytes, _ = experiments("plan", path, "--store", root, "--json")
         write_sweep(path, root)
@@ -181,11 +183,12 @@ def finish(root: Path, number: int) -> None:
     """Publish records of the first runs, with as many validation documents as a real one has."""
     from experiments.config.counts import design_of
     from experiments.config.run import canonical
-    from experiments.planning.manifests import find_manifest
+    from experiments.planning.planned_sweep import PlannedSweep
     from experiments.records import RunRecord, RunStatus
 
-    store, manifest = find_manifest("cluster", root)
-    for run_id in list(manifest.runs)[:number]:
+    sweep = PlannedSweep.find("cluster", root)
+    store = sweep.store
+    for run_id in list(sweep.manifest.runs)[:number]:
         config = store.read_config(run_id)
         store.claims.take(run_id, 1, {})
         store.publish(

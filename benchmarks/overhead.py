@@ -29,7 +29,7 @@ from experiments.data.corpus import TokenCorpus, prepare
 from experiments.data.identity import resolve
 from experiments.execution.worker import Worker
 from experiments.machine.hardware import current_memory_bytes, tune_allocator
-from experiments.planning.manifests import alone as lone_segment
+from experiments.planning.planned_sweep import alone as lone_segment
 from experiments.store.store import RunStore
 from experiments.training.job import TrainingJob
 from experiments.training.validation import EVAL_BATCH_TOKENS

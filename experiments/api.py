@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from experiments.errors import UserError
-from experiments.planning.manifests import find_manifest
-from experiments.records import flat_row, read_records
+from experiments.manifests import read_records
+from experiments.planning.planned_sweep import PlannedSweep
+from experiments.records import flat_row
 from experiments.verbs import plan as plan_verb
 from experiments.verbs import run as run_verb
 from experiments.verbs import status as status_verb
@@ -131,8 +132,7 @@ class Sweep:
         """
         import pandas as pd
 
-        store, manifest = find_manifest(str(self.file), self.store)
-        rows = read_records(store.manifest_path(manifest.name))
+        rows = read_records(PlannedSweep.find(str(self.file), self.store).path)
         return pd.DataFrame([flat_row(record, labels) for record, labels in rows])
 
     def _arguments(self, verb: VerbModule, **options: str | int | float | bool) -> argparse.Namespace:

@@ -1,15 +1,15 @@
-"""RunRecord and its schema: what training writes and analysis reads. Standard library and `models.errors` only.
+"""RunRecord: the JSON of one finished run, `runs/<run_id>/record.json`. Training writes it and analysis reads it.
 
-One run is one JSON file, `runs/<run_id>/record.json`; one sweep is one manifest, `sweeps/<name>.json`, that lists run
-ids with the role that each plays in the sweep. This file knows the schema and the two readers; it must not know how
-runs are trained, leased or retried.
+Owns the schema, the statuses of runs, and the checks of what is read; `manifests` reads all records of a sweep. It must
+not know how runs are trained, claimed or retried. Standard library and `models.errors` only.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,13 @@ from typing import Any
 from models.errors import UserError
 
 RECORD_SCHEMA = 1
-MANIFEST_SCHEMA = 1
+
+DESIGN_FIELDS = {"params", "params_total", "params_non_embedding", "tokens", "flops", "flops_6nd", "width", "depth"}
+"""The numbers that `design` must hold before a record is believed."""
+OUTCOME_NUMBERS = ("loss", "loss_se", "bpb", "train_loss", "num_val_tokens", "tokens_per_second", "mfu")
+"""What `outcome` holds as a number or not at all."""
+OUTCOME_LISTS = ("val_sums", "val_counts")
+"""What `outcome` holds as a list of numbers or not at all."""
 
 
 class RunStatus(StrEnum):
@@ -45,9 +51,6 @@ PUBLISHED_STATUSES = (RunStatus.DONE, RunStatus.FAILED, RunStatus.DIVERGED, RunS
 """What a record may say."""
 SETTLED_STATUSES = (RunStatus.DONE, RunStatus.FAILED, RunStatus.DIVERGED)
 """Runs for which nothing more is done."""
-
-DESIGN_FIELDS = {"params", "params_total", "params_non_embedding", "tokens", "flops", "flops_6nd", "width", "depth"}
-"""The keys that `design` must hold before a record is believed."""
 
 
 class RecordError(UserError):
@@ -88,12 +91,25 @@ class RunRecord:
 
 
 def parse_record(text: str, *, where: str) -> RunRecord:
-    """Read a record from JSON text.
+    """Read a record from JSON text, and check what others rely on.
+
+    Parameters
+    ----------
+    text : str
+        The JSON document.
+    where : str
+        The file, for messages.
+
+    Returns
+    -------
+    RunRecord
+        Its design holds the numbers of DESIGN_FIELDS, and a loss that is there is a finite number.
 
     Raises
     ------
     RecordError
-        When the text is truncated, is not a record, or comes from a newer schema; the message starts with `where`.
+        When the text is truncated, is not a record, holds something else than a number where a number belongs, or
+        comes from a newer schema. The message starts with `where`.
     """
     try:
         raw = json.loads(text)
@@ -102,94 +118,100 @@ def parse_record(text: str, *, where: str) -> RunRecord:
             f"{where} is not complete JSON ({error.msg} at character {error.pos}); delete that file and run the sweep "
             f"again"
         ) from error
+    remedy = "delete it and run the sweep again"
     if not isinstance(raw, dict) or "run_id" not in raw or "status" not in raw:
-        raise RecordError(
-            f"{where} is not a run record: run_id or status is missing; delete it and run the sweep again"
-        )
-    if raw.get("schema", 0) > RECORD_SCHEMA:
-        raise RecordError(f"{where} has schema {raw['schema']}, newer than {RECORD_SCHEMA}; upgrade isoflop to read it")
-    known = {name: raw[name] for name in RunRecord.__dataclass_fields__ if name in raw}
-    record = RunRecord(**known)
+        raise RecordError(f"{where} is not a run record: run_id or status is missing; {remedy}")
+    check_schema(raw, RECORD_SCHEMA, where=where)
+    for name in ("config", "design", "outcome", "execution"):
+        if not isinstance(raw.get(name, {}), dict):
+            raise RecordError(f"{where} holds {_shown(raw[name])} as its {name}, not a JSON object; {remedy}")
+    try:
+        record = RunRecord(**{item.name: raw[item.name] for item in fields(RunRecord) if item.name in raw})
+    except RecordError as error:
+        raise RecordError(f"{where}: {error}; {remedy}") from None
     missing = sorted(DESIGN_FIELDS - set(record.design))
     if missing:
-        raise RecordError(f"{where} lacks {', '.join(missing)} in its design; delete it and run the sweep again")
-    if record.status is RunStatus.DONE and "loss" not in record.outcome:
-        raise RecordError(f"{where} says done but holds no loss; delete it and run the sweep again")
+        raise RecordError(f"{where} lacks {', '.join(missing)} in its design; {remedy}")
+    if record.status is RunStatus.DONE and record.outcome.get("loss") is None:
+        raise RecordError(f"{where} says done but holds no loss; {remedy}")
+    wrong = _wrong_number(record)
+    if wrong is not None:
+        raise RecordError(f"{where} holds {wrong}; {remedy}")
     return record
 
 
+def _wrong_number(record: RunRecord) -> str | None:
+    """The first value of a record that should be a number and is none, in words."""
+    for name in sorted(DESIGN_FIELDS):
+        if not _is_number(record.design[name]):
+            return f"{_shown(record.design[name])} as design.{name}, not a number"
+    for name in OUTCOME_NUMBERS:
+        value = record.outcome.get(name)
+        if value is not None and not _is_number(value):
+            return f"{_shown(value)} as outcome.{name}, not a finite number"
+    for name in OUTCOME_LISTS:
+        values = record.outcome.get(name, [])
+        if not isinstance(values, list) or not all(map(_is_number, values)):
+            return f"{_shown(values)} as outcome.{name}, not a list of numbers"
+    steps = record.execution.get("shared_steps", 0)
+    return None if _is_number(steps) else f"{_shown(steps)} as execution.shared_steps, not a number"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shown(value: object) -> str:
+    """A value of a file as a message shows it, shortened."""
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def check_schema(raw: Mapping[str, Any], newest: int, *, where: str) -> None:
+    """Refuse a layout that is newer than this program, with a RecordError that starts with `where`."""
+    schema = raw.get("schema", 0)
+    if not isinstance(schema, int):
+        raise RecordError(f"{where} has schema {_shown(schema)}, not a whole number; delete it and run the sweep again")
+    if schema > newest:
+        raise RecordError(f"{where} has schema {schema}, newer than {newest}; upgrade isoflop to read it")
+
+
 def read_record(path: Path) -> RunRecord:
-    """Read one record.json; RecordError names the file."""
-    return parse_record(path.read_text(encoding="utf-8"), where=str(path))
+    """Read one record.json.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """One sweep: its runs, the role of each, and how its report is to be made."""
-
-    name: str
-    """Name of the sweep, for people."""
-    runs: Mapping[str, Mapping[str, Any]]
-    """run_id -> {"budget": float or None, "role": "fit" | "heldout" | "replicate", ...}: labels, not identity."""
-    order: list[str] = field(default_factory=list)
-    """Run ids by falling estimated time."""
-    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """run_id -> what `status` shows of a run without its config: `progress.RunFacts`."""
-    segments: list[dict[str, Any]] = field(default_factory=list)
-    """What was missing when the manifest was written, as `compiler.Segment.to_dict` gives it, the most urgent first."""
-    trunks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """trunk -> {run_id: step at which the run leaves it}."""
-    report: Mapping[str, Any] = field(default_factory=dict)
-    """Choices of the report that were fixed before training: law, holdout, title."""
-    source: str | None = None
-    """The YAML file that claims the name, relative to the store."""
-    sweep: Mapping[str, Any] = field(default_factory=dict)
-    """The SweepConfig as it was read."""
-    schema: int = MANIFEST_SCHEMA
-    """Version of this layout."""
-
-
-def read_manifest(path: Path) -> Manifest:
-    """Read `sweeps/<name>.json`; RecordError names the file."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        return Manifest(**{name: raw[name] for name in Manifest.__dataclass_fields__ if name in raw})
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
-        raise RecordError(
-            f"{path} is not a sweep manifest ({error}); write it again with `python -m experiments run`"
-        ) from error
-
-
-def store_of(path: Path) -> Path:
-    """The store's root folder for a manifest path `ROOT/sweeps/NAME.json` or for the root itself."""
-    return path.parent.parent if path.suffix == ".json" else path
-
-
-def read_records(path: Path) -> Iterator[tuple[RunRecord, Mapping[str, Any]]]:
-    """Yield (record, labels) of a sweep manifest's published runs, or of every published run when `path` is a store's
-    root.
-
-    Runs without a record are left out: they are not published yet. Labels are the manifest's, with `sweep`; empty for
-    a root.
+    Raises
+    ------
+    RecordError
+        See `parse_record`; also when the file is not UTF-8.
+    OSError
+        There is no such file, or it cannot be read.
     """
-    root = store_of(path)
-    if path.suffix == ".json":
-        manifest = read_manifest(path)
-        wanted: Mapping[str, Mapping[str, Any]] = {
-            run_id: {"sweep": manifest.name, **labels} for run_id, labels in manifest.runs.items()
-        }
-    else:
-        wanted = {entry.name: {} for entry in sorted((root / "runs").glob("*")) if entry.is_dir()}
-    for run_id, labels in wanted.items():
-        file = root / "runs" / run_id / "record.json"
-        if file.exists():
-            yield read_record(file), labels
+    return parse_record(read_text(path), where=str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; RecordError when it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path} is not UTF-8 text ({error.reason}); delete it and run the sweep again") from error
 
 
 def flat_row(record: RunRecord, labels: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """One tidy row: scalars of design, outcome and execution by name, with the labels of the sweep.
+    """Flatten a record to one tidy row.
 
-    Lists and mappings (losses per document, versions) are left out, but `version_torch` and the like are kept as text.
+    Parameters
+    ----------
+    record : RunRecord
+        The run.
+    labels : mapping of str to object, optional
+        What the sweep calls it; each label is a column.
+
+    Returns
+    -------
+    dict of str to object
+        Scalars of design, outcome and execution by name. Lists and mappings (losses per document) are left out, but
+        versions are kept as `version_torch` and the like.
     """
     row: dict[str, Any] = {"run_id": record.run_id, "status": record.status.value, "reason": record.reason}
     row |= dict(labels or {})

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from experiments.records import Manifest, store_of
+from experiments.manifests import Manifest, store_of
 
 PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "jinja2")
 """Packages whose versions can change a number or a figure of a report."""

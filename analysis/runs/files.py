@@ -12,7 +12,8 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.runs.expressions import evaluate, nearest
-from experiments.records import flat_row, read_records
+from experiments.manifests import read_records
+from experiments.records import flat_row
 
 SYNONYMS = {
     "params": ("n", "num_params", "n_params", "param_count", "model size", "model_size", "parameters", "params_total"),

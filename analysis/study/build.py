@@ -34,7 +34,7 @@ from analysis.runs.table import RunTable, load_tables
 from analysis.study.curves import training_curves
 from analysis.study.heldout import held_out
 from analysis.study.study import Choices, Study
-from experiments.records import Manifest, read_manifest
+from experiments.manifests import Manifest, read_manifest
 
 
 def load_manifest(paths: Sequence[str | Path]) -> Manifest | None:

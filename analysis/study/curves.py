@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import UserError
-from experiments.records import store_of
+from experiments.manifests import store_of
 
 CURVE_POINTS = 160
 """Most points of a training curve that are drawn: means over equal steps of log tokens."""

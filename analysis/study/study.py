@@ -15,7 +15,7 @@ from analysis.frontiers.compare import SIMULATIONS, Comparison
 from analysis.frontiers.flops_per_token import Shapes
 from analysis.frontiers.isoflop import IsoflopFit
 from analysis.runs.table import RunTable
-from experiments.records import Manifest
+from experiments.manifests import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)

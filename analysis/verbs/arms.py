@@ -16,7 +16,7 @@ from analysis.files import json_ready
 from analysis.formatting import format_percent, format_size
 from analysis.paired.arms import arm_table, gains, pooled
 from experiments.files import write_atomic
-from experiments.records import read_records
+from experiments.manifests import read_records
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from analysis.files import json_ready
 from analysis.formatting import format_percent, format_size
 from analysis.paired.rates import chosen, rate_table
 from experiments.files import write_atomic
-from experiments.records import read_manifest, read_records
+from experiments.manifests import read_manifest, read_records
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -40,7 +40,7 @@ class PlannedRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ExpandedSweep:
     """The runs of a sweep, and what the design left out."""
 
     sweep: SweepConfig
@@ -49,11 +49,6 @@ class Plan:
     """Unique by run_id, in the order of the design."""
     left_out: tuple[str, ...] = ()
     """One sentence for each combination that was not planned."""
-
-    @property
-    def by_id(self) -> dict[str, PlannedRun]:
-        """Runs by run_id."""
-        return {run.run_id: run for run in self.runs}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +62,7 @@ class _Cell:
     tokens: Callable[[TransformerConfig], float]
 
 
-def expand(sweep: SweepConfig, *, resolve: Callable[[DataConfig], DataConfig]) -> Plan:
+def expand(sweep: SweepConfig, *, resolve: Callable[[DataConfig], DataConfig]) -> ExpandedSweep:
     """The set of runs that `sweep` describes.
 
     Parameters
@@ -107,7 +102,7 @@ def expand(sweep: SweepConfig, *, resolve: Callable[[DataConfig], DataConfig]) -
         raise UserError(
             f"sweep {sweep.name!r} describes no run: {left_out[0] if left_out else 'give shapes and budgets'}"
         )
-    return Plan(sweep=first or sweep, runs=tuple(runs.values()), left_out=tuple(left_out))
+    return ExpandedSweep(sweep=first or sweep, runs=tuple(runs.values()), left_out=tuple(left_out))
 
 
 def _variants(sweep: SweepConfig) -> Iterator[tuple[SweepConfig, dict[str, Any]]]:

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 
+from experiments.config.prefixes import prefix_id
 from experiments.config.run import RunConfig, canonical
-from experiments.config.trunks import trunk_id
 from experiments.data.corpus import TokenCorpus, check_budget, prepare
 from experiments.distributed.ranks import Ranks, Trouble
 from experiments.distributed.sharding import make_fabric
@@ -154,7 +154,7 @@ class Execution:
             "micro_batch": -(-config.batch_sequences // self.ranks.size),
             "world_size": self.ranks.size,
             "strategy": self.ranks.strategy,
-            "trunk": trunk_id(config),
+            "trunk": prefix_id(config),
             "attempts": attempt,
             "began_unix_seconds": round(began, 3),
             "peak_flops_per_second": peak_flops_per_second(device, config.precision),

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.config.trunks import stretch_id
+from experiments.config.prefixes import prefix_segment_id
 from experiments.machine.liveness import HeartbeatWatch
-from experiments.planning.compiler import Segment
+from experiments.manifests import Segment
 from experiments.records import RunStatus
 from experiments.store.checkpoints import checkpoint_path
 from experiments.store.claims import RunState
@@ -76,8 +76,8 @@ class SegmentQueue:
         self._stretches: dict[str, list[int]] = {}
         self._followers: dict[str, list[Segment]] = {}
         for item in self.segments:
-            if item.is_stretch:
-                self._stretches.setdefault(str(item.trunk), []).append(item.end_step)
+            if item.is_prefix:
+                self._stretches.setdefault(str(item.prefix), []).append(item.end_step)
             if item.after is not None:
                 self._followers.setdefault(item.after, []).append(item)
 
@@ -109,10 +109,10 @@ class SegmentQueue:
     def _consider(self, item: Segment, *, fresh: bool) -> Claimed | str | None:
         """A claim; or why the segment has to wait; or None when nothing is to be done for it any more."""
         state = self._states.get(item.segment_id, RunState())
-        if item.is_stretch:
+        if item.is_prefix:
             # Existence is asked before need: a checkpoint is dropped once nothing needs it, so that one that is missing
             # and still needed was never trained, or was removed too early.
-            trained = checkpoint_path(self.store, str(item.trunk), item.end_step).exists()
+            trained = checkpoint_path(self.store, str(item.prefix), item.end_step).exists()
             if self._is_over(item):
                 return None
             if trained:
@@ -122,7 +122,7 @@ class SegmentQueue:
         if state.running and not (fresh and self.store.claims.judge(item.segment_id, state, self.watch)):
             return "is being trained"
         if self._exhausted(state):
-            if not item.is_stretch:
+            if not item.is_prefix:
                 self.on_exhausted(item.run_id, state)
             return None
         start, reason = self._start(item)
@@ -137,16 +137,16 @@ class SegmentQueue:
 
     def _is_over(self, item: Segment) -> bool:
         """Whether a stretch will never be trained, or nothing needs it any more."""
-        return self._broken(str(item.trunk), item.end_step) or not self._needed(item)
+        return self._broken(str(item.prefix), item.end_step) or not self._needed(item)
 
     def _needed(self, item: Segment) -> bool:
         """Whether something that starts at the end of a stretch is still to be trained, by now and not when the claims
         were listed."""
         for follower in self._followers.get(item.segment_id, ()):
-            if not follower.is_stretch:
+            if not follower.is_prefix:
                 if not self.store.record_path(follower.run_id).exists():
                     return True
-            elif not checkpoint_path(self.store, str(item.trunk), follower.end_step).exists() and self._needed(
+            elif not checkpoint_path(self.store, str(item.prefix), follower.end_step).exists() and self._needed(
                 follower
             ):
                 return True
@@ -154,21 +154,21 @@ class SegmentQueue:
 
     def _start(self, item: Segment) -> tuple[Path | None, str | None]:
         """(checkpoint to start from, what it waits for); a run whose trunk is broken starts from nothing."""
-        if item.trunk is None or item.start_step == 0:
+        if item.prefix is None or item.start_step == 0:
             return None, None
-        path = checkpoint_path(self.store, item.trunk, item.start_step)
+        path = checkpoint_path(self.store, item.prefix, item.start_step)
         if path.exists():
             return path, None
         if item.after is None:
             return None, None  # a checkpoint that was there when the plan was made is gone
-        if self._broken(item.trunk, item.start_step):
+        if self._broken(item.prefix, item.start_step):
             return None, None
         return None, f"waits for {item.after}"
 
     def _broken(self, trunk: str, step: int) -> bool:
         """Whether a stretch will never be trained: it, or one before it, diverged or has used up its retries."""
         states = (
-            self._states.get(stretch_id(trunk, end), RunState())
+            self._states.get(prefix_segment_id(trunk, end), RunState())
             for end in self._stretches.get(trunk, ())
             if end <= step and not checkpoint_path(self.store, trunk, end).exists()
         )

@@ -38,9 +38,9 @@ from experiments.machine.liveness import (
     identify,
     parent_lost,
 )
-from experiments.planning.compiler import Segment
+from experiments.manifests import Segment
 from experiments.records import RunRecord, RunStatus
-from experiments.store.checkpoints import checkpoint_path, drop_unneeded, trunk_folder
+from experiments.store.checkpoints import checkpoint_path, drop_unneeded, prefix_folder
 from experiments.store.claims import RunState
 from experiments.store.store import RunStore
 from experiments.training.checkpointing import save_weights
@@ -217,7 +217,7 @@ class Worker:
         name, attempt, segment = claimed.segment.segment_id, claimed.attempt, claimed.segment
         with self._heartbeat(claimed):
             try:
-                if segment.is_stretch:
+                if segment.is_prefix:
                     self._train_stretch(claimed)
                 elif self.store.read_record(segment.run_id) is None:
                     self._train(claimed)
@@ -225,7 +225,7 @@ class Worker:
                 ending, reason, status = RunStatus.INTERRUPTED, str(stop), EXIT_STOPPED
             except Diverged as stop:
                 ending, reason = RunStatus.DIVERGED, str(stop)
-                if not segment.is_stretch:
+                if not segment.is_prefix:
                     self._publish_failure(segment.run_id, attempt, RunStatus.DIVERGED, reason)
             except UserError:
                 self.store.claims.end(name, attempt, RunStatus.INTERRUPTED, "the worker stopped: see its message")
@@ -272,13 +272,13 @@ class Worker:
         segment, name = claimed.segment, claimed.segment.segment_id
         self._write_error(segment, trace)
         failures = self.store.claims.states()[name].endings.count(RunStatus.FAILED) + 1
-        if failures >= self.options.max_failures and not segment.is_stretch:
+        if failures >= self.options.max_failures and not segment.is_prefix:
             self._publish_failure(
                 name, claimed.attempt, RunStatus.FAILED, f"{reason} ({failures} attempts; see error.txt)"
             )
 
     def _write_error(self, segment: Segment, trace: str) -> None:
-        folder = trunk_folder(self.store, str(segment.trunk)) if segment.is_stretch else None
+        folder = prefix_folder(self.store, str(segment.prefix)) if segment.is_prefix else None
         write_atomic((folder or self.store.run_folder(segment.run_id)) / "error.txt", trace)
 
     def _out_of_memory(self, claimed: Claimed, trace: str) -> tuple[RunStatus, str]:
@@ -290,7 +290,7 @@ class Worker:
             return RunStatus.OOM, f"out of memory with {held} sequences at a time; the next attempt takes {held // 2}"
         error = trace.strip().splitlines()[-1].partition(":")[0]
         reason = f"out of memory with one sequence at a time ({error}); see error.txt"
-        if not segment.is_stretch:
+        if not segment.is_prefix:
             self._publish_failure(segment.run_id, claimed.attempt, RunStatus.FAILED, reason)
         return RunStatus.FAILED, reason
 
@@ -321,10 +321,10 @@ class Worker:
     def _train_stretch(self, claimed: Claimed) -> None:
         """Train a stretch of a trunk and leave its checkpoint behind."""
         segment, config = claimed.segment, self.store.read_config(claimed.segment.run_id)
-        trunk, step = str(segment.trunk), segment.end_step
-        trunk_folder(self.store, trunk).mkdir(parents=True, exist_ok=True)
+        trunk, step = str(segment.prefix), segment.end_step
+        prefix_folder(self.store, trunk).mkdir(parents=True, exist_ok=True)
         path = checkpoint_path(self.store, trunk, step)
-        job = self._job(claimed, config, trunk_folder(self.store, trunk), stretch=(step, path))
+        job = self._job(claimed, config, prefix_folder(self.store, trunk), stretch=(step, path))
         job.run_stretch(path)
         job.checkpoint_path.unlink(missing_ok=True)
         drop_unneeded(self.store, trunk)
@@ -334,8 +334,8 @@ class Worker:
         began, segment, run_id = time.time(), claimed.segment, claimed.segment.run_id
         config = self.store.read_config(run_id)
         keep = None
-        if segment.trunk is not None and segment.keep_step is not None:
-            keep = (segment.keep_step, checkpoint_path(self.store, segment.trunk, segment.keep_step))
+        if segment.prefix is not None and segment.keep_step is not None:
+            keep = (segment.keep_step, checkpoint_path(self.store, segment.prefix, segment.keep_step))
         folder = self.store.run_folder(run_id)
         weights = folder / "weights.safetensors" if self.options.keep_weights else None
         job = self._job(claimed, config, folder, keep=keep, weights=weights)
@@ -354,8 +354,8 @@ class Worker:
         )
         self.store.publish(record)
         job.checkpoint_path.unlink(missing_ok=True)
-        if segment.trunk is not None:
-            drop_unneeded(self.store, segment.trunk)
+        if segment.prefix is not None:
+            drop_unneeded(self.store, segment.prefix)
 
     def _publish_failure(self, run_id: str, attempt: int, status: RunStatus, reason: str) -> None:
         config = self.store.read_config(run_id)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from experiments.config.designs import PlannedRun
 from experiments.errors import UserError
+from experiments.manifests import Manifest
 from experiments.mirror.client import Client, Label, WandbError, speaking
 from experiments.mirror.holdings import Holdings
-from experiments.records import Manifest, RunStatus
+from experiments.records import RunStatus
 from experiments.store.store import RunStore
 
 PAGE = "report.html"

@@ -17,9 +17,10 @@ from experiments.config.designs import PlannedRun
 from experiments.config.run import canonical
 from experiments.formatting import count
 from experiments.machine.liveness import alive
+from experiments.manifests import Manifest
 from experiments.mirror.client import OVER_FLOPS, Client, Label, OpenRun, WandbError
 from experiments.mirror.holdings import Holding, Holdings, Steps
-from experiments.records import Manifest, RunRecord, RunStatus, flat_row
+from experiments.records import RunRecord, RunStatus, flat_row
 from experiments.store.store import RunStore
 
 MAX_OPEN = 64

@@ -1,66 +1,30 @@
 """The compiler: a set of runs -> segments that train every shared prefix once, in the order that keeps nobody waiting.
 
-A trunk's stretches follow each other; each run is a tail that leaves its trunk at its branch step. Owns which segments
-there are, what each waits for, their order, and how they would be packed on devices. Pure and torch-free: what is done
-and which checkpoints exist is handed in. It must not know stores or workers.
+Runs that share a prefix form a tree: the parts of the prefix follow each other, and each run branches off at its own
+step. Owns which segments there are, what each waits for, their order, and what sharing saves. Pure and torch-free:
+what is done and which checkpoints exist is handed in. It must not know stores or workers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from experiments.config.designs import PlannedRun
+from experiments.config.prefixes import SHAREABLE, branch_step, is_shareable, prefix_id, prefix_key, prefix_segment_id
 from experiments.config.run import RunConfig
-from experiments.config.trunks import SHAREABLE, branch_step, is_shareable, stretch_id, trunk_id, trunk_key
+from experiments.manifests import Segment
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segment:
-    """One piece of work: a stretch of a trunk, or a run's way from its start to its record."""
-
-    segment_id: str
-    """The run's id, or a stretch's (`trunks.stretch_id`)."""
-    run_id: str
-    """The run that is trained; for a stretch one of those that share it, whose config says what to train."""
-    trunk: str | None = None
-    """The trunk that it belongs to."""
-    start_step: int = 0
-    """Steps of the trunk's checkpoint that it starts from; 0: it starts from nothing."""
-    end_step: int
-    """Steps at its end."""
-    after: str | None = None
-    """The stretch that has to be trained before."""
-    keep_step: int | None = None
-    """For a run: the step at which it leaves the trunk's checkpoint behind for later budgets."""
-    seconds: float = 0.0
-    """Estimated time on one worker."""
-    flops: float = 0.0
-    """Counted training FLOPs of these steps."""
-    memory_bytes: int = 0
-    """Estimated bytes held on its device."""
-    path_seconds: float = 0.0
-    """Estimated time from its beginning to the end of all that waits for it: its urgency."""
-
-    @property
-    def is_stretch(self) -> bool:
-        """Whether this trains a trunk and not a run to its end."""
-        return self.segment_id != self.run_id
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, without what a worker does not need."""
-        return {name: value for name, value in vars(self).items() if value not in (None, 0, 0.0)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExecutionPlan:
+class CompiledSweep:
     """What is left to train, and what sharing saves."""
 
     segments: tuple[Segment, ...]
     """In the order in which workers take them: the longest way to the end first."""
-    trunks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """trunk -> {run_id: branch step} of every run of the sweep that belongs to one, trained or not."""
+    prefixes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Shared prefix -> {run_id: branch step} of every run of the sweep that belongs to one, trained or not."""
     flops_alone: float = 0.0
     """FLOPs of the missing runs, each trained alone."""
     flops: float = 0.0
@@ -68,9 +32,9 @@ class ExecutionPlan:
     critical_seconds: float = 0.0
     """Longest chain of segments: no number of workers is faster."""
     checkpoint_bytes: int = 0
-    """Bytes of the trunks' last checkpoints, which stay for longer budgets."""
+    """Bytes of the prefixes' last checkpoints, which stay for longer budgets."""
     checkpoint_bytes_during: int = 0
-    """Bytes of trunk checkpoints if all of them were there at once."""
+    """Bytes of the prefixes' checkpoints if all of them were there at once."""
     why_not: tuple[str, ...] = ()
     """Why runs that look alike share nothing."""
 
@@ -102,55 +66,48 @@ def compile_runs(
     available: Mapping[str, Collection[int]] | None = None,
     share: bool = True,
     keep_last: bool = True,
-) -> ExecutionPlan:
+) -> CompiledSweep:
     """Arrange runs as a forest of segments.
 
     Parameters
     ----------
-    runs
+    runs : sequence of PlannedRun
         The sweep.
-    estimates
+    estimates : Estimates
         Cost of a run by its config.
-    done
+    done : collection of str
         Ids of runs that have a record; they are left out.
-    available
-        trunk -> steps at which a checkpoint exists already.
-    share
+    available : mapping of str to collection of int, optional
+        Shared prefix -> steps at which a checkpoint exists already.
+    share : bool
         False: every run is trained alone.
-    keep_last
-        Whether the run that leaves a trunk last leaves a checkpoint behind there, which a longer budget extends.
+    keep_last : bool
+        Whether the run that leaves a prefix last leaves a checkpoint behind there, which a longer budget extends.
 
     Returns
     -------
-    ExecutionPlan
-        A stretch begins at the nearest checkpoint before it, one that exists or one that another stretch makes.
+    CompiledSweep
+        A segment begins at the nearest checkpoint before it, one that exists or one that another segment makes.
     """
     available = available or {}
-    groups = _groups(runs) if share else {}
-    names = {key: trunk_id(members[0].config) for key, members in groups.items()}
-    trunks = {
-        str(names[key]): {run.run_id: branch_step(run.config) for run in members} for key, members in groups.items()
-    }
+    trees = _trees(runs) if share else []
     segments: list[Segment] = []
     kept = during = 0
-    grouped: set[str] = set()
-    for key, members in groups.items():
-        grouped |= {run.run_id for run in members}
-        missing = [run for run in members if run.run_id not in done]
+    for tree in trees:
+        missing = [run for run in tree.runs if run.run_id not in done]
         if not missing:
             continue
-        trunk = str(names[key])
-        chain = _chain(trunk, missing, sorted(available.get(trunk, ())), estimates, keep_last)
+        chain = _Chain(tree.prefix, missing, available.get(tree.prefix, ()), estimates).segments(keep_last)
         segments += chain
         size = estimates.checkpoint_bytes(missing[0].config)
-        kept += size if keep_last or any(item.is_stretch for item in chain) else 0
-        during += size * sum(item.is_stretch or item.keep_step is not None for item in chain)
-    alone = [run for run in runs if run.run_id not in grouped and run.run_id not in done]
-    segments += [_alone(run, estimates) for run in alone]
+        kept += size if keep_last or any(item.is_prefix for item in chain) else 0
+        during += size * sum(item.is_prefix or item.keep_step is not None for item in chain)
+    shared = {run.run_id for tree in trees for run in tree.runs}
+    segments += [_alone(run, estimates) for run in runs if run.run_id not in shared and run.run_id not in done]
     urgent = _with_urgency(segments)
-    return ExecutionPlan(
+    return CompiledSweep(
         segments=tuple(sorted(urgent, key=lambda item: (-item.path_seconds, -item.seconds, item.segment_id))),
-        trunks=trunks,
+        prefixes={tree.prefix: {run.run_id: branch_step(run.config) for run in tree.runs} for tree in trees},
         flops_alone=sum(estimates.flops(run.config) for run in runs if run.run_id not in done),
         flops=sum(item.flops for item in segments),
         critical_seconds=max((item.path_seconds for item in urgent), default=0.0),
@@ -160,14 +117,22 @@ def compile_runs(
     )
 
 
-def _groups(runs: Sequence[PlannedRun]) -> dict[tuple[Any, ...], list[PlannedRun]]:
-    """Runs by trunk."""
+@dataclass(frozen=True)
+class _Tree:
+    """Runs that share a prefix."""
+
+    prefix: str
+    runs: list[PlannedRun]
+
+
+def _trees(runs: Sequence[PlannedRun]) -> list[_Tree]:
+    """Runs by shared prefix."""
     groups: dict[tuple[Any, ...], list[PlannedRun]] = {}
     data_keys = _DataKeys()
     for run in runs:
         if is_shareable(run.config):
-            groups.setdefault(trunk_key(run.config, data_keys(run.config)), []).append(run)
-    return groups
+            groups.setdefault(prefix_key(run.config, data_keys(run.config)), []).append(run)
+    return [_Tree(str(prefix_id(members[0].config)), members) for members in groups.values()]
 
 
 class _DataKeys:
@@ -183,53 +148,57 @@ class _DataKeys:
         return self._by_object[name]
 
 
-def _chain(
-    trunk: str, missing: list[PlannedRun], available: list[int], estimates: Estimates, keep_last: bool
-) -> list[Segment]:
-    """The stretches and tails of one trunk; the run that leaves last needs no stretch of its own for its last part."""
-    missing = sorted(missing, key=lambda run: (branch_step(run.config), run.config.tokens, run.run_id))
-    longest = missing[-1]
-    per_step = {
-        "seconds": estimates.seconds(longest.config) / longest.config.num_steps,
-        "flops": estimates.flops(longest.config) / longest.config.num_steps,
-    }
-    memory = estimates.memory_bytes(longest.config)
-    there: dict[int, str | None] = dict.fromkeys(available)
-    last_step = branch_step(longest.config)
-    chain: list[Segment] = []
+class _Chain:
+    """The segments of one prefix and of the runs that branch off from it.
 
-    def start_before(step: int) -> tuple[int, str | None]:
-        start = max((known for known in there if known <= step), default=0)
-        return start, there.get(start)
+    The run that leaves last trains the last part of the prefix itself, so that it needs no segment of its own.
+    """
 
-    def segment(name: str, run: PlannedRun, start: int, end: int, after: str | None, keep: int | None) -> Segment:
+    def __init__(
+        self, prefix: str, missing: Sequence[PlannedRun], available: Collection[int], estimates: Estimates
+    ) -> None:
+        self._prefix = prefix
+        self._runs = sorted(missing, key=lambda run: (branch_step(run.config), run.config.tokens, run.run_id))
+        self._made_by: dict[int, str | None] = dict.fromkeys(sorted(available))
+        """Step of a checkpoint -> the segment that makes it; None: it is there."""
+        longest = self._runs[-1].config
+        self._seconds_per_step = estimates.seconds(longest) / longest.num_steps
+        self._flops_per_step = estimates.flops(longest) / longest.num_steps
+        self._memory_bytes = estimates.memory_bytes(longest)
+
+    def segments(self, keep_last: bool) -> list[Segment]:
+        """All of them, each after the one that it waits for."""
+        longest, chain = self._runs[-1], []
+        for step in sorted({branch_step(run.config) for run in self._runs[:-1]}):
+            if step not in self._made_by:
+                name = prefix_segment_id(self._prefix, step)
+                chain.append(self._segment(name, longest.run_id, branch=step, end=step))
+                self._made_by[step] = name
+        last_step = branch_step(longest.config)
+        keep = last_step if keep_last and last_step not in self._made_by else None
+        for run in self._runs:
+            item = self._segment(run.run_id, run.run_id, branch=branch_step(run.config), end=run.config.num_steps)
+            chain.append(replace(item, keep_step=keep) if run is longest else item)
+        return chain
+
+    def _segment(self, name: str, run_id: str, *, branch: int, end: int) -> Segment:
+        """A segment that ends at step `end`, from the nearest checkpoint at or before step `branch`."""
+        start = max((step for step in self._made_by if step <= branch), default=0)
         return Segment(
             segment_id=name,
-            run_id=run.run_id,
-            trunk=trunk,
+            run_id=run_id,
+            prefix=self._prefix,
             start_step=start,
             end_step=end,
-            after=after,
-            keep_step=keep,
-            seconds=(end - start) * per_step["seconds"],
-            flops=(end - start) * per_step["flops"],
-            memory_bytes=memory,
+            after=self._made_by.get(start),
+            seconds=(end - start) * self._seconds_per_step,
+            flops=(end - start) * self._flops_per_step,
+            memory_bytes=self._memory_bytes,
         )
-
-    for step in sorted({branch_step(run.config) for run in missing[:-1]}):
-        if step not in there:
-            start, after = start_before(step)
-            name = stretch_id(trunk, step)
-            chain.append(segment(name, longest, start, step, after, None))
-            there[step] = name
-    for run in missing:
-        start, after = start_before(branch_step(run.config))
-        keep = last_step if run is longest and keep_last and last_step not in there else None
-        chain.append(segment(run.run_id, run, start, run.config.num_steps, after, keep))
-    return chain
 
 
 def _alone(run: PlannedRun, estimates: Estimates) -> Segment:
+    """A run that shares nothing."""
     seconds = estimates.seconds(run.config)
     return Segment(
         segment_id=run.run_id,
@@ -268,29 +237,25 @@ def _why_not(runs: Sequence[PlannedRun]) -> tuple[str, ...]:
     alike: dict[tuple[Any, ...], list[RunConfig]] = {}
     for run in runs:
         config = run.config
-        alike.setdefault((config.model, data_keys(config), config.objective, config.seed, config.precision), []).append(
-            config
-        )
-    reasons: dict[str, None] = {}
-    several = False
-    for configs in alike.values():
-        if len({config.tokens for config in configs}) < 2:
-            continue
-        several = True
-        for name in sorted({config.schedule.name for config in configs} - set(SHAREABLE)):
-            reasons[f"schedule {name!r} depends on the budget from the end of warm-up on; wsd and constant do not"] = (
-                None
-            )
-        shareable = [config for config in configs if config.schedule.name in SHAREABLE]
-        if any(not is_shareable(config) for config in shareable):
-            reasons["the decay begins within the warm-up"] = None
-        for name, value in _FIELDS:
-            by_tokens: dict[int, set[Any]] = {}
-            for config in shareable:
-                by_tokens.setdefault(config.tokens, set()).add(value(config))
-            if len(by_tokens) > 1 and not set.intersection(*by_tokens.values()):
-                reasons[f"{name} differs by tokens"] = None
-                break
-    if not several and runs:
+        key = (config.model, data_keys(config), config.objective, config.seed, config.precision)
+        alike.setdefault(key, []).append(config)
+    several = [configs for configs in alike.values() if len({config.tokens for config in configs}) > 1]
+    if runs and not several:
         return ("every size has one token budget",)
-    return tuple(reasons)
+    return tuple(dict.fromkeys(reason for configs in several for reason in _reasons(configs)))
+
+
+def _reasons(configs: Sequence[RunConfig]) -> Iterator[str]:
+    """Why these runs, which differ in their budgets, share nothing."""
+    for name in sorted({config.schedule.name for config in configs} - set(SHAREABLE)):
+        yield f"schedule {name!r} depends on the budget from the end of warm-up on; wsd and constant do not"
+    shareable = [config for config in configs if config.schedule.name in SHAREABLE]
+    if any(not is_shareable(config) for config in shareable):
+        yield "the decay begins within the warm-up"
+    for name, value in _FIELDS:
+        by_tokens: dict[int, set[Any]] = {}
+        for config in shareable:
+            by_tokens.setdefault(config.tokens, set()).add(value(config))
+        if len(by_tokens) > 1 and not set.intersection(*by_tokens.values()):
+            yield f"{name} differs by tokens"
+            return

@@ -12,7 +12,10 @@ from typing import Any
 
 from experiments.config.counts import flops_of
 from experiments.config.run import FABRIC_PRECISION, RunConfig
-from models.config.accounting import memory_bytes, params_total
+from experiments.manifests import RunFacts
+from experiments.records import RunRecord
+from experiments.store.store import RunStore
+from models.config.accounting import memory_bytes, params_fit, params_total
 
 STEP_SECONDS_PER_LAYER = {"cpu": 1.0e-3, "cuda": 0.6e-3}
 """Seconds of a step that no product explains, per layer; of the order measured by benchmarks/overhead.py at width
@@ -25,34 +28,28 @@ FLOPS_PER_SECOND = {
 }
 """Rate at which products of small models run, per core or GPU: a first guess, replaced by measured rates as soon as
 there are any."""
+SHAPE_FIELDS = ("model.width", "model.depth", "model.vocab_size", "data.context", "batch_tokens", "precision")
+"""Dotted fields of a RunConfig that decide its speed."""
 
-ShapeKey = tuple[Any, ...]
-
-
-def shape_key(config: Mapping[str, Any]) -> ShapeKey:
-    """What decides a run's speed, from its canonical config."""
-    model = config["model"]
-    return (
-        model["width"],
-        model["depth"],
-        model["vocab_size"],
-        config["data"]["context"],
-        config["batch_tokens"],
-        config["precision"],
-    )
+ShapeKey = tuple[int | str, ...]
+"""The values of SHAPE_FIELDS: runs of equal key are equally fast."""
 
 
-def shape_of(config: RunConfig) -> ShapeKey:
-    """`shape_key` of a config that is at hand."""
-    model = config.model
-    return (
-        model.width,
-        model.depth,
-        model.vocab_size,
-        config.data.context,
-        config.batch_tokens,
-        config.precision,
-    )
+def shape_of(config: RunConfig | Mapping[str, Any]) -> ShapeKey:
+    """The values of SHAPE_FIELDS.
+
+    Parameters
+    ----------
+    config : RunConfig or mapping
+        A run's config, or its canonical JSON as a record holds it.
+    """
+    return tuple(_value(config, path) for path in SHAPE_FIELDS)
+
+
+def _value(node: Any, path: str) -> Any:
+    for part in path.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else getattr(node, part, None)
+    return node
 
 
 @dataclass
@@ -64,36 +61,78 @@ class CostModel:
     measured: dict[ShapeKey, float] = field(default_factory=dict)
     """Tokens per second by shape, from finished runs on the same kind of device."""
 
-    def learn(self, records: Iterable[Any]) -> CostModel:
-        """Take the rates of finished records (RunRecord)."""
+    def learn(self, records: Iterable[RunRecord]) -> CostModel:
+        """Take the rates of finished runs; the model itself is returned."""
         for record in records:
             rate = record.outcome.get("tokens_per_second")
             if rate and record.execution.get("device") == self.kind:
-                self.measured[shape_key(record.config)] = float(rate)
+                self.measured[shape_of(record.config)] = float(rate)
         return self
 
     def seconds_of(self, *, shape: ShapeKey, tokens: int, estimate: float) -> float:
-        """Estimated seconds of training by the measured rate of the shape; `estimate` where none was measured."""
+        """Estimated seconds of training by the measured rate of a shape.
+
+        Parameters
+        ----------
+        shape : ShapeKey
+            What `shape_of` gives.
+        tokens : int
+            Tokens to train.
+        estimate : float
+            The answer where no rate of the shape was measured, seconds.
+        """
         return tokens / self.measured[shape] if shape in self.measured else estimate
 
     def seconds(self, config: RunConfig) -> float:
-        """Estimated seconds of training."""
-        key = shape_of(config)
-        if key in self.measured:
-            return config.tokens / self.measured[key]
-        flops = flops_of(config)
+        """Estimated seconds of training a run: measured rate, else products at the device's rate and a time a step."""
         layers = config.model.num_encoder_blocks + config.model.num_decoder_blocks + 1
-        products = flops / FLOPS_PER_SECOND[self.kind, config.precision]
-        return products + config.num_steps * layers * STEP_SECONDS_PER_LAYER[self.kind]
+        products = flops_of(config) / FLOPS_PER_SECOND[self.kind, config.precision]
+        estimate = products + config.num_steps * layers * STEP_SECONDS_PER_LAYER[self.kind]
+        return self.seconds_of(shape=shape_of(config), tokens=config.tokens, estimate=estimate)
+
+
+def learned_costs(store: RunStore, run_ids: Iterable[str], kind: str) -> CostModel:
+    """A cost model that has learnt from finished runs.
+
+    Parameters
+    ----------
+    store : RunStore
+        Where their records are.
+    run_ids : iterable of str
+        The runs; those without a record are skipped.
+    kind : str
+        Kind of device, cpu or cuda.
+    """
+    records = (store.read_record(run_id) for run_id in run_ids)
+    return CostModel(kind=kind).learn(record for record in records if record is not None)
+
+
+def facts_of(config: RunConfig, costs: CostModel) -> RunFacts:
+    """What the manifest keeps of a run, so that `status` reads no config.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    costs : CostModel
+        Estimates its time.
+    """
+    return RunFacts(
+        params=params_fit(config.model),
+        width=config.model.width,
+        depth=config.model.depth,
+        tokens=config.tokens,
+        batch_tokens=config.batch_tokens,
+        flops=flops_of(config),
+        shape=shape_of(config),
+        seconds=costs.seconds(config),
+    )
 
 
 def training_memory_bytes(config: RunConfig) -> int:
     """Estimated bytes that training holds on its device."""
-    return sum(
-        memory_bytes(
-            config.model, batch_tokens=config.batch_tokens, precision=FABRIC_PRECISION[config.precision]
-        ).values()
-    )
+    precision = FABRIC_PRECISION[config.precision]
+    return sum(memory_bytes(config.model, batch_tokens=config.batch_tokens, precision=precision).values())
 
 
 def checkpoint_bytes(config: RunConfig) -> int:

@@ -6,7 +6,10 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiments.planning.compiler import Segment
+from experiments.manifests import Segment
+
+CUDA_CONTEXT_BYTES = 600 << 20
+"""What a process holds on a GPU besides tensors: context, libraries, workspaces; of the order that PyTorch shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +27,15 @@ def pack(segments: Sequence[Segment], workers: int) -> Packing:
 
     Parameters
     ----------
-    segments
+    segments : sequence of Segment
         In order of urgency, as `compile_runs` gives them.
-    workers
+    workers : int
         Number of equal workers.
+
+    Returns
+    -------
+    Packing
+        The time of the whole, and of each worker.
     """
     known = {item.segment_id for item in segments}
     followers: dict[str, list[int]] = {}
@@ -55,10 +63,16 @@ def pack(segments: Sequence[Segment], workers: int) -> Packing:
 
 
 def workers_per_gpu(segments: Sequence[Segment], gpu_bytes: int, *, limit: int = 8) -> int:
-    """How many of these segments fit on one GPU side by side: the largest decides; a tenth of the memory stays free."""
+    """How many workers fit on one GPU side by side.
+
+    Parameters
+    ----------
+    segments : sequence of Segment
+        What they will train; the largest decides.
+    gpu_bytes : int
+        Memory of the GPU; a tenth of it stays free.
+    limit : int
+        Most workers on a GPU.
+    """
     largest = max((item.memory_bytes for item in segments), default=0) + CUDA_CONTEXT_BYTES
     return max(1, min(limit, int(0.9 * gpu_bytes) // largest))
-
-
-CUDA_CONTEXT_BYTES = 600 << 20
-"""What a process holds on a GPU besides tensors: context, libraries, workspaces; of the order that PyTorch shows."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.planning.compiler import Segment
+from experiments.manifests import Segment
 from experiments.planning.costs import CostModel
-from experiments.planning.facts import RunFacts
-from experiments.planning.packing import pack
+from experiments.planning.planned_sweep import PlannedSweep
+from experiments.planning.remaining import Remaining
 from experiments.records import SETTLED_STATUSES, RunRecord, RunStatus
 from experiments.store.claims import RunState
-from experiments.store.store import RunStore, parse_metrics
+from experiments.store.store import parse_metrics
 
 TAIL_BYTES = 4096
 TOLD = (RunStatus.FAILED, RunStatus.LOST, RunStatus.OOM)
@@ -107,18 +107,18 @@ class SweepProgress:
 class ProgressReader:
     """Reads a sweep's progress again and again; records that were read once are remembered."""
 
-    def __init__(
-        self,
-        name: str,
-        store: RunStore,
-        facts: Mapping[str, RunFacts],
-        costs: CostModel,
-        workers: int,
-        segments: Sequence[Segment] = (),
-    ) -> None:
-        self.name, self.store, self.facts, self.costs, self.workers = name, store, facts, costs, workers
+    def __init__(self, sweep: PlannedSweep, costs: CostModel, workers: int) -> None:
+        self.name, self.store, self.facts, self.costs, self.workers = (
+            sweep.name,
+            sweep.store,
+            sweep.facts,
+            costs,
+            workers,
+        )
         self._records: dict[str, RunRecord] = {}
+        segments = sweep.segments()
         self._segments = {item.segment_id: item for item in segments}
+        self._remaining = Remaining(facts=self.facts, segments=segments, costs=costs)
 
     def read(self) -> SweepProgress:
         """The sweep as its files say now."""
@@ -128,7 +128,11 @@ class ProgressReader:
         return SweepProgress(
             name=self.name,
             runs=rows,
-            seconds_left=pack(self._left(rows, trunks), self.workers).seconds,
+            seconds_left=self._remaining.seconds(
+                {row.run_id: row.seconds_left for row in rows},
+                {name: prefix.steps for name, prefix in trunks.items()},
+                workers=self.workers,
+            ),
             flops_spent=self._spent(rows, trunks),
         )
 
@@ -136,37 +140,16 @@ class ProgressReader:
         """How far the trunks are that something still waits for."""
         found: dict[str, _Trunk] = {}
         for item in self._segments.values():
-            if not item.is_stretch:
+            if not item.is_prefix:
                 continue
-            trunk = found.setdefault(str(item.trunk), _Trunk())
+            trunk = found.setdefault(str(item.prefix), _Trunk())
             if trunk.steps == 0:
-                last = self._last_metrics(self.store.trunks / str(item.trunk))
+                last = self._last_metrics(self.store.prefixes / str(item.prefix))
                 trunk.steps = int(last.get("tokens", 0)) // self.facts[item.run_id].batch_tokens
                 trunk.loss, trunk.rate = last.get("train_loss"), last.get("tokens_per_second")
             if states.get(item.segment_id, RunState()).running:
                 trunk.running_to = item.end_step
         return found
-
-    def _left(self, rows: Sequence[RunProgress], trunks: Mapping[str, _Trunk]) -> list[Segment]:
-        """What is still to be trained, each with the time that is left of it, the most urgent first."""
-        left = {row.run_id: row.seconds_left for row in rows if row.seconds_left}
-        awaited: set[str | None] = set()
-        for item in reversed(list(self._segments.values())):  # what waits for a stretch comes after it
-            if item.segment_id in left:
-                awaited.add(item.after)
-            steps = item.end_step - max(item.start_step, trunks[str(item.trunk)].steps) if item.is_stretch else 0
-            if steps > 0 and item.segment_id in awaited:
-                awaited.add(item.after)
-                facts = self.facts[item.run_id]
-                left[item.segment_id] = self._seconds(facts) * steps * facts.batch_tokens / facts.tokens
-        planned = [
-            replace(item, seconds=left.pop(name)) for name, item in self._segments.items() if left.get(name) is not None
-        ]
-        alone = [Segment(segment_id=name, run_id=name, end_step=1, seconds=seconds) for name, seconds in left.items()]
-        return planned + sorted(alone, key=lambda item: -item.seconds)
-
-    def _seconds(self, facts: RunFacts) -> float:
-        return self.costs.seconds_of(shape=facts.shape, tokens=facts.tokens, estimate=facts.seconds)
 
     def _spent(self, rows: Sequence[RunProgress], trunks: Mapping[str, _Trunk]) -> float:
         """FLOPs of every step that was taken, shared ones counted once."""
@@ -178,7 +161,7 @@ class ProgressReader:
                 trunk = record.execution.get("trunk")
                 tokens = record.execution.get("shared_steps", 0) * self.facts[row.run_id].batch_tokens
             else:
-                trunk = segment.trunk if segment else None
+                trunk = segment.prefix if segment else None
                 tokens = segment.start_step * self.facts[row.run_id].batch_tokens if segment else 0
                 live = trunks.get(str(trunk))
                 if live is not None:
@@ -205,7 +188,7 @@ class ProgressReader:
                 reason=record.reason,
             )
         segment = self._segments.get(run_id)
-        trunk = trunks.get(str(segment.trunk)) if segment else None
+        trunk = trunks.get(str(segment.prefix)) if segment else None
         if segment and trunk and not state.attempts and segment.start_step:
             return self._on_trunk(run_id, segment, trunk)
         last = self._last_metrics(self.store.run_folder(run_id)) if state.attempts else {}
@@ -216,7 +199,7 @@ class ProgressReader:
             status = state.endings[-1]
         tokens_done = int(last.get("tokens", 0))
         rate = last.get("tokens_per_second") if state.running else None
-        whole = self._seconds(facts)
+        whole = self._remaining.whole_seconds(run_id)
         if rate and tokens_done * 5 > facts.tokens:
             whole = facts.tokens / rate
         ahead = max(tokens_done, segment.start_step * facts.batch_tokens if segment else 0)
@@ -236,7 +219,7 @@ class ProgressReader:
     def _on_trunk(self, run_id: str, segment: Segment, trunk: _Trunk) -> RunProgress:
         """A run that waits for its trunk: as far as the trunk is, running while it is trained towards the run."""
         facts = self.facts[run_id]
-        steps = min(trunk.steps, segment.start_step)
+        steps, ahead = min(trunk.steps, segment.start_step), segment.start_step * facts.batch_tokens
         running = trunk.running_to is not None and trunk.running_to <= segment.start_step
         return RunProgress(
             run_id=run_id,
@@ -246,7 +229,7 @@ class ProgressReader:
             loss=trunk.loss if running else None,
             tokens_per_second=trunk.rate if running else None,
             reason="shares its first steps" if running else None,
-            seconds_left=self._seconds(facts) * (1 - segment.start_step * facts.batch_tokens / facts.tokens),
+            seconds_left=self._remaining.whole_seconds(run_id) * (1 - ahead / facts.tokens),
         )
 
     def _record(self, run_id: str, state: RunState) -> RunRecord | None:

@@ -15,42 +15,42 @@ from experiments.records import RunStatus
 from experiments.store.store import RunStore
 
 
-def trunk_folder(store: RunStore, trunk: str) -> Path:
+def prefix_folder(store: RunStore, trunk: str) -> Path:
     """trunks/<trunk>."""
-    return store.trunks / trunk
+    return store.prefixes / trunk
 
 
 def checkpoint_path(store: RunStore, trunk: str, step: int) -> Path:
     """trunks/<trunk>/<step>.pt."""
-    return trunk_folder(store, trunk) / f"{step}.pt"
+    return prefix_folder(store, trunk) / f"{step}.pt"
 
 
 def available_steps(store: RunStore, trunk: str) -> list[int]:
     """Steps at which the trunk has a checkpoint, rising."""
-    folder = trunk_folder(store, trunk)
+    folder = prefix_folder(store, trunk)
     return sorted(int(path.stem) for path in folder.glob("*.pt") if path.stem.isdigit())
 
 
 def available_checkpoints(store: RunStore) -> dict[str, list[int]]:
     """trunk -> steps of its checkpoints, of every trunk of the store."""
-    return {folder.name: available_steps(store, folder.name) for folder in store.trunks.glob("t*")}
+    return {folder.name: available_steps(store, folder.name) for folder in store.prefixes.glob("t*")}
 
 
 def declare_needed(store: RunStore, sweep: str, trunks: Mapping[str, Mapping[str, int]]) -> None:
     """Write down which runs of a sweep leave which trunk at which step; of trunks that it has left, nothing."""
-    for path in store.trunks.glob(f"*/needed/{sweep}.json"):
+    for path in store.prefixes.glob(f"*/needed/{sweep}.json"):
         if path.parent.parent.name not in trunks:
             path.unlink(missing_ok=True)
     for trunk, steps in trunks.items():
         text = json.dumps(steps, sort_keys=True) + "\n"
-        path = trunk_folder(store, trunk) / "needed" / f"{sweep}.json"
+        path = prefix_folder(store, trunk) / "needed" / f"{sweep}.json"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_atomic(path, text)
 
 
 def unneeded(store: RunStore, trunk: str) -> list[Path]:
     """Checkpoints of a trunk that no sweep's missing run branches from; never the last one."""
-    folder = trunk_folder(store, trunk)
+    folder = prefix_folder(store, trunk)
     steps = available_steps(store, trunk)
     needed = set(steps[-1:])
     for path in folder.glob("needed/*.json"):
@@ -72,7 +72,7 @@ def drop_unneeded(store: RunStore, trunk: str) -> None:
 
 def forget_failures(store: RunStore, trunk: str) -> None:
     """Move the claims of stretches that failed or diverged to trunks/<trunk>/earlier/, so that they are tried again."""
-    earlier = trunk_folder(store, trunk) / "earlier"
+    earlier = prefix_folder(store, trunk) / "earlier"
     for ending in (RunStatus.FAILED, RunStatus.DIVERGED, RunStatus.LOST):
         for path in store.claims.folder.glob(f"{trunk}-*.*.{ending}"):
             name = path.name.split(".")[0]

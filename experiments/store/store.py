@@ -20,14 +20,14 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from experiments.config.run import RunConfig, canonical, run_config_from_dict
 from experiments.errors import UserError
 from experiments.files import StoreError, append_rows, link_once, write_atomic
-from experiments.records import Manifest, RunRecord, RunStatus, read_manifest, read_record
+from experiments.manifests import Manifest, read_manifest
+from experiments.records import RunRecord, RunStatus, read_record
 from experiments.store.claims import Claims
 
 
@@ -39,7 +39,7 @@ class RunStore:
         self.runs = self.root / "runs"
         self.claims = Claims(self.root / "claims")
         self.sweeps = self.root / "sweeps"
-        self.trunks = self.root / "trunks"
+        self.prefixes = self.root / "trunks"
 
     def run_folder(self, run_id: str) -> Path:
         """runs/<run_id>."""
@@ -108,7 +108,7 @@ class RunStore:
                 f"the sweep name {manifest.name!r} belongs to {known.source}, not {manifest.source}; "
                 f"give this file another name, or remove {self.manifest_path(manifest.name)}"
             )
-        write_atomic(self.manifest_path(manifest.name), json.dumps(asdict(manifest), indent=1, sort_keys=True) + "\n")
+        write_atomic(self.manifest_path(manifest.name), manifest.to_json())
 
     def record_path(self, run_id: str) -> Path:
         """runs/<run_id>/record.json."""

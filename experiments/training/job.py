@@ -19,8 +19,8 @@ import torch
 from lightning.fabric import Fabric
 
 from experiments.config.counts import flops_of
+from experiments.config.prefixes import SHAREABLE, prefix_id
 from experiments.config.run import RunConfig, run_id
-from experiments.config.trunks import SHAREABLE, trunk_id
 from experiments.data.corpus import TokenCorpus
 from experiments.distributed.ranks import ALONE, Ranks
 from experiments.distributed.sharding import clip_gradients_, set_up
@@ -101,7 +101,7 @@ class TrainingJob:
 
     def __post_init__(self) -> None:
         stretch = self.end_step is not None
-        self._identity = str(trunk_id(self.config)) if stretch else run_id(self.config)
+        self._identity = str(prefix_id(self.config)) if stretch else run_id(self.config)
         self.shared_steps = 0
         """Steps that were taken from a trunk's checkpoint."""
         self._share = self.ranks.share(self.config.batch_sequences, self.micro_batch)
@@ -264,7 +264,7 @@ class TrainingJob:
         step, path = self.keep
         if history is None or self.ranks.broadcast(path.exists()):
             return
-        state = snapshot(str(trunk_id(self.config)), step, lit, optimizer, self.ranks)
+        state = snapshot(str(prefix_id(self.config)), step, lit, optimizer, self.ranks)
         if self.ranks.rank == 0:
             write_state(path, state | {"history": history.state(), "trained_seconds": recorder.trained_seconds})
 
@@ -307,7 +307,7 @@ class TrainingJob:
             self.shared_steps = state.get("shared_steps", 0)
             history = History.of(state["history"]) if history is not None and "history" in state else None
         elif self.start is not None:
-            state = self._read(self.start, str(trunk_id(self.config)), lit, optimizer)
+            state = self._read(self.start, str(prefix_id(self.config)), lit, optimizer)
             step = self.shared_steps = restore(state, lit, optimizer)
             past = History.of(state["history"])
             rows, verdict = replay(recorder, past, lit, float(state["trained_seconds"]))

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from experiments.cluster.scheduler import cancel
-from experiments.planning.manifests import find_manifest
+from experiments.planning.planned_sweep import PlannedSweep
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,14 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Cancel what is queued or running; 0 also when nothing is."""
-    store, manifest = find_manifest(args.sweep, args.store)
-    ended = cancel(store, manifest.name)
+    sweep = PlannedSweep.find(args.sweep, args.store)
+    ended = cancel(sweep.store, sweep.name)
     if not ended:
-        print(f"no job of {manifest.name} is queued or running")
+        print(f"no job of {sweep.name} is queued or running")
         return 0
     jobs = sorted({element.job for element in ended}, key=int)
     print(
-        f"cancelled {len(ended)} workers of {manifest.name}, job{'s' * (len(jobs) > 1)} {', '.join(jobs)}; finished "
+        f"cancelled {len(ended)} workers of {sweep.name}, job{'s' * (len(jobs) > 1)} {', '.join(jobs)}; finished "
         "runs and checkpoints are kept: `run` goes on from here"
     )
     return 0

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from experiments.errors import UserError
 from experiments.files import write_atomic
-from experiments.planning.manifests import find_manifest
-from experiments.records import flat_row, read_records
+from experiments.manifests import read_records
+from experiments.planning.planned_sweep import PlannedSweep
+from experiments.records import flat_row
 
 MIXTURE_COLUMNS = (
     "device",
@@ -38,9 +39,9 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix not in (".csv", ".parquet"):
         raise UserError(f"--out is {args.out}; give a file that ends in .csv or .parquet")
     rows = []
-    for sweep in args.sweeps:
-        store, manifest = find_manifest(sweep, args.store)
-        rows += [flat_row(record, labels) for record, labels in read_records(store.manifest_path(manifest.name))]
+    for name in args.sweeps:
+        sweep = PlannedSweep.find(name, args.store)
+        rows += [flat_row(record, labels) for record, labels in read_records(sweep.path)]
     if not rows:
         raise UserError(
             f"{', '.join(args.sweeps)} has no published run yet; train some with `python -m experiments run`"

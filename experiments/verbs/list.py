@@ -8,7 +8,8 @@ from pathlib import Path
 
 from experiments.errors import UserError
 from experiments.formatting import plain_table
-from experiments.records import RecordError, read_manifest
+from experiments.manifests import read_manifest
+from experiments.records import RecordError
 from experiments.store.store import RunStore
 
 

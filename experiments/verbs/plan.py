@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config.counts import design_of
-from experiments.config.designs import Plan
+from experiments.config.designs import ExpandedSweep
 from experiments.config.recipes import RECIPES
 from experiments.data.identity import known_train_tokens
 from experiments.formatting import compute, count, duration, plain_table, size
 from experiments.machine.devices import find_devices
-from experiments.planning.costs import CostModel, training_memory_bytes
+from experiments.planning.costs import CostModel, learned_costs, training_memory_bytes
 from experiments.planning.packing import pack
-from experiments.planning.plans import compile_plan, cost_model, make_plan
+from experiments.planning.plans import compile_sweep, expand_file
 from experiments.store.store import RunStore
 
 
@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(summary_from_args(args), indent=1, allow_nan=False))
         return 0
     devices = find_devices(args.device, args.workers)
-    plan, summary = _planned(args)
-    _print_table(plan, summary, len(devices), devices[0].kind)
+    expanded, summary = _planned(args)
+    _print_table(expanded, summary, len(devices), devices[0].kind)
     return 0
 
 
@@ -48,19 +48,21 @@ def summary_from_args(args: argparse.Namespace) -> dict[str, Any]:
     return _planned(args)[1]
 
 
-def _planned(args: argparse.Namespace) -> tuple[Plan, dict[str, Any]]:
+def _planned(args: argparse.Namespace) -> tuple[ExpandedSweep, dict[str, Any]]:
     devices = find_devices(args.device, args.workers)
-    plan = make_plan(args.sweep, args.overrides, kind=devices[0].kind)
+    expanded = expand_file(args.sweep, args.overrides, kind=devices[0].kind)
     store = RunStore(args.store)
-    costs = cost_model(store, [item.run_id for item in plan.runs], devices[0].kind)
-    return plan, summarize(plan, store, costs, workers=len(devices), share=not args.no_sharing)
+    costs = learned_costs(store, [item.run_id for item in expanded.runs], devices[0].kind)
+    return expanded, summarize(expanded, store, costs, workers=len(devices), share=not args.no_sharing)
 
 
-def summarize(plan: Plan, store: RunStore, costs: CostModel, *, workers: int, share: bool = True) -> dict[str, Any]:
+def summarize(
+    expanded: ExpandedSweep, store: RunStore, costs: CostModel, *, workers: int, share: bool = True
+) -> dict[str, Any]:
     """The plan as plain data: one row a run, and totals; `sharing` is about the runs that are missing."""
-    execution = compile_plan(plan, store, costs, share=share)
+    compiled = compile_sweep(expanded, store, costs, share=share)
     rows = []
-    for item in plan.runs:
+    for item in expanded.runs:
         design = design_of(item.config, num_train_tokens=known_train_tokens(item.config.data))
         rows.append(
             {
@@ -87,31 +89,31 @@ def summarize(plan: Plan, store: RunStore, costs: CostModel, *, workers: int, sh
             }
         )
     return {
-        "name": plan.sweep.name,
+        "name": expanded.sweep.name,
         "num_runs": len(rows),
         "num_done": sum(bool(row["done"]) for row in rows),
         "flops": sum(float(row["flops"]) for row in rows),
-        "seconds": pack(execution.segments, workers).seconds,
+        "seconds": pack(compiled.segments, workers).seconds,
         "sharing": {
-            "num_segments": len(execution.segments),
-            "num_trunks": len({item.trunk for item in execution.segments if item.is_stretch or item.start_step}),
-            "flops_alone": execution.flops_alone,
-            "flops": execution.flops,
-            "saved_fraction": execution.saved_fraction,
-            "critical_seconds": execution.critical_seconds,
-            "checkpoint_bytes": execution.checkpoint_bytes,
-            "checkpoint_bytes_during": execution.checkpoint_bytes_during,
-            "why_not": list(execution.why_not),
+            "num_segments": len(compiled.segments),
+            "num_trunks": len({item.prefix for item in compiled.segments if item.is_prefix or item.start_step}),
+            "flops_alone": compiled.flops_alone,
+            "flops": compiled.flops,
+            "saved_fraction": compiled.saved_fraction,
+            "critical_seconds": compiled.critical_seconds,
+            "checkpoint_bytes": compiled.checkpoint_bytes,
+            "checkpoint_bytes_during": compiled.checkpoint_bytes_during,
+            "why_not": list(compiled.why_not),
         },
-        "left_out": list(plan.left_out),
+        "left_out": list(expanded.left_out),
         "runs": rows,
     }
 
 
-def _print_table(plan: Plan, summary: dict[str, Any], workers: int, kind: str) -> None:
-    recipe = RECIPES[plan.sweep.recipe.name]
-    isoflop = plan.sweep.design.kind == "isoflop"
-    varied = list(plan.sweep.vary)
+def _print_table(expanded: ExpandedSweep, summary: dict[str, Any], workers: int, kind: str) -> None:
+    recipe = RECIPES[expanded.sweep.recipe.name]
+    isoflop = expanded.sweep.design.kind == "isoflop"
+    varied = list(expanded.sweep.vary)
     headers = [
         "run",
         "role",
@@ -149,11 +151,11 @@ def _print_table(plan: Plan, summary: dict[str, Any], workers: int, kind: str) -
         ]
         for row in rows
     ]
-    print(f"{plan.sweep.name}: {summary['num_runs']} runs, {compute(float(str(summary['flops'])))} FLOPs\n")
+    print(f"{expanded.sweep.name}: {summary['num_runs']} runs, {compute(float(str(summary['flops'])))} FLOPs\n")
     print(plain_table(headers, cells, left=2 + len(varied)))
-    if plan.left_out:
-        more = f", and {len(plan.left_out) - 1} more (--json lists them)" if len(plan.left_out) > 1 else ""
-        print(f"left out: {plan.left_out[0]}{more}")
+    if expanded.left_out:
+        more = f", and {len(expanded.left_out) - 1} more (--json lists them)" if len(expanded.left_out) > 1 else ""
+        print(f"left out: {expanded.left_out[0]}{more}")
     print(f"recipe {recipe.name}: {recipe.source}")
     _print_sharing(summary["sharing"])
     print(

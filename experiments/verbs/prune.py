@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.errors import UserError
 from experiments.formatting import size
-from experiments.records import read_manifest
+from experiments.manifests import read_manifest
 from experiments.store.checkpoints import unneeded
 from experiments.store.store import RunStore
 
@@ -67,7 +67,7 @@ def removable(store: RunStore, *, trunks: bool = False) -> list[Path]:
             found.append(checkpoints)
     names = {manifest.name for manifest in manifests}
     used = {trunk for manifest in manifests for trunk in manifest.trunks}
-    for folder in sorted(store.trunks.glob("t*")):
+    for folder in sorted(store.prefixes.glob("t*")):
         if any(state.running for name, state in states.items() if name.startswith(folder.name)):
             continue
         members = {run_id for manifest in manifests for run_id in manifest.trunks.get(folder.name, ())}

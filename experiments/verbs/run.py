@@ -9,19 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.cluster import launch as slurm
-from experiments.config.designs import Plan
-from experiments.config.trunks import trunk_id
+from experiments.config.designs import ExpandedSweep
+from experiments.config.prefixes import prefix_id
 from experiments.distributed.place import STRATEGIES
 from experiments.errors import UserError
 from experiments.execution.driver import Driver
 from experiments.execution.launchers import LocalLauncher
 from experiments.formatting import compute
 from experiments.machine.devices import find_devices, gpu_memory_bytes
-from experiments.planning.compiler import Segment
-from experiments.planning.manifests import facts_of, segments_of
+from experiments.manifests import Segment
+from experiments.planning.costs import learned_costs
 from experiments.planning.packing import workers_per_gpu
-from experiments.planning.plans import compile_plan, cost_model, make_plan, write_plan
-from experiments.records import RunStatus, read_manifest
+from experiments.planning.planned_sweep import PlannedSweep
+from experiments.planning.plans import compile_sweep, expand_file
+from experiments.records import RunStatus
 from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.store.checkpoints import forget_failures
 from experiments.store.store import RunStore
@@ -77,40 +78,36 @@ def run(args: argparse.Namespace) -> int:
     slurm.refuse_options(args)
     together = _group_arguments(args)
     devices = find_devices(args.device, args.workers, args.devices_per_run or 1)
-    plan = make_plan(args.sweep, args.overrides, kind=devices[0].kind)
+    expanded = expand_file(args.sweep, args.overrides, kind=devices[0].kind)
     store = RunStore(args.store)
-    _write(args, plan, store, devices[0].kind)
-    manifest = store.manifest_path(plan.sweep.name)
-    costs = cost_model(store, [item.run_id for item in plan.runs], devices[0].kind)
+    sweep, _ = _write(args, expanded, store, devices[0].kind)
     launcher = LocalLauncher(
-        manifest=manifest, logs=store.root / "logs", arguments=[*worker_arguments(args), *together]
+        manifest=sweep.path, logs=store.root / "logs", arguments=[*worker_arguments(args), *together]
     )
-    written = read_manifest(manifest)
-    segments = segments_of(store, written)
     small = args.workers is None and not together
     memory = gpu_memory_bytes() if devices[0].kind == "cuda" and small else None
     if memory is not None:  # several small runs to one GPU where they fit
-        devices = find_devices(args.device, len(devices) * workers_per_gpu(segments, memory))
-    reader = ProgressReader(plan.sweep.name, store, facts_of(store, written), costs, len(devices), segments)
+        devices = find_devices(args.device, len(devices) * workers_per_gpu(sweep.segments(), memory))
+    reader = ProgressReader(sweep, sweep.costs(devices[0].kind), len(devices))
     driver = Driver(store=store, reader=reader, launcher=launcher, devices=devices)
-    mirror = None if args.wandb == "off" else _start_mirror(manifest, args.wandb, reader.read())
+    mirror = None if args.wandb == "off" else _start_mirror(sweep.path, args.wandb, reader.read())
     try:
         progress = driver.run()
     finally:
         if mirror is not None:
             _end_mirror(mirror)
-    return _say_end(progress, manifest)
+    return _say_end(progress, sweep.path)
 
 
-def _write(args: argparse.Namespace, plan: Plan, store: RunStore, kind: str) -> int:
-    """Write the plan to the store and say what it changed; the number of runs that it adds or tries again."""
+def _write(args: argparse.Namespace, expanded: ExpandedSweep, store: RunStore, kind: str) -> tuple[PlannedSweep, int]:
+    """Write the sweep to the store and say what it changed; also the number of runs that it adds or tries again."""
     retried = 0
     if args.retry_failed:
-        for item in plan.runs:
+        for item in expanded.runs:
             retried += store.forget_failure(item.run_id)
-        for trunk in {trunk_id(item.config) for item in plan.runs} - {None}:
-            forget_failures(store, str(trunk))
-    changes = write_plan(plan, args.sweep, store, kind=kind, share=not args.no_sharing)
+        for prefix in {prefix_id(item.config) for item in expanded.runs} - {None}:
+            forget_failures(store, str(prefix))
+    sweep, changes = PlannedSweep.write(expanded, args.sweep, store, kind=kind, share=not args.no_sharing)
     if changes.corpus:
         print(
             f"the content of corpus {changes.corpus!r} has changed: runs on it are new runs, those on the old content "
@@ -119,28 +116,28 @@ def _write(args: argparse.Namespace, plan: Plan, store: RunStore, kind: str) -> 
     for word, ids in (("adds", changes.added), ("no longer lists", changes.removed)):
         if ids:
             print(f"the sweep {word} {len(ids)} runs: {', '.join(ids[:6])}{' ...' if len(ids) > 6 else ''}")
-    return len(changes.added) + retried
+    return sweep, len(changes.added) + retried
 
 
 def _submit(args: argparse.Namespace) -> int:
     """The same by Slurm: 0 when the workers are queued, or nothing is left to do."""
     options = slurm.options_of(args)
-    plan = make_plan(args.sweep, args.overrides, kind=options.device)
+    expanded = expand_file(args.sweep, args.overrides, kind=options.device)
     store = RunStore(args.store)
     if args.dry_run:
-        added, costs = 0, cost_model(store, [item.run_id for item in plan.runs], options.device)
-        segments: Sequence[Segment] = compile_plan(plan, store, costs, share=not args.no_sharing).segments
+        added, costs = 0, learned_costs(store, [item.run_id for item in expanded.runs], options.device)
+        segments: Sequence[Segment] = compile_sweep(expanded, store, costs, share=not args.no_sharing).segments
     else:
-        added = _write(args, plan, store, options.device)
-        segments = segments_of(store, read_manifest(store.manifest_path(plan.sweep.name)))
+        sweep, added = _write(args, expanded, store, options.device)
+        segments = sweep.segments()
     said = slurm.launch(
         options,
         store=store,
-        sweep=plan.sweep.name,
-        missing=sum(not store.record_path(item.run_id).exists() for item in plan.runs),
+        sweep=expanded.sweep.name,
+        missing=sum(not store.record_path(item.run_id).exists() for item in expanded.runs),
         workers=args.workers,
         arguments=[*worker_arguments(args), *slurm.worker_arguments(args)],
-        all_stay=any(item.is_stretch for item in segments),
+        all_stay=any(item.is_prefix for item in segments),
         added=added,
         dry_run=args.dry_run,
     )

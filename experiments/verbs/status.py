@@ -7,18 +7,16 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.cluster import scheduler
 from experiments.errors import UserError
 from experiments.machine.devices import find_devices
-from experiments.planning.manifests import facts_of, find_manifest, segments_of
-from experiments.planning.plans import cost_model
+from experiments.planning.costs import CostModel
+from experiments.planning.planned_sweep import PlannedSweep
 from experiments.records import RunStatus
 from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.status.tables import jobs_table, progress_table, wide_console
-from experiments.store.store import RunStore
 
 NO_JOBS = "Slurm: no job of this sweep is queued or running"
 
@@ -35,14 +33,11 @@ def run(args: argparse.Namespace) -> int:
     """Print the status; 0 when every run is done, else 1."""
     from rich.live import Live
 
-    store, manifest = find_manifest(args.sweep, args.store)
-    facts = facts_of(store, manifest)
+    sweep = PlannedSweep.find(args.sweep, args.store)
     devices = find_devices("auto")
-    costs = cost_model(store, [], devices[0].kind)
-    segments = segments_of(store, manifest)
-    jobs = _jobs(store, manifest.name, [item.segment_id for item in segments])
+    jobs = _jobs(sweep)
     workers = len(devices) if jobs is None else max(1, jobs.num_running)
-    reader = ProgressReader(manifest.name, store, facts, costs, workers, segments)
+    reader = ProgressReader(sweep, CostModel(kind=devices[0].kind), workers)
     progress = reader.read()
     if args.json:
         told = progress.to_dict() | ({} if jobs is None else {"scheduler": jobs.to_dict()})
@@ -69,16 +64,14 @@ def progress_of(sweep: str, root: Path | None) -> SweepProgress:
     UserError
         When no such sweep is in the store.
     """
-    store, manifest = find_manifest(sweep, root)
     devices = find_devices("auto")
-    costs, segments = cost_model(store, [], devices[0].kind), segments_of(store, manifest)
-    return ProgressReader(manifest.name, store, facts_of(store, manifest), costs, len(devices), segments).read()
+    return ProgressReader(PlannedSweep.find(sweep, root), CostModel(kind=devices[0].kind), len(devices)).read()
 
 
-def _jobs(store: RunStore, sweep: str, names: Sequence[str]) -> scheduler.SchedulerView | None:
+def _jobs(sweep: PlannedSweep) -> scheduler.SchedulerView | None:
     """The sweep's jobs; None without any, or where Slurm cannot be asked, which is said."""
     try:
-        return scheduler.view(store, sweep, names)
+        return scheduler.view(sweep.store, sweep.name, [item.segment_id for item in sweep.segments()])
     except UserError as error:
         print(f"the jobs of this sweep are left out: {error}", file=sys.stderr)
         return None

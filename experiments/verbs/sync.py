@@ -15,13 +15,13 @@ from pathlib import Path
 
 from experiments.config.designs import PlannedRun
 from experiments.errors import UserError
+from experiments.manifests import Manifest
 from experiments.mirror.client import MODES, Client, WandbError
 from experiments.mirror.holdings import holdings_of
 from experiments.mirror.lock import MirrorLock
 from experiments.mirror.report import check_report, find_report, send_report
 from experiments.mirror.sending import Mirror, Shortfall
-from experiments.planning.manifests import find_manifest, planned_runs
-from experiments.records import Manifest
+from experiments.planning.planned_sweep import PlannedSweep
 from experiments.store.store import RunStore
 
 LONGEST_PAUSE_SECONDS = 300.0
@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.seconds <= LONGEST_PAUSE_SECONDS:
         raise UserError(f"--seconds is {args.seconds}; it must be above 0 and at most {LONGEST_PAUSE_SECONDS:.0f}")
     lower_priority()
-    store, manifest = find_manifest(args.sweep, args.store)
+    sweep = PlannedSweep.find(args.sweep, args.store)
+    store, manifest = sweep.store, sweep.manifest
     if args.report and not args.follow:
         check_report(args.report)
     folder = args.folder or store.root
@@ -102,7 +103,7 @@ class Sync:
         self._read()
 
     def _read(self) -> None:
-        self.runs: list[PlannedRun] = planned_runs(self.store, self.manifest)
+        self.runs: list[PlannedRun] = PlannedSweep(self.store, self.manifest).runs()
         self.holdings = holdings_of(self.client)
         self.mirror = Mirror(store=self.store, manifest=self.manifest, client=self.client, holdings=self.holdings)
 

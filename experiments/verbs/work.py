@@ -16,7 +16,7 @@ from experiments.errors import UserError
 from experiments.execution.group import keep_group
 from experiments.execution.keeper import keep, pass_user_signals
 from experiments.machine.liveness import EXPIRY_SECONDS
-from experiments.planning.manifests import find_manifest, segments_of
+from experiments.planning.planned_sweep import PlannedSweep
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from experiments.distributed.ranks import Ranks
     from experiments.execution.worker import Worker, WorkerOptions
 
-    store, manifest = find_manifest(args.sweep, args.store)
+    sweep = PlannedSweep.find(args.sweep, args.store)
 
     def work(parent: int | None) -> int:
         options = WorkerOptions(
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
             expiry_seconds=args.expiry_seconds,
         )
         ranks = Ranks(place, args.strategy or "ddp")
-        return Worker(store=store, segments=segments_of(store, manifest), options=options, ranks=ranks).work()
+        return Worker(store=sweep.store, segments=sweep.segments(), options=options, ranks=ranks).work()
 
     if place is not None:
         status = work(args.parent)

@@ -15,7 +15,7 @@ from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import LAWS
 from analysis.report.checklist import PARTS, QUESTIONS, checklist, summary, to_dict
 from analysis.report.provenance import settings
-from experiments.records import Manifest
+from experiments.manifests import Manifest
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from experiments.cluster.scheduler import cancel, ended_elements, parse_sacct, p
 from experiments.cluster.script import SlurmOptions
 from experiments.errors import UserError
 from experiments.machine.liveness import identify
-from experiments.planning.plans import make_plan, write_plan
+from experiments.planning.planned_sweep import PlannedSweep
+from experiments.planning.plans import expand_file
 from experiments.status.tables import jobs_table
 from experiments.store.store import RunStore
 
@@ -111,7 +112,7 @@ def test_status_works_where_slurm_cannot_be_asked_and_says_so(
     sweep: Path, run_verb: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = RunStore(tmp_path / "store")
-    write_plan(make_plan(sweep), sweep, store)
+    PlannedSweep.write(expand_file(sweep), sweep, store)
     (store.sweeps / "tiny.jobs").write_text(json.dumps({"job": "15", "array": "0-1", "unix_seconds": 1.0}) + "\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     told = run_verb("status", "tiny", "--store", store.root, "--json")

@@ -13,7 +13,8 @@ import pytest
 from benchmarks.slurm_chaos import KINDS, chaos
 from benchmarks.slurm_cluster import SlurmCluster, missing_programs
 from experiments.cluster.script import SlurmOptions, script_text
-from experiments.planning.plans import make_plan, write_plan
+from experiments.planning.planned_sweep import PlannedSweep
+from experiments.planning.plans import expand_file
 from experiments.records import read_record
 from experiments.store.store import RunStore
 
@@ -133,7 +134,7 @@ def test_workers_started_by_srun_train_alone_or_together_as_they_are_told(
     sweep.write_text(sweep_text)
     for name, options, size in (("alone", (), 1), ("together", ("--nodes", "2", "--devices-per-run", "1"), 2)):
         store = RunStore(tmp_path / name)
-        write_plan(make_plan(sweep), sweep, store)
+        PlannedSweep.write(expand_file(sweep), sweep, store)
         command = [sys.executable, "-m", "experiments", "work", store.manifest_path("tiny"), *options]
         cluster.command("srun", "--ntasks=2", "--nodes=2", *command, timeout_seconds=120)
         records = [read_record(path) for path in store.root.glob("runs/*/record.json")]

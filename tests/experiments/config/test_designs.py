@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.config.designs import MIN_STEPS, Plan, expand
+from experiments.config.designs import MIN_STEPS, ExpandedSweep, expand
 from experiments.config.reading import build_sweep
 from experiments.config.run import run_id
 from experiments.data.identity import resolve
@@ -17,7 +17,7 @@ from experiments.errors import UserError
 from models.config.accounting import params_fit, training_flops
 
 
-def plan(**changes: Any) -> Plan:
+def plan(**changes: Any) -> ExpandedSweep:
     raw: dict[str, Any] = {
         "name": "test",
         "data": {"corpus": "sotu", "context": 128},
@@ -30,6 +30,10 @@ def plan(**changes: Any) -> Plan:
     for key, value in changes.items():
         raw[key] = raw.get(key, {}) | value if isinstance(value, dict) else value
     return expand(build_sweep(raw, where="test"), resolve=resolve)
+
+
+def ids(sweep: ExpandedSweep) -> set[str]:
+    return {run.run_id for run in sweep.runs}
 
 
 @settings(max_examples=25, deadline=None)
@@ -104,7 +108,7 @@ def test_a_parametric_design_holds_the_same_runs_as_the_ladder_of_its_cells() ->
     shapes, tokens = [{"width": 16, "depth": 2}, {"width": 32, "depth": 2}], [3e5, 6e5]
     ladder = plan(design={"kind": "ladder", "budgets": [], "tokens": tokens, "shapes": shapes})
     cells = [{**shape, "tokens": tokens} for shape in shapes]
-    assert set(plan(design={**CELLS, "cells": cells}).by_id) == set(ladder.by_id)
+    assert ids(plan(design={**CELLS, "cells": cells})) == ids(ladder)
 
 
 @pytest.mark.parametrize(
@@ -130,13 +134,13 @@ def test_varied_fields_multiply_the_grid_and_label_its_runs() -> None:
 
 
 def test_a_plan_is_a_set_and_does_not_depend_on_the_order_of_its_lists() -> None:
-    def shapes(order: int) -> Plan:
+    def shapes(order: int) -> ExpandedSweep:
         return plan(
             design={"budgets": [4e11, 8e11][::order], "shapes": [{"width": w, "depth": 2} for w in (16, 32)][::order]}
         )
 
     forward, backward = shapes(1), shapes(-1)
-    assert set(forward.by_id) == set(backward.by_id)
+    assert ids(forward) == ids(backward)
     assert all(run_id(run.config) == run.run_id for run in forward.runs)
 
 

@@ -22,7 +22,7 @@ from experiments.distributed.place import place_of
 from experiments.distributed.ranks import Ranks
 from experiments.distributed.sharding import make_fabric
 from experiments.execution.worker import Worker
-from experiments.planning.manifests import alone
+from experiments.planning.planned_sweep import alone
 from experiments.store.store import RunStore
 from experiments.training.job import Interrupted, TrainingJob
 

@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from experiments.config.designs import PlannedRun
+from experiments.config.prefixes import prefix_id
 from experiments.config.run import RunConfig, run_id
-from experiments.config.trunks import trunk_id
 from experiments.execution.exit_status import EXIT_STOPPED
 from experiments.execution.queue import Limits, SegmentQueue
 from experiments.execution.worker import Worker
 from experiments.machine.liveness import HeartbeatWatch, identify
-from experiments.planning.compiler import ExecutionPlan, Segment, compile_runs
-from experiments.records import Manifest, RunStatus
+from experiments.manifests import Manifest, Segment
+from experiments.planning.compiler import CompiledSweep, compile_runs
+from experiments.records import RunStatus
 from experiments.store.checkpoints import (
     available_checkpoints,
     available_steps,
@@ -57,14 +58,14 @@ def budgets(make_config: Callable[..., RunConfig], *steps: int, **changes: Any) 
     return runs
 
 
-def train(store: RunStore, runs: list[PlannedRun], cache_dir: Path, *, share: bool = True) -> ExecutionPlan:
+def train(store: RunStore, runs: list[PlannedRun], cache_dir: Path, *, share: bool = True) -> CompiledSweep:
     """What `run` does, in this process."""
     store.prepare()
     for run in runs:
         store.write_config(run.run_id, run.config)
     done = {run.run_id for run in runs if store.record_path(run.run_id).exists()}
     plan = compile_runs(runs, ESTIMATES, done=done, available=available_checkpoints(store), share=share)
-    declare_needed(store, "test", plan.trunks)
+    declare_needed(store, "test", plan.prefixes)
     assert Worker(store=store, segments=plan.segments, cache_dir=cache_dir).work() == 0
     return plan
 
@@ -89,10 +90,10 @@ def test_runs_of_one_trunk_equal_the_same_runs_trained_alone_to_the_last_digit(
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
     plan = train(shared, runs, cache_dir)
     train(alone, runs, cache_dir, share=False)
-    assert sum(item.is_stretch for item in plan.segments) == 3
+    assert sum(item.is_prefix for item in plan.segments) == 3
     assert facts(shared, runs) == facts(alone, runs)
     records = [shared.read_record(run.run_id) for run in runs]
-    assert {record.execution["trunk"] for record in records if record} == {trunk_id(runs[0].config)}
+    assert {record.execution["trunk"] for record in records if record} == {prefix_id(runs[0].config)}
     assert [record.execution["shared_steps"] for record in records if record] == [80, 120, 200, 200]
     assert all(record.execution["trunk"] for record in map(alone.read_record, (run.run_id for run in runs)) if record)
 
@@ -116,7 +117,7 @@ def test_a_budget_that_is_added_later_trains_only_what_is_new(
     short, long = budgets(make_config, 100, 250)
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
     train(shared, [short], cache_dir)
-    trunk = str(trunk_id(short.config))
+    trunk = str(prefix_id(short.config))
     assert available_steps(shared, trunk) == [80]
     plan = train(shared, [short, long], cache_dir)
     assert [(item.run_id, item.start_step) for item in plan.segments] == [(long.run_id, 80)]
@@ -131,14 +132,14 @@ def test_checkpoints_that_no_run_needs_are_dropped_and_the_last_one_stays(
     runs = budgets(make_config, 60, 75, 90, 105, 120)
     store = RunStore(tmp_path)
     plan = train(store, runs, cache_dir)
-    assert available_steps(store, str(trunk_id(runs[0].config))) == [96]
+    assert available_steps(store, str(prefix_id(runs[0].config))) == [96]
     states = store.claims.states()
     assert {states[item.segment_id].endings for item in plan.segments} == {(RunStatus.DONE,)}, (
         "something was trained twice"
     )
     other = RunStore(tmp_path / "other")
     other.prepare()
-    trunk = str(trunk_id(runs[0].config))
+    trunk = str(prefix_id(runs[0].config))
     for step in (48, 72, 96):
         checkpoint_path(other, trunk, step).parent.mkdir(parents=True, exist_ok=True)
         checkpoint_path(other, trunk, step).write_bytes(b"")
@@ -168,8 +169,8 @@ def test_a_stretch_that_was_stopped_goes_on_where_it_was(
         shared.write_config(run.run_id, run.config)
     plan = compile_runs(runs, ESTIMATES)
     assert Worker(store=shared, segments=plan.segments, cache_dir=cache_dir).work() == EXIT_STOPPED
-    trunk = str(trunk_id(runs[0].config))
-    assert (shared.trunks / trunk / "checkpoints" / "latest-80.pt").exists()
+    trunk = str(prefix_id(runs[0].config))
+    assert (shared.prefixes / trunk / "checkpoints" / "latest-80.pt").exists()
     train(shared, runs, cache_dir)
     train(alone, runs, cache_dir, share=False)
     assert stopped == [80]
@@ -200,7 +201,7 @@ def test_a_tail_that_was_stopped_goes_on_from_its_own_checkpoint_and_remembers_w
         for run in runs:
             shared.write_config(run.run_id, run.config)
         plan = compile_runs(runs, ESTIMATES)
-        declare_needed(shared, "test", plan.trunks)
+        declare_needed(shared, "test", plan.prefixes)
         assert Worker(store=shared, segments=plan.segments, cache_dir=cache_dir).work() == EXIT_STOPPED
         assert shared.claims.states()[runs[0].run_id].endings == (RunStatus.INTERRUPTED,)
     train(shared, runs, cache_dir)
@@ -244,7 +245,7 @@ def test_a_stretch_whose_worker_vanished_is_taken_up(
     runs = budgets(make_config, 60, 120)
     store = RunStore(tmp_path)
     store.prepare()
-    (stretch,) = (item for item in compile_runs(runs, ESTIMATES).segments if item.is_stretch)
+    (stretch,) = (item for item in compile_runs(runs, ESTIMATES).segments if item.is_prefix)
     assert store.claims.take(stretch.segment_id, 1, identify() | {"pid": 2**22 + 1, "start": "0"})
     train(store, runs, cache_dir)
     assert store.claims.states()[stretch.segment_id].endings == (RunStatus.LOST, RunStatus.DONE)
@@ -296,7 +297,7 @@ def test_a_checkpoint_that_was_removed_too_early_is_made_again(
 ) -> None:
     runs = budgets(make_config, 60, 120)
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
-    trunk, original = str(trunk_id(runs[0].config)), TrainingJob.run_stretch
+    trunk, original = str(prefix_id(runs[0].config)), TrainingJob.run_stretch
     removed: list[Path] = []
 
     def remove_once(job: TrainingJob, path: Path) -> None:
@@ -309,7 +310,7 @@ def test_a_checkpoint_that_was_removed_too_early_is_made_again(
     plan = train(shared, runs, cache_dir)
     train(alone, runs, cache_dir, share=False)
     assert removed == [checkpoint_path(shared, trunk, 48)]
-    (stretch,) = (item for item in plan.segments if item.is_stretch)
+    (stretch,) = (item for item in plan.segments if item.is_prefix)
     assert shared.claims.states()[stretch.segment_id].endings == (RunStatus.DONE, RunStatus.DONE)
     assert facts(shared, runs) == facts(alone, runs)
 
@@ -318,9 +319,9 @@ def test_a_stretch_whose_last_run_is_published_while_it_is_judged_is_not_trained
     tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = budgets(make_config, 60, 120)
-    store, trunk = RunStore(tmp_path), str(trunk_id(runs[0].config))
+    store, trunk = RunStore(tmp_path), str(prefix_id(runs[0].config))
     plan = train(store, runs, cache_dir)
-    (stretch,) = (item for item in plan.segments if item.is_stretch)
+    (stretch,) = (item for item in plan.segments if item.is_prefix)
     checkpoint, records = checkpoint_path(store, trunk, 48), [store.record_path(run.run_id) for run in runs]
     for record in records:  # as they were a moment ago
         record.rename(record.with_suffix(".later"))
@@ -332,7 +333,7 @@ def test_a_stretch_whose_last_run_is_published_while_it_is_judged_is_not_trained
         watch=HeartbeatWatch(expiry_seconds=60),
         owner=identify(),
         on_exhausted=lambda name, state: None,
-        fits=lambda segment: segment.is_stretch,
+        fits=lambda segment: segment.is_prefix,
     )
     judge = SegmentQueue._needed
 
@@ -356,13 +357,13 @@ def test_prune_lists_trunks_that_no_sweep_has_and_with_an_option_those_that_are_
     runs = budgets(make_config, 60, 120)
     store = RunStore(tmp_path)
     plan = train(store, runs, cache_dir)
-    trunk = store.trunks / str(trunk_id(runs[0].config))
+    trunk = store.prefixes / str(prefix_id(runs[0].config))
     assert trunk in removable(store), "no manifest lists the trunk"
     ids: dict[str, dict[str, object]] = {run.run_id: {} for run in runs}
-    store.write_manifest(Manifest(name="test", runs=ids, trunks=plan.trunks))
+    store.write_manifest(Manifest(name="test", runs=ids, trunks=plan.prefixes))
     assert trunk not in removable(store)
     assert trunk in removable(store, trunks=True)
-    declare_needed(store, "another", plan.trunks)
+    declare_needed(store, "another", plan.prefixes)
     assert removable(store) == [trunk / "needed" / "another.json"]
     declare_needed(store, "another", {})
     assert removable(store) == []

@@ -17,7 +17,7 @@ from experiments.execution.exit_status import EXIT_RESTART, EXIT_STOPPED
 from experiments.execution.worker import Worker, WorkerOptions
 from experiments.files import append_rows
 from experiments.machine.liveness import identify
-from experiments.planning.manifests import alone
+from experiments.planning.planned_sweep import alone
 from experiments.records import RunStatus
 from experiments.store.store import RunStore
 from experiments.training.job import TrainingJob

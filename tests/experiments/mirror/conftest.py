@@ -14,8 +14,9 @@ import pytest
 
 from experiments.config.counts import design_of
 from experiments.config.run import RunConfig, canonical, run_id
+from experiments.manifests import Manifest
 from experiments.mirror.client import Client
-from experiments.records import Manifest, RunRecord
+from experiments.records import RunRecord
 from experiments.store.store import RunStore
 from experiments.verbs.sync import Sync
 from tests.experiments.mirror.wandb_backend import Backend

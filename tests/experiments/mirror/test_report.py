@@ -10,7 +10,7 @@ import pytest
 from experiments.errors import UserError
 from experiments.mirror.files import read_offline_file
 from experiments.mirror.report import find_report
-from experiments.planning.manifests import planned_runs
+from experiments.planning.planned_sweep import PlannedSweep
 from tests.experiments.mirror.conftest import Study
 from tests.experiments.mirror.wandb_backend import Backend
 
@@ -60,7 +60,7 @@ def test_a_report_waits_in_offline_files_as_it_was(reported: tuple[Study, Path])
 
 def test_a_report_of_other_losses_is_not_the_sweeps_own(reported: tuple[Study, Path]) -> None:
     study, folder = reported
-    runs = planned_runs(study.store, study.manifest)
+    runs = PlannedSweep(study.store, study.manifest).runs()
     assert find_report(study.store, study.manifest, runs) == folder
     (folder / "tables" / "runs.csv").write_text(f"run_id,loss\n{study.ids[0]},0.44\n")
     assert find_report(study.store, study.manifest, runs) is None

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.config.designs import PlannedRun
+from experiments.config.prefixes import branch_step, prefix_id
 from experiments.config.run import RunConfig, run_id
-from experiments.config.trunks import branch_step, trunk_id
 from experiments.data.config import DataConfig
 from experiments.data.identity import resolve
-from experiments.planning.compiler import Estimates, ExecutionPlan, Segment, compile_runs
+from experiments.manifests import Segment
+from experiments.planning.compiler import CompiledSweep, Estimates, compile_runs
 from experiments.planning.packing import pack, workers_per_gpu
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
@@ -54,7 +55,7 @@ def ladder(make_config: Callable[..., RunConfig]) -> Callable[..., list[PlannedR
     return make
 
 
-def trained_steps(plan: ExecutionPlan) -> int:
+def trained_steps(plan: CompiledSweep) -> int:
     return sum(item.end_step - item.start_step for item in plan.segments)
 
 
@@ -79,10 +80,10 @@ def test_every_missing_run_is_covered_once_from_a_checkpoint_that_is_there_or_is
     tmp_path_factory: pytest.TempPathFactory, steps: list[int], available: list[int], num_done: int
 ) -> None:
     runs = [planned(_config(number)) for number in steps]
-    trunk = str(trunk_id(runs[0].config))
+    trunk = str(prefix_id(runs[0].config))
     done = {run.run_id for run in runs[:num_done]}
     plan = compile_runs(runs, ESTIMATES, done=done, available={trunk: available})
-    tails = [item for item in plan.segments if not item.is_stretch]
+    tails = [item for item in plan.segments if not item.is_prefix]
     assert sorted(item.run_id for item in tails) == sorted(run.run_id for run in runs if run.run_id not in done)
     by_id = {item.segment_id: item for item in plan.segments}
     assert len(by_id) == len(plan.segments)
@@ -91,15 +92,15 @@ def test_every_missing_run_is_covered_once_from_a_checkpoint_that_is_there_or_is
     for item in plan.segments:
         if item.after is not None:
             before = by_id[item.after]
-            assert (before.end_step, before.trunk) == (item.start_step, item.trunk)
+            assert (before.end_step, before.prefix) == (item.start_step, item.prefix)
             assert order.index(before.segment_id) < order.index(item.segment_id)
             assert before.path_seconds >= item.path_seconds
         else:
             assert item.start_step == 0 or item.start_step in available
-        if not item.is_stretch:
+        if not item.is_prefix:
             assert item.start_step <= branch[item.run_id]
     covered: set[int] = set()
-    for item in (item for item in plan.segments if item.is_stretch):
+    for item in (item for item in plan.segments if item.is_prefix):
         stretch = set(range(item.start_step, item.end_step))
         assert not stretch & covered, "a step of the trunk is trained twice"
         covered |= stretch
@@ -122,7 +123,7 @@ def test_a_longer_budget_goes_on_from_the_checkpoint_that_an_earlier_sweep_left(
     ladder: Callable[..., list[PlannedRun]],
 ) -> None:
     short, long = ladder([100, 400])
-    trunk = str(trunk_id(short.config))
+    trunk = str(prefix_id(short.config))
     first = compile_runs([short], ESTIMATES)
     assert [item.keep_step for item in first.segments] == [80]
     later = compile_runs([short, long], ESTIMATES, done={short.run_id}, available={trunk: [80]})
@@ -141,11 +142,11 @@ def test_seeds_sizes_and_rates_are_trunks_of_their_own(
     ladder: Callable[..., list[PlannedRun]], make_config: Callable[..., RunConfig]
 ) -> None:
     runs = ladder([100]) + ladder([100], seed=1) + ladder([100], optimizer=OptimizerConfig(learning_rate=2e-2))
-    assert len({trunk_id(run.config) for run in runs}) == 3
+    assert len({prefix_id(run.config) for run in runs}) == 3
     same = ladder([100, 200])
-    assert trunk_id(same[0].config) == trunk_id(same[1].config)
+    assert prefix_id(same[0].config) == prefix_id(same[1].config)
     cosine = make_config(schedule=ScheduleConfig(name="cosine", warmup_tokens=2560))
-    assert trunk_id(cosine) is None
+    assert prefix_id(cosine) is None
 
 
 def test_the_plan_says_why_nothing_is_shared(make_config: Callable[..., RunConfig]) -> None:
@@ -167,7 +168,7 @@ def test_the_plan_says_why_nothing_is_shared(make_config: Callable[..., RunConfi
 def test_sharing_can_be_switched_off(ladder: Callable[..., list[PlannedRun]]) -> None:
     runs = ladder([100, 200])
     plan = compile_runs(runs, ESTIMATES, share=False)
-    assert all(item.trunk is None and item.start_step == 0 for item in plan.segments)
+    assert all(item.prefix is None and item.start_step == 0 for item in plan.segments)
     assert plan.flops == plan.flops_alone
 
 
@@ -194,4 +195,4 @@ def test_several_small_runs_share_a_gpu_and_a_large_one_has_it_alone() -> None:
 
 def test_a_segment_comes_back_from_its_plain_data(ladder: Callable[..., list[PlannedRun]]) -> None:
     for item in compile_runs(ladder([100, 200]), ESTIMATES).segments:
-        assert Segment(**item.to_dict()) == item
+        assert Segment.from_dict(item.to_dict()) == item

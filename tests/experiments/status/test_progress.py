@@ -10,16 +10,17 @@ import pytest
 
 from experiments.config.counts import design_of, flops_of
 from experiments.config.designs import PlannedRun
+from experiments.config.prefixes import branch_step
 from experiments.config.run import RunConfig, canonical, run_id
-from experiments.config.trunks import branch_step
 from experiments.files import append_rows
 from experiments.machine.devices import gpu_memory_bytes
+from experiments.manifests import Manifest
 from experiments.planning.compiler import compile_runs
-from experiments.planning.costs import CostModel
-from experiments.planning.facts import RunFacts
+from experiments.planning.costs import CostModel, facts_of
+from experiments.planning.planned_sweep import PlannedSweep
 from experiments.records import RunRecord, RunStatus
 from experiments.status.progress import ProgressReader
-from experiments.store.checkpoints import trunk_folder
+from experiments.store.checkpoints import prefix_folder
 from experiments.store.store import RunStore
 from models.config.schedules import ScheduleConfig
 from tests.experiments.planning.test_compiler import ESTIMATES
@@ -36,9 +37,13 @@ def shared(tmp_path: Path, make_config: Callable[..., RunConfig]) -> tuple[RunSt
         store.write_config(run_id(config), config)
         runs.append(PlannedRun(run_id=run_id(config), config=config))
     costs = CostModel()
-    facts = {run.run_id: RunFacts.of(run.config, costs) for run in runs}
-    segments = compile_runs(runs, ESTIMATES).segments
-    return store, runs, ProgressReader("shared", store, facts, costs, 2, segments)
+    manifest = Manifest(
+        name="shared",
+        runs={run.run_id: {} for run in runs},
+        facts={run.run_id: facts_of(run.config, costs) for run in runs},
+        segments=compile_runs(runs, ESTIMATES).segments,
+    )
+    return store, runs, ProgressReader(PlannedSweep(store, manifest), costs, 2)
 
 
 def publish(store: RunStore, run: PlannedRun, shared_steps: int) -> None:
@@ -52,7 +57,7 @@ def publish(store: RunStore, run: PlannedRun, shared_steps: int) -> None:
             config=canonical(run.config),
             design=design_of(run.config, num_train_tokens=None),
             outcome={"loss": 1.0},
-            execution={"trunk": segment.trunk, "shared_steps": shared_steps},
+            execution={"trunk": segment.prefix, "shared_steps": shared_steps},
         )
     )
     store.claims.end(run.run_id, 1, RunStatus.DONE)
@@ -65,9 +70,9 @@ def test_runs_are_as_far_as_the_trunk_that_they_wait_for(
     before = reader.read()
     assert [row.status for row in before.runs] == ["queued", "queued"]
     assert before.flops_spent == 0
-    (stretch,) = (item for item in compile_runs(runs, ESTIMATES).segments if item.is_stretch)
+    (stretch,) = (item for item in compile_runs(runs, ESTIMATES).segments if item.is_prefix)
     assert store.claims.take(stretch.segment_id, 1, {})
-    folder = trunk_folder(store, str(stretch.trunk))
+    folder = prefix_folder(store, str(stretch.prefix))
     folder.mkdir(parents=True)
     append_rows(folder / "metrics.jsonl", [{"step": 40, "tokens": 40 * 256, "train_loss": 2.0}])
     now = reader.read()

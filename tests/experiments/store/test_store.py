@@ -12,16 +12,8 @@ import pytest
 from experiments.config.run import RunConfig, run_id
 from experiments.errors import UserError
 from experiments.files import StoreError, link_once
-from experiments.records import (
-    DESIGN_FIELDS,
-    Manifest,
-    RecordError,
-    RunRecord,
-    RunStatus,
-    flat_row,
-    read_record,
-    read_records,
-)
+from experiments.manifests import Manifest, read_records
+from experiments.records import DESIGN_FIELDS, RecordError, RunRecord, RunStatus, flat_row, read_record
 from experiments.store.store import RunStore, parse_metrics
 
 DESIGN = dict.fromkeys(sorted(DESIGN_FIELDS), 1)

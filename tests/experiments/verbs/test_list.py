@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import isoflop
-from experiments.planning.plans import make_plan, write_plan
+from experiments.planning.planned_sweep import PlannedSweep
+from experiments.planning.plans import expand_file
 from experiments.store.store import RunStore
 from tests.experiments.conftest import SWEEP
 
@@ -20,7 +21,7 @@ def test_every_sweep_of_a_store_is_listed_and_a_damaged_manifest_is_named(
     assert "isoflop run" in capsys.readouterr().err
     file = tmp_path / "tiny.yaml"
     file.write_text(SWEEP)
-    write_plan(make_plan(file), file, RunStore(tmp_path))
+    PlannedSweep.write(expand_file(file), file, RunStore(tmp_path))
     (tmp_path / "sweeps" / "broken.json").write_text("{")
     assert isoflop.main(["list", "--store", str(tmp_path)]) == 0
     assert "0 of 4" in capsys.readouterr().out

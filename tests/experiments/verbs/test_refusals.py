@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.planning.plans import make_plan, write_plan
+from experiments.planning.planned_sweep import PlannedSweep
+from experiments.planning.plans import expand_file
 from experiments.store.store import RunStore
 
 Verb = Callable[..., subprocess.CompletedProcess[str]]
@@ -85,7 +86,7 @@ def test_a_corpus_that_changed_under_a_planned_sweep_stops_the_worker_with_one_s
     run_verb: Verb, tmp_path: Path
 ) -> None:
     sweep, store = text_sweep(tmp_path, "to be or not to be"), RunStore(tmp_path / "store")
-    write_plan(make_plan(sweep), sweep, store)
+    PlannedSweep.write(expand_file(sweep), sweep, store)
     text_sweep(tmp_path, "that is the question")
     told_in_one_sentence(run_verb("work", store.manifest_path("text"), "--no-linger"), "changed under this sweep")
     assert not list(store.root.glob("runs/*/record.json"))

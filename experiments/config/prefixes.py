@@ -1,8 +1,8 @@
-"""Trunks: which part of a run's training does not depend on its token budget. Pure and torch-free.
+"""Shared prefixes: which part of a run's training does not depend on its token budget. Pure and torch-free.
 
 Under a constant or a warm-up-stable-decay schedule, runs that agree in everything but their budget take the same steps
-up to the earlier decay. Such runs belong to one trunk; where a run leaves it is its branch step. This file must not
-know plans, stores or devices.
+up to the earlier decay. These steps are their shared prefix; the step at which a run leaves it is its branch step.
+Files and tables call a prefix a trunk. This file must not know plans, stores or devices.
 """
 
 from __future__ import annotations
@@ -19,9 +19,14 @@ SHAREABLE = ("constant", "wsd")
 """Schedules whose rate does not depend on the budget before the decay begins."""
 
 
-def trunk_id(config: RunConfig) -> str | None:
-    """Identity of the training that a run shares with runs of other budgets: "t" and 12 hex digits; None when its
-    schedule depends on the budget from the end of warm-up on."""
+def prefix_id(config: RunConfig) -> str | None:
+    """Identity of the training that a run shares with runs of other budgets.
+
+    Returns
+    -------
+    str or None
+        "t" and 12 hex digits; None when the schedule depends on the budget from the end of warm-up on.
+    """
     if not is_shareable(config):
         return None
     identity = canonical(config) | {"data": config.data.identity()}
@@ -46,8 +51,8 @@ def branch_step(config: RunConfig) -> int:
     return 0 if start < config.schedule.warmup_tokens else start // config.batch_tokens
 
 
-def trunk_key(config: RunConfig, data_key: Any) -> tuple[Any, ...]:
-    """What `trunk_id` hashes, as a tuple that is quick to compare; `data_key` stands for the data."""
+def prefix_key(config: RunConfig, data_key: str) -> tuple[Any, ...]:
+    """What `prefix_id` hashes, as a tuple that is quick to compare; `data_key` stands for the data."""
     return (
         config.model,
         data_key,
@@ -61,6 +66,6 @@ def trunk_key(config: RunConfig, data_key: Any) -> tuple[Any, ...]:
     )
 
 
-def stretch_id(trunk: str, end_step: int) -> str:
-    """Name of the stretch of a trunk that ends after `end_step` steps; what its claims are called."""
-    return f"{trunk}-{end_step}"
+def prefix_segment_id(prefix: str, end_step: int) -> str:
+    """Name of the part of a prefix that ends after `end_step` steps; what its claims are called."""
+    return f"{prefix}-{end_step}"

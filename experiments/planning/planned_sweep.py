@@ -1,0 +1,201 @@
+"""PlannedSweep: a sweep as a store holds it. Written from an expanded sweep, or found by name; answers what its runs,
+segments and facts are.
+
+It must not know YAML fields, or how anything is trained. Torch-free.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from experiments.config.designs import ExpandedSweep, PlannedRun
+from experiments.config.reading import load_sweep
+from experiments.errors import UserError
+from experiments.manifests import Manifest, RunFacts, Segment, read_manifest
+from experiments.planning.compiler import CompiledSweep
+from experiments.planning.costs import CostModel, facts_of, learned_costs
+from experiments.planning.plans import compile_sweep
+from experiments.store.checkpoints import declare_needed
+from experiments.store.store import RunStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What writing a manifest changed."""
+
+    added: tuple[str, ...] = ()
+    """Runs that the sweep did not have."""
+    removed: tuple[str, ...] = ()
+    """Runs that it no longer lists; their records stay."""
+    corpus: str | None = None
+    """The corpus, when its content is not the one that the sweep had before."""
+
+
+@dataclass(frozen=True)
+class PlannedSweep:
+    """A sweep in its store."""
+
+    store: RunStore
+    """Where configs, claims and records are."""
+    manifest: Manifest
+    """Which runs the sweep has, and what was left to train when it was planned."""
+
+    @classmethod
+    def find(cls, sweep: str, store: Path | None = None) -> PlannedSweep:
+        """Find the sweep that a command line means.
+
+        Parameters
+        ----------
+        sweep : str
+            Path of a manifest, path of a sweep's YAML, or a sweep's name.
+        store : Path or None
+            Root of the store; None: the manifest's, or the working folder.
+
+        Raises
+        ------
+        UserError
+            When the sweep has never been run in that store.
+        """
+        path = Path(sweep)
+        if path.suffix == ".json" and path.exists():
+            return cls(RunStore(path.resolve().parent.parent), read_manifest(path))
+        root = RunStore(store or Path())
+        name = load_sweep(path).name if path.suffix in (".yaml", ".yml") else sweep
+        manifest = root.read_manifest(name)
+        if manifest is None:
+            known = sorted(file.stem for file in root.sweeps.glob("*.json"))
+            hint = f"it knows {', '.join(known)}" if known else "it holds no sweep yet"
+            raise UserError(
+                f"sweep {name!r} is not in the store {root.root.resolve()}; {hint}; start it with `python -m "
+                "experiments run`"
+            )
+        return cls(root, manifest)
+
+    @classmethod
+    def write(
+        cls, expanded: ExpandedSweep, source: Path, store: RunStore, *, kind: str = "cpu", share: bool = True
+    ) -> tuple[PlannedSweep, Changes]:
+        """Write the configs and the manifest of a sweep.
+
+        Parameters
+        ----------
+        expanded : ExpandedSweep
+            Its runs.
+        source : Path
+            The YAML file; it claims the sweep's name.
+        store : RunStore
+            Where to write; its folders are made.
+        kind : str
+            Kind of device, cpu or cuda, whose speed orders the runs.
+        share : bool
+            Whether runs share the training that they have in common.
+
+        Returns
+        -------
+        PlannedSweep
+            The sweep as it was written.
+        Changes
+            What is new against the manifest before.
+
+        Raises
+        ------
+        UserError
+            When the name belongs to another file, or the store cannot be written.
+        """
+        store.prepare()
+        before = store.read_manifest(expanded.sweep.name)
+        costs = learned_costs(store, [run.run_id for run in expanded.runs], kind)
+        compiled = compile_sweep(expanded, store, costs, share=share)
+        manifest = _manifest_of(expanded, compiled, os.path.relpath(source.resolve(), store.root.resolve()), kind)
+        store.write_manifest(manifest)
+        declare_needed(store, manifest.name, compiled.prefixes)
+        for run in expanded.runs:
+            store.write_config(run.run_id, run.config)
+        return cls(store, manifest), _changes(before, manifest)
+
+    @property
+    def name(self) -> str:
+        """Name of the sweep."""
+        return self.manifest.name
+
+    @property
+    def path(self) -> Path:
+        """The manifest's file."""
+        return self.store.manifest_path(self.name)
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """Every run, the longest first."""
+        return self.manifest.order or tuple(self.manifest.runs)
+
+    def runs(self) -> list[PlannedRun]:
+        """The runs with their configs, in the workers' order; UserError when a config cannot be read."""
+        labels = self.manifest.runs
+        return [
+            PlannedRun(run_id=run_id, config=self.store.read_config(run_id), labels=labels[run_id])
+            for run_id in self.run_ids
+        ]
+
+    @cached_property
+    def facts(self) -> Mapping[str, RunFacts]:
+        """What is shown of each run, in the workers' order; from its config where an older manifest lacks it."""
+        known, costs = self.manifest.facts, CostModel(kind="cpu")
+        return {run_id: known.get(run_id) or facts_of(self.store.read_config(run_id), costs) for run_id in self.run_ids}
+
+    def segments(self) -> list[Segment]:
+        """What workers take, the most urgent first; runs that no segment of the manifest covers are trained alone."""
+        covered = {item.run_id for item in self.manifest.segments if not item.is_prefix}
+        left = [name for name in self.run_ids if name not in covered and not self.store.record_path(name).exists()]
+        return [*self.manifest.segments, *(alone(self.store, run_id) for run_id in left)]
+
+    def costs(self, kind: str) -> CostModel:
+        """A cost model for a kind of device (cpu or cuda) that has learnt from the sweep's finished runs."""
+        return learned_costs(self.store, self.run_ids, kind)
+
+    def missing(self) -> list[str]:
+        """Runs without a record."""
+        return [run_id for run_id in self.run_ids if not self.store.record_path(run_id).exists()]
+
+
+def alone(store: RunStore, run_id: str) -> Segment:
+    """A run of the store as one segment that shares nothing."""
+    return Segment(segment_id=run_id, run_id=run_id, end_step=store.read_config(run_id).num_steps)
+
+
+def _manifest_of(expanded: ExpandedSweep, compiled: CompiledSweep, source: str, kind: str) -> Manifest:
+    sweep, costs = expanded.sweep, CostModel(kind=kind)
+    report = asdict(sweep.report)
+    if report["holdout"] is None and any(run.labels.get("role") == "heldout" for run in expanded.runs):
+        report["holdout"] = "role == 'heldout'"
+    facts = {run.run_id: facts_of(run.config, costs) for run in expanded.runs}
+    return Manifest(
+        name=sweep.name,
+        runs={run.run_id: dict(run.labels) for run in expanded.runs},
+        order=tuple(sorted(facts, key=lambda run_id: (-facts[run_id].seconds, run_id))),  # the last to finish are short
+        facts=facts,
+        segments=compiled.segments,
+        trunks=compiled.prefixes,
+        report=report,
+        source=source,
+        sweep={
+            "design": sweep.design.kind,
+            "corpus": sweep.data.corpus,
+            "content_hash": sweep.data.content_hash,
+        },
+    )
+
+
+def _changes(before: Manifest | None, after: Manifest) -> Changes:
+    if before is None:
+        return Changes()
+    same_name = before.sweep.get("corpus") == after.sweep["corpus"]
+    changed = same_name and before.sweep.get("content_hash") != after.sweep["content_hash"]
+    return Changes(
+        added=tuple(sorted(set(after.runs) - set(before.runs))),
+        removed=tuple(sorted(set(before.runs) - set(after.runs))),
+        corpus=after.sweep["corpus"] if changed else None,
+    )
