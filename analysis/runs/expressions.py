@@ -9,7 +9,6 @@ know what the columns mean.
 from __future__ import annotations
 
 import ast
-import difflib
 import operator
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import UserError
+from models.config.checks import nearest_names
 
 MAX_LENGTH = 2000
 """Longest expression in characters; longer ones are refused."""
@@ -46,8 +46,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 def nearest(name: str, known: Iterable[str], *, count: int = 3) -> str:
     """` (nearest: a, b)` for a misspelt name, else the first of the known names; empty when none is known."""
     names = [str(item) for item in known]
-    by_lower = {item.lower(): item for item in names}
-    close = [by_lower[item] for item in difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)]
+    close = nearest_names(name, names, count=count)
     if close:
         return f" (nearest: {', '.join(close)})"
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -12,6 +11,7 @@ from typing import Any
 
 from experiments.config.recipes import RECIPES
 from experiments.data.config import DataConfig
+from models.config.checks import nearest_names
 from models.config.objective import ObjectiveConfig
 from models.config.transformer import TransformerConfig
 
@@ -222,5 +222,5 @@ RESERVED_MODEL_FIELDS = {"width", "depth", "num_heads", "vocab_size", "context"}
 
 def _nearest(word: str, known: Any) -> str:
     names = sorted(map(str, known))
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    close = nearest_names(word, names)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"

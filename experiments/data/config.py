@@ -5,7 +5,6 @@ Everything here shapes results. How the tokens are built and where they are kept
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.data.registry import CORPORA, CorpusInfo, Scalar
+from models.config.checks import did_you_mean
 
 _BPE = re.compile(r"bpe-([0-9]+)")
 NUM_BYTE_SPECIALS = 8
@@ -153,8 +153,8 @@ def corpus_info(corpus: str) -> CorpusInfo:
     prefix, colon, _ = corpus.partition(":")
     info = CORPORA.get(prefix)
     if info is None or (bool(colon) and info.kind != "files"):
-        near = difflib.get_close_matches(prefix, CORPORA, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        question = did_you_mean(prefix, CORPORA)
+        hint = f"; {question}" if question else ""
         known = ", ".join(f"{name}:..." if entry.kind == "files" else name for name, entry in sorted(CORPORA.items()))
         raise ValueError(f"corpus {corpus!r} is unknown{hint} (known: {known})")
     return info
@@ -166,8 +166,8 @@ def canonical_options(info: CorpusInfo, given: Mapping[str, Scalar]) -> dict[str
     for name in sorted(given):
         value = given[name]
         if name not in info.options:
-            near = difflib.get_close_matches(name, info.options, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            question = did_you_mean(name, info.options)
+            hint = f"; {question}" if question else ""
             raise ValueError(
                 f"corpus {info.name!r} has no option {name!r}{hint} "
                 f"(options: {', '.join(sorted(info.options)) or 'none'})"

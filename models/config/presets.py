@@ -5,12 +5,12 @@ Counts named beside a preset are the published or the reference implementation's
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 from typing import Any
 
 from models.config.accounting import params_total
+from models.config.checks import did_you_mean
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
 
@@ -197,8 +197,8 @@ def preset(name: str) -> TransformerConfig:
         width, depth, heads, size = CHINCHILLA[int(millions)]
         return chinchilla(width=width, depth=depth, num_heads=heads, head_dim=size, ffn_width=4 * width)
     if name not in PRESETS:
-        nearest = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        question = did_you_mean(name, PRESETS)
+        hint = f"{question} " if question else ""
         known = f"{', '.join(PRESETS)}, or a shape of Chinchilla's table as chinchilla-44m"
         raise UserError(f"no preset is called {name!r}; {hint}choose one of {known}")
     return PRESETS[name]()
