@@ -7,7 +7,7 @@ DEV := $(VENV)/.installed-dev
 SWEEP ?= experiments/sweeps/quickstart.yaml
 STORE ?= .
 
-.PHONY: quickstart test lint smoke clean
+.PHONY: quickstart test lint coverage smoke clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "isoflop needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=...")'
@@ -33,6 +33,10 @@ lint: $(DEV)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+## which lines no test reaches: a table, and build/coverage/index.html
+coverage: $(DEV)
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html:build/coverage
 
 ## a quickstart in miniature, and a check of its report
 smoke: $(STAMP)

@@ -1,0 +1,110 @@
+"""Every Python block and every `isoflop` command of the documentation runs as it stands.
+
+A block that cannot run here says why in a comment above it: `<!-- not run: REASON -->`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?```(\w*)\n(.*?)```", re.DOTALL)
+MADE_BY_COMMAND = {"laws.md", "published.md", "coverage.md"}
+"""Pages whose commands are run where the page is written."""
+TINY = """
+name: tiny
+data: {corpus: markov, corpus_options: {num_symbols: 8, num_tokens: 65536}, context: 32, val_size: 4096}
+design: {kind: ladder, tokens: [12800, 25600], shapes: [{width: 8, depth: 1}, {width: 16, depth: 1}], head_width: 8}
+recipe: {learning_rate: 0.01, batch_tokens: 256, warmup_tokens: 2560}
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block."""
+
+    language: str
+    text: str
+    skipped: bool
+
+
+def blocks(page: Path) -> list[Block]:
+    """The fenced blocks of a page in their order."""
+    found = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [Block(language, text, bool(comment)) for comment, language, text in found]
+
+
+def commands(page: Path) -> list[str]:
+    """The `isoflop` commands of a page that are to be run, as they would be pasted."""
+    out = []
+    for block in blocks(page):
+        if block.skipped or block.language not in ("", "bash", "sh"):
+            continue
+        for line in block.text.replace("\\\n", " ").splitlines():
+            if line.startswith("isoflop "):
+                out.append(line)
+    return out
+
+
+def hoffmann_table() -> str:
+    """Runs of four budgets on Hoffmann's surface, as N, D, C and L."""
+    rng = np.random.default_rng(3)
+    lines = ["N,D,C,L"]
+    for flops in (1e18, 4e18, 1.6e19, 6.4e19):
+        for params in np.geomspace(0.2, 5, 7) * (flops / 120) ** 0.5:
+            tokens = flops / 6 / params
+            loss = (1.7 + 400 / params**0.34 + 410 / tokens**0.28) * np.exp(0.002 * rng.standard_normal())
+            lines.append(f"{params:.6g},{tokens:.6g},{flops:.6g},{loss:.6f}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the examples read, in which `isoflop` is on the path."""
+    (tmp_path / "runs.csv").write_text(hoffmann_table())
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    texts = tmp_path / "my_texts"
+    texts.mkdir()
+    for number in range(40):
+        (texts / f"{number}.txt").write_text(f"Text number {number}. " + "All work and no play. " * 6000)
+    shim = tmp_path / "bin" / "isoflop"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m isoflop "$@"\n')
+    shim.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{shim.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_blocks_of_a_page_run_one_after_another(page: Path, desk: Path) -> None:
+    names: dict[str, object] = {"__name__": "example"}
+    for block in blocks(page):
+        if block.language == "python" and not block.skipped:
+            exec(compile(block.text, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name not in MADE_BY_COMMAND], ids=lambda page: page.name
+)
+def test_the_commands_of_a_page_run_as_they_are_pasted(page: Path, desk: Path) -> None:
+    if "svg_extracted_data.csv" in page.read_text(encoding="utf-8"):
+        data = ROOT.parent / "shared" / "data" / "epoch_chinchilla" / "svg_extracted_data.csv"
+        if not data.is_file():
+            pytest.skip(
+                "the published runs of this page are read from ../shared/data beside the checkout, which is absent"
+            )
+        (desk / data.name).write_bytes(data.read_bytes())
+    for command in commands(page):
+        told = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=300)
+        assert told.returncode == 0, f"{command}\n{told.stderr}"
