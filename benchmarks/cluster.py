@@ -138,11 +138,12 @@ def claims(processes: int, seeds: int) -> dict[str, Any]:
 
 def write_sweep(path: Path, root: Path, *, share: bool = True) -> None:
     """Write configs and manifest as `run` does before it starts workers."""
+    from experiments.data.cache import Cache
     from experiments.planning.planned_sweep import PlannedSweep
     from experiments.planning.plans import expand_file
     from experiments.store.store import RunStore
 
-    PlannedSweep.write(expand_file(path), path, RunStore(root), share=share)
+    PlannedSweep.write(expand_file(path, cache=Cache()), path, RunStore(root), share=share)
 
 
 # -- scale --
@@ -150,6 +151,7 @@ def write_sweep(path: Path, root: Path, *, share: bool = True) -> None:
 
 def scale(num_runs: int) -> dict[str, Any]:
     """Seconds and memory of plan, compile and status for many runs, a tenth of them done."""
+    from experiments.data.cache import Cache
     from experiments.planning.costs import CostModel
     from experiments.planning.plans import compile_sweep, expand_file
     from experiments.store.store import RunStore
@@ -159,7 +161,7 @@ def scale(num_runs: int) -> dict[str, Any]:
         shapes = [{"width": 8 * (number + 1), "depth": 1 + number % 2} for number in range(20)]
         tokens = [131072 * (number + 1) for number in range(5)]
         path = sweep_file(root, tokens=tokens, shapes=shapes, seeds=num_runs // 100)
-        plan = expand_file(path)
+        plan = expand_file(path, cache=Cache())
         store = RunStore(root)
         began = time.process_time()
         execution = compile_sweep(plan, store, CostModel())

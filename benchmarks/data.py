@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
+from experiments.data.cache import Cache  # noqa: E402
 from experiments.data.config import DataConfig  # noqa: E402
 from experiments.data.corpus import prepare  # noqa: E402
 from experiments.data.identity import resolve  # noqa: E402
@@ -45,7 +46,7 @@ def seconds(act: Callable[[], Any]) -> float:
     return statistics.median(times)
 
 
-def measure(cache: Path) -> dict[str, Any]:
+def measure(folder: Path) -> dict[str, Any]:
     """All measurements."""
     found: dict[str, Any] = {}
     for name in sorted(LANGUAGES):
@@ -55,7 +56,8 @@ def measure(cache: Path) -> dict[str, Any]:
             lambda language=language: language.generate(GENERATED_TOKENS, stream=1)
         )
     places = iter(range(10**6))
-    found["build_sotu_bytes_seconds"] = seconds(lambda: prepare(DataConfig(), cache / f"cold{next(places)}"))
+    found["build_sotu_bytes_seconds"] = seconds(lambda: prepare(DataConfig(), Cache(folder / f"cold{next(places)}")))
+    cache = Cache(folder)
     corpus = prepare(DataConfig(max_epochs=100), cache)
     corpus.train_batch(0, 1)
 
@@ -67,7 +69,8 @@ def measure(cache: Path) -> dict[str, Any]:
     found["validation_pass_seconds"] = seconds(lambda: [None for _ in corpus.val_batches(64)])
     code = (
         "from experiments.data.identity import resolve; from experiments.data.config import DataConfig\n"
-        f"resolve(DataConfig(), {str(cache)!r})"
+        "from pathlib import Path; from experiments.data.cache import Cache\n"
+        f"resolve(DataConfig(), Cache(Path({str(folder)!r})))"
     )
     found["cold_resolve_seconds"] = seconds(lambda: subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT))
     for size in (2048, 8192):

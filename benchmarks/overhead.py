@@ -24,6 +24,7 @@ import torch
 from lightning.fabric import Fabric
 
 from experiments.config.run import RunConfig, run_id
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpus import TokenCorpus, prepare
 from experiments.data.identity import resolve
@@ -43,7 +44,7 @@ def make_config(
     *, width: int, depth: int, batch_tokens: int, tokens: int, seed: int = 0, val_size: int = 1 << 14
 ) -> RunConfig:
     """A decoder on the speeches."""
-    data = resolve(DataConfig(corpus="sotu", context=128, val_size=val_size))
+    data = resolve(DataConfig(corpus="sotu", context=128, val_size=val_size), Cache())
     model = TransformerConfig(vocab_size=data.vocab_size, width=width, depth=depth, num_heads=width // 16, context=128)
     return RunConfig(
         model=model,
@@ -112,7 +113,7 @@ def per_step(pairs: int) -> dict[str, Any]:
     """Microseconds of CPU a step of the whole path over the bare loop, at width 32; one thread, so CPU time is its
     time alone."""
     config = make_config(width=32, depth=2, batch_tokens=512, tokens=512 * 300)
-    corpus, fabric = prepare(config.data), Fabric(accelerator="cpu", devices=1)
+    corpus, fabric = prepare(config.data, Cache()), Fabric(accelerator="cpu", devices=1)
     arms: list[Callable[[], float]] = [
         lambda: whole_path(config, corpus, fabric),
         lambda: bare_loop(config, corpus, clock=time.process_time),
@@ -163,7 +164,7 @@ def through_worker(configs: list[RunConfig]) -> tuple[float, int]:
 def many_runs(blocks: int) -> dict[str, Any]:
     """100 runs of 50k tokens in interleaved blocks of ten; the ratio of worker to stepping and validating alone."""
     config = make_config(width=24, depth=2, batch_tokens=1024, tokens=50_000)
-    corpus = prepare(config.data)
+    corpus = prepare(config.data, Cache())
     whole, alone = [], []
     for block in range(blocks):
         configs = [replace(config, seed=10 * block + number) for number in range(10)]

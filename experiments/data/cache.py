@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,41 @@ _ACCESS = {
 }
 
 
-def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """The cache folder: the argument, else `$ISOFLOP_CACHE`, else `~/.cache/isoflop`. Nothing is created."""
-    if cache_dir is not None:
-        return Path(cache_dir)
+def default_root() -> Path:
+    """The cache folder of this machine: `$ISOFLOP_CACHE`, else `~/.cache/isoflop`. Nothing is created."""
     named = os.environ.get(CACHE_VARIABLE)
     return Path(named) if named else Path.home() / ".cache" / "isoflop"
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The cache folder: made once by a command and handed on to whatever reads or builds data.
+
+    What lies in it can be made again, from the corpora and by `data fetch`: it can be deleted at any time.
+    """
+
+    root: Path = field(default_factory=default_root)
+    """The folder; nothing is created before something is written."""
+
+    @property
+    def corpora(self) -> Path:
+        """Documents of fetched and streamed corpora."""
+        return self.root / "corpora"
+
+    @property
+    def hashes(self) -> Path:
+        """Remembered hashes of a user's own files."""
+        return self.root / "hashes"
+
+    @property
+    def tokenizers(self) -> Path:
+        """Trained tokenizers."""
+        return self.root / "tokenizers"
+
+    @property
+    def tokens(self) -> Path:
+        """Token files."""
+        return self.root / "tokens"
 
 
 @contextlib.contextmanager

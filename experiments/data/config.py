@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.data.registry import CORPORA, CorpusInfo, Scalar
+from experiments.data.vocabulary import language_vocab_size
 from models.config.checks import did_you_mean
 
 _BPE = re.compile(r"bpe-([0-9]+)")
@@ -96,9 +97,7 @@ class DataConfig:
     def vocab_size(self) -> int:
         """Number of token ids, known without building anything."""
         if self.is_language:
-            from experiments.data.vocabulary import language_vocab_size
-
-            return language_vocab_size(self)
+            return language_vocab_size(self.info.name, self.options)
         size = bpe_size(self.tokenizer)
         return 256 + NUM_BYTE_SPECIALS if size is None else size
 

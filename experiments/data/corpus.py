@@ -10,13 +10,13 @@ import math
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from experiments.data.budget import budget_problem
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.identity import resolve
 from experiments.data.languages.base import Language
@@ -211,7 +211,7 @@ class TokenCorpus:
         return sums, counts
 
 
-def prepare(data: DataConfig, cache_dir: str | Path | None = None) -> TokenCorpus:
+def prepare(data: DataConfig, cache: Cache) -> TokenCorpus:
     """Build the tokens of a config where they are not there yet, and open them.
 
     Safe with many processes at once: one builds, the others wait or lose a race that harms nobody.
@@ -220,11 +220,11 @@ def prepare(data: DataConfig, cache_dir: str | Path | None = None) -> TokenCorpu
     ----------
     data
         A config, resolved or not; a resolved one is checked against the content that is there.
-    cache_dir
-        The cache folder; None for `$ISOFLOP_CACHE`, else `~/.cache/isoflop`.
+    cache : Cache
+        The cache folder.
     """
-    data = resolve(data, cache_dir)
-    return TokenCorpus(data, open_tokens(data, cache_dir))
+    data = resolve(data, cache)
+    return TokenCorpus(data, open_tokens(data, cache))
 
 
 def check_budget(data: DataConfig, corpus: TokenCorpus, tokens: int) -> None:

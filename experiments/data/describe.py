@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import lzma
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpus import TokenCorpus, prepare
 from experiments.data.registry import CORPORA
@@ -18,7 +18,7 @@ XZ_BYTES = 5_000_000
 """The yardstick compresses this many bytes at most, the first ones."""
 
 
-def describe(data: DataConfig, cache_dir: str | Path | None = None) -> dict[str, Any]:
+def describe(data: DataConfig, cache: Cache) -> dict[str, Any]:
     """Facts about a corpus, as plain JSON values; its tokens are built where they are not there yet.
 
     Returns
@@ -29,7 +29,7 @@ def describe(data: DataConfig, cache_dir: str | Path | None = None) -> dict[str,
         first 5 MB), duplicate_documents, documents_with_replacement_character; for a language entropy_rate in nats per
         scored token.
     """
-    corpus = prepare(data, cache_dir)
+    corpus = prepare(data, cache)
     info = data.info
     facts: dict[str, Any] = {
         "corpus": data.corpus,
@@ -43,10 +43,10 @@ def describe(data: DataConfig, cache_dir: str | Path | None = None) -> dict[str,
         "train_tokens": corpus.num_train_tokens,
         "validation_tokens": corpus.num_val_tokens,
     }
-    return facts | (_text_facts(corpus, cache_dir) if corpus.language is None else _language_facts(corpus))
+    return facts | (_text_facts(corpus, cache) if corpus.language is None else _language_facts(corpus))
 
 
-def describe_task(name: str, cache_dir: str | Path | None = None) -> dict[str, Any]:
+def describe_task(name: str, cache: Cache) -> dict[str, Any]:
     """Facts about a labelled task, as plain JSON values.
 
     Returns
@@ -55,7 +55,7 @@ def describe_task(name: str, cache_dir: str | Path | None = None) -> dict[str, A
         task, kind, summary, corpus, licence, examples by split, num_labels; for classification also majority_fraction,
         the accuracy on test of always answering with the commonest class of train.
     """
-    task, info = load_task(name, cache_dir), TASKS[name]
+    task, info = load_task(name, cache), TASKS[name]
     facts: dict[str, Any] = {
         "task": name,
         "kind": task.kind,
@@ -82,11 +82,11 @@ def _language_facts(corpus: TokenCorpus) -> dict[str, Any]:
     }
 
 
-def _text_facts(corpus: TokenCorpus, cache_dir: str | Path | None) -> dict[str, Any]:
+def _text_facts(corpus: TokenCorpus, cache: Cache) -> dict[str, Any]:
     seen: set[bytes] = set()
     num_documents = num_bytes = num_broken = 0
     sample = bytearray()
-    for document, document_hash, _ in split_documents(corpus.data, cache_dir):
+    for document, document_hash, _ in split_documents(corpus.data, cache):
         num_documents += 1
         num_bytes += len(document)
         num_broken += "\ufffd".encode() in document

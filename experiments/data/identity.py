@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.data.cache import cache_folder, read_json
+from experiments.data.cache import Cache, read_json
 from experiments.data.config import DataConfig
 from experiments.data.corpora.places import corpus_files, file_hashes, spool_folder
 from experiments.errors import UserError
@@ -38,28 +38,28 @@ def digest(content: Any) -> str:
     ).hexdigest()
 
 
-def resolve(data: DataConfig, cache_dir: str | Path | None = None) -> DataConfig:
+def resolve(data: DataConfig, cache: Cache) -> DataConfig:
     """Fill in the hashes that identify the content and the tokenizer.
 
     Parameters
     ----------
     data
         A config; where it holds hashes already they are checked against what is there now.
-    cache_dir
-        The cache folder; None for the default.
+    cache : Cache
+        The cache folder.
 
     Raises
     ------
     UserError
         The corpus is not there, or it has changed since the config was resolved.
     """
-    content = content_hash(data, cache_dir)
+    content = content_hash(data, cache)
     if data.content_hash is not None and data.content_hash != content:
         raise UserError(
             f"corpus {data.corpus!r} changed under this sweep: it was planned with content {data.content_hash[:12]} "
             f"and now has {content[:12]}; restore the old content, or plan a new sweep on the new one"
         )
-    tokenizer = tokenizer_hash(replace(data, content_hash=content), cache_dir)
+    tokenizer = tokenizer_hash(replace(data, content_hash=content), cache)
     if data.tokenizer_hash is not None and data.tokenizer_hash != tokenizer:
         raise UserError(
             f"tokenizer {data.tokenizer!r} of corpus {data.corpus!r} changed under this sweep: it was planned with "
@@ -69,7 +69,7 @@ def resolve(data: DataConfig, cache_dir: str | Path | None = None) -> DataConfig
     return replace(data, content_hash=content, tokenizer_hash=tokenizer)
 
 
-def content_hash(data: DataConfig, cache_dir: str | Path | None = None) -> str:
+def content_hash(data: DataConfig, cache: Cache) -> str:
     """The sha256 that stands for the content of a corpus, as it is now."""
     info = data.info
     if info.content_hash is not None:
@@ -79,14 +79,14 @@ def content_hash(data: DataConfig, cache_dir: str | Path | None = None) -> str:
     if info.name == "hf":
         from experiments.data.corpora.documents import spool_hash, spool_stream
 
-        found = spool_hash(spool_folder(data, cache_dir)) or spool_hash(spool_stream(data, cache_dir))
+        found = spool_hash(spool_folder(data, cache)) or spool_hash(spool_stream(data, cache))
         assert found is not None
         return found
-    files = file_hashes(corpus_files(data), cache_dir)
+    files = file_hashes(corpus_files(data), cache)
     return digest({"kind": info.name, "files": files, "options": data.options, "reader": READER_VERSION})
 
 
-def tokenizer_hash(data: DataConfig, cache_dir: str | Path | None = None) -> str:
+def tokenizer_hash(data: DataConfig, cache: Cache) -> str:
     """The sha256 that stands for the tokenizer of a config whose content hash is known."""
     if data.is_language:
         return NO_TOKENIZER_HASH
@@ -94,10 +94,10 @@ def tokenizer_hash(data: DataConfig, cache_dir: str | Path | None = None) -> str
         return BYTES_TOKENIZER_HASH
     from experiments.data.tokenizers.bpe import trained_merges
 
-    return trained_merges(data, cache_dir)[1]
+    return trained_merges(data, cache)[1]
 
 
-def tokens_folder(data: DataConfig, cache_dir: str | Path | None = None) -> Path:
+def tokens_folder(data: DataConfig, cache: Cache) -> Path:
     """Where the tokens of a resolved config are kept; independent of context, order and epochs."""
     if data.content_hash is None or data.tokenizer_hash is None:
         raise ValueError("the data config is not resolved; pass it through identity.resolve")
@@ -111,13 +111,13 @@ def tokens_folder(data: DataConfig, cache_dir: str | Path | None = None) -> Path
             "version": TOKENS_VERSION,
         }
     )
-    return cache_folder(cache_dir) / "tokens" / f"{data.info.name}-{key[:16]}"
+    return cache.tokens / f"{data.info.name}-{key[:16]}"
 
 
-def known_train_tokens(data: DataConfig, cache_dir: str | Path | None = None) -> int | None:
+def known_train_tokens(data: DataConfig, cache: Cache) -> int | None:
     """Tokens of one pass over the training split where that is known without building anything, else None."""
     stored = int(data.option("num_tokens")) if data.is_language else None
     if stored is None:
-        meta = read_json(tokens_folder(data, cache_dir) / "meta.json")
+        meta = read_json(tokens_folder(data, cache) / "meta.json")
         stored = None if meta is None else int(meta["num_train_stored"])
     return None if stored is None else (stored - 1) // data.context * data.context

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpora.documents import documents
 
@@ -16,9 +16,9 @@ def held_out(document_hash: bytes, val_fraction: float) -> bool:
     return int.from_bytes(document_hash[:8], "big") < int(val_fraction * 2.0**64)
 
 
-def split_documents(data: DataConfig, cache_dir: str | Path | None = None) -> Iterator[tuple[bytes, bytes, bool]]:
+def split_documents(data: DataConfig, cache: Cache) -> Iterator[tuple[bytes, bytes, bool]]:
     """Every document of a corpus of text with its sha256 and whether it is held out."""
-    for document in documents(data, cache_dir):
+    for document in documents(data, cache):
         document_hash = hashlib.sha256(document).digest()
         yield document, document_hash, held_out(document_hash, data.val_fraction)
 

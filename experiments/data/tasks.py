@@ -13,9 +13,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpora.documents import documents
 from experiments.data.corpora.places import spool_folder
@@ -183,15 +183,15 @@ def split_of(text: str, named: str | None) -> str:
     return "val" if second < VAL_FRACTION else "train"
 
 
-def load_task(name: str, cache_dir: str | Path | None = None) -> Task:
+def load_task(name: str, cache: Cache) -> Task:
     """A task with its splits.
 
     Parameters
     ----------
     name
         Name in TASKS.
-    cache_dir
-        The cache folder; None for the default.
+    cache : Cache
+        The cache folder.
 
     Raises
     ------
@@ -202,9 +202,9 @@ def load_task(name: str, cache_dir: str | Path | None = None) -> Task:
     if info is None:
         raise UserError(f"task {name!r} is unknown; there are {', '.join(sorted(TASKS))}")
     data = DataConfig(corpus=info.corpus)
-    next(documents(data, cache_dir))  # says so where the corpus has not been fetched
+    next(documents(data, cache))  # says so where the corpus has not been fetched
     chosen: dict[str, tuple[str, list[Example]]] = {}
-    with (spool_folder(data, cache_dir) / "documents.jsonl").open(encoding="utf-8") as lines:
+    with (spool_folder(data, cache) / "documents.jsonl").open(encoding="utf-8") as lines:
         for line in lines:
             for example, named in info.examples(json.loads(line)):
                 key = " ".join(example.text.split())

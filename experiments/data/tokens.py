@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data.cache import build_folder, explain_write_errors, read_json, write_json
+from experiments.data.cache import Cache, build_folder, explain_write_errors, read_json, write_json
 from experiments.data.config import DataConfig
 from experiments.data.identity import content_hash, resolve, tokens_folder
 from experiments.data.languages.registry import build_language
@@ -43,7 +43,7 @@ class TokenFiles:
     """What meta.json holds."""
 
 
-def open_tokens(data: DataConfig, cache_dir: str | Path | None = None) -> TokenFiles:
+def open_tokens(data: DataConfig, cache: Cache) -> TokenFiles:
     """The token files of a config, built where they are not there yet.
 
     Raises
@@ -52,15 +52,15 @@ def open_tokens(data: DataConfig, cache_dir: str | Path | None = None) -> TokenF
         The corpus is not there, changed, or is too small to be split; the disk is full or read-only; the files are
         damaged.
     """
-    data = resolve(data, cache_dir)
-    folder = tokens_folder(data, cache_dir)
+    data = resolve(data, cache)
+    folder = tokens_folder(data, cache)
 
     def build(temporary: Path) -> None:
         if data.is_language:
             _build_language(data, temporary)
         else:
-            _build_text(data, load_tokenizer(data, cache_dir), temporary, cache_dir)
-            if content_hash(data, cache_dir) != data.content_hash:
+            _build_text(data, load_tokenizer(data, cache), temporary, cache)
+            if content_hash(data, cache) != data.content_hash:
                 raise UserError(
                     f"corpus {data.corpus!r} changed while its tokens were made; run again when it is at rest"
                 )
@@ -85,14 +85,14 @@ def open_tokens(data: DataConfig, cache_dir: str | Path | None = None) -> TokenF
     )
 
 
-def _build_text(data: DataConfig, tokenizer: Tokenizer, folder: Path, cache_dir: str | Path | None) -> None:
+def _build_text(data: DataConfig, tokenizer: Tokenizer, folder: Path, cache: Cache) -> None:
     dtype = _dtype(tokenizer.vocab_size)
     val = ValidationSet(data)
     counts = {"num_documents": 0, "num_val_held_out": 0, "train_bytes": 0}
     all_hashes = hashlib.sha256()
     with explain_write_errors(folder), (folder / "train.bin").open("wb") as file:
         writer = _Writer(file, tokenizer, dtype)
-        for document, document_hash, is_val in split_documents(data, cache_dir):
+        for document, document_hash, is_val in split_documents(data, cache):
             all_hashes.update(document_hash)
             counts["num_documents"] += 1
             if is_val:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-if TYPE_CHECKING:
-    from experiments.data.config import DataConfig
+from experiments.data.registry import Scalar
 
 KEY_DIGITS = 3
 """Tokens that spell a key of zipf-memory; with its value an item has 4, which divides the usual contexts."""
@@ -19,8 +18,21 @@ def digit_base(num_keys: int) -> int:
     return base
 
 
-def language_vocab_size(data: DataConfig) -> int:
-    """Number of token ids of the language that a config names."""
-    if data.info.name == "zipf-memory":
-        return KEY_DIGITS * digit_base(int(data.option("num_keys"))) + int(data.option("num_values"))
-    return int(data.option("num_features" if data.info.name == "random-hierarchy" else "num_symbols"))
+def language_vocab_size(name: str, options: Mapping[str, Scalar]) -> int:
+    """Number of token ids of a language.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the registry of corpora.
+    options : mapping of str to scalar
+        Every option with its value, defaults included.
+    """
+    if name == "zipf-memory":
+        return KEY_DIGITS * digit_base(_whole(options["num_keys"])) + _whole(options["num_values"])
+    return _whole(options["num_features" if name == "random-hierarchy" else "num_symbols"])
+
+
+def _whole(option: Scalar) -> int:
+    assert isinstance(option, int)  # checked when the options were given
+    return option

@@ -17,6 +17,7 @@ from lightning.fabric import Fabric
 
 from experiments.config.prefixes import prefix_id
 from experiments.config.run import RunConfig, canonical
+from experiments.data.cache import Cache
 from experiments.data.corpus import TokenCorpus, check_budget, prepare
 from experiments.distributed.ranks import Ranks, Trouble
 from experiments.distributed.sharding import make_fabric
@@ -64,7 +65,7 @@ class Execution:
     """Time between mid-run checkpoints."""
     should_stop: Callable[[], bool]
     """Asked before every step."""
-    cache_dir: Path | None = None
+    cache: Cache = field(default_factory=Cache)
     """Token cache."""
     _corpora: dict[Any, TokenCorpus] = field(default_factory=dict, init=False)
     _fabrics: dict[str, Fabric] = field(default_factory=dict, init=False)
@@ -76,7 +77,7 @@ class Execution:
         if key not in self._corpora:
             if len(self._corpora) >= 8:
                 self._corpora.clear()
-            self._corpora[key] = prepare(config.data, self.cache_dir)
+            self._corpora[key] = prepare(config.data, self.cache)
         return self._corpora[key]
 
     def fabric(self, precision: str) -> Fabric:

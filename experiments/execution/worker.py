@@ -22,6 +22,7 @@ import torch
 
 from experiments.config.counts import design_of
 from experiments.config.run import RunConfig, canonical
+from experiments.data.cache import Cache
 from experiments.data.corpus import TokenCorpus, bits_per_byte
 from experiments.distributed.ranks import ALONE, Ranks, Trouble
 from experiments.errors import UserError
@@ -83,7 +84,7 @@ class Worker:
     """What there is to train, in the order in which it is to be taken."""
     options: WorkerOptions = field(default_factory=WorkerOptions)
     """Behaviour."""
-    cache_dir: Path | None = None
+    cache: Cache = field(default_factory=Cache)
     """Token cache."""
     ranks: Ranks = ALONE
     """Who trains with it; rank 0 is the worker, and the others do what it says."""
@@ -104,7 +105,7 @@ class Worker:
             ranks=self.ranks,
             checkpoint_seconds=self.options.checkpoint_seconds,
             should_stop=self._stop.is_set,
-            cache_dir=self.cache_dir,
+            cache=self.cache,
         )
         self._others_train = False
         self._first_memory: int | None = None

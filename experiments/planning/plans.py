@@ -11,6 +11,7 @@ from experiments.config.designs import ExpandedSweep, expand
 from experiments.config.reading import load_sweep
 from experiments.config.recipes import RECIPES
 from experiments.data.budget import budget_problem
+from experiments.data.cache import Cache
 from experiments.data.identity import known_train_tokens, resolve
 from experiments.errors import UserError
 from experiments.machine.devices import resolve_precision
@@ -20,9 +21,7 @@ from experiments.store.checkpoints import available_checkpoints
 from experiments.store.store import RunStore
 
 
-def expand_file(
-    path: Path, overrides: Sequence[str] = (), *, kind: str = "cpu", cache_dir: Path | None = None
-) -> ExpandedSweep:
+def expand_file(path: Path, overrides: Sequence[str] = (), *, cache: Cache, kind: str = "cpu") -> ExpandedSweep:
     """Read a sweep file and expand it to its runs.
 
     Parameters
@@ -31,10 +30,10 @@ def expand_file(
         The sweep's YAML.
     overrides : sequence of str
         Options such as `--design.budgets=[1e11]` that replace its fields.
+    cache : Cache
+        The cache folder.
     kind : str
         Kind of device, cpu or cuda, for which precision 'auto' is resolved.
-    cache_dir : Path or None
-        The cache folder; None for the default.
 
     Raises
     ------
@@ -43,15 +42,29 @@ def expand_file(
     """
     sweep = load_sweep(path, overrides)
     sweep = replace(sweep, precision=resolve_precision(sweep.precision, kind))
-    expanded = expand(sweep, resolve=lambda data: resolve(data, cache_dir))
+    expanded = expand(sweep, resolve=lambda data: resolve(data, cache))
+    available = train_tokens(expanded, cache)
     for run in expanded.runs:
-        available = known_train_tokens(run.config.data, cache_dir)
-        if available is None:
-            continue
-        problem = budget_problem(run.config.data, available, run.config.tokens)
+        tokens = available[run.run_id]
+        problem = None if tokens is None else budget_problem(run.config.data, tokens, run.config.tokens)
         if problem is not None:
             raise UserError(problem)
     return expanded
+
+
+def train_tokens(expanded: ExpandedSweep, cache: Cache) -> dict[str, int | None]:
+    """Tokens of one pass over the training split by run id; None where nobody knows before the corpus is built.
+
+    Parameters
+    ----------
+    expanded : ExpandedSweep
+        The runs; many hold the same data, which is looked up once.
+    cache : Cache
+        The cache folder.
+    """
+    by_data = {id(run.config.data): run.config.data for run in expanded.runs}
+    known = {name: known_train_tokens(data, cache) for name, data in by_data.items()}
+    return {run.run_id: known[id(run.config.data)] for run in expanded.runs}
 
 
 def compile_sweep(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *, share: bool = True) -> CompiledSweep:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.data.cache import read_json
+from experiments.data.cache import Cache, read_json
 from experiments.data.config import DataConfig
 from experiments.data.registry import CORPORA, Scalar
 from experiments.errors import UserError
@@ -57,10 +57,10 @@ def run(args: argparse.Namespace) -> int:
     from experiments.data.tasks import TASKS
 
     if args.name in TASKS:
-        facts = describe_task(args.name, args.cache)
+        facts = describe_task(args.name, _cache(args))
     else:
         data = _config(args, tokenizer=args.tokenizer, context=args.context, val_fraction=args.val_fraction)
-        facts = describe(data, args.cache)
+        facts = describe(data, _cache(args))
     if args.json:
         json.dump(facts, sys.stdout, indent=1, allow_nan=False)
         print()
@@ -71,17 +71,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _cache(args: argparse.Namespace) -> Cache:
+    return Cache() if args.cache is None else Cache(args.cache)
+
+
 def _fetch(args: argparse.Namespace) -> int:
     data = _config(args)
     print(f"{args.name}: {data.info.summary}\nlicence: {data.info.licence}\nsource: {data.info.source}")
     if data.info.name == "hf":
         from experiments.data.corpora.documents import spool_stream
 
-        folder = spool_stream(data, args.cache)
+        folder = spool_stream(data, _cache(args))
     elif data.info.kind == "fetched":
         from experiments.data.corpora.fetch import fetch
 
-        folder = fetch(args.name, args.cache, archive=args.archive)
+        folder = fetch(args.name, _cache(args), archive=args.archive)
     else:
         print("nothing to fetch: it is here already")
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from experiments.data.cache import Cache
 from experiments.errors import UserError
 from experiments.store.store import RunStore
 
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     model = Transformer(config.model, seed=config.seed)
     model.load_state_dict(load_file(weights))
-    tokenizer = load_tokenizer(config.data)
+    tokenizer = load_tokenizer(config.data, Cache())
     (prompt,) = tokenizer.encode([args.prompt.encode()])
     torch.manual_seed(args.seed)
     result = generate(

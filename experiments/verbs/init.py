@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpus import prepare
 from experiments.errors import UserError
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         data = DataConfig(corpus=args.corpus, tokenizer=args.tokenizer, context=args.context)
     except ValueError as error:
         raise UserError(str(error)) from None
-    corpus = prepare(data)
+    corpus = prepare(data, Cache())
     starter = plan_starter(
         corpus.data,
         num_train_tokens=corpus.num_train_tokens,

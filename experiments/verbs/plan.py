@@ -5,19 +5,24 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.config.counts import design_of
 from experiments.config.designs import ExpandedSweep
 from experiments.config.recipes import RECIPES
-from experiments.data.identity import known_train_tokens
+from experiments.data.cache import Cache
 from experiments.formatting import compute, count, duration, plain_table, size
 from experiments.machine.devices import find_devices
+from experiments.planning.compiler import CompiledSweep
 from experiments.planning.costs import CostModel, learned_costs, training_memory_bytes
 from experiments.planning.packing import pack
-from experiments.planning.plans import compile_sweep, expand_file
+from experiments.planning.plans import compile_sweep, expand_file, train_tokens
 from experiments.store.store import RunStore
+
+SHOWN = ("params", "width", "depth", "tokens", "epochs", "flops", "steps", "batch", "lr", "seed")
+"""Fields of a run's design that its row holds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,44 +55,62 @@ def summary_from_args(args: argparse.Namespace) -> dict[str, Any]:
 
 def _planned(args: argparse.Namespace) -> tuple[ExpandedSweep, dict[str, Any]]:
     devices = find_devices(args.device, args.workers)
-    expanded = expand_file(args.sweep, args.overrides, kind=devices[0].kind)
-    store = RunStore(args.store)
+    cache, store = Cache(), RunStore(args.store)
+    expanded = expand_file(args.sweep, args.overrides, cache=cache, kind=devices[0].kind)
     costs = learned_costs(store, [item.run_id for item in expanded.runs], devices[0].kind)
-    return expanded, summarize(expanded, store, costs, workers=len(devices), share=not args.no_sharing)
+    compiled = compile_sweep(expanded, store, costs, share=not args.no_sharing)
+    rows = run_rows(expanded, store, costs, train_tokens(expanded, cache))
+    return expanded, summarize(expanded, compiled, rows, workers=len(devices))
 
 
-def summarize(
-    expanded: ExpandedSweep, store: RunStore, costs: CostModel, *, workers: int, share: bool = True
-) -> dict[str, Any]:
-    """The plan as plain data: one row a run, and totals; `sharing` is about the runs that are missing."""
-    compiled = compile_sweep(expanded, store, costs, share=share)
+def run_rows(
+    expanded: ExpandedSweep, store: RunStore, costs: CostModel, num_train_tokens: Mapping[str, int | None]
+) -> list[dict[str, Any]]:
+    """One row a run: its labels, its design, and what it costs.
+
+    Parameters
+    ----------
+    expanded : ExpandedSweep
+        The runs.
+    store : RunStore
+        Knows which are done.
+    costs : CostModel
+        Estimates the time of each.
+    num_train_tokens : mapping of str to int or None
+        Tokens of one pass over the training split by run id.
+    """
     rows = []
     for item in expanded.runs:
-        design = design_of(item.config, num_train_tokens=known_train_tokens(item.config.data))
+        design = design_of(item.config, num_train_tokens=num_train_tokens[item.run_id])
         rows.append(
             {
                 "run_id": item.run_id,
                 **item.labels,
-                **{
-                    name: design[name]
-                    for name in (
-                        "params",
-                        "width",
-                        "depth",
-                        "tokens",
-                        "epochs",
-                        "flops",
-                        "steps",
-                        "batch",
-                        "lr",
-                        "seed",
-                    )
-                },
+                **{name: design[name] for name in SHOWN},
                 "memory_bytes": training_memory_bytes(item.config),
                 "seconds": costs.seconds(item.config),
                 "done": store.record_path(item.run_id).exists(),
             }
         )
+    return rows
+
+
+def summarize(
+    expanded: ExpandedSweep, compiled: CompiledSweep, rows: list[dict[str, Any]], *, workers: int
+) -> dict[str, Any]:
+    """The plan as plain data: one row a run, and totals.
+
+    Parameters
+    ----------
+    expanded : ExpandedSweep
+        The runs.
+    compiled : CompiledSweep
+        What of them is missing, and what sharing saves; `sharing` tells of it.
+    rows : list of dict
+        What `run_rows` gives.
+    workers : int
+        Number of workers for the estimate of the time.
+    """
     return {
         "name": expanded.sweep.name,
         "num_runs": len(rows),

@@ -11,6 +11,7 @@ from pathlib import Path
 from experiments.cluster import launch as slurm
 from experiments.config.designs import ExpandedSweep
 from experiments.config.prefixes import prefix_id
+from experiments.data.cache import Cache
 from experiments.distributed.place import STRATEGIES
 from experiments.errors import UserError
 from experiments.execution.driver import Driver
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     slurm.refuse_options(args)
     together = _group_arguments(args)
     devices = find_devices(args.device, args.workers, args.devices_per_run or 1)
-    expanded = expand_file(args.sweep, args.overrides, kind=devices[0].kind)
+    expanded = expand_file(args.sweep, args.overrides, kind=devices[0].kind, cache=Cache())
     store = RunStore(args.store)
     sweep, _ = _write(args, expanded, store, devices[0].kind)
     launcher = LocalLauncher(
@@ -122,7 +123,7 @@ def _write(args: argparse.Namespace, expanded: ExpandedSweep, store: RunStore, k
 def _submit(args: argparse.Namespace) -> int:
     """The same by Slurm: 0 when the workers are queued, or nothing is left to do."""
     options = slurm.options_of(args)
-    expanded = expand_file(args.sweep, args.overrides, kind=options.device)
+    expanded = expand_file(args.sweep, args.overrides, kind=options.device, cache=Cache())
     store = RunStore(args.store)
     if args.dry_run:
         added, costs = 0, learned_costs(store, [item.run_id for item in expanded.runs], options.device)

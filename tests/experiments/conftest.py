@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments.config.run import RunConfig
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.identity import resolve
 from models.config.optimizer import OptimizerConfig
@@ -30,15 +31,15 @@ recipe: {learning_rate: 0.01, batch_tokens: 256, warmup_tokens: 2560}
 
 
 @pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     """One token cache for all tests; child processes find it by the environment."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["ISOFLOP_CACHE"] = str(folder)
-    return folder
+    return Cache(folder)
 
 
 @pytest.fixture
-def make_config(cache_dir: Path) -> Callable[..., RunConfig]:
+def make_config(cache: Cache) -> Callable[..., RunConfig]:
     """Builds a RunConfig of 100 tiny steps on the Markov language; keywords replace its fields."""
 
     def make(**changes: object) -> RunConfig:
@@ -49,7 +50,7 @@ def make_config(cache_dir: Path) -> Callable[..., RunConfig]:
             "model": TransformerConfig(
                 vocab_size=data.vocab_size, width=16, depth=1, num_heads=2, context=32, dropout=0.1
             ),
-            "data": resolve(data, cache_dir),
+            "data": resolve(data, cache),
             "optimizer": OptimizerConfig(learning_rate=1e-2),
             "schedule": ScheduleConfig(name="wsd", warmup_tokens=2560, decay_tokens=5120),
             "tokens": 25600,
@@ -67,7 +68,7 @@ def sweep_text() -> str:
 
 
 @pytest.fixture
-def run_verb(cache_dir: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run_verb(cache: Cache) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `python -m experiments ...` as a user would and returns what it said."""
 
     def run(*words: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 import isoflop as iso
+from experiments.data.cache import Cache
 from tests.experiments.conftest import SWEEP
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, cache_dir: Path) -> iso.Sweep:
+def sweep(tmp_path: Path, cache: Cache) -> iso.Sweep:
     """The tiny sweep in a store of its own."""
     file = tmp_path / "tiny.yaml"
     file.write_text(SWEEP)

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from experiments.data.cache import build_folder, explain_write_errors, read_json, write_json
+from experiments.data.cache import Cache, build_folder, explain_write_errors, read_json, write_json
 from experiments.data.config import DataConfig
 from experiments.data.corpora.places import corpus_files, spool_folder
 from experiments.errors import UserError
@@ -26,7 +26,7 @@ PASSAGE_BYTES = 2048
 _PASSAGE_ODDS = 16
 
 
-def documents(data: DataConfig, cache_dir: str | Path | None = None) -> Iterator[bytes]:
+def documents(data: DataConfig, cache: Cache) -> Iterator[bytes]:
     """The documents of a corpus of text, in their order.
 
     Raises
@@ -35,21 +35,21 @@ def documents(data: DataConfig, cache_dir: str | Path | None = None) -> Iterator
         The corpus is not there or cannot be read; it has not been fetched; it is not text.
     """
     limit = int(data.option("max_documents")) if "max_documents" in data.info.options else 0
-    stream = (document for document in _read(data, cache_dir) if document.strip())
+    stream = (document for document in _read(data, cache) if document.strip())
     return islice(stream, limit) if limit else stream
 
 
-def _read(data: DataConfig, cache_dir: str | Path | None) -> Iterator[bytes]:
+def _read(data: DataConfig, cache: Cache) -> Iterator[bytes]:
     match data.info.kind, data.info.name:
         case "packaged", name:
             return _packaged(name)
         case "fetched", name:
-            spool = spool_folder(data, cache_dir) / "documents.jsonl"
+            spool = spool_folder(data, cache) / "documents.jsonl"
             if not spool.is_file():
                 raise UserError(f"corpus {name!r} is not in the cache; run: python -m experiments data fetch {name}")
             return _json_lines([spool], "text")
         case _, "hf":
-            return _json_lines([spool_stream(data, cache_dir) / "documents.jsonl"], "text")
+            return _json_lines([spool_stream(data, cache) / "documents.jsonl"], "text")
         case _, "text":
             return _text(corpus_files(data), str(data.option("separator")))
         case _, "jsonl":
@@ -154,7 +154,7 @@ def spool_hash(folder: Path) -> str | None:
     return None if meta is None else str(meta["content_hash"])
 
 
-def spool_stream(data: DataConfig, cache_dir: str | Path | None = None) -> Path:
+def spool_stream(data: DataConfig, cache: Cache) -> Path:
     """Stream the documents of a Hugging Face data set into the cache, once, and return their folder.
 
     What is kept is a snapshot: the content hash is that of the documents as they came. Delete the folder to take a new
@@ -166,7 +166,7 @@ def spool_stream(data: DataConfig, cache_dir: str | Path | None = None) -> Path:
         if not write_spool(folder, rows, {"data_set": data.where, "options": dict(data.options)}):
             raise UserError(f"data set {data.where!r} gave no document; look at its split and its text_field")
 
-    return build_folder(spool_folder(data, cache_dir), build)
+    return build_folder(spool_folder(data, cache), build)
 
 
 def _stream(data: DataConfig) -> Iterator[str]:

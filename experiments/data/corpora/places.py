@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from experiments.data.cache import cache_folder, read_json, write_json
+from experiments.data.cache import Cache, read_json, write_json
 from experiments.data.config import DataConfig
 from experiments.errors import UserError
 
@@ -35,11 +35,11 @@ def corpus_files(data: DataConfig) -> list[Path]:
     return found
 
 
-def file_hashes(files: list[Path], cache_dir: str | Path | None = None) -> list[str]:
+def file_hashes(files: list[Path], cache: Cache) -> list[str]:
     """sha256 of each file, remembered in the cache by its path, size and times of change."""
     paths = [str(path.resolve()) for path in files]
     key = hashlib.sha256("\0".join(paths).encode()).hexdigest()[:24]
-    memo = cache_folder(cache_dir) / "hashes" / f"{key}.json"
+    memo = cache.hashes / f"{key}.json"
     known = (read_json(memo) or {}).get("files", {})
     found = {}
     for name, path in zip(paths, files, strict=True):
@@ -55,9 +55,9 @@ def file_hashes(files: list[Path], cache_dir: str | Path | None = None) -> list[
     return [str(found[name][3]) for name in paths]
 
 
-def spool_folder(data: DataConfig, cache_dir: str | Path | None = None) -> Path:
+def spool_folder(data: DataConfig, cache: Cache) -> Path:
     """Where the documents of a fetched or streamed corpus are kept in the cache."""
     if data.info.kind == "fetched":
-        return cache_folder(cache_dir) / "corpora" / data.info.name
+        return cache.corpora / data.info.name
     words = repr((data.where, sorted(data.options.items())))
-    return cache_folder(cache_dir) / "corpora" / f"{data.info.name}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
+    return cache.corpora / f"{data.info.name}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"

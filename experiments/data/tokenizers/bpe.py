@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from experiments.data.cache import build_folder, cache_folder, write_json
+from experiments.data.cache import Cache, build_folder, write_json
 from experiments.data.config import NUM_BYTE_SPECIALS, DataConfig, bpe_size
 from experiments.data.split import split_documents
 from experiments.errors import UserError
@@ -27,19 +27,19 @@ FIRST_MERGE = 256 + NUM_BYTE_SPECIALS
 """Id of the first merge."""
 
 
-def tokenizer_folder(data: DataConfig, cache_dir: str | Path | None = None) -> Path:
+def tokenizer_folder(data: DataConfig, cache: Cache) -> Path:
     """Where the tokenizer of a config with a known content hash is kept."""
     words = json.dumps([data.content_hash, data.val_fraction, data.tokenizer, BPE_VERSION])
     key = hashlib.sha256(words.encode()).hexdigest()[:16]
-    return cache_folder(cache_dir) / "tokenizers" / f"{data.info.name}-{data.tokenizer}-{key}"
+    return cache.tokenizers / f"{data.info.name}-{data.tokenizer}-{key}"
 
 
-def trained_merges(data: DataConfig, cache_dir: str | Path | None = None) -> tuple[list[tuple[str, str]], str]:
+def trained_merges(data: DataConfig, cache: Cache) -> tuple[list[tuple[str, str]], str]:
     """The merges of a config's tokenizer, trained where they are not there yet, and their sha256."""
-    folder = tokenizer_folder(data, cache_dir)
+    folder = tokenizer_folder(data, cache)
 
     def build(temporary: Path) -> None:
-        write_json(temporary / "merges.json", {"tokenizer": data.tokenizer, "merges": _train(data, cache_dir)})
+        write_json(temporary / "merges.json", {"tokenizer": data.tokenizer, "merges": _train(data, cache)})
 
     build_folder(folder, build, complete="merges.json")
     return _read_merges(folder / "merges.json")
@@ -56,7 +56,7 @@ def _read_merges(path: Path) -> tuple[list[tuple[str, str]], str]:
     return merges, hashlib.sha256(json.dumps(merges).encode()).hexdigest()
 
 
-def _train(data: DataConfig, cache_dir: str | Path | None) -> list[list[str]]:
+def _train(data: DataConfig, cache: Cache) -> list[list[str]]:
     tokenizers = import_tokenizers()
     size = bpe_size(data.tokenizer)
     assert size is not None
@@ -66,7 +66,7 @@ def _train(data: DataConfig, cache_dir: str | Path | None) -> list[list[str]]:
     )
     learner = tokenizers.Tokenizer(tokenizers.models.BPE())
     learner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    learner.train_from_iterator(_training_texts(data, cache_dir), trainer)
+    learner.train_from_iterator(_training_texts(data, cache), trainer)
     merges = [list(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     if len(merges) != size - FIRST_MERGE:
         raise UserError(
@@ -76,9 +76,9 @@ def _train(data: DataConfig, cache_dir: str | Path | None) -> list[list[str]]:
     return merges
 
 
-def _training_texts(data: DataConfig, cache_dir: str | Path | None) -> Iterator[str]:
+def _training_texts(data: DataConfig, cache: Cache) -> Iterator[str]:
     total = 0
-    for document, _, is_val in split_documents(data, cache_dir):
+    for document, _, is_val in split_documents(data, cache):
         if not is_val:
             yield as_text(document, data)
             total += len(document)

@@ -6,12 +6,12 @@ Every tokenizer shares the first 264 ids. Must not know where documents come fro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.tokenizers.bpe import FIRST_MERGE, as_text, build_encoder, byte_characters, trained_merges
 
@@ -77,10 +77,10 @@ class BpeTokenizer:
         return b"".join(self._bytes[int(i)] for i in ids)
 
 
-def load_tokenizer(data: DataConfig, cache_dir: str | Path | None = None) -> Tokenizer:
+def load_tokenizer(data: DataConfig, cache: Cache) -> Tokenizer:
     """The tokenizer of a resolved config of text."""
     if data.is_language:
         raise ValueError(f"{data.corpus!r} is a language of bare tokens; it has no tokenizer")
     if data.tokenizer == "bytes":
         return BytesTokenizer()
-    return BpeTokenizer(trained_merges(data, cache_dir)[0], data)
+    return BpeTokenizer(trained_merges(data, cache)[0], data)

@@ -16,6 +16,7 @@ from rich.console import Console
 from experiments.cluster.launch import launch, told_queued
 from experiments.cluster.scheduler import cancel, ended_elements, parse_sacct, parse_squeue, read_submissions, view
 from experiments.cluster.script import SlurmOptions
+from experiments.data.cache import Cache
 from experiments.errors import UserError
 from experiments.machine.liveness import identify
 from experiments.planning.planned_sweep import PlannedSweep
@@ -112,7 +113,7 @@ def test_status_works_where_slurm_cannot_be_asked_and_says_so(
     sweep: Path, run_verb: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = RunStore(tmp_path / "store")
-    PlannedSweep.write(expand_file(sweep), sweep, store)
+    PlannedSweep.write(expand_file(sweep, cache=Cache()), sweep, store)
     (store.sweeps / "tiny.jobs").write_text(json.dumps({"job": "15", "array": "0-1", "unix_seconds": 1.0}) + "\n")
     monkeypatch.setenv("PATH", str(tmp_path))
     told = run_verb("status", "tiny", "--store", store.root, "--json")

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.slurm_chaos import KINDS, chaos
 from benchmarks.slurm_cluster import SlurmCluster, missing_programs
 from experiments.cluster.script import SlurmOptions, script_text
+from experiments.data.cache import Cache
 from experiments.planning.planned_sweep import PlannedSweep
 from experiments.planning.plans import expand_file
 from experiments.records import read_record
@@ -39,7 +40,7 @@ def cluster(tmp_path: Path) -> Iterator[SlurmCluster]:
 
 
 @pytest.fixture
-def verb(cluster: SlurmCluster, cache_dir: Path) -> Verb:
+def verb(cluster: SlurmCluster, cache: Cache) -> Verb:
     """Runs `python -m experiments ...` on this cluster's login node."""
 
     def run(*words: object) -> subprocess.CompletedProcess[str]:
@@ -128,13 +129,13 @@ def test_a_worker_of_several_nodes_hears_the_warning_in_every_process_and_comes_
 
 @pytest.mark.slow
 def test_workers_started_by_srun_train_alone_or_together_as_they_are_told(
-    cluster: SlurmCluster, tmp_path: Path, cache_dir: Path, sweep_text: str
+    cluster: SlurmCluster, tmp_path: Path, cache: Cache, sweep_text: str
 ) -> None:
     sweep = tmp_path / "tiny.yaml"
     sweep.write_text(sweep_text)
     for name, options, size in (("alone", (), 1), ("together", ("--nodes", "2", "--devices-per-run", "1"), 2)):
         store = RunStore(tmp_path / name)
-        PlannedSweep.write(expand_file(sweep), sweep, store)
+        PlannedSweep.write(expand_file(sweep, cache=Cache()), sweep, store)
         command = [sys.executable, "-m", "experiments", "work", store.manifest_path("tiny"), *options]
         cluster.command("srun", "--ntasks=2", "--nodes=2", *command, timeout_seconds=120)
         records = [read_record(path) for path in store.root.glob("runs/*/record.json")]
@@ -144,7 +145,7 @@ def test_workers_started_by_srun_train_alone_or_together_as_they_are_told(
 
 @pytest.mark.slow
 def test_a_sweep_of_sixty_runs_survives_kills_a_cancelled_element_preemption_a_lost_node_and_time_limits(
-    tmp_path: Path, cache_dir: Path
+    tmp_path: Path, cache: Cache
 ) -> None:
     told = chaos(tmp_path, num_runs=60, scale=3, limit=600)
     (tmp_path / "result.json").write_text(json.dumps(told, indent=1))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from experiments.config.designs import MIN_STEPS, ExpandedSweep, expand
 from experiments.config.reading import build_sweep
 from experiments.config.run import run_id
+from experiments.data.cache import Cache
 from experiments.data.identity import resolve
 from experiments.errors import UserError
 from models.config.accounting import params_fit, training_flops
@@ -29,7 +30,7 @@ def plan(**changes: Any) -> ExpandedSweep:
     }
     for key, value in changes.items():
         raw[key] = raw.get(key, {}) | value if isinstance(value, dict) else value
-    return expand(build_sweep(raw, where="test"), resolve=resolve)
+    return expand(build_sweep(raw, where="test"), resolve=lambda data: resolve(data, Cache()))
 
 
 def ids(sweep: ExpandedSweep) -> set[str]:

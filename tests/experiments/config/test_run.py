@@ -11,6 +11,7 @@ import pytest
 
 from experiments.config import run as config_module
 from experiments.config.run import RunConfig, canonical, run_config_from_dict, run_id
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.identity import resolve
 from models.config.optimizer import OptimizerConfig
@@ -21,7 +22,7 @@ from models.config.transformer import TransformerConfig
 def golden(**changes: object) -> RunConfig:
     fields: dict[str, object] = {
         "model": TransformerConfig(vocab_size=264, width=32, depth=2, num_heads=2, context=128),
-        "data": resolve(DataConfig(corpus="sotu", context=128)),
+        "data": resolve(DataConfig(corpus="sotu", context=128), Cache()),
         "optimizer": OptimizerConfig(learning_rate=1e-2),
         "schedule": ScheduleConfig(name="wsd", warmup_tokens=20480, decay_tokens=204800),
         "tokens": 1024000,
@@ -74,7 +75,7 @@ def test_the_place_of_a_text_file_is_no_part_of_the_identity_but_its_content_is(
         path = tmp_path / folder / "corpus.txt"
         path.parent.mkdir()
         path.write_text(text * 400)
-        data = resolve(DataConfig(corpus=f"text:{path}", context=32), tmp_path / "cache")
+        data = resolve(DataConfig(corpus=f"text:{path}", context=32), Cache(tmp_path / "cache"))
         return run_id(make_config(data=data))
 
     assert identity("here", "to be ") == identity("there", "to be ")

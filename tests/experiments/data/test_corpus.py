@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpora.documents import documents
 from experiments.data.corpus import TokenCorpus, bits_per_byte, check_budget, prepare
@@ -23,12 +24,12 @@ from experiments.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return Cache(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
-def speeches(cache: Path) -> TokenCorpus:
+def speeches(cache: Cache) -> TokenCorpus:
     return prepare(DataConfig(context=128, val_document_size=1000, max_epochs=3), cache)
 
 
@@ -42,11 +43,11 @@ def small(tmp_path: Path) -> TokenCorpus:
             rng.integers(97, 123, size=int(rng.integers(20, 200)), dtype=np.uint8).tobytes()
         )
     data = DataConfig(corpus=f"text:{folder}", context=16, val_fraction=0.3, val_document_size=50, max_epochs=3)
-    return prepare(data, tmp_path / "cache")
+    return prepare(data, Cache(tmp_path / "cache"))
 
 
 def test_the_packaged_speeches_have_the_size_their_readme_states(speeches: TokenCorpus) -> None:
-    kept = list(documents(DataConfig()))
+    kept = list(documents(DataConfig(), Cache()))
     assert len(kept) == 249
     assert sum(map(len, kept)) == 12_185_751
     assert speeches.documents["train"] + speeches.documents["held_out"] == 249
@@ -57,7 +58,9 @@ def test_the_packaged_speeches_have_the_size_their_readme_states(speeches: Token
 def test_packaged_text_is_what_its_readme_and_the_registry_say(name: str) -> None:
     folder = resources.files("experiments.data").joinpath("packaged")
     readme = folder.joinpath("README.md").read_text()
-    content = hashlib.sha256(b"".join(hashlib.sha256(text).digest() for text in documents(DataConfig(corpus=name))))
+    content = hashlib.sha256(
+        b"".join(hashlib.sha256(text).digest() for text in documents(DataConfig(corpus=name), Cache()))
+    )
     assert content.hexdigest() == CORPORA[name].content_hash
     assert content.hexdigest() in readme
     assert hashlib.sha256(folder.joinpath(f"{name}.jsonl.xz").read_bytes()).hexdigest() in readme
@@ -107,8 +110,8 @@ def test_the_budget_check_names_both_numbers_and_the_way_out(small: TokenCorpus)
 
 
 def test_available_tokens_are_known_to_planning_once_built(small: TokenCorpus, tmp_path: Path) -> None:
-    assert known_train_tokens(small.data, tmp_path / "cache") == small.num_train_tokens
-    assert known_train_tokens(small.data, tmp_path / "elsewhere") is None
+    assert known_train_tokens(small.data, Cache(tmp_path / "cache")) == small.num_train_tokens
+    assert known_train_tokens(small.data, Cache(tmp_path / "elsewhere")) is None
 
 
 def test_validation_scores_every_token_of_every_document_once(small: TokenCorpus) -> None:
@@ -146,7 +149,7 @@ def test_the_split_never_moves_when_documents_are_added(tmp_path: Path) -> None:
         folder.mkdir()
         for i in range(num):
             (folder / f"{num - i:03}.txt").write_text(f"document {i} has a text of its own")
-        files = open_tokens(DataConfig(corpus=f"text:{folder}", val_fraction=0.4, context=8), tmp_path / "cache")
+        files = open_tokens(DataConfig(corpus=f"text:{folder}", val_fraction=0.4, context=8), Cache(tmp_path / "cache"))
         texts = (files.val[a + 1 : b - 1] for a, b in pairwise(files.val_offsets))
         return {np.asarray(text).astype(np.uint8).tobytes() for text in texts}
 
@@ -156,7 +159,7 @@ def test_the_split_never_moves_when_documents_are_added(tmp_path: Path) -> None:
     assert numbers - set(range(30))
 
 
-def test_a_resolved_config_prepares_the_same_corpus(speeches: TokenCorpus, cache: Path) -> None:
+def test_a_resolved_config_prepares_the_same_corpus(speeches: TokenCorpus, cache: Cache) -> None:
     resolved = resolve(DataConfig(context=128, val_document_size=1000, max_epochs=3), cache)
     assert resolved == speeches.data
     assert np.array_equal(prepare(resolved, cache).train_batch(3, 4), speeches.train_batch(3, 4))
@@ -176,4 +179,4 @@ def test_a_corpus_shorter_than_one_sequence_says_so(tmp_path: Path) -> None:
     for i in range(20):
         (folder / f"{i}.txt").write_text(f"text {i}")
     with pytest.raises(UserError, match="fewer than one sequence of context 4096"):
-        prepare(DataConfig(corpus=f"text:{folder}", context=4096, val_fraction=0.5), tmp_path)
+        prepare(DataConfig(corpus=f"text:{folder}", context=4096, val_fraction=0.5), Cache(tmp_path))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments.data import cache as cache_module
-from experiments.data.cache import build_folder, cache_folder, explain_write_errors, write_json
+from experiments.data.cache import Cache, build_folder, explain_write_errors, write_json
 from experiments.data.config import DataConfig
 from experiments.data.corpora.documents import passages
 from experiments.data.corpus import prepare
@@ -48,43 +48,44 @@ def test_an_option_given_at_its_default_changes_nothing(tmp_path: Path) -> None:
     said = DataConfig(corpus="markov", corpus_options={"sharpness": 2, "order": 2})
     assert plain == said
     assert hash(plain) == hash(said)
-    assert resolve(plain, tmp_path) == resolve(said, tmp_path)
+    assert resolve(plain, Cache(tmp_path)) == resolve(said, Cache(tmp_path))
     other = DataConfig(corpus="markov", corpus_options={"order": 1})
-    assert resolve(plain, tmp_path).content_hash != resolve(other, tmp_path).content_hash
+    assert resolve(plain, Cache(tmp_path)).content_hash != resolve(other, Cache(tmp_path)).content_hash
 
 
 def test_identity_of_files_is_their_content_and_not_their_place(folder: Path, tmp_path: Path) -> None:
-    first = resolve(DataConfig(corpus=f"text:{folder}"), tmp_path)
+    first = resolve(DataConfig(corpus=f"text:{folder}"), Cache(tmp_path))
     moved = folder.rename(tmp_path / "moved")
-    second = resolve(DataConfig(corpus=f"text:{moved}"), tmp_path)
+    second = resolve(DataConfig(corpus=f"text:{moved}"), Cache(tmp_path))
     assert first.identity() == second.identity()
     with pytest.raises(ValueError, match="not resolved"):
         DataConfig().identity()
 
 
 def test_a_corpus_that_changed_under_a_sweep_is_one_sentence(folder: Path, tmp_path: Path) -> None:
-    planned = resolve(DataConfig(corpus=f"text:{folder}", context=8, val_fraction=0.3), tmp_path)
-    prepare(planned, tmp_path)
+    planned = resolve(DataConfig(corpus=f"text:{folder}", context=8, val_fraction=0.3), Cache(tmp_path))
+    prepare(planned, Cache(tmp_path))
     (folder / "3.txt").write_text("another text of another length\n")
     for act in (resolve, prepare):
         with pytest.raises(UserError, match=r"changed under this sweep: it was planned with content \w{12}"):
             act(planned, tmp_path)
-    assert resolve(replace(planned, content_hash=None), tmp_path).content_hash != planned.content_hash
+    assert resolve(replace(planned, content_hash=None), Cache(tmp_path)).content_hash != planned.content_hash
 
 
 def test_a_file_is_hashed_again_only_when_it_changed(folder: Path, tmp_path: Path, monkeypatch) -> None:
     data = DataConfig(corpus=f"text:{folder}")
-    first = resolve(data, tmp_path)
+    first = resolve(data, Cache(tmp_path))
     monkeypatch.setattr("hashlib.file_digest", None)
-    assert resolve(data, tmp_path) == first
+    assert resolve(data, Cache(tmp_path)) == first
 
 
 def test_planning_imports_neither_numpy_nor_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from experiments.data.identity import resolve, known_train_tokens\n"
-        "from experiments.data.config import DataConfig\n"
-        f"for name in ('sotu', 'markov'): data = resolve(DataConfig(corpus=name), {str(tmp_path)!r}); data.vocab_size;"
-        f" known_train_tokens(data, {str(tmp_path)!r})\n"
+        "from pathlib import Path; from experiments.data.cache import Cache\n"
+        f"from experiments.data.config import DataConfig; cache = Cache(Path({str(tmp_path)!r}))\n"
+        "for name in ('sotu', 'markov'): data = resolve(DataConfig(corpus=name), cache); data.vocab_size;"
+        " known_train_tokens(data, cache)\n"
         "assert not {'numpy', 'torch', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
@@ -94,7 +95,8 @@ def test_many_processes_at_once_build_one_corpus(folder: Path, tmp_path: Path) -
     code = (
         "from experiments.data.corpus import prepare; from experiments.data.config import DataConfig\n"
         f"data = DataConfig(corpus='text:{folder}', context=8, val_fraction=0.3)\n"
-        f"corpus = prepare(data, {str(tmp_path / 'cache')!r})\n"
+        "from pathlib import Path; from experiments.data.cache import Cache\n"
+        f"corpus = prepare(data, Cache(Path({str(tmp_path / 'cache')!r})))\n"
         "print(corpus.train_batch(0, 20).sum())"
     )
     command = [sys.executable, "-c", code]
@@ -143,24 +145,24 @@ def test_a_full_or_read_only_disk_is_one_sentence(tmp_path: Path) -> None:
             raise OSError(number, os.strerror(number))
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="a part of that path is a file"):
-        prepare(DataConfig(corpus="markov", corpus_options={"num_tokens": 1000}), tmp_path / "file" / "cache")
+        prepare(DataConfig(corpus="markov", corpus_options={"num_tokens": 1000}), Cache(tmp_path / "file" / "cache"))
 
 
 def test_a_damaged_token_file_says_what_to_delete(folder: Path, tmp_path: Path) -> None:
     data = DataConfig(corpus=f"text:{folder}", context=8, val_fraction=0.3)
-    prepare(data, tmp_path)
+    prepare(data, Cache(tmp_path))
     path = next((tmp_path / "tokens").glob("*/train.bin"))
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(UserError, match=r"train.bin is damaged .* delete"):
-        prepare(data, tmp_path)
+        prepare(data, Cache(tmp_path))
 
 
 def test_the_cache_folder_is_named_by_argument_then_environment(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path / "named"))
-    assert cache_folder() == tmp_path / "named"
-    assert cache_folder(tmp_path) == tmp_path
+    assert Cache().root == tmp_path / "named"
+    assert Cache(tmp_path).root == tmp_path
     monkeypatch.delenv("ISOFLOP_CACHE")
-    assert cache_folder().name == "isoflop"
+    assert Cache().root.name == "isoflop"
 
 
 def test_passages_join_to_the_text_and_stay_where_they_were_after_an_insertion() -> None:
@@ -184,6 +186,6 @@ def test_cutting_never_ends_within_a_character() -> None:
 
 def test_a_missing_or_empty_place_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a file nor a folder"):
-        resolve(DataConfig(corpus=f"text:{tmp_path / 'nowhere'}"), tmp_path)
+        resolve(DataConfig(corpus=f"text:{tmp_path / 'nowhere'}"), Cache(tmp_path))
     with pytest.raises(UserError, match=r"holds no .txt file"):
-        resolve(DataConfig(corpus=f"text:{tmp_path}"), tmp_path)
+        resolve(DataConfig(corpus=f"text:{tmp_path}"), Cache(tmp_path))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from experiments.data.cache import Cache
 from experiments.data.corpora.archives import read_questions, read_topics, read_translations, read_tweets
 from experiments.data.corpora.documents import write_spool
 from experiments.data.describe import describe_task
@@ -17,14 +18,14 @@ from experiments.data.tasks import SPLITS, TASKS, Example, load_task, split_of
 from experiments.errors import UserError
 
 
-def spool(cache: Path, corpus: str, rows: list[dict[str, Any]]) -> None:
-    folder = cache / "corpora" / corpus
+def spool(root: Path, corpus: str, rows: list[dict[str, Any]]) -> None:
+    folder = root / "corpora" / corpus
     folder.mkdir(parents=True)
     write_spool(folder, rows, {})
 
 
-def all_examples(name: str, cache: Path) -> list[Example]:
-    return [example for examples in load_task(name, cache).splits.values() for example in examples]
+def all_examples(name: str, root: Path) -> list[Example]:
+    return [example for examples in load_task(name, Cache(root)).splits.values() for example in examples]
 
 
 def test_every_task_is_made_from_a_fetched_corpus() -> None:
@@ -36,7 +37,7 @@ def test_every_task_is_made_from_a_fetched_corpus() -> None:
 def test_repeated_inputs_are_dropped_before_splitting(tmp_path: Path) -> None:
     rows = [{"text": f"review   {i % 100}" if i < 100 else f"review {i % 100}", "label": i % 2} for i in range(300)]
     spool(tmp_path, "imdb", rows)
-    task = load_task("sentiment", tmp_path)
+    task = load_task("sentiment", Cache(tmp_path))
     texts = [" ".join(example.text.split()) for split in SPLITS for example in task.splits[split]]
     assert len(texts) == len(set(texts)) == 100
     assert task.labels == ("negative", "positive")
@@ -46,7 +47,7 @@ def test_repeated_inputs_are_dropped_before_splitting(tmp_path: Path) -> None:
 
 def test_describing_a_task_counts_examples_and_the_commonest_class(tmp_path: Path) -> None:
     spool(tmp_path, "imdb", [{"text": f"review {i}", "label": int(i % 4 == 0)} for i in range(400)])
-    facts = describe_task("sentiment", tmp_path)
+    facts = describe_task("sentiment", Cache(tmp_path))
     assert sum(facts["examples"].values()) == 400
     assert facts["num_labels"] == 2
     assert facts["majority_fraction"] == pytest.approx(0.75, abs=0.15)
@@ -66,7 +67,7 @@ def test_a_source_split_is_kept_and_its_overlap_goes_to_test(tmp_path: Path) -> 
     rows += [{"text": f"message {i}", "label": "acq", "part": "test", "set": "r8"} for i in range(15, 25)]
     rows += [{"text": "elsewhere", "label": "x", "part": "test", "set": "r52"}]
     spool(tmp_path, "topics", rows)
-    splits = load_task("r8", tmp_path).splits
+    splits = load_task("r8", Cache(tmp_path)).splits
     assert {example.text for example in splits["test"]} == {f"message {i}" for i in range(15, 25)}
     assert len(splits["train"]) + len(splits["val"]) == 15
 
@@ -79,7 +80,7 @@ def test_tags_stand_beside_their_words(tmp_path: Path) -> None:
     assert first.tags == ("at", "cd", "nns", "vbd", "nn", "md", "--", ".")
     assert second.tags == ("pps", "jj")
     spool(tmp_path, "tweets", [{"text": "At Big Ben", "tokens": ["At", "Big", "Ben"], "tags": ["O", "B-geo", "I-geo"]}])
-    task = load_task("entities", tmp_path)
+    task = load_task("entities", Cache(tmp_path))
     assert task.labels == ("B-geo", "I-geo", "O")
 
 
@@ -95,9 +96,9 @@ def test_a_cloze_answer_is_the_missing_word_of_the_title(tmp_path: Path) -> None
 
 def test_a_task_without_its_corpus_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run: python -m experiments data fetch translations"):
-        load_task("translate-de", tmp_path)
+        load_task("translate-de", Cache(tmp_path))
     with pytest.raises(UserError, match="task 'sentimental' is unknown"):
-        load_task("sentimental", tmp_path)
+        load_task("sentimental", Cache(tmp_path))
 
 
 def archive(path: Path, files: dict[str, str]) -> Path:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from experiments.config.run import run_config_from_dict
+from experiments.data.cache import Cache
 from experiments.data.corpus import prepare
 from experiments.distributed.place import place_of
 from experiments.distributed.ranks import Ranks
@@ -27,7 +28,7 @@ from experiments.store.store import RunStore
 from experiments.training.job import Interrupted, TrainingJob
 
 
-def train(case: dict[str, Any], joined: Ranks, folder: Path, cache: Path) -> dict[str, Any]:
+def train(case: dict[str, Any], joined: Ranks, folder: Path, cache: Cache) -> dict[str, Any]:
     """What came of one case: the outcome, or where it was stopped."""
     ranks = copy.copy(joined)
     ranks.strategy = case["strategy"]
@@ -54,7 +55,7 @@ def train(case: dict[str, Any], joined: Ranks, folder: Path, cache: Path) -> dic
         return {"interrupted": str(stop), "rows": rows}
 
 
-def work(ranks: Ranks, store: RunStore, cache: Path) -> int:
+def work(ranks: Ranks, store: RunStore, cache: Cache) -> int:
     """One worker of all ranks, of which rank 1 has too little memory."""
     backward = TrainingJob._backward
 
@@ -66,12 +67,12 @@ def work(ranks: Ranks, store: RunStore, cache: Path) -> int:
     if ranks.rank == 1:
         TrainingJob._backward = scarce  # type: ignore[method-assign]
     segments = [alone(store, path.name) for path in sorted(store.runs.iterdir())]
-    return Worker(store=store, segments=segments, cache_dir=cache, ranks=ranks).work()
+    return Worker(store=store, segments=segments, cache=cache, ranks=ranks).work()
 
 
 def main() -> int:
     """Train every case, then work."""
-    folder, cache = Path(sys.argv[1]), Path(sys.argv[2])
+    folder, cache = Path(sys.argv[1]), Cache(Path(sys.argv[2]))
     torch.set_num_threads(1)
     ranks = Ranks(place_of(os.environ))
     ranks.join("cpu")

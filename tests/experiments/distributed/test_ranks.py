@@ -25,6 +25,7 @@ from experiments.__main__ import main
 from experiments.config.designs import expand
 from experiments.config.reading import build_sweep
 from experiments.config.run import RunConfig, canonical, run_id
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpus import prepare
 from experiments.data.identity import resolve
@@ -140,14 +141,14 @@ def test_numbers_that_differ_from_what_was_started_are_refused(
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-def train_alone(config: RunConfig, cache_dir: Path, folder: Path, stop_at: int | None = None) -> dict[str, Any]:
+def train_alone(config: RunConfig, cache: Cache, folder: Path, stop_at: int | None = None) -> dict[str, Any]:
     """What one process makes of a run."""
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     steps = iter(range(10**6))
     job = TrainingJob(
         config=config,
-        corpus=prepare(config.data, cache_dir),
+        corpus=prepare(config.data, cache),
         folder=folder,
         fabric=Fabric(accelerator="cpu", devices=1),
         write_rows=rows.extend,
@@ -160,14 +161,14 @@ def train_alone(config: RunConfig, cache_dir: Path, folder: Path, stop_at: int |
 
 
 @pytest.fixture(scope="module")
-def configs(cache_dir: Path) -> dict[str, RunConfig]:
+def configs(cache: Cache) -> dict[str, RunConfig]:
     """Runs of 50 steps: an even batch, one of five sequences, dropout, and a masked encoder that has a pooler."""
     data = DataConfig(
         corpus="markov", corpus_options={"num_symbols": 8, "num_tokens": 65536}, context=32, val_size=4096
     )
     even = RunConfig(
         model=TransformerConfig(vocab_size=data.vocab_size, width=20, depth=2, num_heads=2, context=32),
-        data=resolve(data, cache_dir),
+        data=resolve(data, cache),
         optimizer=OptimizerConfig(learning_rate=1e-2),
         schedule=ScheduleConfig(name="linear", warmup_tokens=2560),
         tokens=12800,
@@ -181,7 +182,7 @@ def configs(cache_dir: Path) -> dict[str, RunConfig]:
         "objective": {"name": "masked"},
         "recipe": {"learning_rate": 0.01, "batch_tokens": 256, "warmup_tokens": 2560},
     }
-    plan = expand(build_sweep(raw, where="test"), resolve=lambda data: resolve(data, cache_dir))
+    plan = expand(build_sweep(raw, where="test"), resolve=lambda data: resolve(data, cache))
     return {
         "even": even,
         "uneven": replace(even, tokens=8000, batch_tokens=160),
@@ -192,11 +193,11 @@ def configs(cache_dir: Path) -> dict[str, RunConfig]:
 
 @pytest.fixture(scope="module")
 def together(
-    configs: dict[str, RunConfig], cache_dir: Path, tmp_path_factory: pytest.TempPathFactory
+    configs: dict[str, RunConfig], cache: Cache, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, dict[str, Any]], list[int]]:
     """What two processes made of all cases: (folder, results by case, their exit statuses)."""
     folder = tmp_path_factory.mktemp("ranks")
-    train_alone(configs["even"], cache_dir, folder / "from-one", stop_at=20)
+    train_alone(configs["even"], cache, folder / "from-one", stop_at=20)
     cases: dict[str, dict[str, Any]] = {}
     for strategy in ("ddp", "fsdp"):
         cases[f"{strategy} even"] = {"strategy": strategy, "config": "even"}
@@ -216,7 +217,7 @@ def together(
     store.write_config(run_id(configs["even"]), configs["even"])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    command = [sys.executable, "-m", "tests.experiments.distributed.rank_process", str(folder), str(cache_dir)]
+    command = [sys.executable, "-m", "tests.experiments.distributed.rank_process", str(folder), str(cache.root)]
     places = [
         {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} for rank in (0, 1)
     ]
@@ -250,30 +251,30 @@ def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
 @pytest.mark.parametrize("batch", ["even", "uneven", "masked"])
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_ranks_train_to_the_loss_of_one_process(
-    together: Together, configs: dict[str, RunConfig], cache_dir: Path, tmp_path: Path, strategy: str, batch: str
+    together: Together, configs: dict[str, RunConfig], cache: Cache, tmp_path: Path, strategy: str, batch: str
 ) -> None:
-    alone = train_alone(configs[batch], cache_dir, tmp_path)
+    alone = train_alone(configs[batch], cache, tmp_path)
     assert_same(together[1][f"{strategy} {batch}"], alone)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_a_run_that_two_ranks_began_is_ended_by_one_process(
-    together: Together, configs: dict[str, RunConfig], cache_dir: Path, tmp_path: Path, strategy: str
+    together: Together, configs: dict[str, RunConfig], cache: Cache, tmp_path: Path, strategy: str
 ) -> None:
     folder, results, _ = together
     stopped = results[f"{strategy} stopped"]
     assert 20 <= len(stopped["rows"]) < 50, "rank 1 asked to stop, and both did"
     assert f"stopped after {len(stopped['rows'])} of 50" in stopped["interrupted"]
-    rest = train_alone(configs["even"], cache_dir, folder / f"{strategy}-stopped")
+    rest = train_alone(configs["even"], cache, folder / f"{strategy}-stopped")
     assert len(rest["rows"]) == 50 - len(stopped["rows"])
-    alone = train_alone(configs["even"], cache_dir, tmp_path)
+    alone = train_alone(configs["even"], cache, tmp_path)
     assert_same(rest | {"rows": stopped["rows"] + rest["rows"]}, alone)
 
 
 def test_a_run_that_one_process_began_is_ended_by_two_ranks(
-    together: Together, configs: dict[str, RunConfig], cache_dir: Path, tmp_path: Path
+    together: Together, configs: dict[str, RunConfig], cache: Cache, tmp_path: Path
 ) -> None:
-    rest, alone = together[1]["goes on from one"], train_alone(configs["even"], cache_dir, tmp_path)
+    rest, alone = together[1]["goes on from one"], train_alone(configs["even"], cache, tmp_path)
     assert len(rest["rows"]) == 30
     assert_same(rest, alone | {"rows": alone["rows"][20:]})
 
@@ -322,7 +323,7 @@ def test_memory_that_does_not_suffice_on_another_rank_is_told_to_rank_0_which_wr
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, sweep_text: str, cache_dir: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def sweep(tmp_path: Path, sweep_text: str, cache: Cache) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts `run` of a sweep of two runs that share a trunk, in the store `tmp_path`; kills what is left of it."""
     (tmp_path / "tiny.yaml").write_text(sweep_text)
     shape = "--design.shapes=[{width: 16, depth: 1}]"

@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
+from experiments.data.cache import Cache
+
 Verb = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -33,7 +35,7 @@ def command(*words: object) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, sweep_text: str) -> tuple[Path, Path]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, cache: Cache, sweep_text: str) -> tuple[Path, Path]:
     """A sweep that ran through in peace, and its file."""
     folder = tmp_path_factory.mktemp("peace")
     sweep = folder / "tiny.yaml"
@@ -65,7 +67,7 @@ def until_training(store: Path, driver: subprocess.Popen[bytes], rows: int) -> N
 
 
 @pytest.fixture
-def start(cache_dir: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def start(cache: Cache) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Starts a driver in the background, its messages in STORE/driver.log; what is left of it is killed at the end."""
     started: list[subprocess.Popen[bytes]] = []
 

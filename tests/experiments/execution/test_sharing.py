@@ -14,6 +14,7 @@ import torch
 from experiments.config.designs import PlannedRun
 from experiments.config.prefixes import prefix_id
 from experiments.config.run import RunConfig, run_id
+from experiments.data.cache import Cache
 from experiments.execution.exit_status import EXIT_STOPPED
 from experiments.execution.queue import Limits, SegmentQueue
 from experiments.execution.worker import Worker
@@ -58,7 +59,7 @@ def budgets(make_config: Callable[..., RunConfig], *steps: int, **changes: Any) 
     return runs
 
 
-def train(store: RunStore, runs: list[PlannedRun], cache_dir: Path, *, share: bool = True) -> CompiledSweep:
+def train(store: RunStore, runs: list[PlannedRun], cache: Cache, *, share: bool = True) -> CompiledSweep:
     """What `run` does, in this process."""
     store.prepare()
     for run in runs:
@@ -66,7 +67,7 @@ def train(store: RunStore, runs: list[PlannedRun], cache_dir: Path, *, share: bo
     done = {run.run_id for run in runs if store.record_path(run.run_id).exists()}
     plan = compile_runs(runs, ESTIMATES, done=done, available=available_checkpoints(store), share=share)
     declare_needed(store, "test", plan.prefixes)
-    assert Worker(store=store, segments=plan.segments, cache_dir=cache_dir).work() == 0
+    assert Worker(store=store, segments=plan.segments, cache=cache).work() == 0
     return plan
 
 
@@ -84,12 +85,12 @@ def facts(store: RunStore, runs: list[PlannedRun]) -> list[Any]:
 
 
 def test_runs_of_one_trunk_equal_the_same_runs_trained_alone_to_the_last_digit(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache
 ) -> None:
     runs = budgets(make_config, 100, 150, 250, 251)
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
-    plan = train(shared, runs, cache_dir)
-    train(alone, runs, cache_dir, share=False)
+    plan = train(shared, runs, cache)
+    train(alone, runs, cache, share=False)
     assert sum(item.is_prefix for item in plan.segments) == 3
     assert facts(shared, runs) == facts(alone, runs)
     records = [shared.read_record(run.run_id) for run in runs]
@@ -99,39 +100,39 @@ def test_runs_of_one_trunk_equal_the_same_runs_trained_alone_to_the_last_digit(
 
 
 def test_no_clipping_and_a_constant_rate_share_as_well(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache
 ) -> None:
     constant = ScheduleConfig(name="constant", warmup_tokens=2560)
     runs = budgets(
         make_config, 60, 120, schedule=constant, optimizer=OptimizerConfig(learning_rate=1e-2, grad_clip=None)
     )
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
-    train(shared, runs, cache_dir)
-    train(alone, runs, cache_dir, share=False)
+    train(shared, runs, cache)
+    train(alone, runs, cache, share=False)
     assert facts(shared, runs) == facts(alone, runs)
 
 
 def test_a_budget_that_is_added_later_trains_only_what_is_new(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache
 ) -> None:
     short, long = budgets(make_config, 100, 250)
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
-    train(shared, [short], cache_dir)
+    train(shared, [short], cache)
     trunk = str(prefix_id(short.config))
     assert available_steps(shared, trunk) == [80]
-    plan = train(shared, [short, long], cache_dir)
+    plan = train(shared, [short, long], cache)
     assert [(item.run_id, item.start_step) for item in plan.segments] == [(long.run_id, 80)]
-    train(alone, [short, long], cache_dir, share=False)
+    train(alone, [short, long], cache, share=False)
     assert facts(shared, [short, long]) == facts(alone, [short, long])
     assert available_steps(shared, trunk) == [200]
 
 
 def test_checkpoints_that_no_run_needs_are_dropped_and_the_last_one_stays(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache
 ) -> None:
     runs = budgets(make_config, 60, 75, 90, 105, 120)
     store = RunStore(tmp_path)
-    plan = train(store, runs, cache_dir)
+    plan = train(store, runs, cache)
     assert available_steps(store, str(prefix_id(runs[0].config))) == [96]
     states = store.claims.states()
     assert {states[item.segment_id].endings for item in plan.segments} == {(RunStatus.DONE,)}, (
@@ -149,7 +150,7 @@ def test_checkpoints_that_no_run_needs_are_dropped_and_the_last_one_stays(
 
 
 def test_a_stretch_that_was_stopped_goes_on_where_it_was(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = budgets(make_config, 100, 200)
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
@@ -168,17 +169,17 @@ def test_a_stretch_that_was_stopped_goes_on_where_it_was(
     for run in runs:
         shared.write_config(run.run_id, run.config)
     plan = compile_runs(runs, ESTIMATES)
-    assert Worker(store=shared, segments=plan.segments, cache_dir=cache_dir).work() == EXIT_STOPPED
+    assert Worker(store=shared, segments=plan.segments, cache=cache).work() == EXIT_STOPPED
     trunk = str(prefix_id(runs[0].config))
     assert (shared.prefixes / trunk / "checkpoints" / "latest-80.pt").exists()
-    train(shared, runs, cache_dir)
-    train(alone, runs, cache_dir, share=False)
+    train(shared, runs, cache)
+    train(alone, runs, cache, share=False)
     assert stopped == [80]
     assert facts(shared, runs) == facts(alone, runs)
 
 
 def test_a_tail_that_was_stopped_goes_on_from_its_own_checkpoint_and_remembers_what_it_shared(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache
 ) -> None:
     runs = budgets(make_config, 100, 200)
     alone = RunStore(tmp_path / "alone")
@@ -202,10 +203,10 @@ def test_a_tail_that_was_stopped_goes_on_from_its_own_checkpoint_and_remembers_w
             shared.write_config(run.run_id, run.config)
         plan = compile_runs(runs, ESTIMATES)
         declare_needed(shared, "test", plan.prefixes)
-        assert Worker(store=shared, segments=plan.segments, cache_dir=cache_dir).work() == EXIT_STOPPED
+        assert Worker(store=shared, segments=plan.segments, cache=cache).work() == EXIT_STOPPED
         assert shared.claims.states()[runs[0].run_id].endings == (RunStatus.INTERRUPTED,)
-    train(shared, runs, cache_dir)
-    train(alone, runs, cache_dir, share=False)
+    train(shared, runs, cache)
+    train(alone, runs, cache, share=False)
     assert facts(shared, runs) == facts(alone, runs)
     record = shared.read_record(runs[0].run_id)
     assert record is not None
@@ -213,19 +214,19 @@ def test_a_tail_that_was_stopped_goes_on_from_its_own_checkpoint_and_remembers_w
 
 
 def test_a_trunk_that_diverges_leaves_its_runs_to_diverge_each_as_it_would_alone(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache
 ) -> None:
     hot = OptimizerConfig(learning_rate=300.0, grad_clip=None)
     runs = budgets(make_config, 100, 200, optimizer=hot)
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
-    train(shared, runs, cache_dir)
-    train(alone, runs, cache_dir, share=False)
+    train(shared, runs, cache)
+    train(alone, runs, cache, share=False)
     assert facts(shared, runs) == facts(alone, runs)
     assert [row[0] for row in facts(shared, runs)] == ["diverged", "diverged"]
 
 
 def test_a_trunk_that_fails_leaves_its_runs_to_be_trained_alone(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(job: TrainingJob, path: Path) -> None:
         raise RuntimeError("no trunk today")
@@ -233,32 +234,32 @@ def test_a_trunk_that_fails_leaves_its_runs_to_be_trained_alone(
     monkeypatch.setattr(TrainingJob, "run_stretch", broken)
     runs = budgets(make_config, 60, 120)
     store = RunStore(tmp_path)
-    train(store, runs, cache_dir)
+    train(store, runs, cache)
     records = [store.read_record(run.run_id) for run in runs]
     assert [record.status for record in records if record] == ["done", "done"]
     assert [record.execution["shared_steps"] for record in records if record] == [0, 0]
 
 
 def test_a_stretch_whose_worker_vanished_is_taken_up(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache
 ) -> None:
     runs = budgets(make_config, 60, 120)
     store = RunStore(tmp_path)
     store.prepare()
     (stretch,) = (item for item in compile_runs(runs, ESTIMATES).segments if item.is_prefix)
     assert store.claims.take(stretch.segment_id, 1, identify() | {"pid": 2**22 + 1, "start": "0"})
-    train(store, runs, cache_dir)
+    train(store, runs, cache)
     assert store.claims.states()[stretch.segment_id].endings == (RunStatus.LOST, RunStatus.DONE)
 
 
 def test_a_run_that_memory_does_not_suffice_for_is_trained_in_smaller_pieces_to_the_same_loss(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config()
     config = replace(config, model=replace(config.model, dropout=0.0))
     run = PlannedRun(run_id=run_id(config), config=config)
     whole, pieces = RunStore(tmp_path / "whole"), RunStore(tmp_path / "pieces")
-    train(whole, [run], cache_dir)
+    train(whole, [run], cache)
     original = TrainingJob._backward
 
     def scarce(job: TrainingJob, module: Any, tokens: torch.Tensor, step: int) -> torch.Tensor:
@@ -267,7 +268,7 @@ def test_a_run_that_memory_does_not_suffice_for_is_trained_in_smaller_pieces_to_
         return original(job, module, tokens, step)
 
     monkeypatch.setattr(TrainingJob, "_backward", scarce)
-    train(pieces, [run], cache_dir)
+    train(pieces, [run], cache)
     one, many = whole.read_record(run.run_id), pieces.read_record(run.run_id)
     assert one is not None
     assert many is not None
@@ -277,7 +278,7 @@ def test_a_run_that_memory_does_not_suffice_for_is_trained_in_smaller_pieces_to_
 
 
 def test_a_run_that_does_not_fit_at_all_is_recorded_as_failed_and_blocks_nobody(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -285,7 +286,7 @@ def test_a_run_that_does_not_fit_at_all_is_recorded_as_failed_and_blocks_nobody(
     monkeypatch.setattr(TrainingJob, "_backward", never)
     (run,) = budgets(make_config, 60)
     store = RunStore(tmp_path)
-    train(store, [run], cache_dir)
+    train(store, [run], cache)
     record = store.read_record(run.run_id)
     assert record is not None
     assert record.status == RunStatus.FAILED
@@ -293,7 +294,7 @@ def test_a_run_that_does_not_fit_at_all_is_recorded_as_failed_and_blocks_nobody(
 
 
 def test_a_checkpoint_that_was_removed_too_early_is_made_again(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = budgets(make_config, 60, 120)
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
@@ -307,8 +308,8 @@ def test_a_checkpoint_that_was_removed_too_early_is_made_again(
             removed.append(path)
 
     monkeypatch.setattr(TrainingJob, "run_stretch", remove_once)
-    plan = train(shared, runs, cache_dir)
-    train(alone, runs, cache_dir, share=False)
+    plan = train(shared, runs, cache)
+    train(alone, runs, cache, share=False)
     assert removed == [checkpoint_path(shared, trunk, 48)]
     (stretch,) = (item for item in plan.segments if item.is_prefix)
     assert shared.claims.states()[stretch.segment_id].endings == (RunStatus.DONE, RunStatus.DONE)
@@ -316,11 +317,11 @@ def test_a_checkpoint_that_was_removed_too_early_is_made_again(
 
 
 def test_a_stretch_whose_last_run_is_published_while_it_is_judged_is_not_trained_again(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = budgets(make_config, 60, 120)
     store, trunk = RunStore(tmp_path), str(prefix_id(runs[0].config))
-    plan = train(store, runs, cache_dir)
+    plan = train(store, runs, cache)
     (stretch,) = (item for item in plan.segments if item.is_prefix)
     checkpoint, records = checkpoint_path(store, trunk, 48), [store.record_path(run.run_id) for run in runs]
     for record in records:  # as they were a moment ago
@@ -352,11 +353,11 @@ def test_a_stretch_whose_last_run_is_published_while_it_is_judged_is_not_trained
 
 
 def test_prune_lists_trunks_that_no_sweep_has_and_with_an_option_those_that_are_done(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache_dir: Path
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache
 ) -> None:
     runs = budgets(make_config, 60, 120)
     store = RunStore(tmp_path)
-    plan = train(store, runs, cache_dir)
+    plan = train(store, runs, cache)
     trunk = store.prefixes / str(prefix_id(runs[0].config))
     assert trunk in removable(store), "no manifest lists the trunk"
     ids: dict[str, dict[str, object]] = {run.run_id: {} for run in runs}

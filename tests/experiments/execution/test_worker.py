@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from experiments.config.run import RunConfig, run_id
+from experiments.data.cache import Cache
 from experiments.execution.exit_status import EXIT_RESTART, EXIT_STOPPED
 from experiments.execution.worker import Worker, WorkerOptions
 from experiments.files import append_rows
@@ -44,18 +45,18 @@ def two_runs(tmp_path: Path, make_config: Callable[..., RunConfig]) -> tuple[Run
     return store, ids
 
 
-def worker(store: RunStore, ids: list[str], cache_dir: Path, **options: Any) -> Worker:
+def worker(store: RunStore, ids: list[str], cache: Cache, **options: Any) -> Worker:
     return Worker(
         store=store,
         segments=[alone(store, identity) for identity in ids],
         options=WorkerOptions(**options),
-        cache_dir=cache_dir,
+        cache=cache,
     )
 
 
-def test_a_worker_trains_what_is_there_and_ends(two_runs: tuple[RunStore, list[str]], cache_dir: Path) -> None:
+def test_a_worker_trains_what_is_there_and_ends(two_runs: tuple[RunStore, list[str]], cache: Cache) -> None:
     store, ids = two_runs
-    assert worker(store, ids, cache_dir).work() == 0
+    assert worker(store, ids, cache).work() == 0
     records = [store.read_record(identity) for identity in ids]
     assert all(record is not None and record.status == "done" for record in records)
     execution = records[0].execution  # type: ignore[union-attr]
@@ -65,7 +66,7 @@ def test_a_worker_trains_what_is_there_and_ends(two_runs: tuple[RunStore, list[s
 
 
 def test_a_run_that_fails_is_retried_up_to_the_limit_recorded_with_its_reason_and_blocks_nobody(
-    two_runs: tuple[RunStore, list[str]], cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    two_runs: tuple[RunStore, list[str]], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, ids = two_runs
     run = TrainingJob.run
@@ -76,7 +77,7 @@ def test_a_run_that_fails_is_retried_up_to_the_limit_recorded_with_its_reason_an
         return run(job)
 
     monkeypatch.setattr(TrainingJob, "run", break_the_first)
-    assert worker(store, ids, cache_dir, max_failures=3).work() == 0
+    assert worker(store, ids, cache, max_failures=3).work() == 0
     failed, done = (store.read_record(identity) for identity in ids)
     assert failed is not None
     assert done is not None
@@ -87,7 +88,7 @@ def test_a_run_that_fails_is_retried_up_to_the_limit_recorded_with_its_reason_an
 
 
 def test_a_run_that_fails_once_is_trained_by_the_next_attempt(
-    two_runs: tuple[RunStore, list[str]], cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    two_runs: tuple[RunStore, list[str]], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, ids = two_runs
     run, calls = TrainingJob.run, []
@@ -99,19 +100,19 @@ def test_a_run_that_fails_once_is_trained_by_the_next_attempt(
         return run(job)
 
     monkeypatch.setattr(TrainingJob, "run", break_once)
-    assert worker(store, ids, cache_dir).work() == 0
+    assert worker(store, ids, cache).work() == 0
     assert store.claims.states()[ids[0]].endings == (RunStatus.FAILED, RunStatus.DONE)
     assert store.read_record(ids[0]).execution["attempts"] == 2  # type: ignore[union-attr]
 
 
 def test_a_run_that_diverges_is_recorded_and_kept(
-    two_runs: tuple[RunStore, list[str]], make_config: Callable[..., RunConfig], cache_dir: Path
+    two_runs: tuple[RunStore, list[str]], make_config: Callable[..., RunConfig], cache: Cache
 ) -> None:
     store, ids = two_runs
     config = make_config(tokens=12800)
     wild = replace(config, optimizer=replace(config.optimizer, learning_rate=1e3, grad_clip=None))
     store.write_config(run_id(wild), wild)
-    assert worker(store, [run_id(wild), *ids], cache_dir).work() == 0
+    assert worker(store, [run_id(wild), *ids], cache).work() == 0
     record = store.read_record(run_id(wild))
     assert record is not None
     assert record.status == RunStatus.DIVERGED
@@ -120,16 +121,16 @@ def test_a_run_that_diverges_is_recorded_and_kept(
 
 
 def test_a_worker_asks_for_a_fresh_process_after_its_share_of_runs(
-    two_runs: tuple[RunStore, list[str]], cache_dir: Path
+    two_runs: tuple[RunStore, list[str]], cache: Cache
 ) -> None:
     store, ids = two_runs
-    assert worker(store, ids, cache_dir, max_runs=1).work() == EXIT_RESTART
-    assert worker(store, ids, cache_dir, max_growth_bytes=-1).work() == EXIT_RESTART
-    assert worker(store, ids, cache_dir).work() == 0
+    assert worker(store, ids, cache, max_runs=1).work() == EXIT_RESTART
+    assert worker(store, ids, cache, max_growth_bytes=-1).work() == EXIT_RESTART
+    assert worker(store, ids, cache).work() == 0
 
 
 def test_an_accelerator_error_ends_the_process_because_its_context_is_lost(
-    two_runs: tuple[RunStore, list[str]], cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    two_runs: tuple[RunStore, list[str]], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, ids = two_runs
 
@@ -137,15 +138,15 @@ def test_an_accelerator_error_ends_the_process_because_its_context_is_lost(
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
     monkeypatch.setattr(TrainingJob, "run", broken)
-    assert worker(store, ids, cache_dir).work() == EXIT_RESTART
+    assert worker(store, ids, cache).work() == EXIT_RESTART
     assert store.claims.states()[ids[0]].endings == (RunStatus.FAILED,)
 
 
 def test_a_stopped_worker_leaves_a_checkpoint_from_which_another_goes_on(
-    two_runs: tuple[RunStore, list[str]], cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+    two_runs: tuple[RunStore, list[str]], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, ids = two_runs
-    first = worker(store, ids, cache_dir)
+    first = worker(store, ids, cache)
 
     def stop_at_ten(path: Path, rows: Any) -> None:
         append_rows(path, rows)
@@ -158,30 +159,30 @@ def test_a_stopped_worker_leaves_a_checkpoint_from_which_another_goes_on(
     reason = store.claims.reason(ids[0], 1, RunStatus.INTERRUPTED)
     assert "stopped after 10 of 50 steps" in str(reason)
     monkeypatch.setattr("experiments.execution.worker.append_rows", append_rows)
-    assert worker(store, ids, cache_dir).work() == 0
+    assert worker(store, ids, cache).work() == 0
     assert [row["step"] for row in store.read_metrics(ids[0])] == list(range(1, 51))
 
 
 def test_the_run_of_a_dead_worker_is_taken_up_and_the_run_of_a_living_one_is_not(
-    two_runs: tuple[RunStore, list[str]], cache_dir: Path
+    two_runs: tuple[RunStore, list[str]], cache: Cache
 ) -> None:
     store, ids = two_runs
     store.claims.take(ids[0], 1, identify() | {"start": "0"})  # a process that is gone
     store.claims.take(ids[1], 1, identify())  # this one
-    assert worker(store, ids, cache_dir, linger=False).work() == 0
+    assert worker(store, ids, cache, linger=False).work() == 0
     states = store.claims.states()
     assert states[ids[0]].endings == (RunStatus.LOST, RunStatus.DONE)
     assert states[ids[1]].running
 
 
 def test_a_run_whose_workers_keep_vanishing_is_recorded_as_failed(
-    two_runs: tuple[RunStore, list[str]], cache_dir: Path
+    two_runs: tuple[RunStore, list[str]], cache: Cache
 ) -> None:
     store, ids = two_runs
     for attempt in (1, 2):
         store.claims.take(ids[0], attempt, identify() | {"start": "0"})
         store.claims.end(ids[0], attempt, RunStatus.LOST, "killed")
-    assert worker(store, ids, cache_dir, max_losses=2).work() == 0
+    assert worker(store, ids, cache, max_losses=2).work() == 0
     record = store.read_record(ids[0])
     assert record is not None
     assert record.status == RunStatus.FAILED

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from experiments.config.designs import PlannedRun
 from experiments.config.prefixes import branch_step, prefix_id
 from experiments.config.run import RunConfig, run_id
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.identity import resolve
 from experiments.manifests import Segment
@@ -108,7 +109,9 @@ def test_every_missing_run_is_covered_once_from_a_checkpoint_that_is_there_or_is
 
 
 def _config(number: int) -> RunConfig:
-    data = resolve(DataConfig(corpus="markov", corpus_options={"num_symbols": 8, "num_tokens": 65536}, context=32))
+    data = resolve(
+        DataConfig(corpus="markov", corpus_options={"num_symbols": 8, "num_tokens": 65536}, context=32), Cache()
+    )
     return RunConfig(
         model=TransformerConfig(vocab_size=data.vocab_size, width=16, depth=1, num_heads=2, context=32),
         data=data,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import isoflop
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.errors import UserError
 from experiments.planning.starter import BUDGET_RATIOS, MIN_SIZES, MIN_STEPS, plan_starter
@@ -45,7 +46,7 @@ def test_too_little_text_and_too_little_time_are_sentences() -> None:
 
 
 def test_the_file_of_init_is_planned_as_promised(
-    tmp_path: Path, cache_dir: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts = tmp_path / "texts"
     texts.mkdir()

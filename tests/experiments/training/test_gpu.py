@@ -10,6 +10,7 @@ import torch
 from lightning.fabric import Fabric
 
 from experiments.config.run import FABRIC_PRECISION, RunConfig
+from experiments.data.cache import Cache
 from experiments.data.corpus import prepare
 from experiments.training.job import Interrupted, TrainingJob
 
@@ -19,32 +20,30 @@ pytestmark = [
 ]
 
 
-def loss(config: RunConfig, cache_dir: Path, folder: Path, accelerator: str) -> float:
+def loss(config: RunConfig, cache: Cache, folder: Path, accelerator: str) -> float:
     """Validation loss of one run on a device, in nats per token."""
     fabric = Fabric(accelerator=accelerator, devices=1, precision=FABRIC_PRECISION[config.precision])
-    corpus = prepare(config.data, cache_dir)
+    corpus = prepare(config.data, cache)
     job = TrainingJob(config=config, corpus=corpus, folder=folder, fabric=fabric, write_rows=lambda rows: None)
     return job.run()[0].loss
 
 
-def test_a_gpu_trains_to_the_loss_of_a_cpu(
-    make_config: Callable[..., RunConfig], cache_dir: Path, tmp_path: Path
-) -> None:
+def test_a_gpu_trains_to_the_loss_of_a_cpu(make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path) -> None:
     config = make_config()
-    losses = [loss(config, cache_dir, tmp_path / device, device) for device in ("cpu", "cuda")]
+    losses = [loss(config, cache, tmp_path / device, device) for device in ("cpu", "cuda")]
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
 
 
 def test_a_run_on_a_gpu_resumes_from_its_checkpoint(
-    make_config: Callable[..., RunConfig], cache_dir: Path, tmp_path: Path
+    make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path
 ) -> None:
     config = make_config(precision="bf16")
-    whole = loss(config, cache_dir, tmp_path / "whole", "cuda")
+    whole = loss(config, cache, tmp_path / "whole", "cuda")
     asked = iter(range(1000))
     fabric = Fabric(accelerator="cuda", devices=1, precision=FABRIC_PRECISION["bf16"])
     job = TrainingJob(
         config=config,
-        corpus=prepare(config.data, cache_dir),
+        corpus=prepare(config.data, cache),
         folder=tmp_path / "part",
         fabric=fabric,
         write_rows=lambda rows: None,
@@ -52,4 +51,4 @@ def test_a_run_on_a_gpu_resumes_from_its_checkpoint(
     )
     with pytest.raises(Interrupted):
         job.run()
-    assert loss(config, cache_dir, tmp_path / "part", "cuda") == pytest.approx(whole, abs=1e-3)
+    assert loss(config, cache, tmp_path / "part", "cuda") == pytest.approx(whole, abs=1e-3)

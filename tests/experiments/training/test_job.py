@@ -16,6 +16,7 @@ from lightning.fabric import Fabric
 from experiments.config.designs import expand
 from experiments.config.reading import build_sweep
 from experiments.config.run import RunConfig, run_id
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpus import prepare
 from experiments.data.identity import resolve
@@ -28,11 +29,11 @@ from models.config.transformer import TransformerConfig
 TIMING = ("tokens_per_second", "mfu", "memory_bytes")
 
 
-def job(config: RunConfig, cache_dir: Path, folder: Path, **changes: Any) -> tuple[TrainingJob, list[dict[str, Any]]]:
+def job(config: RunConfig, cache: Cache, folder: Path, **changes: Any) -> tuple[TrainingJob, list[dict[str, Any]]]:
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed" if config.precision == "bf16" else "32-true")
-    corpus = prepare(config.data, cache_dir)
+    corpus = prepare(config.data, cache)
     return TrainingJob(
         config=config, corpus=corpus, folder=folder, fabric=fabric, write_rows=rows.extend, **changes
     ), rows
@@ -43,9 +44,9 @@ def facts(outcome: Outcome) -> tuple[Any, ...]:
 
 
 def test_a_small_model_learns_a_markov_language_to_within_five_hundredths_of_its_entropy(
-    cache_dir: Path, tmp_path: Path
+    cache: Cache, tmp_path: Path
 ) -> None:
-    data = resolve(DataConfig(corpus="markov", corpus_options={"num_symbols": 8}, context=64), cache_dir)
+    data = resolve(DataConfig(corpus="markov", corpus_options={"num_symbols": 8}, context=64), cache)
     config = RunConfig(
         model=TransformerConfig(vocab_size=data.vocab_size, width=32, depth=1, num_heads=2, context=64),
         data=data,
@@ -54,10 +55,10 @@ def test_a_small_model_learns_a_markov_language_to_within_five_hundredths_of_its
         tokens=393_216,
         batch_tokens=1024,
     )
-    corpus = prepare(data, cache_dir)
+    corpus = prepare(data, cache)
     assert corpus.language is not None
     assert corpus.language.block_entropies[0] - corpus.language.entropy_rate >= 0.5
-    outcome, _ = job(config, cache_dir, tmp_path)[0].run()
+    outcome, _ = job(config, cache, tmp_path)[0].run()
     source_sums, counts = corpus.source_val_sums()
     excess, se = clustered_mean(np.array(outcome.val_sums) - source_sums, counts)
     assert counts.tolist() == outcome.val_counts
@@ -67,23 +68,23 @@ def test_a_small_model_learns_a_markov_language_to_within_five_hundredths_of_its
 
 @pytest.mark.parametrize("stops", [(1,), (37, 38), (10, 50, 90)])
 def test_an_interrupted_run_ends_at_the_loss_of_an_undisturbed_one_to_the_last_digit(
-    make_config: Callable[..., RunConfig], cache_dir: Path, tmp_path: Path, stops: tuple[int, ...]
+    make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path, stops: tuple[int, ...]
 ) -> None:
     config = make_config()
-    whole, whole_rows = job(config, cache_dir, tmp_path / "whole")
+    whole, whole_rows = job(config, cache, tmp_path / "whole")
     undisturbed, _ = whole.run()
     rows: list[dict[str, Any]] = []
     for stop in stops:
         asked = iter(range(10**6))
         before = 0 if not rows else stops[stops.index(stop) - 1]
         part, part_rows = job(
-            config, cache_dir, tmp_path / "parts", should_stop=lambda asked=asked, n=stop - before: next(asked) >= n
+            config, cache, tmp_path / "parts", should_stop=lambda asked=asked, n=stop - before: next(asked) >= n
         )
         torch.manual_seed(99)  # whatever state the process is in
         with pytest.raises(Interrupted, match=f"stopped after {stop} of 100"):
             part.run()
         rows += part_rows
-    last, last_rows = job(config, cache_dir, tmp_path / "parts")
+    last, last_rows = job(config, cache, tmp_path / "parts")
     outcome, _ = last.run()
     assert facts(outcome) == facts(undisturbed)
     by_step = {row["step"]: {k: v for k, v in row.items() if k not in TIMING} for row in rows + last_rows}
@@ -91,32 +92,32 @@ def test_an_interrupted_run_ends_at_the_loss_of_an_undisturbed_one_to_the_last_d
 
 
 def test_checkpoints_by_time_change_no_result(
-    make_config: Callable[..., RunConfig], cache_dir: Path, tmp_path: Path
+    make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path
 ) -> None:
     config = make_config()
-    often, _ = job(config, cache_dir, tmp_path / "often", checkpoint_seconds=0.0)
-    never, _ = job(config, cache_dir, tmp_path / "never", checkpoint_seconds=1e9)
+    often, _ = job(config, cache, tmp_path / "often", checkpoint_seconds=0.0)
+    never, _ = job(config, cache, tmp_path / "never", checkpoint_seconds=1e9)
     assert facts(often.run()[0]) == facts(never.run()[0])
     assert often.checkpoint_path.exists()
     assert not never.checkpoint_path.exists()
 
 
 def test_checkpoints_hold_plain_values_only(
-    make_config: Callable[..., RunConfig], cache_dir: Path, tmp_path: Path
+    make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path
 ) -> None:
     config = make_config()
-    part, _ = job(config, cache_dir, tmp_path, checkpoint_seconds=0.0)
+    part, _ = job(config, cache, tmp_path, checkpoint_seconds=0.0)
     part.run()
     state = torch.load(part.checkpoint_path, weights_only=True)
     assert state["run_id"] == run_id(config)
 
 
 def test_a_seed_gives_the_same_run_again_and_another_seed_another_one(
-    make_config: Callable[..., RunConfig], cache_dir: Path, tmp_path: Path
+    make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path
 ) -> None:
     config = make_config(tokens=12800)
     first, again, other = (
-        job(replace(config, seed=seed), cache_dir, tmp_path / name)[0].run()[0]
+        job(replace(config, seed=seed), cache, tmp_path / name)[0].run()[0]
         for name, seed in (("first", 0), ("again", 0), ("other", 1))
     )
     assert facts(first) == facts(again)
@@ -124,22 +125,22 @@ def test_a_seed_gives_the_same_run_again_and_another_seed_another_one(
 
 
 def test_a_run_that_diverges_is_stopped_with_its_reason(
-    make_config: Callable[..., RunConfig], cache_dir: Path, tmp_path: Path
+    make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path
 ) -> None:
     config = make_config(
         optimizer=OptimizerConfig(learning_rate=1e3, grad_clip=None), schedule=ScheduleConfig(name="constant")
     )
-    wild, rows = job(config, cache_dir, tmp_path)
+    wild, rows = job(config, cache, tmp_path)
     with pytest.raises(Diverged, match="lower the learning rate"):
         wild.run()
     assert json.dumps(rows, allow_nan=False)
 
 
 def test_bf16_trains_to_nearly_the_same_loss(
-    make_config: Callable[..., RunConfig], cache_dir: Path, tmp_path: Path
+    make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path
 ) -> None:
     losses = [
-        job(make_config(precision=precision), cache_dir, tmp_path / precision)[0].run()[0].loss
+        job(make_config(precision=precision), cache, tmp_path / precision)[0].run()[0].loss
         for precision in ("fp32", "bf16")
     ]
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
@@ -147,10 +148,10 @@ def test_bf16_trains_to_nearly_the_same_loss(
 
 
 def test_every_training_token_is_seen_once_in_an_epoch_and_the_budget_is_exact(
-    make_config: Callable[..., RunConfig], cache_dir: Path, tmp_path: Path
+    make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path
 ) -> None:
     config = make_config()
-    whole, rows = job(config, cache_dir, tmp_path)
+    whole, rows = job(config, cache, tmp_path)
     whole.run()
     assert rows[-1]["tokens"] == config.tokens
     assert sum(row["train_loss_tokens"] for row in rows) == config.tokens
@@ -180,7 +181,7 @@ def test_the_clustered_error_covers_the_true_mean_as_often_as_it_says() -> None:
 
 @pytest.mark.parametrize(("family", "objective"), [("encoder", "masked"), ("encoder-decoder", "span")])
 def test_every_family_trains_resumes_and_is_validated_on_its_own_objective(
-    cache_dir: Path, tmp_path: Path, family: str, objective: str
+    cache: Cache, tmp_path: Path, family: str, objective: str
 ) -> None:
     raw = {
         "name": "families",
@@ -190,12 +191,12 @@ def test_every_family_trains_resumes_and_is_validated_on_its_own_objective(
         "objective": {"name": objective},
         "recipe": {"learning_rate": 0.01, "batch_tokens": 512, "warmup_tokens": 2560},
     }
-    plan = expand(build_sweep(raw, where="test"), resolve=lambda data: resolve(data, cache_dir))
+    plan = expand(build_sweep(raw, where="test"), resolve=lambda data: resolve(data, cache))
     (config,) = [run.config for run in plan.runs]
-    outcome, _ = job(config, cache_dir, tmp_path / "whole")[0].run()
+    outcome, _ = job(config, cache, tmp_path / "whole")[0].run()
     assert outcome.loss < np.log(config.model.vocab_size)
     assert 0 < sum(outcome.val_counts) < 8192
     asked = iter(range(1000))
     with pytest.raises(Interrupted):
-        job(config, cache_dir, tmp_path / "part", should_stop=lambda: next(asked) >= 17)[0].run()
-    assert facts(job(config, cache_dir, tmp_path / "part")[0].run()[0]) == facts(outcome)
+        job(config, cache, tmp_path / "part", should_stop=lambda: next(asked) >= 17)[0].run()
+    assert facts(job(config, cache, tmp_path / "part")[0].run()[0]) == facts(outcome)

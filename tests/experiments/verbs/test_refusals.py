@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.data.cache import Cache
 from experiments.planning.planned_sweep import PlannedSweep
 from experiments.planning.plans import expand_file
 from experiments.store.store import RunStore
@@ -86,7 +87,7 @@ def test_a_corpus_that_changed_under_a_planned_sweep_stops_the_worker_with_one_s
     run_verb: Verb, tmp_path: Path
 ) -> None:
     sweep, store = text_sweep(tmp_path, "to be or not to be"), RunStore(tmp_path / "store")
-    PlannedSweep.write(expand_file(sweep), sweep, store)
+    PlannedSweep.write(expand_file(sweep, cache=Cache()), sweep, store)
     text_sweep(tmp_path, "that is the question")
     told_in_one_sentence(run_verb("work", store.manifest_path("text"), "--no-linger"), "changed under this sweep")
     assert not list(store.root.glob("runs/*/record.json"))
@@ -105,7 +106,7 @@ def test_a_new_plan_on_changed_text_says_so_and_keeps_the_old_runs(run_verb: Ver
 
 
 def test_two_drivers_at_once_share_the_work_and_publish_every_run_once(
-    sweep_text: str, tmp_path: Path, cache_dir: Path
+    sweep_text: str, tmp_path: Path, cache: Cache
 ) -> None:
     sweep = tmp_path / "tiny.yaml"
     sweep.write_text(sweep_text)

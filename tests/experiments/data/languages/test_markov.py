@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpus import prepare
 from experiments.data.languages.markov import MarkovLanguage
@@ -90,7 +91,7 @@ def test_log_loss_with_a_short_past_is_that_of_the_stationary_law() -> None:
 def test_validation_of_a_language_is_scored_by_its_source_per_document(tmp_path) -> None:
     options = {"num_tokens": 20_000}
     data = DataConfig(corpus="markov", corpus_options=options, context=64, val_document_size=500, val_size=20_000)
-    corpus = prepare(data, tmp_path)
+    corpus = prepare(data, Cache(tmp_path))
     sums, counts = corpus.source_val_sums()
     assert corpus.num_val_documents == 40
     assert counts.tolist() == [500] * 40
