@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         fit_law,
         frontier,
         load_runs,
+        multiplier,
         plot,
         select_law,
     )
@@ -42,6 +43,7 @@ __all__ = [
     "fit_law",
     "frontier",
     "load_runs",
+    "multiplier",
     "plot",
     "select_law",
 ]
@@ -60,7 +62,7 @@ _GROUPS = {
     "train": ("run", "work", "status", "list", "cancel"),
     "data and records": ("data", "collect", "sync", "prune", "generate"),
     "fit and predict": ("fit", "predict", "isoflop", "frontier", "compare", "select"),
-    "decide": ("advise", "arms", "rates"),
+    "decide": ("advise", "arms", "multiplier", "rates"),
     "report": ("report", "laws", "published"),
 }
 """Verbs by what people do."""

@@ -45,6 +45,10 @@ VERBS = {
         module="analysis.verbs.arms",
         summary="arms of a study side by side, by paired differences",
     ),
+    "multiplier": Verb(
+        module="analysis.verbs.multiplier",
+        summary="how many times the compute the reference needs for each arm's loss",
+    ),
     "rates": Verb(
         module="analysis.verbs.rates",
         summary="what a recipe's peak learning rate costs against the best of those tried",

@@ -22,6 +22,9 @@ from analysis.frontiers.envelope import fit_envelope as fit_envelope
 from analysis.frontiers.isoflop import fit_isoflop as fit_isoflop
 from analysis.frontiers.parametric import parametric_frontier as frontier
 from analysis.laws.base import Law
+from analysis.paired.gain import Multipliers
+from analysis.paired.multiplier import compute_multiplier
+from analysis.runs.columns import as_columns
 from analysis.runs.table import DEFAULT_REQUIRED, RunTable, load_tables
 from analysis.selection.select import Selection
 from analysis.selection.select import select_law as select_columns
@@ -40,6 +43,7 @@ __all__ = [
     "fit_law",
     "frontier",
     "load_runs",
+    "multiplier",
     "plot",
     "profile_law",
     "select_law",
@@ -135,6 +139,36 @@ def select_law(runs: RunTable | Mapping[str, Any], **options: Any) -> Selection:
         numbers = runs.frame.select_dtypes("number")
         return select_columns({str(name): numbers[name] for name in numbers}, **options)
     return select_columns(runs, **options)
+
+
+def multiplier(
+    runs: RunTable | Mapping[str, Any] | pd.DataFrame, arm: str, reference: str | None = None, **options: Any
+) -> Multipliers:
+    """Say how many times the compute the reference needs for each arm's loss.
+
+    Parameters
+    ----------
+    runs : RunTable, DataFrame or mapping
+        With the arm, loss and flops; with params and tokens, laws of both are fitted.
+    arm : str
+        The column that tells arms apart.
+    reference : str, optional
+        The arm that others are compared with; the first by default.
+    **options
+        Those of `analysis.paired.multiplier.compute_multiplier`: at, bootstrap, cluster, level, seed.
+
+    Returns
+    -------
+    Multipliers
+        Multipliers with intervals by budget, what becomes of them with scale, and which arm is best.
+
+    Raises
+    ------
+    UserError
+        When a column is missing, or fewer than two arms are there.
+    """
+    data = runs.frame if isinstance(runs, RunTable) else runs
+    return compute_multiplier(as_columns(data), arm=arm, reference=reference, **options)
 
 
 def advise(fit: Fit, budget: float, *, rules: ShapeRules | None = None) -> Optimum:

@@ -67,10 +67,24 @@ def hoffmann_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def arms_table() -> str:
+    """The same runs under two recipes, of which the second is worth 1.5 times the compute."""
+    rng = np.random.default_rng(4)
+    lines = ["recipe,N,D,C,L"]
+    for line in hoffmann_table().splitlines()[1:]:
+        params, tokens, flops, loss = map(float, line.split(","))
+        gained = 1.7 + 400 / (1.2 * params) ** 0.34 + 410 / (1.25 * tokens) ** 0.28
+        lines.append(f"baseline,{params:.6g},{tokens:.6g},{flops:.6g},{loss:.6f}")
+        noise = np.exp(0.002 * rng.standard_normal())
+        lines.append(f"new,{params:.6g},{tokens:.6g},{flops:.6g},{gained * noise:.6f}")
+    return "\n".join(lines) + "\n"
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the examples read, in which `isoflop` is on the path."""
     (tmp_path / "runs.csv").write_text(hoffmann_table())
+    (tmp_path / "arms.csv").write_text(arms_table())
     (tmp_path / "tiny.yaml").write_text(TINY)
     texts = tmp_path / "my_texts"
     texts.mkdir()
