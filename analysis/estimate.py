@@ -80,10 +80,24 @@ class Estimate:
         return json_ready(out if self.has_interval else {**out, "reason": self.reason})
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Estimate:
-        """The inverse of `to_dict`; a null value becomes NaN."""
+    def from_dict(cls, raw: Mapping[str, Any], *, level: float = 0.95) -> Estimate:
+        """The inverse of `to_dict`.
+
+        Parameters
+        ----------
+        raw : mapping
+            The JSON object; a null value becomes NaN.
+        level : float
+            Nominal coverage of the interval, which the object does not hold.
+
+        Returns
+        -------
+        Estimate
+            As it was.
+        """
         value = math.nan if raw.get("value") is None else float(raw["value"])
-        return cls(value=value, lo=raw.get("lo"), hi=raw.get("hi"), se=raw.get("se"), reason=raw.get("reason"))
+        ends = {"lo": raw.get("lo"), "hi": raw.get("hi")}
+        return cls(value=value, **ends, se=raw.get("se"), level=level, reason=raw.get("reason"))
 
     def text(self, digits: int = 3) -> str:
         """`0.514 (0.470, 0.552)`, or `0.514 (no interval: why)`."""

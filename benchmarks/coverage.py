@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.estimate import Estimate
 from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import LAWS
 
@@ -75,29 +76,31 @@ def study(seed: int, n: int, kind: str, grouping: str, shape: str, draws: int, o
     expected = law(TRUTH, held)
     band = fit.predict(held)
     new_runs = expected * np.exp(errors(np.arange(3) if clustered else None, 3))
-    a = (fit.frontier_estimates or {})["a"]
+    assert fit.frontier_estimates is not None
+    a = fit.frontier_estimates.a
     true_a = TRUTH[4] / (TRUTH[3] + TRUTH[4])
-    shown = a["lo"] is not None
-    stretch = fit.predictor.calibration.stretch
+    shown = a.has_interval
+    inflation = fit.predictor.calibration.inflation
     middle, low, high = (np.log(band[c]) for c in ("loss", "confidence_lo", "confidence_hi"))
     needed = np.maximum((np.log(expected) - middle) / (high - middle), (np.log(expected) - middle) / (low - middle))
     confidence = needed <= 1
     prediction = (band["prediction_lo"] <= new_runs) & (new_runs <= band["prediction_hi"])
     return {
-        "a": float(a["lo"] <= true_a <= a["hi"]) if shown else None,
+        "a": float(a.covers(true_a)) if shown else None,
         "confidence": float(confidence.mean()),
         "prediction": float(prediction.mean()),
-        "width": a["hi"] - a["lo"] if shown else None,
-        "needed_a": stretch * _needed(true_a, a) if shown else None,
-        "needed_confidence": [round(stretch * v, 4) for v in needed],
-        "stretch": stretch,
+        "width": a.hi - a.lo if a.lo is not None and a.hi is not None else None,
+        "needed_a": inflation * _needed(true_a, a) if shown else None,
+        "needed_confidence": [round(inflation * v, 4) for v in needed],
+        "inflation": inflation,
     }
 
 
-def _needed(truth: float, estimate: dict[str, float]) -> float:
-    """By how much the interval would have to be stretched to reach the truth; below one when it covers."""
-    end = estimate["hi"] if truth > estimate["value"] else estimate["lo"]
-    return round((truth - estimate["value"]) / (end - estimate["value"]), 4)
+def _needed(truth: float, estimate: Estimate) -> float:
+    """By how much the interval would have to be widened to reach the truth; below one when it covers."""
+    end = estimate.hi if truth > estimate.value else estimate.lo
+    assert end is not None
+    return round((truth - estimate.value) / (end - estimate.value), 4)
 
 
 def cells(shapes: list[str], sizes: list[int], groupings: list[str]) -> list[tuple[int, str, str, str]]:

@@ -17,7 +17,7 @@ from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.estimate import Estimate
 from analysis.files import json_ready
-from analysis.fitting.derived import frontier_reason, interval, public_draws
+from analysis.fitting.derived import frontier_reason, neighbourhood
 from analysis.fitting.fit import Fit
 from analysis.laws.allocation import optimum, supports_frontier
 
@@ -97,18 +97,18 @@ def compute_optimal(fit: Fit, flops: float, ladder: Ladder, *, neighbours: int =
     ladder : shapes, which also say what a token costs between them
     neighbours : shapes shown on either side of the best one
     """
-    centre, draws = public_draws(fit)
+    near = neighbourhood(fit)
     at = np.array([np.log(flops)])
-    middle, spread = optimum(fit.law, centre, at, ladder.per_token), optimum(fit.law, draws, at, ladder.per_token)
+    middle, about = (optimum(fit.law, theta, at, ladder.per_token) for theta in (near.centre, near.about))
     reason = frontier_reason(fit)
     params, tokens = (
-        interval(fit, float(np.exp(value[0, 0])), np.exp(sample[:, 0]), reason=reason)
-        for value, sample in zip(middle[:2], spread[:2], strict=True)
+        near.interval(float(np.exp(value[0, 0])), np.exp(values[:, 0]), reason=reason)
+        for value, values in zip(middle[:2], about[:2], strict=True)
     )
-    loss = interval(fit, float(middle[2][0, 0]), spread[2][:, 0], log=bool(middle[2] > 0), reason=fit.predictor.reason)
+    loss = near.interval(float(middle[2][0, 0]), about[2][:, 0], log=bool(middle[2] > 0), reason=fit.predictor.reason)
     sizes = ladder.sizes
     amounts = np.array([flops / size.flops_per_token for size in sizes])
-    losses = fit.law(centre[0], {"params": ladder.params, "tokens": amounts})
+    losses = fit.law(near.centre[0], {"params": ladder.params, "tokens": amounts})
     shown = _spaced(ladder.params, int(np.nanargmin(losses)), neighbours)
     choices = tuple(
         Choice(

@@ -14,7 +14,7 @@ from analysis.advice.optimum import Start
 from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.estimate import Estimate
-from analysis.fitting.derived import frontier_reason, interval, public_draws
+from analysis.fitting.derived import frontier_reason, neighbourhood
 from analysis.fitting.fit import Fit
 from analysis.laws.allocation import FlopsPerToken, optimum
 from analysis.laws.base import Law
@@ -119,18 +119,18 @@ def overtraining(
     for factor in factors:
         if not (math.isfinite(factor) and factor > 0):
             raise UserError(f"--overtrain holds {factor:g}; give factors above zero such as 2,4,10")
-    centre, draws = public_draws(fit)
+    near = neighbourhood(fit)
     reason = frontier_reason(fit)
-    starts = [_start(fit.law, theta, flops, ladder.per_token) for theta in (centre, draws)]
+    starts = [_start(fit.law, theta, flops, ladder.per_token) for theta in (near.centre, near.about)]
     rows = []
     for factor in factors:
         value, sample = (
             _longer(fit.law, theta, flops, np.full(len(theta), factor), ladder.per_token, start)
-            for theta, start in zip((centre, draws), starts, strict=True)
+            for theta, start in zip((near.centre, near.about), starts, strict=True)
         )
 
         def of(pick: Any, *, log: bool = True, value: _Longer = value, sample: _Longer = sample) -> Estimate:
-            return interval(fit, float(pick(value)[0]), pick(sample), log=log, reason=reason)
+            return near.interval(float(pick(value)[0]), pick(sample), log=log, reason=reason)
 
         rows.append(
             Overtraining(
@@ -170,5 +170,6 @@ def cheapest_factor(fit: Fit, flops: float, inference_tokens: float, ladder: Lad
         shift = np.where(bend > 0, 0.5 * (left - right) / np.where(bend > 0, bend, 1.0), 0.0)
         return np.asarray(np.exp(grid[low] + np.clip(shift, -1, 1) * (grid[1] - grid[0])))
 
-    centre, draws = public_draws(fit)
-    return interval(fit, float(least(centre)[0]), least(draws[:DRAWS_OF_FACTOR]), reason=frontier_reason(fit))
+    near = neighbourhood(fit)
+    about = near.about[:DRAWS_OF_FACTOR]
+    return near.interval(float(least(near.centre)[0]), least(about), reason=frontier_reason(fit))

@@ -12,7 +12,7 @@ from analysis.advice.ladder import Ladder
 from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.estimate import Estimate
-from analysis.fitting.derived import frontier_reason, interval, public_draws
+from analysis.fitting.derived import frontier_reason, neighbourhood, plausible
 from analysis.fitting.fit import Fit
 from analysis.laws.allocation import FlopsPerToken, optimum
 from analysis.laws.base import Law
@@ -69,18 +69,20 @@ def target_loss(fit: Fit, loss: float, ladder: Ladder) -> TargetLoss:
     """The least compute that reaches a loss, with N and D there: the inverse of the frontier's loss, draw by draw."""
     if not (math.isfinite(loss) and loss > 0):
         raise UserError(f"--target-loss is {loss:g}; give a loss above zero in nats per token")
-    centre, draws = public_draws(fit)
-    value, sample = (_least_flops(fit.law, theta, loss, ladder.per_token) for theta in (centre, draws))
+    near = neighbourhood(fit)
+    value, about = (_least_flops(fit.law, theta, loss, ladder.per_token) for theta in (near.centre, near.about))
+    drawn = about if near.has_draws else _least_flops(fit.law, plausible(fit), loss, ladder.per_token)
+    reached = float(np.isfinite(drawn[0]).mean())
     floors = [fit.estimates[p.name] for p in fit.law.parameters if p.kind == "offset"]
     floor = floors[0] if len(floors) == 1 else None
     reason = frontier_reason(fit)
     if not np.isfinite(value[0][0]):
         reason = f"by the estimate no compute up to {MOST_FLOPS:.0e} FLOPs reaches the loss"
     estimates = [
-        interval(fit, float(np.exp(one[0])), np.exp(many), reason=reason)
-        for one, many in zip(value, sample, strict=True)
+        near.interval(float(np.exp(one[0])), np.exp(many), reason=reason, missing=1 - reached)
+        for one, many in zip(value, about, strict=True)
     ]
-    share = None if fit.predictor.reason is not None else float(np.isfinite(sample[0]).mean())
+    share = None if fit.predictor.reason is not None else reached
     reachable = "yes" if np.isfinite(value[0][0]) else "unsure"
     if floor is not None and floor.lo is not None and floor.hi is not None:
         reachable = "no" if loss <= floor.lo else "unsure" if loss <= floor.hi else reachable

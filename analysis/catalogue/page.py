@@ -104,12 +104,10 @@ def account(study: Study) -> str:
             out += f"; the 95 % prediction interval holds {int(inside.sum())} of them"
         out += "."
     frontier = fit.frontier_estimates
-    if frontier is not None and frontier["a"]["lo"] is not None:
-        a = frontier["a"]
-        ends_of_a = f"{format_number(a['lo'])} to {format_number(a['hi'])}"
-        out += (
-            f" Compute-optimal size grows as C**a with a = {format_number(a['value'])} ({ends_of_a}) under C = 6 N D."
-        )
+    if frontier is not None and frontier.a.has_interval:
+        a = frontier.a
+        ends_of_a = f"{format_number(a.lo)} to {format_number(a.hi)}"
+        out += f" Compute-optimal size grows as C**a with a = {format_number(a.value)} ({ends_of_a}) under C = 6 N D."
     return out
 
 

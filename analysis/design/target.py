@@ -104,6 +104,6 @@ def _point(target: Target) -> dict[str, Array]:
 
 def _exponent(fit: Fit, law: Law, theta: Array, name: str, per_token: FlopsPerToken) -> Array:
     assert fit.frontier_estimates is not None
-    low, high = np.log(fit.frontier_estimates["flops_range"])
+    low, high = np.log(fit.frontier_estimates.flops_range)
     pair = exponents(law, theta, (float(low), float(high)), None if per_token is six_n else per_token)
     return pair["ab".index(name)]

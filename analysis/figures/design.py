@@ -14,7 +14,7 @@ from analysis.design.plan import Plan
 from analysis.design.text import target_words
 from analysis.figures.axes import log_axis, log_limits, panels
 from analysis.figures.theme import Theme
-from analysis.fitting.derived import public_draws
+from analysis.fitting.derived import neighbourhood
 from analysis.fitting.fit import Fit
 from analysis.formatting import format_compute, format_percent
 from analysis.laws.allocation import optimum
@@ -80,7 +80,7 @@ def _draw_frontier(fit: Fit, plan: Plan, ax: Axes, theme: Theme) -> None:
             fontsize=6.6, color=theme.muted, ha="right", va="bottom", annotation_clip=True,
         )  # fmt: skip
     budgets = np.linspace(np.log(cost[0] * low_d), np.log(cost[-1] * high_d), 80)
-    log_n, log_d, _ = optimum(fit.law, public_draws(fit)[0], budgets, per_token)
+    log_n, log_d, _ = optimum(fit.law, neighbourhood(fit).centre, budgets, per_token)
     ax.plot(
         np.exp(log_n[0]), np.exp(log_d[0]), color=theme.second, linewidth=1.1, zorder=1, scalex=False, scaley=False,
         label="optimal",

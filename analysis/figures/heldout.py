@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.estimate import Estimate, percent_text
+from analysis.estimate import percent_text
 from analysis.figures.axes import log_axis, log_limits, panels
 from analysis.figures.theme import Theme, hollow
 from analysis.formatting import format_number, format_size
@@ -131,7 +131,7 @@ def draw_exponents(study: Study, figure: Figure, theme: Theme) -> None:
     ours = [(names[one.method.split()[0]], one.a) for one in study.comparison.frontiers if math.isfinite(one.a.value)]
     closed = study.comparison.fit.frontier_estimates
     if closed is not None and study.table.conventions.get("flops") != "6ND":
-        ours.append(("approach 3 under C = 6ND", Estimate.from_dict(closed["a"])))
+        ours.append(("approach 3 under C = 6ND", closed.a))
     rows = [(name, estimate, theme.ink) for name, estimate in ours]
     rows += [(name, estimate, theme.muted) for name, estimate in PUBLISHED_EXPONENTS]
     ends = [value for _, item, _ in rows for value in (item.value, item.lo, item.hi) if value is not None]

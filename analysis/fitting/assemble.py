@@ -6,6 +6,7 @@ Owns how a result is put together; searching, drawing and identifying are done e
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,150 +14,210 @@ from numpy.typing import NDArray
 
 from analysis.arrays import Array
 from analysis.estimate import Estimate
-from analysis.fitting.derived import frontier_summary
+from analysis.fitting.derived import frontier_exponents
 from analysis.fitting.fit import Fit
+from analysis.fitting.frontier_exponents import FrontierExponents
 from analysis.fitting.prediction import Predictor, kept_residuals
+from analysis.fitting.spec import FitSpec
 from analysis.laws.allocation import optimum, supports_frontier
 from analysis.solver.problem import Problem
 from analysis.solver.search import PointFit
-from analysis.uncertainty.calibration import Calibration, regime_warnings, stretch_for, truncated
+from analysis.uncertainty.calibration import Calibration, inflation_for, regime_warnings, truncated
 from analysis.uncertainty.covariance import public_covariance, sandwich
 from analysis.uncertainty.identifiability import one_sided, too_few, unidentified
 
 
+@dataclass(frozen=True, kw_only=True)
+class Solved:
+    """A problem with its minimum, and the draws that say how sure it is."""
+
+    problem: Problem
+    """What was minimised."""
+    point: PointFit
+    """The minimum."""
+    codes: NDArray[np.intp]
+    """Cluster of each row, whole numbers from 0."""
+    draws: Array | None
+    """Working parameters of the bootstrap draws, shape (B, p); None without them."""
+
+    @property
+    def num_units(self) -> int:
+        """Independent units: rows, or clusters of rows."""
+        return int(self.codes.max()) + 1
+
+
 def assemble(
-    problem: Problem,
-    point: PointFit,
-    codes: NDArray[np.intp],
-    draws: Array | None,
+    solved: Solved,
+    spec: FitSpec,
     *,
-    level: float,
     aliases: Mapping[str, str],
     columns: Mapping[str, str],
     conventions: Mapping[str, Any],
-    options: Mapping[str, Any],
 ) -> Fit:
     """The `Fit` of a solved problem.
 
     Parameters
     ----------
-    codes : cluster of each row, whole numbers from 0
-    draws : working parameters of the bootstrap draws (B, p), or None
-    level : coverage of intervals
-    aliases, columns, conventions, options : carried into the result
+    solved : Solved
+        The problem, its minimum and the draws.
+    spec : FitSpec
+        How it was fitted.
+    aliases : mapping
+        Inputs of the law to the columns that were used for them.
+    columns : mapping
+        Our names to the table's.
+    conventions : mapping
+        Which N and which C the table counts.
+
+    Returns
+    -------
+    Fit
+        Without the fitted rows.
     """
-    law, phi = problem.law, point.phi
-    units = int(codes.max()) + 1
-    stretch = stretch_for(problem, phi, units)
-    calibration = Calibration(units=units, num_params=problem.num_params, level=level, stretch=stretch)
-    if draws is None:
-        working = sandwich(problem, phi, codes)
-        cov = public_covariance(problem, phi, working)
-        public = None
-    else:
-        public = law.to_public(draws, problem.log_refs)
-        cov = np.atleast_2d(np.cov(truncated(public), rowvar=False))
-        working = np.atleast_2d(np.cov(draws, rowvar=False))
-    reasons = unidentified(problem, point, draws, codes)
-    residuals = problem.residuals(phi[None, :])[0]
-    dof = max(problem.num_rows - problem.num_params, 1)
-    squares = float(problem.weights @ residuals**2 / problem.weights.sum())
+    problem, point = solved.problem, solved.point
+    calibration = Calibration(
+        units=solved.num_units,
+        num_params=problem.num_params,
+        level=spec.level,
+        inflation=inflation_for(problem, point.phi, solved.num_units),
+    )
+    cov, working = _covariances(solved)
+    reasons = unidentified(problem, point, solved.draws, solved.codes)
+    residuals = problem.residuals(point.phi[None, :])[0]
     predictor = Predictor(
-        phi=phi,
+        phi=point.phi,
         log_refs=problem.log_refs,
         covariance=working,
         calibration=calibration,
         log_residuals=problem.log_residuals,
         residuals=kept_residuals(residuals, problem.num_params),
-        draws=draws,
-        reason=too_few(problem, codes),
+        draws=solved.draws,
+        reason=too_few(problem, solved.codes),
         aliases=aliases,
     )
-    frontier, frontier_reason = _frontier(problem, predictor, reasons)
-    if frontier is not None and conventions.get("flops") not in (None, "6ND"):
-        frontier["note"] = f"the table's flops are {conventions['flops']}; a and b are under 6 N D"
-    warnings = [f"{name} is not identified: {reason}" for name, reason in reasons.items()]
-    if frontier_reason:
-        warnings.append(f"the frontier is not identified: {frontier_reason}")
-    if point.status == "max_iterations":
-        warnings.append("the solver ran out of iterations; the optimum may not be reached")
-    warnings += regime_warnings(problem.num_rows, units, problem.num_params)
+    frontier = _frontier(problem, predictor, reasons, conventions)
     return Fit(
-        law=law,
-        estimates=_estimates(problem, phi, cov, public, calibration, reasons),
-        identified={name: reasons.get(name) for name in law.param_names},
+        law=problem.law,
+        estimates=_estimates(problem, predictor, cov, reasons),
+        identified={name: reasons.get(name) for name in problem.law.param_names},
         cov=cov,
         objective=point.value,
-        status="flat" if reasons and point.status == "converged" and len(reasons) == phi.size else point.status,
+        status=_status(point, reasons),
         num_rows=problem.num_rows,
-        num_clusters=units,
+        num_clusters=solved.num_units,
         agreement=point.agreement,
         condition=point.condition,
-        residual_scale=float(np.sqrt(squares * problem.num_rows / dof)),
+        residual_scale=_residual_scale(problem, residuals),
         predictor=predictor,
         frontier_estimates=frontier,
-        options=options,
+        options=spec.to_options(),
         columns=columns,
         conventions=conventions,
-        warnings=tuple(warnings),
+        warnings=_warnings(solved, reasons, frontier),
     )
 
 
-def _estimates(
-    problem: Problem,
-    phi: Array,
-    cov: Array,
-    public: Array | None,
-    calibration: Calibration,
-    reasons: Mapping[str, str],
-) -> dict[str, Estimate]:
-    law = problem.law
-    theta = law.to_public(phi[None, :], problem.log_refs)[0]
+def _covariances(solved: Solved) -> tuple[Array, Array]:
+    """Covariance of the public and of the working parameters, each of shape (p, p)."""
+    problem, draws = solved.problem, solved.draws
+    if draws is None:
+        working = sandwich(problem, solved.point.phi, solved.codes)
+        return public_covariance(problem, solved.point.phi, working), working
+    public = problem.law.to_public(draws, problem.log_refs)
+    return np.atleast_2d(np.cov(truncated(public), rowvar=False)), np.atleast_2d(np.cov(draws, rowvar=False))
+
+
+def _status(point: PointFit, reasons: Mapping[str, str]) -> str:
+    """flat where no parameter at all is identified, else the solver's."""
+    if point.status == "converged" and reasons and len(reasons) == point.phi.size:
+        return "flat"
+    return point.status
+
+
+def _residual_scale(problem: Problem, residuals: Array) -> float:
+    """Standard deviation of one run about the law, on n - p degrees of freedom."""
+    dof = max(problem.num_rows - problem.num_params, 1)
+    squares = float(problem.weights @ residuals**2 / problem.weights.sum())
+    return float(np.sqrt(squares * problem.num_rows / dof))
+
+
+def _warnings(solved: Solved, reasons: Mapping[str, str], frontier: FrontierExponents | None) -> tuple[str, ...]:
+    """What the reader should know before using the fit."""
+    warnings = [f"{name} is not identified: {reason}" for name, reason in reasons.items()]
+    if frontier is not None and frontier.reason is not None:
+        warnings.append(f"the frontier is not identified: {frontier.reason}")
+    if solved.point.status == "max_iterations":
+        warnings.append("the solver ran out of iterations; the optimum may not be reached")
+    return (*warnings, *regime_warnings(solved.problem.num_rows, solved.num_units, solved.problem.num_params))
+
+
+def _estimates(problem: Problem, predictor: Predictor, cov: Array, reasons: Mapping[str, str]) -> dict[str, Estimate]:
+    """Public parameters by name, with intervals where they are identified."""
+    law, level = problem.law, predictor.level
+    theta = law.to_public(predictor.phi[None, :], problem.log_refs)[0]
+    public = None if predictor.draws is None else law.to_public(predictor.draws, problem.log_refs)
     out = {}
     for j, name in enumerate(law.param_names):
         value, se = float(theta[j]), float(np.sqrt(max(cov[j, j], 0.0)))
         known = se if np.isfinite(se) else None
         if name in reasons:
-            out[name] = Estimate(
-                value=value, se=known, level=calibration.level, reason=f"not identified: {reasons[name]}"
-            )
+            out[name] = Estimate(value=value, se=known, level=level, reason=f"not identified: {reasons[name]}")
             continue
-        if public is not None:
-            positive = law.parameters[j].kind == "amplitude" and value > 0 and bool((public[:, j] > 0).all())
-            there, back = (np.log, np.exp) if positive else (np.asarray, np.asarray)
-            ends = calibration.interval(there(theta[[j]]), there(public[:, [j]]))
-            lo, hi = float(back(ends[0][0])), float(back(ends[1][0]))
+        kind = law.parameters[j].kind
+        if public is None:
+            lo, hi = _delta_ends(value, float(predictor.calibration.half_width(np.array([se]))[0]), kind)
         else:
-            half = float(calibration.half_width(np.array([se]))[0])
-            lo, hi = value - half, value + half
-            if law.parameters[j].kind == "amplitude" and value > 0:
-                lo, hi = value * float(np.exp(-half / value)), value * float(np.exp(min(half / value, 700.0)))
-        if law.parameters[j].kind == "offset" and np.isfinite(problem.lower[j]):
+            lo, hi = _percentile_ends(predictor.calibration, value, public[:, j], kind)
+        if kind == "offset" and np.isfinite(problem.lower[j]):
             lo = max(lo, float(problem.lower[j]))
-        out[name] = Estimate(value=value, lo=lo, hi=hi, se=known, level=calibration.level)
+        out[name] = Estimate(value=value, lo=lo, hi=hi, se=known, level=level)
     return out
 
 
+def _delta_ends(value: float, half: float, kind: str) -> tuple[float, float]:
+    """Ends about a parameter; those of an amplitude are taken in its logarithm."""
+    if kind == "amplitude" and value > 0:
+        return value * float(np.exp(-half / value)), value * float(np.exp(min(half / value, 700.0)))
+    return value - half, value + half
+
+
+def _percentile_ends(calibration: Calibration, value: float, draws: Array, kind: str) -> tuple[float, float]:
+    """Ends from the draws of a parameter; those of an amplitude are taken in its logarithm."""
+    if kind == "amplitude" and value > 0 and bool((draws > 0).all()):
+        lo, hi = calibration.interval(np.log(np.array([value])), np.log(draws[:, None]))
+        return float(np.exp(lo[0])), float(np.exp(hi[0]))
+    lo, hi = calibration.interval(np.array([value]), draws[:, None])
+    return float(lo[0]), float(hi[0])
+
+
 def _frontier(
-    problem: Problem, predictor: Predictor, reasons: Mapping[str, str]
-) -> tuple[dict[str, Any] | None, str | None]:
-    """The frontier object, and why it is not identified (None when it is)."""
+    problem: Problem, predictor: Predictor, reasons: Mapping[str, str], conventions: Mapping[str, Any]
+) -> FrontierExponents | None:
+    """The exponents of the frontier; None for laws without one."""
     law = problem.law
     if not supports_frontier(law):
-        return None, None
-    logs = problem.z + problem.log_refs[:, None]
-    log_n = logs[law.inputs.index("params")]
-    log_flops = logs.sum(axis=0) + np.log(6.0)
-    summary = frontier_summary(law, predictor, log_flops)
-    exponents = [p.name for p in law.parameters if p.kind == "exponent" and p.name in reasons]
-    reason = f"{', '.join(exponents)} not identified ({reasons[exponents[0]]})" if exponents else None
-    if reason is None:
-        theta = law.to_public(predictor.phi[None, :], predictor.log_refs)
-        grid = np.linspace(log_flops.min(), log_flops.max() + 1e-9, 64)
-        optimal = np.interp(log_flops, grid, optimum(law, theta, grid)[0][0])
-        reason = one_sided(log_n, optimal, problem.weights)
-    assert summary is not None
-    if reason:
-        for name in ("a", "b"):
-            summary[name] = {**summary[name], "lo": None, "hi": None, "reason": reason}
-    return {**summary, "identified": reason is None, "reason": reason}, reason
+        return None
+    log_flops = (problem.z + problem.log_refs[:, None]).sum(axis=0) + np.log(6.0)
+    counted = conventions.get("flops") not in (None, "6ND")
+    return frontier_exponents(
+        law,
+        predictor,
+        (float(log_flops.min()), float(log_flops.max())),
+        reason=_why_no_frontier(problem, predictor, reasons, log_flops),
+        note=f"the table's flops are {conventions['flops']}; a and b are under 6 N D" if counted else None,
+    )
+
+
+def _why_no_frontier(
+    problem: Problem, predictor: Predictor, reasons: Mapping[str, str], log_flops: Array
+) -> str | None:
+    """Why the runs do not determine the frontier; None when they do."""
+    law = problem.law
+    unknown = [p.name for p in law.parameters if p.kind == "exponent" and p.name in reasons]
+    if unknown:
+        return f"{', '.join(unknown)} not identified ({reasons[unknown[0]]})"
+    log_n = problem.z[law.inputs.index("params")] + problem.log_refs[law.inputs.index("params")]
+    theta = law.to_public(predictor.phi[None, :], predictor.log_refs)
+    grid = np.linspace(log_flops.min(), log_flops.max() + 1e-9, 64)
+    optimal = np.interp(log_flops, grid, optimum(law, theta, grid)[0][0])
+    return one_sided(log_n, optimal, problem.weights)

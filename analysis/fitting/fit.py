@@ -8,6 +8,7 @@ in the unit of the loss.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +20,12 @@ from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.estimate import Estimate
 from analysis.files import json_ready, write_json
+from analysis.fitting.frontier_exponents import FrontierExponents
 from analysis.fitting.prediction import Predictor
 from analysis.formatting import format_number
 from analysis.laws.base import Law
 from analysis.laws.registry import get_law
-from analysis.runs.columns import as_columns
+from analysis.runs.columns import as_columns, completed
 from analysis.solver.objectives import Objective
 from experiments.files import write_atomic
 
@@ -62,8 +64,8 @@ class Fit:
     """Standard deviation of one run about the law, on n - p degrees of freedom, in the unit of the residuals."""
     predictor: Predictor
     """Working parameters, draws and residuals: what predictions need."""
-    frontier_estimates: Mapping[str, Any] | None
-    """{"convention", "a", "b", ...} or None for laws without sizes and tokens."""
+    frontier_estimates: FrontierExponents | None
+    """Exponents of the frontier; None for laws without sizes and tokens."""
     options: Mapping[str, Any]
     """Objective, delta, residuals, level, bootstrap, seed and cluster as asked for."""
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -146,8 +148,7 @@ class Fit:
         for name, column in self.predictor.aliases.items():
             if name not in given and column in given:
                 given[name] = given[column]
-        if {"params", "flops"} <= set(given) and "tokens" not in given:
-            given["tokens"] = np.asarray(given["flops"], dtype=float) / (6 * np.asarray(given["params"], dtype=float))
+        given = completed(given, self.law.inputs)
         missing = [n for n in self.law.inputs if n not in given]
         if missing:
             raise UserError(f"{self.law.name} needs {', '.join(missing)} to predict; give {', '.join(self.law.inputs)}")
@@ -171,10 +172,10 @@ class Fit:
             cells = "".join(f"{format_number(v):>12}" for v in (e.value, e.se, e.lo, e.hi))
             reason = self.identified.get(name)
             lines.append(f"{name:12}{cells}" + (f"  not identified: {reason}" if reason else ""))
-        if self.frontier_estimates:
-            a = self.frontier_estimates["a"]
-            text = Estimate.from_dict(a).text() if a.get("value") is not None else "none"
-            lines.append(f"N_opt ~ C**a, a = {text} ({self.frontier_estimates['convention']})")
+        if self.frontier_estimates is not None:
+            a = self.frontier_estimates.a
+            text = a.text() if math.isfinite(a.value) else "none"
+            lines.append(f"N_opt ~ C**a, a = {text} ({self.frontier_estimates.convention})")
         lines += [f"warning: {w}" for w in self.warnings]
         return "\n".join(lines)
 
@@ -210,7 +211,7 @@ class Fit:
             "condition": self.condition,
             "residual_scale": self.residual_scale,
             "warnings": list(self.warnings),
-            "frontier": self.frontier_estimates,
+            "frontier": None if self.frontier_estimates is None else self.frontier_estimates.to_dict(),
             "draws": draws,
             "runs": runs,
             "options": dict(self.options),
@@ -241,6 +242,8 @@ class Fit:
             )
         law = law or get_law(raw["law"], **raw.get("law_options", {}))
         nan = float("nan")
+        predictor = Predictor.from_dict(raw["working"], draws=draws)
+        frontier = raw["frontier"] and FrontierExponents.from_dict(raw["frontier"], level=predictor.level)
         return cls(
             law=law,
             estimates={n: Estimate.from_dict(raw["params"][n]) for n in law.param_names},
@@ -253,8 +256,8 @@ class Fit:
             agreement=raw["agreement"],
             condition=float("inf") if raw["condition"] is None else raw["condition"],
             residual_scale=nan if raw["residual_scale"] is None else raw["residual_scale"],
-            predictor=Predictor.from_dict(raw["working"], draws=draws),
-            frontier_estimates=raw["frontier"],
+            predictor=predictor,
+            frontier_estimates=frontier,
             options=raw["options"],
             columns=raw["columns"],
             conventions=raw["conventions"],

@@ -77,23 +77,23 @@ class Predictor:
     def sample(self, law: Law, x: Mapping[str, Array], num: int, *, rng: np.random.Generator) -> tuple[Array, Array]:
         """What the law may be, and one new run of each, (num, n) both, at the rows of `x`."""
         z = self._features(law, x)
-        phi = self._parameters(law, num, rng)
+        phi = self.parameters(law, num, rng)
         middle = self._scale(law.working_value(self.phi[None, :], z))
         spread = np.empty((num, z.shape[1]))
         size = max(1, CHUNK // z.shape[1])
         for s in range(0, num, size):
             spread[s : s + size] = self._scale(law.working_value(phi[s : s + size], z)) - middle
-        return self._scattered(middle + self.calibration.stretch * spread, rng)
+        return self._scattered(middle + self.calibration.inflation * spread, rng)
 
     def sample_at(self, law: Law, x: Mapping[str, Array], *, rng: np.random.Generator) -> tuple[Array, Array]:
         """The same where the inputs themselves were drawn: each (num, n), one draw of the law for each of num."""
         num = next(iter(x.values())).shape[0]
-        public = law.to_public(np.concatenate([self.phi[None, :], self._parameters(law, num, rng)]), self.log_refs)
+        public = law.to_public(np.concatenate([self.phi[None, :], self.parameters(law, num, rng)]), self.log_refs)
         middle = self._scale(law.value([public[:1, [j]] for j in range(public.shape[1])], x))
         drawn = self._scale(law.value([public[1:, [j]] for j in range(public.shape[1])], x))
-        return self._scattered(middle + self.calibration.stretch * (drawn - middle), rng)
+        return self._scattered(middle + self.calibration.inflation * (drawn - middle), rng)
 
-    def _parameters(self, law: Law, num: int, rng: np.random.Generator) -> Array:
+    def parameters(self, law: Law, num: int, rng: np.random.Generator) -> Array:
         """Working parameters (num, p): every draw as often as every other, or Student's about the estimate."""
         if self.draws is not None:
             return np.asarray(self.draws[rng.permutation(np.resize(np.arange(self.draws.shape[0]), num))])
@@ -117,7 +117,7 @@ class Predictor:
         middle = self._scale(centre)
         tails = [(1 - self.level) / 2, (1 + self.level) / 2]
         if self.draws is not None:
-            spread = self.calibration.stretch * (self._scale(law.working_value(self.draws, z)) - middle)
+            spread = self.calibration.inflation * (self._scale(law.working_value(self.draws, z)) - middle)
             confidence = np.quantile(spread, tails, axis=0)
         else:
             J = law.working_jacobian(self.phi[None, :], z)[1][0]
@@ -147,7 +147,7 @@ class Predictor:
             "units": self.calibration.units,
             "num_params": self.calibration.num_params,
             "level": self.calibration.level,
-            "stretch": self.calibration.stretch,
+            "stretch": self.calibration.inflation,
             "log_residuals": self.log_residuals,
             "residuals": self.residuals.tolist(),
             "reason": self.reason,
@@ -162,7 +162,7 @@ class Predictor:
             log_refs=np.array(raw["log_refs"], dtype=np.float64),
             covariance=np.array(raw["covariance"], dtype=np.float64),
             calibration=Calibration(
-                units=raw["units"], num_params=raw["num_params"], level=raw["level"], stretch=raw["stretch"]
+                units=raw["units"], num_params=raw["num_params"], level=raw["level"], inflation=raw["stretch"]
             ),
             log_residuals=raw["log_residuals"],
             residuals=np.array(raw["residuals"], dtype=np.float64),

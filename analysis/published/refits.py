@@ -66,15 +66,16 @@ def epoch(folder: Path, *, bootstrap: int) -> Iterator[Row]:
     )
     for name, near in (("E", 0.01), ("alpha", 0.005), ("beta", 0.005)):
         yield _with_interval(f"Epoch: {name}", source, BESIROGLU_2024[name], fit, name, near)
-    a = (fit.frontier_estimates or {})["a"]
+    assert fit.frontier_estimates is not None
+    a = fit.frontier_estimates.a
     yield Row(
         what="Epoch: frontier a",
         source=source,
         published=0.514,
-        ours=a["value"],
+        ours=a.value,
         tolerance=0.002,
-        lo=a["lo"],
-        hi=a["hi"],
+        lo=a.lo,
+        hi=a.hi,
     )
     if as_published:
         for name in ("E", "alpha", "beta", "A", "B"):
@@ -86,8 +87,13 @@ def epoch(folder: Path, *, bootstrap: int) -> Iterator[Row]:
                 ours=fit.bse[name],
                 tolerance=(0.1 if name in "AB" else 0.05) * published,
             )
+        assert a.se is not None
         yield Row(
-            what="Epoch: standard error of a", source=source, published=BESIROGLU_SE["a"], ours=a["se"], tolerance=0.001
+            what="Epoch: standard error of a",
+            source=source,
+            published=BESIROGLU_SE["a"],
+            ours=a.se,
+            tolerance=0.001,
         )
     theirs = np.array([HOFFMANN_2022[name] for name in LAWS["hoffmann"].param_names])
     r = np.log(LAWS["hoffmann"](theirs, data) / data["loss"])

@@ -178,15 +178,9 @@ def exponents_frame(study: Study) -> pd.DataFrame:
     closed = study.comparison.fit.frontier_estimates
     if closed is not None:
         method = study.comparison.frontiers[-1].method
-        for name in ("a", "b"):
-            rows.append(
-                {
-                    "approach": f"{method}, closed form",
-                    "convention": closed["convention"],
-                    "exponent": name,
-                    **closed[name],
-                }
-            )
+        for name, item in (("a", closed.a), ("b", closed.b)):
+            row = {"approach": f"{method}, closed form", "convention": closed.convention, "exponent": name}
+            rows.append({**row, **item.to_dict()})
     for source, item in PUBLISHED_EXPONENTS:
         rows.append({"approach": source, "convention": "as published", "exponent": "a", **item.to_dict()})
     return pd.DataFrame(rows)

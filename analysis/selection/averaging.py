@@ -136,12 +136,12 @@ def predict_average(
         draws = fit.draws
         assert draws is not None
         drawn = np.array([float(fit.law(theta, at)[0]) for theta in thin(draws)])
-        stretch, residuals = fit.predictor.calibration.stretch, thin(fit.predictor.residuals)
+        inflation, residuals = fit.predictor.calibration.inflation, thin(fit.predictor.residuals)
         if fit.predictor.log_residuals:
-            moved = centre * np.exp(stretch * np.log(np.maximum(drawn, 1e-300) / centre))
+            moved = centre * np.exp(inflation * np.log(np.maximum(drawn, 1e-300) / centre))
             new = moved[:, None] * np.exp(residuals[None, :])
         else:
-            moved = centre + stretch * (drawn - centre)
+            moved = centre + inflation * (drawn - centre)
             new = moved[:, None] + residuals[None, :]
         laws.append(moved)
         runs.append(new.ravel())

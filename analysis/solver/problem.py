@@ -7,9 +7,9 @@ this and no table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,11 @@ from analysis.laws.base import Law
 from analysis.runs.columns import checked
 from analysis.solver.objectives import Objective
 
+Residuals = Literal["log", "raw"]
+"""Of log losses, or of losses."""
+RESIDUALS: tuple[Residuals, ...] = get_args(Residuals)
+Bounds = Mapping[str, tuple[float | None, float | None]]
+"""(lower, upper) by parameter; None for no bound."""
 ROW_BLOCK = 4096
 """Rows evaluated at once."""
 
@@ -68,9 +73,10 @@ class Problem:
     def residuals(self, phi: Array) -> Array:
         """Residuals, shape (B, n); +inf where a log residual meets a loss that is not positive."""
         value = self.law.working_value(phi, self.z)
-        return self._residuals_of(value)
+        return self.residuals_of(value)
 
-    def _residuals_of(self, value: Array) -> Array:
+    def residuals_of(self, value: Array) -> Array:
+        """Residuals of predictions `value` (B, n), shape (B, n)."""
         if not self.log_residuals:
             return value - self.y
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -98,7 +104,7 @@ class Problem:
     def scaled_jacobian(self, phi: Array) -> tuple[Array, Array, Array]:
         """Residuals r (B, n), their derivatives (B, p, n) and the factor c (B, n) with dr = c dL."""
         value, jacobian = self.law.working_jacobian(phi, self.z)
-        r = self._residuals_of(value)
+        r = self.residuals_of(value)
         if not self.log_residuals:
             return r, jacobian, np.ones_like(value)
         inverse = 1.0 / np.maximum(value, 1e-300)
@@ -110,7 +116,7 @@ class Problem:
         gradient, scale, hessian = np.zeros_like(phi), np.zeros_like(phi), np.zeros((phi.shape[0], p, p))
         for part, w in self._blocks(weights):
             value, J = part.law.working_jacobian(phi, part.z)
-            r = part._residuals_of(value)
+            r = part.residuals_of(value)
             slope, wpsi = part.objective.slope(r), w * part.objective.psi(r)
             if part.log_residuals:  # d log L = dL / L, d2 log L = d2L / L - dL dL^T / L^2
                 inverse = 1.0 / np.maximum(value, 1e-300)
@@ -130,46 +136,56 @@ def make_problem(
     data: Mapping[str, Any],
     *,
     objective: Objective,
-    residuals: str = "log",
+    residuals: Residuals = "log",
     weights: ArrayLike | None = None,
     rows: ArrayLike | None = None,
+    bounds: Bounds | None = None,
 ) -> Problem:
-    """Check the columns that `law` needs and centre their logarithms.
+    """Check the columns that a law needs and centre their logarithms.
 
-    `rows` says which rows are fitted, by a mask; the others only complete the curves of laws over a schedule.
+    Parameters
+    ----------
+    law : Law
+        The law.
+    data : mapping
+        Columns by name.
+    objective : Objective
+        What is summed.
+    residuals : {"log", "raw"}
+        Residuals of log losses or of losses.
+    weights : array, shape (n,), optional
+        Row weights; those that the law itself asks for by default.
+    rows : array of bool, shape (n,), optional
+        The rows to fit; the others only complete the curves of laws over a schedule.
+    bounds : mapping, optional
+        (lower, upper) of exponents and offsets by name, beside those of the law.
+
+    Returns
+    -------
+    Problem
+        In working units.
 
     Raises
     ------
     UserError
-        For missing columns, and for missing, infinite, non-positive or textual values (rows are numbered from 1).
+        For missing columns, for missing, infinite, non-positive or textual values (rows are numbered from 1), and for
+        bounds that cannot be.
     """
-    if residuals not in ("log", "raw"):
+    if residuals not in RESIDUALS:
         raise UserError(f"residuals are 'log' or 'raw', not {residuals!r}")
     data = law.prepare(data)
     columns = [checked(data, name, positive=True) for name in law.inputs]
     fitted = np.ones(columns[0].size, dtype=bool) if rows is None else np.asarray(rows, dtype=bool)
-    y = checked(_at(data, law.target, fitted), law.target, positive=residuals == "log")
+    y = checked(_where_fitted(data, law.target, fitted), law.target, positive=residuals == "log")
     w = np.ones(y.size) if weights is None else checked({"weights": weights}, "weights", positive=False)
-    if len({w.size, y.size, fitted.size, *(c.size for c in columns)}) > 1:
-        sizes = {name: c.size for name, c in zip((*law.inputs, law.target, "weights"), (*columns, y, w), strict=True)}
-        raise UserError(f"columns differ in length: {sizes}; give one value per run in each")
-    if fitted.sum() < 2:
-        few = int(fitted.sum())
-        raise UserError(f"{few} row cannot be fitted; give at least {len(law.parameters) + 1} runs for {law.name}")
-    if (w < 0).any() or not w.any():
-        bad = int(np.argmax(w < 0)) + 1
-        raise UserError(f"weights must be zero or more and not all zero; row {bad} has {w[bad - 1]}")
+    _check_lengths(law, [*columns, y, w], fitted)
+    _check_weights(w)
     usual = law.row_weights({name: c[fitted] for name, c in zip(law.inputs, columns, strict=True)})
     if weights is None and usual is not None:
         w[fitted] = usual
     logs = np.log(np.stack(columns))
-    centred = [name in law.centred_inputs() for name in law.inputs]
-    refs = np.where(centred, (logs * w).sum(axis=1) / w.sum(), 0.0)
-    for name, other in law.shared_units().items():
-        refs[law.inputs.index(name)] = refs[law.inputs.index(other)]
-    lower, upper = law.bounds()
-    if residuals == "raw" and (y <= 0).any():
-        lower = np.where([p.kind == "offset" for p in law.parameters], -np.inf, lower)
+    refs = _references(law, logs, w)
+    lower, upper = _bounds(law, bounds, free_offset=residuals == "raw" and bool((y <= 0).any()))
     return Problem(
         law=law,
         z=np.ascontiguousarray(law.features(logs - refs[:, None])[:, fitted]),
@@ -183,8 +199,51 @@ def make_problem(
     )
 
 
-def _at(data: Mapping[str, Any], name: str, rows: NDArray[np.bool_]) -> Mapping[str, Any]:
+def _where_fitted(data: Mapping[str, Any], name: str, rows: NDArray[np.bool_]) -> Mapping[str, Any]:
     """The column where it is fitted, one elsewhere: rows that only complete a curve need no loss."""
     if name not in data or rows.all() or np.size(data[name]) != rows.size:
         return data
     return {name: np.where(rows, np.asarray(data[name]), 1.0)}
+
+
+def _check_lengths(law: Law, columns: Sequence[Array], fitted: NDArray[np.bool_]) -> None:
+    if len({fitted.size, *(column.size for column in columns)}) > 1:
+        names = (*law.inputs, law.target, "weights")
+        sizes = {name: column.size for name, column in zip(names, columns, strict=True)}
+        raise UserError(f"columns differ in length: {sizes}; give one value per run in each")
+    if fitted.sum() < 2:
+        few = int(fitted.sum())
+        raise UserError(f"{few} row cannot be fitted; give at least {len(law.parameters) + 1} runs for {law.name}")
+
+
+def _check_weights(w: Array) -> None:
+    if (w < 0).any() or not w.any():
+        bad = int(np.argmax(w < 0)) + 1
+        raise UserError(f"weights must be zero or more and not all zero; row {bad} has {w[bad - 1]}")
+
+
+def _references(law: Law, logs: Array, w: Array) -> Array:
+    """What is subtracted from each log input, shape (k,): its weighted mean where the law's form allows it."""
+    centred = [name in law.centred_inputs() for name in law.inputs]
+    refs = np.where(centred, (logs * w).sum(axis=1) / w.sum(), 0.0)
+    for name, other in law.shared_units().items():
+        refs[law.inputs.index(name)] = refs[law.inputs.index(other)]
+    return refs
+
+
+def _bounds(law: Law, bounds: Bounds | None, *, free_offset: bool) -> tuple[Array, Array]:
+    """Working bounds: the law's, those that were asked for, and none for an offset that may be negative."""
+    lower, upper = law.bounds()
+    if free_offset:
+        lower = np.where([p.kind == "offset" for p in law.parameters], -np.inf, lower)
+    for name, (low, high) in (bounds or {}).items():
+        if name not in law.param_names:
+            raise UserError(f"{law.name} has no parameter {name!r} to bound; it has {', '.join(law.param_names)}")
+        j = law.param_names.index(name)
+        if law.parameters[j].kind == "amplitude":
+            raise UserError(f"{name} is an amplitude, whose size depends on an exponent: bound the exponent instead")
+        lower[j] = max(lower[j], -np.inf if low is None else low)
+        upper[j] = min(upper[j], np.inf if high is None else high)
+        if not lower[j] <= upper[j]:
+            raise UserError(f"bounds {low} and {high} leave no value of {name}; give (lower, upper) within the law's")
+    return lower, upper

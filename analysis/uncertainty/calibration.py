@@ -29,8 +29,8 @@ class Calibration:
     """Free parameters."""
     level: float
     """Nominal coverage."""
-    stretch: float = 1.0
-    """Factor on the deviations of draws from the estimate (see `stretch_for`)."""
+    inflation: float = 1.0
+    """Factor on the deviations of draws from the estimate (see `inflation_for`)."""
 
     @property
     def dof(self) -> float:
@@ -46,9 +46,9 @@ class Calibration:
         return np.asarray(se * float(self.quantiles(np.array([0.5 + self.level / 2]))[0]))
 
     def interval(self, value: Array, draws: Array) -> tuple[Array, Array]:
-        """Ends for quantities `value` (m,) from draws (B, m): percentiles of the stretched deviations."""
+        """Ends for quantities `value` (m,) from draws (B, m): percentiles of the inflated deviations."""
         ends = np.nanquantile(draws - value, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
-        return value + self.stretch * ends[0], value + self.stretch * ends[1]
+        return value + self.inflation * ends[0], value + self.inflation * ends[1]
 
     def estimate(self, value: float, draws: Array) -> Estimate:
         """`interval` for one quantity."""
@@ -75,7 +75,7 @@ def truncated(draws: Array) -> Array:
     return np.asarray(np.clip(draws, lo, hi))
 
 
-def stretch_for(problem: Problem, phi: Array, units: int) -> float:
+def inflation_for(problem: Problem, phi: Array, units: int) -> float:
     """The factor that makes percentile intervals of the bootstrap over runs cover at their level with few runs.
 
     Drawing runs with replacement spreads least-squares estimates too little, by about sqrt(1 - p / n), and estimates

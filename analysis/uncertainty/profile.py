@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from analysis.arrays import Array
 from analysis.solver.newton import polish
 from analysis.solver.problem import Problem
+from analysis.solver.search import PointFit
 from analysis.uncertainty.covariance import sandwich
 from analysis.uncertainty.quantiles import student_quantile
 
@@ -64,23 +65,31 @@ def held_at(problem: Problem, phi: Array, j: int, value: float, *, iterations: i
 
 
 def profile(
-    problem: Problem,
-    phi: Array,
-    value: float,
-    name: str,
-    codes: NDArray[np.intp],
-    *,
-    level: float = 0.95,
-    points: int = 12,
+    problem: Problem, point: PointFit, name: str, codes: NDArray[np.intp], *, level: float = 0.95, points: int = 12
 ) -> Profile:
-    """The profile of the parameter called `name` on both sides of the minimum, out to where it ends the interval.
+    """The profile of one parameter on both sides of the minimum, out to where it ends the interval.
 
     Parameters
     ----------
-    phi, value : the minimum
-    level : coverage of the interval
-    points : most refits on each side
+    problem : Problem
+        What was minimised.
+    point : PointFit
+        The minimum.
+    name : str
+        Public name of the parameter.
+    codes : array of int, shape (n,)
+        Cluster of each row, whole numbers from 0.
+    level : float
+        Coverage of the interval.
+    points : int
+        Most refits on each side.
+
+    Returns
+    -------
+    Profile
+        Values along the parameter, the rise there, and the ends of the interval.
     """
+    phi, value = point.phi, point.value
     j = problem.law.param_names.index(name)
     factor = scale_of(problem, phi, codes)[j]
     dof = max(int(codes.max()) + 1 - phi.size, 1)

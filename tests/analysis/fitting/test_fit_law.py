@@ -151,9 +151,9 @@ def test_intervals_contain_the_estimate_and_the_truth(fit: Fit) -> None:
     for name, value in fit.params.items():
         assert table.loc[name, "lo"] < value < table.loc[name, "hi"]
         assert fit.bse[name] > 0
-    a = fit.frontier_estimates["a"]
-    assert a["lo"] < TRUE_A < a["hi"]
-    assert a["value"] + fit.frontier_estimates["b"]["value"] == pytest.approx(1)
+    a = fit.frontier_estimates.a
+    assert a.lo < TRUE_A < a.hi
+    assert a.value + fit.frontier_estimates.b.value == pytest.approx(1)
 
 
 def test_predictions_nest_and_cover(fit: Fit) -> None:
@@ -244,7 +244,7 @@ def test_clusters_widen_intervals_of_correlated_runs() -> None:
     data["loss"] = data["loss"] * np.exp(0.01 * rng.standard_normal(24)[trunk])
     together = fit_law("hoffmann", {**data, "trunk": trunk}, bootstrap=200, cluster="trunk")
     apart = fit_law("hoffmann", data, bootstrap=200)
-    width = [np.subtract(*[f.frontier_estimates["a"][e] for e in ("hi", "lo")]) for f in (together, apart)]
+    width = [f.frontier_estimates.a.hi - f.frontier_estimates.a.lo for f in (together, apart)]
     assert width[0] > 1.3 * width[1]
     assert together.num_clusters == 24
 

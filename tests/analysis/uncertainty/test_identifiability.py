@@ -43,23 +43,23 @@ def test_thin_tables_are_flagged_with_the_reason(data, reason, bootstrap) -> Non
         assert fit.identified[name] is not None
         assert fit.estimates[name].lo is None
     assert reason in " ".join(str(r) for r in fit.identified.values())
-    assert not fit.frontier_estimates["identified"]
-    assert fit.frontier_estimates["a"]["lo"] is None
+    assert not fit.frontier_estimates.identified
+    assert fit.frontier_estimates.a.lo is None
     assert any(reason in warning for warning in fit.warnings)
 
 
 @pytest.mark.parametrize(("span", "side"), [((2, 12), "larger"), ((0.08, 0.5), "smaller")])
 def test_an_optimum_at_the_edge_of_the_grid_is_flagged(span, side) -> None:
     fit = fit_law("hoffmann", around_the_optimum(*span))
-    assert f"runs are {side} than the optimum" in fit.frontier_estimates["reason"]
-    assert fit.frontier_estimates["a"]["lo"] is None
+    assert f"runs are {side} than the optimum" in fit.frontier_estimates.reason
+    assert fit.frontier_estimates.a.lo is None
 
 
 def test_a_good_grid_is_identified_and_small_ones_are_warned_of() -> None:
     fit = fit_law("hoffmann", around_the_optimum(0.2, 5))
     assert all(reason is None for reason in fit.identified.values())
     assert fit.status == "converged"
-    assert fit.frontier_estimates["identified"]
+    assert fit.frontier_estimates.identified
     assert any("30 runs are few" in warning for warning in fit.warnings)
 
 
