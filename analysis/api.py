@@ -26,7 +26,7 @@ from analysis.paired.gain import Multipliers
 from analysis.paired.multiplier import compute_multiplier
 from analysis.runs.columns import as_columns
 from analysis.runs.table import DEFAULT_REQUIRED, RunTable, load_tables
-from analysis.selection.select import Selection
+from analysis.selection.select import SelectionResult
 from analysis.selection.select import select_law as select_columns
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def fit_law(law: str | Law, runs: RunTable | Mapping[str, Any] | pd.DataFrame, *
     return fit_columns(law, runs, **options)
 
 
-def select_law(runs: RunTable | Mapping[str, Any], **options: Any) -> Selection:
+def select_law(runs: RunTable | Mapping[str, Any], **options: Any) -> SelectionResult:
     """Rank laws by their error on larger runs than they were fitted to, and choose one.
 
     Parameters
@@ -127,7 +127,7 @@ def select_law(runs: RunTable | Mapping[str, Any], **options: Any) -> Selection:
 
     Returns
     -------
-    Selection
+    SelectionResult
         The ranking, the choice and its reason.
 
     Raises

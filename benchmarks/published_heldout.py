@@ -21,7 +21,7 @@ from analysis.fitting.fit_law import fit_law
 from analysis.published.refits import epoch_table
 from analysis.runs.budgets import group_budgets
 from analysis.runs.table import RunTable, load_tables
-from analysis.selection.select import Selection, select_law
+from analysis.selection.select import SelectionResult, select_law
 
 HELD_SHARE = 0.1
 """The largest budgets that hold at least this fraction of the runs are held out."""
@@ -98,7 +98,7 @@ def largest_budgets(frame: pd.DataFrame, *, share: float = HELD_SHARE) -> NDArra
     raise UserError("the runs have no compute to be held out by")
 
 
-def compare_set(name: str, table: RunTable, *, laws: list[str] | None = None) -> tuple[HeldOutRow, Selection]:
+def compare_set(name: str, table: RunTable, *, laws: list[str] | None = None) -> tuple[HeldOutRow, SelectionResult]:
     """Choose on the smaller runs alone, then predict the largest."""
     frame = table.frame
     held = largest_budgets(frame)

@@ -15,9 +15,7 @@ from analysis.estimate import Estimate
 from analysis.figures.axes import label_ends, log_axis, log_limits, panels
 from analysis.figures.theme import Theme, hollow
 from analysis.formatting import format_compute
-from analysis.frontiers.curves import polynomial_design
 from analysis.frontiers.frontier import Frontier
-from analysis.frontiers.isoflop import IsoflopFit
 from analysis.study.study import Study
 
 REFERENCE_STYLES = ((0, (7, 2)), (0, (2, 1.5)))
@@ -99,28 +97,14 @@ def _curves(study: Study) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray 
     fit = study.isoflop_all
     if fit is None:
         return out
-    for runs, sample in zip(fit.budgets, fit.samples, strict=True):
+    for place, runs in enumerate(fit.budgets):
         grid = np.linspace(runs.x[0], runs.x[-1], 80)
-        values = _evaluate(fit, runs.x, np.log(sample) if fit.log_loss else sample, grid, runs.count)
-        values = np.exp(values) if fit.log_loss else values
+        values = fit.losses_at(place, grid)
         low = high = None
         if len(values) > 20:
             low, high = np.quantile(values[1:], [(1 - study.choices.level) / 2, (1 + study.choices.level) / 2], axis=0)
         out[study.colour_index(runs.flops)] = (np.exp(grid), values[0], low, high)
     return out
-
-
-def _evaluate(fit: IsoflopFit, x: np.ndarray, y: np.ndarray, grid: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The curve of the fit's method for every row of `y`, at `grid`."""
-    if fit.method == "akima":
-        from scipy.interpolate import Akima1DInterpolator
-
-        return np.asarray(Akima1DInterpolator(x, y.T, axis=0)(grid)).T
-    degree = 2 if fit.method == "parabola" else 3
-    design, centre, scale = polynomial_design(x, degree)
-    root = np.sqrt(count)
-    coefficients = np.linalg.pinv(design * root[:, None]) @ (y * root).T
-    return np.asarray((np.vander((grid - centre) / scale, degree + 1, increasing=True) @ coefficients).T)
 
 
 def _minima(study: Study) -> list[tuple[pd.Series, bool]]:

@@ -15,7 +15,7 @@ from analysis.figures.render import save_png, standalone_svg, svg_text
 from analysis.figures.theme import DARK, Theme
 from analysis.formatting import format_percent
 from analysis.selection.candidates import Candidate
-from analysis.selection.select import Selection
+from analysis.selection.select import SelectionResult
 from experiments.files import write_atomic
 
 SHOWN_LAWS = 6
@@ -25,7 +25,7 @@ SIZE = (11.0, 5.4)
 AXIS_LABELS = {"flops": "C, FLOPs", "tokens": "D, tokens", "params": "N, parameters", "step": "step", "x": "x"}
 
 
-def shown_laws(selection: Selection) -> list[Candidate]:
+def shown_laws(selection: SelectionResult) -> list[Candidate]:
     """The laws drawn on the right, in the order of the ranking."""
     first = [one.name for one in selection.candidates if one.name in (selection.chosen, selection.reference)]
     wanted = first + [one.name for one in selection.candidates if one.reason is None and one.name not in first]
@@ -34,7 +34,7 @@ def shown_laws(selection: Selection) -> list[Candidate]:
     return [one for one in selection.candidates if one.name in kept]
 
 
-def draw_selection(selection: Selection, figure: Figure, theme: Theme) -> None:
+def draw_selection(selection: SelectionResult, figure: Figure, theme: Theme) -> None:
     """Errors by law on the left, predicted over measured against compute for each law on the right."""
     width, height = figure.get_size_inches()
     errors = figure.add_axes((1.35 / width, 0.55 / height, 2.35 / width, (height - 1.0) / height))
@@ -63,7 +63,7 @@ def draw_selection(selection: Selection, figure: Figure, theme: Theme) -> None:
     _key(selection, figure, theme, x=(width - right + 0.12) / width, top=(height - top) / height)
 
 
-def _draw_errors(selection: Selection, ax: Axes, theme: Theme) -> None:
+def _draw_errors(selection: SelectionResult, ax: Axes, theme: Theme) -> None:
     """Mean absolute held-out error of every law, with its interval, on a log axis."""
     laws = selection.candidates
     finite = [one.score.mape.value for one in laws if np.isfinite(one.score.mape.value)]
@@ -100,7 +100,7 @@ def _draw_errors(selection: Selection, ax: Axes, theme: Theme) -> None:
     ax.set_title("Error on larger runs")
 
 
-def _reach(selection: Selection, laws: list[Candidate]) -> float:
+def _reach(selection: SelectionResult, laws: list[Candidate]) -> float:
     """Half-height of the panels in per cent: all errors of the chosen (or best) law fit, and most of the others'."""
     held = selection.held
     by_law = {one.name: np.abs(_errors(selection, one)[held]) for one in laws}
@@ -110,13 +110,13 @@ def _reach(selection: Selection, laws: list[Candidate]) -> float:
     return 1.12 * max(largest, min(max(typical, default=0.1), 2.5 * largest))
 
 
-def _errors(selection: Selection, law: Candidate) -> np.ndarray:
+def _errors(selection: SelectionResult, law: Candidate) -> np.ndarray:
     """Errors in per cent, shape (W, n)."""
     with np.errstate(over="ignore", invalid="ignore"):
         return 100 * (law.predicted - selection.losses) / np.abs(selection.losses)
 
 
-def _draw_predictions(selection: Selection, law: Candidate, ax: Axes, theme: Theme, *, reach: float) -> None:
+def _draw_predictions(selection: SelectionResult, law: Candidate, ax: Axes, theme: Theme, *, reach: float) -> None:
     """Errors of one law's held-out predictions by compute, one colour a window; beyond the panel as triangles."""
     errors = np.nan_to_num(_errors(selection, law), nan=1e9, posinf=1e9, neginf=-1e9)
     colours = theme.budget_colours(len(selection.windows))
@@ -146,7 +146,7 @@ def _draw_predictions(selection: Selection, law: Candidate, ax: Axes, theme: The
     ax.set_title(title, color=colour, fontsize=8.5, fontweight="bold" if chosen else "normal")
 
 
-def _key(selection: Selection, figure: Figure, theme: Theme, *, x: float, top: float) -> None:
+def _key(selection: SelectionResult, figure: Figure, theme: Theme, *, x: float, top: float) -> None:
     """Which colour is which cut-off."""
     colours = theme.budget_colours(len(selection.windows))
     height = float(figure.get_size_inches()[1])
@@ -160,7 +160,7 @@ def _key(selection: Selection, figure: Figure, theme: Theme, *, x: float, top: f
         )
 
 
-def save_selection(selection: Selection, folder: Path) -> None:
+def save_selection(selection: SelectionResult, folder: Path) -> None:
     """Write selection.svg, selection.png and selection-dark.png."""
 
     def draw(figure: Figure, theme: Theme) -> None:

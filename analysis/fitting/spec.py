@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from analysis.errors import UserError
 from analysis.solver.objectives import Objective, ObjectiveName
 from analysis.solver.problem import RESIDUALS, Bounds, Residuals
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Seed = int | np.random.Generator
 """Seed of the draws, or the generator that makes them."""
@@ -67,6 +70,30 @@ class FitSpec:
     def generator(self) -> np.random.Generator:
         """A fresh generator of the seed, or the one that was given."""
         return self.seed if isinstance(self.seed, np.random.Generator) else np.random.default_rng(self.seed)
+
+    def cluster_labels(self, data: Mapping[str, Any] | pd.DataFrame) -> NDArray[Any] | None:
+        """Cluster labels of the rows of a table, shape (n,); None where rows are drawn one by one.
+
+        Parameters
+        ----------
+        data : mapping or DataFrame
+            Columns by name.
+
+        Returns
+        -------
+        array or None
+            As given, or the column of that name.
+
+        Raises
+        ------
+        UserError
+            When the table lacks the column.
+        """
+        if not isinstance(self.cluster, str):
+            return None if self.cluster is None else np.asarray(self.cluster)
+        if self.cluster not in data:
+            raise UserError(f"there is no column {self.cluster!r} for cluster; name one of {', '.join(map(str, data))}")
+        return np.asarray(data[self.cluster])
 
     def reseeded(self) -> FitSpec:
         """The same with a number for a seed, so that several fits share their draws."""

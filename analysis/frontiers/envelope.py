@@ -13,72 +13,80 @@ C), and C is counted only where the winner is neither the smallest nor the large
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.estimate import Estimate
+from analysis.fitting.spec import DrawOptions, FitSpec, spec_from
 from analysis.frontiers.frontier import Frontier, fit_line, fit_lines
 from analysis.runs.budgets import BUDGET_TOLERANCE
+from analysis.runs.conventions import flops_convention
 from analysis.runs.roles import undecayed_rows
 from analysis.runs.table import RunTable
 from analysis.uncertainty.bootstrap import bootstrap_rows
 
 NUM_GRID = 96
 """Values of C, evenly spaced in log C, at which the envelope is taken."""
+NUM_DRAWS = 1000
+"""Draws of an interval where none are named."""
+MIN_SHARE = 0.5
+"""Share of the draws that must have a winner where the envelope has an interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Envelope:
-    """The winner at every value of the grid; NaN where fewer than two sizes were trained."""
+    """The winner at every value of the grid, each of shape (m,); NaN where fewer than two sizes were trained."""
 
-    log_params: NDArray[np.float64]
-    log_tokens: NDArray[np.float64]
-    log_loss: NDArray[np.float64]
+    log_params: Array
+    log_tokens: Array
+    log_loss: Array
     interior: NDArray[np.bool_]
 
 
 def fit_envelope(
     table: RunTable,
+    spec: FitSpec | None = None,
     *,
     allow_undecayed: bool = False,
-    bootstrap: int = 1000,
-    cluster: str | None = None,
-    level: float = 0.95,
-    rng: np.random.Generator | None = None,
+    **options: Unpack[DrawOptions],
 ) -> Frontier:
     """The lower envelope over compute and the power laws of its winners.
 
     Parameters
     ----------
-    table : runs with params, flops, tokens and a positive loss.
-    allow_undecayed : let points in mid-run enter; the frontier then carries a warning.
-    bootstrap : draws over runs; 0 for no intervals.
-    cluster : column whose rows are drawn together (a training trunk).
-    level : nominal coverage of the intervals.
-    rng : generator of the draws; seed 0 by default.
+    table : RunTable
+        Runs with params, flops, tokens and a positive loss.
+    spec : FitSpec, optional
+        Draws over runs (1,000 by default), clusters of rows that are drawn together, level and seed; the rest has no
+        part in it.
+    allow_undecayed : bool
+        Whether points in mid-run may enter; the frontier then carries a warning.
+    **options
+        Fields of the FitSpec by keyword; they go before those of `spec`.
+
+    Returns
+    -------
+    Frontier
+        The envelope on a grid of compute, and its exponents.
 
     Raises
     ------
     UserError
         When losses are not positive or no decayed end point is left.
     """
-    frame = table.frame
-    if not bool((frame["loss"] > 0).all()):
+    spec = spec_from(spec, options, bootstrap=NUM_DRAWS)
+    if not bool((table.frame["loss"] > 0).all()):
         raise UserError("the envelope interpolates log losses, which must be positive; leave the rows out with --where")
-    mid_run = undecayed_rows(frame)
-    warnings = []
-    if bool(mid_run.any()) and allow_undecayed:
-        warnings.append(
-            f"{int(mid_run.sum())} points in mid-run are fitted: their loss is that of an undecayed learning rate"
-        )
-    elif bool(mid_run.any()):
-        warnings.append(f"{int(mid_run.sum())} points in mid-run left out (--allow-undecayed fits them, flagged)")
-        frame = frame[~mid_run]
+    keep, warnings = _end_points(table.frame, allow_undecayed)
+    frame, labels = table.frame[keep], spec.cluster_labels(table.frame)
     if len(frame) < 2:
         raise UserError(
             "fewer than two decayed end points; give finished runs, or fit mid-run ones with --allow-undecayed"
@@ -87,50 +95,69 @@ def fit_envelope(
     grid = np.linspace(log_c.min(), log_c.max(), NUM_GRID)
     sizes = _Sizes(frame, grid)
     whole = sizes.envelope(np.ones(len(frame)))
-    generator = np.random.default_rng(0) if rng is None else rng
-    labels = None if cluster is None else frame[cluster].to_numpy()
-    weights = bootstrap_rows(len(frame), max(bootstrap, 0), rng=generator, cluster=labels)
+    cluster = None if labels is None else labels[keep.to_numpy(dtype=bool)]
+    weights = bootstrap_rows(len(frame), spec.bootstrap, rng=spec.generator, cluster=cluster)
     draws = [sizes.envelope(weight) for weight in weights]
     reason = None if draws else "no draws were asked for"
-    lines = [
-        fit_line(grid, np.where(whole.interior, values, math.nan)) for values in (whole.log_params, whole.log_tokens)
-    ]
     winners = int(np.unique(np.round(whole.log_params[whole.interior], 9)).size)
     if winners < 2:
         reason = f"{winners} size(s) win between smaller and larger ones; an exponent needs two"
         warnings.append(f"envelope: {reason}")
-    line_draws = None
-    if reason is None:
-        stacks = [
-            np.array([np.where(one.interior, one.log_params, math.nan) for one in draws]),
-            np.array([np.where(one.interior, one.log_tokens, math.nan) for one in draws]),
-        ]
-        line_draws = np.hstack([fit_lines(grid, stack) for stack in stacks])
-        distinct = np.array([np.unique(row[np.isfinite(row)].round(9)).size for row in stacks[0]])
-        line_draws[distinct < 2] = math.nan
-    a, b = (
-        Estimate(value=lines[index][1], level=level, reason=reason)
-        if line_draws is None
-        else Estimate.from_draws(lines[index][1], line_draws[:, 2 * index + 1], level=level)
-        for index in (0, 1)
-    )
+    line = (*_line(grid, whole, "log_params"), *_line(grid, whole, "log_tokens"))
+    line_draws = None if reason is not None else _line_draws(grid, draws)
+    fitted_mid_run = allow_undecayed and bool(undecayed_rows(table.frame).any())
     return Frontier(
-        method="envelope" + (" with mid-run points" if allow_undecayed and bool(mid_run.any()) else ""),
-        convention=table.conventions.get("flops", "as given"),
-        a=a,
-        b=b,
-        points=_points(grid, whole, draws, level),
-        line=(*lines[0], *lines[1]) if math.isfinite(lines[0][1]) else None,
+        method="envelope" + (" with mid-run points" if fitted_mid_run else ""),
+        convention=flops_convention(table.conventions),
+        a=_exponent(line[1], line_draws, 1, spec.level, reason),
+        b=_exponent(line[3], line_draws, 3, spec.level, reason),
+        points=_points(grid, whole, draws, spec.level),
+        line=line if math.isfinite(line[0]) else None,
         line_draws=line_draws,
-        level=level,
+        level=spec.level,
         warnings=tuple(warnings),
     )
+
+
+def _end_points(frame: pd.DataFrame, allow_undecayed: bool) -> tuple[pd.Series, list[str]]:
+    """The rows that may enter, and what the reader should know about those in mid-run."""
+    mid_run = undecayed_rows(frame)
+    count = int(mid_run.sum())
+    if not count:
+        return ~mid_run, []
+    if allow_undecayed:
+        text = f"{count} points in mid-run are fitted: their loss is that of an undecayed learning rate"
+        return mid_run | True, [text]
+    return ~mid_run, [f"{count} points in mid-run left out (--allow-undecayed fits them, flagged)"]
+
+
+def _line(grid: Array, envelope: _Envelope, name: str) -> tuple[float, float]:
+    """Intercept and slope through the winners that lie between smaller and larger sizes."""
+    return fit_line(grid, np.where(envelope.interior, getattr(envelope, name), math.nan))
+
+
+def _line_draws(grid: Array, draws: Sequence[_Envelope]) -> Array:
+    """The two lines of every draw, shape (draws, 4); NaN where fewer than two sizes win."""
+    params, tokens = (
+        np.array([np.where(one.interior, getattr(one, name), math.nan) for one in draws])
+        for name in ("log_params", "log_tokens")
+    )
+    lines = np.hstack([fit_lines(grid, params), fit_lines(grid, tokens)])
+    distinct = np.array([np.unique(row[np.isfinite(row)].round(9)).size for row in params])
+    lines[distinct < 2] = math.nan
+    return lines
+
+
+def _exponent(value: float, line_draws: Array | None, column: int, level: float, reason: str | None) -> Estimate:
+    if line_draws is None:
+        return Estimate(value=value, level=level, reason=reason)
+    return Estimate.from_draws(value, line_draws[:, column], level=level)
 
 
 class _Sizes:
     """The end points of every size as nodes over compute, prepared once for all draws."""
 
-    def __init__(self, frame: pd.DataFrame, grid: NDArray[np.float64]) -> None:
+    def __init__(self, frame: pd.DataFrame, grid: Array) -> None:
         log_n, log_d, log_c, self.log_l = (
             np.log(frame[name].to_numpy(dtype=float)) for name in ("params", "tokens", "flops", "loss")
         )
@@ -144,7 +171,7 @@ class _Sizes:
         log_d_node = np.bincount(self.node, weights=log_d) / np.bincount(self.node)
         self.tokens = np.array([np.interp(grid, self.compute[part], log_d_node[part]) for part in self.slices])
 
-    def envelope(self, weight: NDArray[np.float64]) -> _Envelope:
+    def envelope(self, weight: Array) -> _Envelope:
         """The winning size at every C of the grid, over the rows that were drawn at least once."""
         grid, reach = self.grid, math.log1p(BUDGET_TOLERANCE)
         node_weight = np.bincount(self.node, weights=weight)
@@ -172,20 +199,18 @@ class _Sizes:
         )
 
 
-def _points(grid: NDArray[np.float64], whole: _Envelope, draws: list[_Envelope], level: float) -> pd.DataFrame:
-    """The envelope on the grid with percentile intervals of the draws, where at least half of them have a winner."""
+def _points(grid: Array, whole: _Envelope, draws: Sequence[_Envelope], level: float) -> pd.DataFrame:
+    """The envelope on the grid with percentile intervals of the draws, where enough of them have a winner."""
     out: dict[str, NDArray[np.float64] | NDArray[np.bool_]] = {"flops": np.exp(grid), "bracketed": whole.interior}
     for name, attribute in (("params", "log_params"), ("tokens", "log_tokens"), ("loss", "log_loss")):
         out[name] = np.exp(getattr(whole, attribute))
-        lo = hi = np.full(grid.size, math.nan)
-        if draws:
-            stack = np.array([getattr(one, attribute) for one in draws])
-            enough = np.isfinite(stack).mean(axis=0) >= 0.5
-            lo, hi = np.full(grid.size, math.nan), np.full(grid.size, math.nan)
-            if bool(enough.any()):
-                lo[enough], hi[enough] = np.exp(
-                    np.nanquantile(stack[:, enough], [(1 - level) / 2, (1 + level) / 2], axis=0)
-                )
+        lo, hi = np.full(grid.size, math.nan), np.full(grid.size, math.nan)
+        stack = np.array([getattr(one, attribute) for one in draws])
+        enough = np.isfinite(stack).mean(axis=0) >= MIN_SHARE if draws else np.zeros(grid.size, dtype=bool)
+        if bool(enough.any()):
+            lo[enough], hi[enough] = np.exp(
+                np.nanquantile(stack[:, enough], [(1 - level) / 2, (1 + level) / 2], axis=0)
+            )
         out[f"{name}_lo"], out[f"{name}_hi"] = lo, hi
     frame = pd.DataFrame(out)
     return frame[frame["params"].notna()].reset_index(drop=True)

@@ -9,12 +9,15 @@ N^-q where every ratio exceeds one, else a power of N held at its end values. It
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from analysis.arrays import Array
 from analysis.frontiers.frontier import fit_line
+from analysis.laws.allocation import FlopsPerToken
 
 FLAT = 0.01
 """Ratios that differ from their mean by less than this fraction are one constant."""
@@ -24,11 +27,11 @@ FLAT = 0.01
 class Shapes:
     """FLOPs per token over 6 N along the shapes of a table."""
 
-    log_params: NDArray[np.float64]
+    log_params: Array
     """Distinct ascending ln N of the table's runs."""
-    log_ratio: NDArray[np.float64]
+    log_ratio: Array
     """Mean ln of C / (6 N D) at each size."""
-    form: str
+    form: Literal["constant", "excess", "power"]
     """"constant", "excess" (1 + k N^-q) or "power" (k N^-q within the sizes)."""
     intercept: float
     """ln k of the form, or the constant ln ratio."""
@@ -43,7 +46,8 @@ class Shapes:
         ratio = log_c - np.log(6.0) - log_n - log_d
         _, first, member = np.unique(np.round(log_n, 9), return_index=True, return_inverse=True)
         sizes, mean = log_n[first], np.bincount(member, weights=ratio) / np.bincount(member)
-        form, intercept, slope = "constant", float(mean.mean()), 0.0
+        form: Literal["constant", "excess", "power"] = "constant"
+        intercept, slope = float(mean.mean()), 0.0
         if sizes.size > 1 and np.ptp(mean) > FLAT:
             excess = np.expm1(mean)
             form = "excess" if bool((excess > FLAT).all()) else "power"
@@ -52,7 +56,7 @@ class Shapes:
                 form, (intercept, slope) = "power", fit_line(sizes, mean)
         return cls(log_params=sizes, log_ratio=mean, form=form, intercept=intercept, slope=slope)
 
-    def ratio(self, params: ArrayLike) -> NDArray[np.float64]:
+    def ratio(self, params: ArrayLike) -> Array:
         """C / (6 N D) at sizes N."""
         log_n = np.log(np.asarray(params, dtype=float))
         if self.form == "excess":
@@ -60,7 +64,7 @@ class Shapes:
         held = np.clip(log_n, self.log_params[0], self.log_params[-1])
         return np.asarray(np.exp(self.intercept + self.slope * held))
 
-    def flops_per_token(self, params: NDArray[np.float64]) -> NDArray[np.float64]:
+    def flops_per_token(self, params: Array) -> Array:
         """Training FLOPs per token at sizes N."""
         return np.asarray(6.0 * params * self.ratio(params))
 
@@ -69,7 +73,12 @@ class Shapes:
         """Whether the table counts C = 6 N D."""
         return self.form == "constant" and abs(self.intercept) < FLAT
 
-    def tokens(self, flops: ArrayLike, params: ArrayLike) -> NDArray[np.float64]:
+    @property
+    def ladder(self) -> FlopsPerToken | None:
+        """`flops_per_token` where the table does not count C = 6 N D; None where it does."""
+        return None if self.is_six_n else self.flops_per_token
+
+    def tokens(self, flops: ArrayLike, params: ArrayLike) -> Array:
         """D that C pays for at size N; arguments broadcast."""
         return np.asarray(np.asarray(flops, dtype=float) / self.flops_per_token(np.asarray(params, dtype=float)))
 

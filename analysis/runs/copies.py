@@ -9,6 +9,8 @@ import pandas as pd
 
 PLACE = ("source", "row", "sweep", "role", "budget")
 """Columns that say where a row stands, not what the run is."""
+CURVE_COLUMN = "step"
+"""Where it is there, rows are points of training curves, a file each: curves that begin alike are no copies."""
 
 
 def repeated_runs(frame: pd.DataFrame) -> pd.Series:
@@ -42,7 +44,8 @@ def exact_copies(frame: pd.DataFrame) -> pd.Series:
     Series of bool
         True for every further copy; rows with a run_id are judged by it instead.
     """
-    columns = [name for name in frame.columns if name not in PLACE]
+    place = [name for name in PLACE if not (name == "source" and CURVE_COLUMN in frame.columns)]
+    columns = [name for name in frame.columns if name not in place]
     if not columns:
         return pd.Series(False, index=frame.index)
     copies = frame.astype(dict.fromkeys(columns, str)).duplicated(subset=columns)

@@ -6,7 +6,7 @@ Owns how laws are weighed and mixed. It must not know how one law is chosen, tab
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
-from analysis.selection.candidates import Candidate, Spec
-from analysis.selection.extrapolation import Redraws, Score, held_rows, score, window_errors
-from analysis.selection.windows import Window
+from analysis.fitting.spec import FitSpec
+from analysis.selection.candidates import Candidate
+from analysis.selection.extrapolation import Redraws, Score, score, window_errors
+from analysis.selection.windows import Window, held_rows
 
 THINNED = 100
 """Draws of a law, and residuals, of which every pair is one possible new run."""
@@ -39,8 +40,18 @@ class Average:
 
 
 def inverse_errors(squares: Array) -> Array:
-    """Weights (laws,) from mean squared errors (laws,): their inverses over the sum; equal when none is finite, and
-    shared by the laws without error when there are such."""
+    """Weights of laws from their mean squared errors.
+
+    Parameters
+    ----------
+    squares : Array, shape (laws,)
+        Mean squared errors.
+
+    Returns
+    -------
+    Array, shape (laws,)
+        Inverses over their sum; equal when none is finite, and shared by the laws without error when there are such.
+    """
     if not np.isfinite(squares).any():
         return np.full(squares.size, 1 / squares.size)
     exact = squares <= 0
@@ -55,6 +66,24 @@ def average_laws(
 
     The score of a window uses weights from smaller windows and the runs between their cut-offs and its own, which its
     fits have seen; the first window weighs all laws alike.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        Scored laws.
+    losses : Array, shape (n,)
+        Measured losses.
+    windows : sequence of Window
+        The splits.
+    redraws : Redraws
+        Draws of runs and windows.
+    level : float
+        Nominal coverage of the interval of the error.
+
+    Returns
+    -------
+    Average
+        Weights, predictions and score.
 
     Raises
     ------
@@ -98,34 +127,54 @@ def _mix(weights: Array, values: Array) -> Array:
 
 
 def refit_members(
-    average: Average,
-    candidates: Sequence[Candidate],
-    data: Mapping[str, Any],
-    *,
-    spec: Spec,
-    level: float,
-    cluster: str | None = None,
-    seed: int = 0,
+    average: Average, candidates: Sequence[Candidate], data: Mapping[str, Any], spec: FitSpec
 ) -> dict[str, Fit]:
-    """The averaged laws fitted to all runs of `data`, with bootstrap draws for intervals."""
-    options: dict[str, Any] = {"objective": spec.objective, "delta": spec.delta, "residuals": spec.residuals}
+    """Fit the averaged laws to all runs, with bootstrap draws for intervals.
+
+    Parameters
+    ----------
+    average : Average
+        Which laws.
+    candidates : sequence of Candidate
+        The laws by name.
+    data : mapping
+        Columns with loss, as `inputs_of` gives them.
+    spec : FitSpec
+        How to fit; DRAWS draws are made whatever it says.
+
+    Returns
+    -------
+    dict of Fit
+        By name of the law.
+    """
     laws = {one.name: one.law for one in candidates}
-    return {
-        name: fit_law(
-            laws[name], data, weights=spec.weights, cluster=cluster, level=level, bootstrap=DRAWS,
-            rng=np.random.default_rng(seed), **options,
-        )
-        for name in average.weights
-    }  # fmt: skip
+    drawn = replace(spec.reseeded(), bootstrap=DRAWS)
+    return {name: fit_law(laws[name], data, drawn) for name in average.weights}
 
 
 def predict_average(
     weights: Mapping[str, float], fits: Mapping[str, Fit], point: Mapping[str, Any], *, level: float
 ) -> dict[str, Any]:
-    """The average at one point: loss, the interval of the average law and that of one new run.
+    """The average at one point.
 
     Intervals are quantiles of the mixture: every law's draws (and residuals, for a new run) in proportion to its
     weight, so that they hold the disagreement between laws beside each law's own uncertainty.
+
+    Parameters
+    ----------
+    weights : mapping
+        Weight of each law; they sum to one.
+    fits : mapping
+        The fits with their draws, as `refit_members` makes them.
+    point : mapping
+        Inputs of the laws, one value each.
+    level : float
+        Nominal coverage of the intervals.
+
+    Returns
+    -------
+    dict
+        `loss`; `confidence`, the ends for the average law; `prediction`, the ends for one new run.
     """
     at = {name: np.atleast_1d(np.asarray(value, dtype=np.float64)) for name, value in point.items()}
     middle, laws, runs, shares = 0.0, [], [], []
@@ -162,7 +211,22 @@ def thin(values: Array) -> Array:
 
 
 def weighted_quantiles(parts: Sequence[Array], shares: Sequence[float], tails: Sequence[float]) -> list[float]:
-    """Quantiles of a mixture of samples: each part counts by its share, however many values it has."""
+    """Quantiles of a mixture of samples.
+
+    Parameters
+    ----------
+    parts : sequence of Array
+        Values of each part.
+    shares : sequence of float
+        Weight of each part, however many values it has.
+    tails : sequence of float
+        Probabilities.
+
+    Returns
+    -------
+    list of float
+        One quantile for each probability.
+    """
     values = np.concatenate(parts)
     weights = np.concatenate([np.full(part.size, share / part.size) for part, share in zip(parts, shares, strict=True)])
     order = np.argsort(values)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,31 +18,13 @@ from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
+from analysis.fitting.spec import FitSpec
 from analysis.laws.base import Law
 from analysis.laws.registry import LAWS, get_law
+from analysis.runs.columns import count_from
 from analysis.selection.extrapolation import Redraws, Score, information_criteria, predict_windows, score
 from analysis.selection.windows import Window, compute_axis
-from analysis.solver.objectives import Objective
 from analysis.uncertainty.identifiability import SAME_VALUE, tied_inputs
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spec:
-    """How every candidate is fitted."""
-
-    objective: str = "huber"
-    """"huber", "lad" or "squared"."""
-    delta: float = 1e-3
-    """Where huber turns linear."""
-    residuals: str = "log"
-    """"log" or "raw"."""
-    weights: str | None = None
-    """Column of row weights."""
-
-    @property
-    def summand(self) -> Objective:
-        """The objective as the engine takes it."""
-        return Objective.named(self.objective, self.delta)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +55,18 @@ class Candidate:
 
 
 def available(data: Mapping[str, Any]) -> list[str]:
-    """Names of the laws of a loss all of whose inputs are in `data`, optional ones too; a law of one input x reads x,
-    or else flops."""
+    """Names of the laws of a loss all of whose inputs are in the table.
+
+    Parameters
+    ----------
+    data : mapping
+        Columns by name.
+
+    Returns
+    -------
+    list of str
+        In the order of the registry. Optional inputs must be there too; a law of one input x reads x, or else flops.
+    """
     present = set(data)
     if {"params", "flops"} <= present:
         present.add("tokens")
@@ -85,6 +77,18 @@ def available(data: Mapping[str, Any]) -> list[str]:
 
 def law_named(name: str, data: Mapping[str, Any]) -> Law:
     """The law that was asked for by name.
+
+    Parameters
+    ----------
+    name : str
+        Such as hoffmann or bnsl:2.
+    data : mapping
+        Columns by name.
+
+    Returns
+    -------
+    Law
+        The law.
 
     Raises
     ------
@@ -100,20 +104,43 @@ def law_named(name: str, data: Mapping[str, Any]) -> Law:
 
 
 def inputs_of(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns with tokens = flops / 6 params and x = the axis of compute where they are not there themselves."""
+    """The columns with tokens = flops / 6 params and x = the axis of compute where they are not there themselves.
+
+    Parameters
+    ----------
+    data : mapping or DataFrame
+        Columns by name.
+
+    Returns
+    -------
+    dict
+        Arrays by name. Values are not checked here: the fits say which rows are bad.
+    """
     out = {str(name): np.asarray(data[name]) for name in data}
     if "tokens" not in out and {"params", "flops"} <= set(out):
-        out["tokens"] = out["flops"].astype(np.float64) / (6 * out["params"].astype(np.float64))
+        out["tokens"] = count_from("tokens", {name: out[name].astype(np.float64) for name in ("params", "flops")})
     if "x" not in out:
         out["x"] = compute_axis(out)[1]
     return out
 
 
 def undeterminable(law: Law, data: Mapping[str, Any]) -> str | None:
-    """Why no fit of the law to these rows could be identified, whatever the losses; None when one might be.
+    """Why no fit of a law to these rows could be identified, whatever the losses.
 
     An input of one value, or tokens that follow params: seen before anything is fitted, because fits of such tables are
     slow and say nothing.
+
+    Parameters
+    ----------
+    law : Law
+        The law.
+    data : mapping
+        Its inputs.
+
+    Returns
+    -------
+    str or None
+        The reason; None when a fit might be identified.
     """
     if not law.row_by_row:
         return None
@@ -133,9 +160,8 @@ def consider(
     windows: Sequence[Window],
     redraws: Redraws,
     *,
-    spec: Spec,
+    spec: FitSpec,
     rows: NDArray[np.bool_],
-    level: float,
 ) -> Candidate:
     """Fit, predict and score one law.
 
@@ -144,8 +170,23 @@ def consider(
 
     Parameters
     ----------
-    data : columns with loss, as `inputs_of` gives them
-    rows : what the candidate's own fit sees, shape (n,)
+    name : str
+        Name of the law.
+    data : mapping
+        Columns with loss, as `inputs_of` gives them.
+    windows : sequence of Window
+        The splits.
+    redraws : Redraws
+        Draws of runs and windows.
+    spec : FitSpec
+        Objective, residuals, weights, bounds and level of every fit; clusters and draws have no part in it.
+    rows : array of bool, shape (n,)
+        What the candidate's own fit sees.
+
+    Returns
+    -------
+    Candidate
+        The law with its fit and its score.
 
     Raises
     ------
@@ -153,32 +194,36 @@ def consider(
         When it cannot be fitted to the runs or to a window of them.
     """
     law = law_named(name, data)
-    hopeless = undeterminable(law, {key: column[rows] for key, column in data.items()})
+    seen = {key: column[rows] for key, column in data.items()}
+    hopeless = undeterminable(law, seen)
     if hopeless:
         raise UserError(f"it is not identified: {hopeless}")
-    losses = np.asarray(data["loss"], dtype=np.float64)
-    weights = None if spec.weights is None else np.asarray(data[spec.weights], dtype=np.float64)
     smallest = min(int(window.fitted.sum()) for window in windows)
     if smallest <= len(law.parameters):
         raise UserError(f"the smallest window has {smallest} runs for {len(law.parameters)} parameters")
-    seen = {key: column[rows] for key, column in data.items()}
-    options: dict[str, Any] = {"objective": spec.objective, "delta": spec.delta, "residuals": spec.residuals}
-    fit = fit_law(law, seen, weights=spec.weights, level=level, **options)
-    predicted = predict_windows(law, data, windows, objective=spec.summand, residuals=spec.residuals, weights=weights)
-    scored = score(predicted, losses, windows, redraws, level=level)
-    kept = np.ones(int(rows.sum())) if weights is None else weights[rows]
+    losses = np.asarray(data["loss"], dtype=np.float64)
+    weights = _weights(spec, data)
+    single = replace(spec, weights=weights, cluster=None, strata=None, bootstrap=0)
+    fit = fit_law(law, seen, replace(single, weights=None if weights is None else weights[rows]))
+    predicted = predict_windows(law, data, windows, single)
+    scored = score(predicted, losses, windows, redraws, level=spec.level)
     aic, bic = information_criteria(
-        spec.summand,
+        spec.loss_term,
         fit.objective,
         losses=losses[rows],
-        weights=kept,
+        weights=np.ones(int(rows.sum())) if weights is None else weights[rows],
         num_params=len(law.parameters),
         log_residuals=spec.residuals == "log",
     )
-    return Candidate(
-        name=name, law=law, fit=fit, predicted=predicted, score=scored, aic=aic, bic=bic,
-        reason=_why_not(fit, scored, windows),
-    )  # fmt: skip
+    reason = _why_not(fit, scored, windows)
+    return Candidate(name=name, law=law, fit=fit, predicted=predicted, score=scored, aic=aic, bic=bic, reason=reason)
+
+
+def _weights(spec: FitSpec, data: Mapping[str, Any]) -> Array | None:
+    """Row weights, shape (n,), wherever they were given."""
+    if spec.weights is None:
+        return None
+    return np.asarray(data[spec.weights] if isinstance(spec.weights, str) else spec.weights, dtype=np.float64)
 
 
 def _why_not(fit: Fit, scored: Score, windows: Sequence[Window]) -> str | None:

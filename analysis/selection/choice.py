@@ -5,7 +5,7 @@ It sees candidates with their scores, and nothing of how these were made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,7 @@ import numpy as np
 from analysis.estimate import Estimate
 from analysis.formatting import format_percent
 from analysis.selection.candidates import Candidate
-from analysis.selection.extrapolation import held_rows
-from analysis.selection.windows import Window
+from analysis.selection.windows import Window, held_rows
 
 REFERENCE = "hoffmann"
 """The law that others have to beat: the form that most studies report."""
@@ -40,8 +39,8 @@ class Tie:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
-    """A choice and what led to it."""
+class Decision:
+    """Which law is taken, and what led to it."""
 
     chosen: str | None
     """The law that is taken; None when the runs identify none, or only laws that the reference surely outdoes."""
@@ -59,28 +58,30 @@ class Choice:
 
 def choose(
     scored: Sequence[Candidate], windows: Sequence[Window], *, reference: str | None, noise: Estimate | None
-) -> Choice:
+) -> Decision:
     """The best-ranked identified law, then the tie with a simpler one, then the reference.
 
     Parameters
     ----------
-    scored : candidates by their error, least first
-    noise : standard deviation between seeds, a fraction of the loss; None without replicates
+    scored : sequence of Candidate
+        Laws by their error, least first.
+    windows : sequence of Window
+        The splits.
+    reference : str or None
+        The law that others have to beat.
+    noise : Estimate or None
+        Standard deviation between seeds, a fraction of the loss; None without replicates.
+
+    Returns
+    -------
+    Decision
+        The law that is taken, and what led to it.
     """
-    fit = [one for one in scored if one.reason is None]
-    if not fit:
-        return Choice(chosen=None, best=None, contender=None, ties=(), reference=None, sureness=None)
-    best = fit[0]
-    taken, ties = best, []
-    if noise is not None:
-        floor = noise_of_mean(noise.value, windows)
-        simpler = sorted((one for one in fit if one.num_params < best.num_params), key=lambda one: one.num_params)
-        for one in simpler:
-            difference = one.score.mape.value - best.score.mape.value
-            if difference < floor:
-                ties.append(Tie(law=best.name, chosen=one.name, difference=difference, floor=floor))
-                taken = one
-                break
+    identified = [one for one in scored if one.reason is None]
+    if not identified:
+        return Decision(chosen=None, best=None, contender=None, ties=(), reference=None, sureness=None)
+    best = identified[0]
+    taken, ties = _simplest_tie(best, identified, windows, noise)
     contender = taken
     standard = next((one for one in scored if one.name == reference), None)
     share = None
@@ -93,14 +94,29 @@ def choose(
             outdone = far and behind is not None and behind >= SURE
         elif share is not None and share < SURE and not (ties and taken.num_params < standard.num_params):
             taken = standard
-    return Choice(
+    return Decision(
         chosen=None if outdone else taken.name,
         best=best.name,
         contender=contender.name,
-        ties=tuple(ties),
+        ties=ties,
         reference=None if standard is None else standard.name,
         sureness=share,
     )
+
+
+def _simplest_tie(
+    best: Candidate, identified: Sequence[Candidate], windows: Sequence[Window], noise: Estimate | None
+) -> tuple[Candidate, tuple[Tie, ...]]:
+    """The simplest law that ties with the best by the noise floor, else the best itself."""
+    if noise is None:
+        return best, ()
+    floor = noise_of_mean(noise.value, windows)
+    simpler = sorted((one for one in identified if one.num_params < best.num_params), key=lambda one: one.num_params)
+    for one in simpler:
+        difference = one.score.mape.value - best.score.mape.value
+        if difference < floor:
+            return one, (Tie(law=best.name, chosen=one.name, difference=difference, floor=floor),)
+    return best, ()
 
 
 def _share_better(one: Candidate, other: Candidate) -> float | None:
@@ -111,55 +127,97 @@ def _share_better(one: Candidate, other: Candidate) -> float | None:
 
 
 def noise_of_mean(noise: float, windows: Sequence[Window]) -> float:
-    """Standard deviation that seeds give an error which is averaged over runs and windows: noise times the root of the
-    sum of squared weights of the runs, noise / sqrt(n) for one window of n runs."""
+    """Standard deviation that seeds give an error which is averaged over runs and windows.
+
+    Parameters
+    ----------
+    noise : float
+        Standard deviation of one run, a fraction of the loss.
+    windows : sequence of Window
+        The splits.
+
+    Returns
+    -------
+    float
+        `noise` times the root of the sum of squared weights of the runs: noise / sqrt(n) for one window of n runs.
+    """
     held = held_rows(windows)
     weights = (held / held.sum(axis=1, keepdims=True)).mean(axis=0)
     return noise * float(np.sqrt((weights**2).sum()))
 
 
-def why(choice: Choice, scored: Sequence[Candidate], windows: Sequence[Window]) -> str:
-    """The choice in words: what was measured, what was passed over and what decided."""
+def why(choice: Decision, scored: Sequence[Candidate], windows: Sequence[Window]) -> str:
+    """A decision in words: what was measured, what was passed over and what decided.
+
+    Parameters
+    ----------
+    choice : Decision
+        What was decided.
+    scored : sequence of Candidate
+        Laws by their error, least first.
+    windows : sequence of Window
+        The splits.
+
+    Returns
+    -------
+    str
+        One sentence or two.
+    """
     error = {one.name: format_percent(one.score.mape.value) for one in scored}
-    num = int(held_rows(windows).any(axis=0).sum())
-    runs = f"{num} held-out run{'s' if num != 1 else ''}"
-    if len(windows) > 1:
-        runs = f"the larger runs ({num} in all) at {len(windows)} nested cut-offs"
+    reasons = {one.name: one.reason for one in scored}
+    runs = _held_out_text(windows)
     if choice.best is None:
         return (
             f"No law is chosen: of {len(scored)} the runs identify none. {scored[0].name} errs least, by "
             f"{error[scored[0].name]} on {runs}, but is {scored[0].reason}."
         )
-    reasons = {one.name: one.reason for one in scored}
     if choice.chosen is None:
         return (
             f"No law is chosen: of those that the runs identify {choice.best} errs least, by {error[choice.best]} on "
             f"{runs}, and {choice.reference} errs by {error[str(choice.reference)]}, but is "
             f"{reasons[str(choice.reference)]}."
         )
-    passed = scored[: next(i for i, one in enumerate(scored) if one.name == choice.best)]
-    said = []
     if choice.chosen == choice.best:
-        rest = [one for one in scored if one.reason is None and one.name != choice.best]
-        behind = f", before {rest[0].name} with {error[rest[0].name]}" if rest else ", the only law that is identified"
-        said.append(f"{choice.chosen} errs least, by {error[choice.chosen]} on {runs}{behind}.")
-        if choice.sureness is not None:
-            said.append(f"It beats {choice.reference} in {format_percent(choice.sureness, 3)} of the redraws.")
+        sentences = _best_is_chosen(choice, scored, error, runs)
     elif choice.ties and choice.ties[0].chosen == choice.chosen:
-        tie = choice.ties[0]
-        said.append(
-            f"{choice.chosen} ({error[choice.chosen]}) ties with {choice.best} ({error[choice.best]}) on {runs}: the "
-            f"difference of {format_percent(tie.difference)} is below the noise floor of {format_percent(tie.floor)}, "
-            "and it has fewer parameters."
-        )
+        sentences = [_tie_is_chosen(choice.ties[0], error, runs)]
     else:
-        rival = str(choice.contender)
-        said.append(
-            f"{choice.chosen} is kept: {rival} errs by {error[rival]} and {choice.chosen} by {error[choice.chosen]} on "
-            f"{runs}, but it beats {choice.chosen} in only {format_percent(choice.sureness, 3)} of the redraws, and "
-            f"{format_percent(SURE, 3)} is asked for."
-        )
+        sentences = [_reference_is_kept(choice, error, runs)]
+    passed = scored[: next(i for i, one in enumerate(scored) if one.name == choice.best)]
     if passed:
         listed = "; ".join(f"{one.name} ({error[one.name]}) is {one.reason}" for one in passed)
-        said.append(f"Ranked higher but not chosen: {listed}.")
-    return " ".join(said)
+        sentences.append(f"Ranked higher but not chosen: {listed}.")
+    return " ".join(sentences)
+
+
+def _held_out_text(windows: Sequence[Window]) -> str:
+    num = int(held_rows(windows).any(axis=0).sum())
+    if len(windows) > 1:
+        return f"the larger runs ({num} in all) at {len(windows)} nested cut-offs"
+    return f"{num} held-out run{'s' if num != 1 else ''}"
+
+
+def _best_is_chosen(choice: Decision, scored: Sequence[Candidate], error: Mapping[str, str], runs: str) -> list[str]:
+    rest = [one for one in scored if one.reason is None and one.name != choice.best]
+    behind = f", before {rest[0].name} with {error[rest[0].name]}" if rest else ", the only law that is identified"
+    sentences = [f"{choice.chosen} errs least, by {error[str(choice.chosen)]} on {runs}{behind}."]
+    if choice.sureness is not None:
+        share = format_percent(choice.sureness, 3)
+        sentences.append(f"It beats {choice.reference} in {share} of the redraws.")
+    return sentences
+
+
+def _tie_is_chosen(tie: Tie, error: Mapping[str, str], runs: str) -> str:
+    return (
+        f"{tie.chosen} ({error[tie.chosen]}) ties with {tie.law} ({error[tie.law]}) on {runs}: the difference of "
+        f"{format_percent(tie.difference)} is below the noise floor of {format_percent(tie.floor)}, and it has fewer "
+        "parameters."
+    )
+
+
+def _reference_is_kept(choice: Decision, error: Mapping[str, str], runs: str) -> str:
+    rival, kept = str(choice.contender), str(choice.chosen)
+    return (
+        f"{kept} is kept: {rival} errs by {error[rival]} and {kept} by {error[kept]} on {runs}, but it beats {kept} in "
+        f"only {format_percent(choice.sureness, 3)} of the redraws, and {format_percent(SURE, 3)} is asked for."
+    )

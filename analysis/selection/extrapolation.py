@@ -12,43 +12,55 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from analysis.arrays import Array
 from analysis.estimate import Estimate
+from analysis.fitting.spec import FitSpec
 from analysis.laws.base import Law
-from analysis.selection.windows import Mask, Window
+from analysis.selection.windows import Mask, Window, held_rows
 from analysis.solver.objectives import Objective
 from analysis.solver.problem import make_problem
 from analysis.solver.search import solve
 from analysis.uncertainty.bootstrap import bootstrap_rows
 
-FEWEST_FOR_INTERVAL = 5
+MIN_FOR_INTERVAL = 5
 """Held-out runs (clusters of runs) below which no interval is given."""
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a loss that overflows counts as infinite
-def predict_windows(
-    law: Law,
-    data: Mapping[str, Any],
-    windows: Sequence[Window],
-    *,
-    objective: Objective,
-    residuals: str = "log",
-    weights: ArrayLike | None = None,
-) -> Array:
-    """What `law`, fitted to each window's fitted rows alone, predicts for all rows.
+def predict_windows(law: Law, data: Mapping[str, Any], windows: Sequence[Window], spec: FitSpec) -> Array:
+    """What a law, fitted to each window's fitted rows alone, predicts for all rows.
+
+    Parameters
+    ----------
+    law : Law
+        The law.
+    data : mapping
+        Columns with the law's inputs and the loss.
+    windows : sequence of Window
+        The splits.
+    spec : FitSpec
+        Objective, residuals, bounds, and row weights as an array; the rest has no part in it.
 
     Returns
     -------
-    array of shape (windows, n); not finite where the law overflows
+    Array, shape (W, n)
+        Predictions; not finite where the law overflows.
 
     Raises
     ------
     UserError
         When a window cannot be fitted.
     """
-    problem = make_problem(law, data, objective=objective, residuals=residuals, weights=weights)
+    problem = make_problem(
+        law,
+        data,
+        objective=spec.loss_term,
+        residuals=spec.residuals,
+        weights=None if isinstance(spec.weights, str) else spec.weights,
+        bounds=spec.bounds,
+    )
     out = np.empty((len(windows), problem.num_rows))
     for place, window in enumerate(windows):
         point = solve(problem.rows(np.flatnonzero(window.fitted)))
@@ -89,7 +101,19 @@ class Redraws:
 
         Parameters
         ----------
-        codes : cluster of each row, whole numbers from 0
+        windows : sequence of Window
+            The splits.
+        codes : array of int, shape (n,)
+            Cluster of each row, whole numbers from 0.
+        draws : int
+            How many.
+        rng : Generator
+            What draws them.
+
+        Returns
+        -------
+        Redraws
+            With the reason for no intervals where there are too few clusters.
         """
         ever = np.logical_or.reduce([window.held for window in windows])
         units = int(np.unique(codes[ever]).size)
@@ -99,21 +123,48 @@ class Redraws:
         reason = None
         if not draws:
             reason = "no draws were asked for"
-        elif units < FEWEST_FOR_INTERVAL:
+        elif units < MIN_FOR_INTERVAL:
             reason = f"{units} independent held-out run{'s are' if units > 1 else ' is'} too few"
         return cls(runs=runs, windows=picked, reason=reason)
 
 
 def window_errors(predicted: Array, measured: Array) -> Array:
-    """Absolute errors as fractions of the measured loss, shape (W, n); infinite where the prediction is not finite."""
+    """Absolute errors as fractions of the measured loss.
+
+    Parameters
+    ----------
+    predicted : Array, shape (W, n)
+        Predictions.
+    measured : Array, shape (n,)
+        Losses.
+
+    Returns
+    -------
+    Array, shape (W, n)
+        Errors; infinite where the prediction is not finite.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         errors = np.abs(predicted - measured) / np.abs(measured)
     return np.where(np.isfinite(errors), errors, np.inf)
 
 
-def window_means(errors: Array, held: NDArray[np.bool_], runs: Array | None = None) -> Array:
-    """Mean error of each window, (W,), or of each draw and window, (B, W), with `runs` (B, n); NaN where a draw has no
-    run of a window."""
+def window_means(errors: Array, held: Mask, runs: Array | None = None) -> Array:
+    """Mean error of each window.
+
+    Parameters
+    ----------
+    errors : Array, shape (W, n)
+        Absolute errors.
+    held : array of bool, shape (W, n)
+        Rows that each window holds out.
+    runs : Array, shape (B, n), optional
+        How often each draw took each run.
+
+    Returns
+    -------
+    Array, shape (W,), or (B, W) with `runs`
+        Means; NaN where a draw has no run of a window.
+    """
     inside = np.where(held, errors, 0.0)
     if runs is None:
         return np.asarray(inside.sum(axis=1) / held.sum(axis=1))
@@ -123,15 +174,33 @@ def window_means(errors: Array, held: NDArray[np.bool_], runs: Array | None = No
 
 
 def score(predicted: Array, measured: Array, windows: Sequence[Window], redraws: Redraws, *, level: float) -> Score:
-    """Errors of predictions (W, n) of losses (n,) on the held-out rows of each window."""
+    """Errors of predictions on the held-out rows of each window.
+
+    Parameters
+    ----------
+    predicted : Array, shape (W, n)
+        Predictions.
+    measured : Array, shape (n,)
+        Losses.
+    windows : sequence of Window
+        The splits.
+    redraws : Redraws
+        Draws of runs and windows.
+    level : float
+        Nominal coverage of the interval of the mean error.
+
+    Returns
+    -------
+    Score
+        Mean error with interval, and the others.
+    """
     held = held_rows(windows)
     errors = window_errors(predicted, measured)
     by_window = window_means(errors, held)
     value = float(by_window.mean())
     draws = np.full(redraws.runs.shape[0], np.nan)
     if math.isfinite(value):
-        means = window_means(errors, held, redraws.runs)
-        draws = mean_over_windows(means, redraws.windows)
+        draws = mean_over_windows(window_means(errors, held, redraws.runs), redraws.windows)
     if redraws.reason is None:
         mape = Estimate.from_draws(value, draws, level=level)
     else:
@@ -140,36 +209,64 @@ def score(predicted: Array, measured: Array, windows: Sequence[Window], redraws:
     with np.errstate(over="ignore", invalid="ignore"):
         squares = float((share * np.where(held, predicted - measured, 0.0) ** 2).sum())
     middle = float((share * measured).sum())
-    spread = float((share * (measured - middle) ** 2).sum())
+    variance = float((share * (measured - middle) ** 2).sum())
     return Score(
         mape=mape,
         rmse=math.sqrt(squares) if math.isfinite(squares) else math.inf,
-        r2=1 - squares / spread if spread > 0 and math.isfinite(squares) else None,
+        r2=1 - squares / variance if variance > 0 and math.isfinite(squares) else None,
         by_window=by_window,
         draws=draws,
     )
 
 
 def mean_over_windows(means: Array, picked: Array) -> Array:
-    """Mean over drawn windows of per-window means (B, W); windows without a drawn run are left out."""
+    """Mean over drawn windows of per-window means.
+
+    Parameters
+    ----------
+    means : Array, shape (B, W)
+        Mean error of each draw and window; NaN where a draw has no run of a window.
+    picked : Array, shape (B, W)
+        How often each draw took each window.
+
+    Returns
+    -------
+    Array, shape (B,)
+        Means; windows without a drawn run are left out.
+    """
     known = np.isfinite(means)
     weights = picked * known
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((weights * np.where(known, means, 0.0)).sum(axis=1) / weights.sum(axis=1))
 
 
-def held_rows(windows: Sequence[Window]) -> Mask:
-    """Which rows each window holds out, shape (W, n)."""
-    return np.stack([window.held for window in windows])
-
-
 def information_criteria(
     objective: Objective, value: float, *, losses: Array, weights: Array, num_params: int, log_residuals: bool
 ) -> tuple[float | None, float | None]:
-    """AIC = 2 k - 2 log L (Akaike 1974) and BIC = k log n - 2 log L (Schwarz 1978) of a fit whose objective is `value`.
+    """AIC = 2 k - 2 log L (Akaike 1974) and BIC = k log n - 2 log L (Schwarz 1978) of a fit.
 
     k counts the law's parameters and the scale of the residuals; L is the likelihood of the losses, also where the
-    residuals are of log losses. None when the law runs through every run.
+    residuals are of log losses.
+
+    Parameters
+    ----------
+    objective : Objective
+        What was summed.
+    value : float
+        The sum at the fit.
+    losses : Array, shape (n,)
+        Fitted losses.
+    weights : Array, shape (n,)
+        Row weights.
+    num_params : int
+        Free parameters of the law.
+    log_residuals : bool
+        Whether the residuals are of log losses.
+
+    Returns
+    -------
+    aic, bic : float or None
+        None when the law runs through every run.
     """
     best = objective.log_likelihood(value, weights)
     if not math.isfinite(best):

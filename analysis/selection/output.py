@@ -14,7 +14,7 @@ from analysis.files import json_ready
 from analysis.formatting import format_number, format_percent
 from analysis.selection.candidates import Candidate
 from analysis.selection.extrapolation import Score
-from analysis.selection.select import Selection
+from analysis.selection.select import SelectionResult
 
 SCHEMA = "isoflop.select/1"
 """Name and version of the JSON."""
@@ -22,7 +22,7 @@ SHOWN_OUTLIERS = 8
 """Far runs listed on the terminal."""
 
 
-def to_dict(selection: Selection, rows: Sequence[Any], **more: Any) -> dict[str, Any]:
+def to_dict(selection: SelectionResult, rows: Sequence[Any], **more: Any) -> dict[str, Any]:
     """The JSON object of `select`: null for what is absent, never NaN.
 
     Parameters
@@ -69,7 +69,7 @@ def _errors(score: Score) -> dict[str, Any]:
     }
 
 
-def _ranked(one: Candidate, selection: Selection) -> dict[str, Any]:
+def _ranked(one: Candidate, selection: SelectionResult) -> dict[str, Any]:
     return {
         "law": one.name,
         **_errors(one.score),
@@ -83,13 +83,13 @@ def _ranked(one: Candidate, selection: Selection) -> dict[str, Any]:
     }
 
 
-def _average(selection: Selection) -> dict[str, Any] | None:
+def _average(selection: SelectionResult) -> dict[str, Any] | None:
     if selection.average is None:
         return None
     return {"weights": dict(selection.average.weights), **_errors(selection.average.score)}
 
 
-def predictions(selection: Selection, rows: Sequence[Any]) -> pd.DataFrame:
+def predictions(selection: SelectionResult, rows: Sequence[Any]) -> pd.DataFrame:
     """Every held-out prediction: row, law, predicted, measured, error_fraction, window, compute; one row for each law,
     window and run, and for the average where there is one."""
     named = [(one.name, one.predicted) for one in selection.candidates]
@@ -109,13 +109,13 @@ def predictions(selection: Selection, rows: Sequence[Any]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def ranking_frame(selection: Selection) -> pd.DataFrame:
+def ranking_frame(selection: SelectionResult) -> pd.DataFrame:
     """The ranking as numbers, the best first."""
     rows = [_ranked(one, selection) for one in selection.candidates]
     return pd.DataFrame([{k: v for k, v in row.items() if k != "mape_by_window"} for row in rows])
 
 
-def lines(selection: Selection) -> list[str]:
+def lines(selection: SelectionResult) -> list[str]:
     """What was found, for the terminal."""
     windows = selection.windows
     if len(windows) > 1:
@@ -139,7 +139,7 @@ def lines(selection: Selection) -> list[str]:
     return out
 
 
-def outlier_lines(selection: Selection, rows: Sequence[str]) -> list[str]:
+def outlier_lines(selection: SelectionResult, rows: Sequence[str]) -> list[str]:
     """Runs far from the law, at most SHOWN_OUTLIERS of them, and how many more there are."""
     if not selection.outliers:
         return []
@@ -154,7 +154,7 @@ def outlier_lines(selection: Selection, rows: Sequence[str]) -> list[str]:
     return out
 
 
-def _caution(selection: Selection) -> str:
+def _caution(selection: SelectionResult) -> str:
     """What the intervals are and are not."""
     reason = selection.redraws.reason
     if reason is not None:
@@ -165,7 +165,7 @@ def _caution(selection: Selection) -> str:
     return f"Intervals of the errors ({format_percent(selection.level)}) come from redraws of the {what}.{few}"
 
 
-def _table(selection: Selection) -> list[str]:
+def _table(selection: SelectionResult) -> list[str]:
     """The ranking in columns."""
     head = ("", "law", "parameters", "error", "interval", "RMSE", "R2", "AIC", "BIC", "")
     rows = [head]

@@ -8,26 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from html import escape
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.arrays import Array
 from analysis.errors import UserError
-from analysis.estimate import Estimate
+from analysis.estimate import Estimate, percent_text
+from analysis.fitting.spec import FitOptions, FitSpec, spec_from
 from analysis.formatting import format_percent
 from analysis.runs.flags import outliers
 from analysis.selection.averaging import Average, average_laws
-from analysis.selection.candidates import Candidate, Spec, available, consider, inputs_of, law_named
+from analysis.selection.candidates import Candidate, available, consider, inputs_of, law_named
 from analysis.selection.choice import REFERENCE, Tie, choose, why
-from analysis.selection.extrapolation import Redraws, held_rows
-from analysis.selection.windows import NUM_WINDOWS, Window, compute_axis, expanding_windows, given_window
+from analysis.selection.extrapolation import Redraws
+from analysis.selection.windows import Window, compute_axis, given_window, held_rows, nested_windows
 from analysis.uncertainty.bootstrap import cluster_codes
+
+NUM_REDRAWS = 2000
+"""Redraws of held-out runs and windows where none are named."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class SelectionResult:
     """Laws ranked by how they extrapolate, and the one chosen."""
 
     chosen: str | None
@@ -76,23 +81,32 @@ class Selection:
         """Runs that at least one window holds out."""
         return int(self.held.any(axis=0).sum())
 
+    def __repr__(self) -> str:
+        names = ", ".join(one.name for one in self.candidates)
+        return f"SelectionResult({self.chosen or 'no law'} of {names}, by {self.num_heldout} held-out runs)"
+
+    def _repr_html_(self) -> str:
+        """The ranking and the reason, for notebooks."""
+        rows = []
+        for one in self.candidates:
+            name = f"<b>{escape(one.name)}</b>" if one.name == self.chosen else escape(one.name)
+            cells = (name, str(one.num_params), escape(percent_text(one.score.mape)), escape(one.reason or ""))
+            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        head = "".join(f"<th>{name}</th>" for name in ("law", "parameters", "held-out error", ""))
+        return f"<table><tr>{head}</tr>{''.join(rows)}</table><p>{escape(self.why)}</p>"
+
 
 def select_law(
     data: Mapping[str, Any],
+    spec: FitSpec | None = None,
     *,
     laws: Sequence[str] | None = None,
-    holdout: ArrayLike | None = None,
-    holdout_name: str = "the hold-out",
-    spec: Spec | None = None,
+    holdout: ArrayLike | Sequence[Window] | None = None,
     reference: str | None = REFERENCE,
     noise: Estimate | None = None,
-    cluster: str | None = None,
     average: bool = False,
-    num_windows: int = NUM_WINDOWS,
-    bootstrap: int = 2000,
-    level: float = 0.95,
-    rng: int | np.random.Generator = 0,
-) -> Selection:
+    **options: Unpack[FitOptions],
+) -> SelectionResult:
     """Rank laws by their error on larger runs than they were fitted to, and choose one.
 
     The best-ranked law that the runs identify is taken, with two corrections. A law of fewer parameters whose error is
@@ -103,52 +117,46 @@ def select_law(
 
     Parameters
     ----------
-    data : mapping or frame with loss and the laws' inputs; one of tokens and flops suffices with params
-    laws : names; every law of the registry whose inputs are there by default
-    holdout : mask of rows to hold out, shape (n,); nested cut-offs in compute by default
-    spec : objective, residuals and weights of every fit
-    reference : name of the law that others have to beat; None for none
-    noise : standard deviation between seeds, a fraction of the loss
-    cluster : column whose rows are redrawn together
-    average : weigh the identified laws too
-    num_windows : most cut-offs
-    bootstrap : redraws of held-out runs and windows
-    rng : seed or generator of the redraws
+    data : mapping or DataFrame
+        Loss and the laws' inputs; one of tokens and flops suffices with params.
+    spec : FitSpec, optional
+        Objective, residuals, weights and bounds of every fit; clusters, seed and number of the redraws of held-out runs
+        and windows (2,000 by default); level of the intervals.
+    laws : sequence of str, optional
+        Names; every law of the registry whose inputs are there by default.
+    holdout : array of bool, shape (n,), or sequence of Window, optional
+        Rows to hold out, or the splits themselves; nested cut-offs in compute by default.
+    reference : str or None
+        The law that others have to beat; None for none.
+    noise : Estimate, optional
+        Standard deviation between seeds, a fraction of the loss.
+    average : bool
+        Whether to weigh the identified laws too.
+    **options
+        Fields of the FitSpec by keyword; they go before those of `spec`.
+
+    Returns
+    -------
+    SelectionResult
+        The ranking, the choice and its reason.
 
     Raises
     ------
     UserError
         For runs that cannot be split, laws that the table cannot be fitted with, and bad options.
     """
-    spec = spec or Spec()
+    spec = spec_from(spec, options, bootstrap=NUM_REDRAWS)
     axis, compute = compute_axis({str(name): data[name] for name in data})
     columns = inputs_of(data)
     losses = np.asarray(columns["loss"], dtype=np.float64)
-    names = list(dict.fromkeys(available(columns) if laws is None else laws))
-    for name in names:
-        law_named(name, columns)
-    if not names:
-        raise UserError("no law of the registry reads these columns alone; name more of them with --columns")
-    if holdout is None:
-        windows = expanding_windows(axis, compute, num=num_windows)
-    else:
-        windows = given_window(holdout, name=holdout_name)
-    rows = np.ones(losses.size, dtype=bool) if holdout is None else windows[0].fitted
-    codes = cluster_codes(None if cluster is None else columns[cluster], losses.size)
-    redraws = Redraws.of(windows, codes, draws=bootstrap, rng=np.random.default_rng(rng))
-    scored: list[Candidate] = []
-    unscored: dict[str, str] = {}
-    for name in names:
-        try:
-            scored.append(consider(name, columns, windows, redraws, spec=spec, rows=rows, level=level))
-        except UserError as error:
-            unscored[name] = str(error)
-    if not scored:
-        raise UserError("no law could be scored: " + "; ".join(f"{name}: {why}" for name, why in unscored.items()))
-    scored.sort(key=lambda one: (one.score.mape.value, one.num_params))
+    windows = _windows(holdout, {axis: compute})
+    names = _names(laws, columns)
+    rows = np.ones(losses.size, dtype=bool) if windows[0].cutoff is not None else windows[0].fitted
+    redraws = _redraws(windows, columns, spec)
+    scored, unscored = _scored(names, columns, windows, redraws, spec, rows)
     choice = choose(scored, windows, reference=reference, noise=noise)
     looked = next((one for one in scored if one.name == choice.chosen), scored[0])
-    return Selection(
+    return SelectionResult(
         chosen=choice.chosen,
         why=why(choice, scored, windows),
         candidates=tuple(scored),
@@ -162,24 +170,71 @@ def select_law(
         sureness=choice.sureness,
         unscored=unscored,
         outliers=_outliers(looked, columns, rows, spec),
-        average=average_laws(scored, losses, windows, redraws, level=level) if average else None,
+        average=average_laws(scored, losses, windows, redraws, level=spec.level) if average else None,
         redraws=redraws,
-        level=level,
+        level=spec.level,
     )
 
 
-def _outliers(law: Candidate, columns: Mapping[str, Any], rows: NDArray[np.bool_], spec: Spec) -> dict[int, str]:
+def _windows(holdout: ArrayLike | Sequence[Window] | None, axis: Mapping[str, Array]) -> tuple[Window, ...]:
+    """The splits: as given, of a mask, or nested cut-offs."""
+    if holdout is None:
+        ((name, values),) = axis.items()
+        return nested_windows({name: values})
+    if isinstance(holdout, Sequence) and holdout and isinstance(holdout[0], Window):
+        return tuple(one for one in holdout if isinstance(one, Window))
+    return given_window(np.asarray(holdout, dtype=bool), name="the hold-out")
+
+
+def _names(laws: Sequence[str] | None, columns: Mapping[str, Any]) -> list[str]:
+    """The laws that are looked at, each once."""
+    names = list(dict.fromkeys(available(columns) if laws is None else laws))
+    for name in names:
+        law_named(name, columns)
+    if not names:
+        raise UserError("no law of the registry reads these columns alone; name more of them with --columns")
+    return names
+
+
+def _redraws(windows: Sequence[Window], columns: Mapping[str, Any], spec: FitSpec) -> Redraws:
+    """The draws of held-out runs and windows that all laws share."""
+    labels = columns[spec.cluster] if isinstance(spec.cluster, str) else spec.cluster
+    codes = cluster_codes(labels, windows[0].held.size)
+    return Redraws.of(windows, codes, draws=spec.bootstrap, rng=spec.generator)
+
+
+def _scored(
+    names: Sequence[str],
+    columns: Mapping[str, Any],
+    windows: Sequence[Window],
+    redraws: Redraws,
+    spec: FitSpec,
+    rows: NDArray[np.bool_],
+) -> tuple[list[Candidate], dict[str, str]]:
+    """Laws by their error, least first, and why others have none."""
+    scored: list[Candidate] = []
+    unscored: dict[str, str] = {}
+    for name in names:
+        try:
+            scored.append(consider(name, columns, windows, redraws, spec=spec, rows=rows))
+        except UserError as error:
+            unscored[name] = str(error)
+    if not scored:
+        raise UserError("no law could be scored: " + "; ".join(f"{name}: {why}" for name, why in unscored.items()))
+    return sorted(scored, key=lambda one: (one.score.mape.value, one.num_params)), unscored
+
+
+def _outliers(law: Candidate, columns: Mapping[str, Any], rows: NDArray[np.bool_], spec: FitSpec) -> dict[int, str]:
     """Rows far from the law that was fitted to `rows`, with what is said about them."""
     predicted = law.fit.predict(columns, interval="none")["loss"].to_numpy(dtype=np.float64)
     losses = np.asarray(columns["loss"], dtype=np.float64)
     residuals = np.log(losses / predicted) if spec.residuals == "log" else losses - predicted
-    far = np.flatnonzero(outliers(residuals, rows))
-    scale = max(1.4826 * float(np.median(np.abs(residuals[rows]))), 1e-15)
-    said = {}
-    for row in far:
+    typical = max(1.4826 * float(np.median(np.abs(residuals[rows]))), 1e-15)
+    found = {}
+    for row in np.flatnonzero(outliers(residuals, rows)):
         fraction = (losses[row] - predicted[row]) / abs(predicted[row])
-        said[int(row)] = (
+        found[int(row)] = (
             f"{format_percent(abs(fraction))} {'above' if fraction > 0 else 'below'} {law.name}, "
-            f"{abs(residuals[row]) / scale:.0f} times the typical deviation"
+            f"{abs(residuals[row]) / typical:.0f} times the typical deviation"
         )
-    return said
+    return found

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from analysis.errors import UserError
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
+from analysis.fitting.spec import FitSpec
 from analysis.frontiers.compare import compare_approaches
 from analysis.frontiers.flops_per_token import Shapes
 from analysis.frontiers.isoflop import IsoflopFit, fit_isoflop
@@ -87,46 +87,22 @@ def build_study(
     if len(noise):
         notes.append(weighting.explanation)
     needed = [name for name in ("params", "tokens", "flops", "loss", cluster) if name is not None]
-    law_fit = fit_law(
-        choices.law,
-        as_columns(fitted.frame, needed),
-        weights=weighting.weights if weighting.slope else None,
-        bootstrap=choices.bootstrap,
-        cluster=cluster,
-        level=choices.level,
-        rng=np.random.default_rng(choices.seed),
-        conventions=table.conventions,
-    )
+    spec = FitSpec(bootstrap=choices.bootstrap, cluster=cluster, level=choices.level, seed=choices.seed)
+    weighted = replace(spec, weights=weighting.weights if weighting.slope else None)
+    law_fit = fit_law(choices.law, as_columns(fitted.frame, needed), weighted, conventions=table.conventions)
     comparison = compare_approaches(
-        fitted,
-        fit=law_fit,
-        law=choices.law,
-        method=choices.method,
-        bootstrap=choices.bootstrap,
-        cluster=cluster,
-        level=choices.level,
-        seed=choices.seed,
-        flops=grid,
-        simulations=choices.simulations,
+        fitted, spec, law=law_fit, method=choices.method, flops=grid, simulations=choices.simulations
     )
     held = frame[frame["role_shown"] == "heldout"]
     refit = None
     if len(held):
         both = frame[frame["role_shown"].isin(["fit", "heldout"])]
         names = [name for name in ("params", "tokens", "loss", cluster) if name is not None]
-        refit = fit_law(
-            choices.law,
-            as_columns(both, names),
-            bootstrap=choices.bootstrap,
-            cluster=cluster,
-            level=choices.level,
-            rng=np.random.default_rng(choices.seed),
-        )
+        refit = fit_law(choices.law, as_columns(both, names), spec)
     isoflop_all: IsoflopFit | None = None
     if comparison.isoflop is not None:
         drawn = table.subset(frame["role_shown"].isin(["fit", "heldout"]))
-        options: dict[str, Any] = {"bootstrap": choices.bootstrap, "cluster": cluster, "level": choices.level}
-        isoflop_all = fit_isoflop(drawn, method=choices.method, rng=np.random.default_rng(choices.seed), **options)
+        isoflop_all = fit_isoflop(drawn, spec, method=choices.method)
     flags = _with_residual_flags(table, comparison.fit)
     name = manifest.name if manifest else Path(paths[0]).stem
     return Study(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from analysis.estimate import Estimate
 from analysis.fitting.fit import Fit
 from analysis.frontiers.compare import SIMULATIONS, Comparison
+from analysis.frontiers.curves import Method
 from analysis.frontiers.flops_per_token import Shapes
 from analysis.frontiers.isoflop import IsoflopFit
 from analysis.runs.table import RunTable
@@ -28,7 +29,7 @@ class Choices:
     """Expression that picks the held-out rows; None: role, else the largest budget."""
     title: str | None = None
     """Title of the page."""
-    method: str = "parabola"
+    method: Method = "parabola"
     """Curve of the IsoFLOP minima."""
     bootstrap: int = 1000
     """Draws of every interval."""

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from analysis.errors import UserError
+from analysis.runs.clusters import choose
+from analysis.runs.expressions import nearest
 from analysis.runs.table import DEFAULT_REQUIRED, RowRules, RunTable, load_tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.fitting.spec import FitSpec
+
+ONE_BY_ONE = "none"
+"""What --cluster takes for runs that are drawn one by one although they share something."""
+SPEC_OPTIONS = ("objective", "delta", "residuals", "weights", "strata", "bootstrap", "level", "seed")
+"""Options of verbs that are fields of a FitSpec."""
 
 
 def add_table_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,3 +85,75 @@ def parse_columns(text: str | None) -> dict[str, str]:
             raise UserError(f"--columns gives {ours} twice ({mapping[ours]!r} and {theirs!r}); name it once")
         mapping[ours] = theirs
     return mapping
+
+
+def add_cluster_argument(parser: argparse.ArgumentParser) -> None:
+    """The option that says which runs are drawn together."""
+    parser.add_argument(
+        "--cluster",
+        metavar="COLUMN",
+        help="rows that share a value are drawn together (default: trunk, curve or run where rows share one; "
+        f"{ONE_BY_ONE}: rows are drawn one by one)",
+    )
+
+
+def cluster_of(args: argparse.Namespace, frame: pd.DataFrame, num_params: int, notes: list[str]) -> str | None:
+    """The column whose rows are drawn together: the one that was named, else the one that the runs share.
+
+    Parameters
+    ----------
+    args : Namespace
+        With `cluster`.
+    frame : DataFrame
+        The runs that are fitted.
+    num_params : int
+        Free parameters of the law.
+    notes : list of str
+        What was chosen is added here.
+
+    Returns
+    -------
+    str or None
+        The column; None when rows are drawn one by one.
+
+    Raises
+    ------
+    UserError
+        When the named column is not there.
+    """
+    named: str | None = args.cluster
+    if named is None:
+        labels, note = choose(frame, num_params)
+        notes += [] if note is None else [note]
+        return labels
+    if named in frame.columns:
+        return named
+    if named == ONE_BY_ONE:
+        return None
+    raise UserError(f"--cluster names {named!r}, which is no column of the table{nearest(named, frame.columns)}")
+
+
+def spec_of(args: argparse.Namespace, cluster: str | None) -> FitSpec:
+    """The FitSpec that the options of a verb describe.
+
+    Parameters
+    ----------
+    args : Namespace
+        With any of SPEC_OPTIONS.
+    cluster : str or None
+        The column whose rows are drawn together.
+
+    Returns
+    -------
+    FitSpec
+        With defaults for the options that the verb does not have.
+
+    Raises
+    ------
+    UserError
+        When an option has a value that cannot be.
+    """
+    from analysis.fitting.spec import spec_from
+
+    given: Mapping[str, Any] = {name: getattr(args, name) for name in SPEC_OPTIONS if hasattr(args, name)}
+    return spec_from(None, given, cluster=cluster)

@@ -6,12 +6,19 @@ import argparse
 import json
 import sys
 
-from analysis.errors import UserError
+from analysis.fitting.spec import FitSpec
 from analysis.frontiers.compare import SIMULATIONS, Comparison, compare_approaches
 from analysis.frontiers.curves import METHODS
-from analysis.runs.expressions import nearest
+from analysis.laws.registry import get_law
 from analysis.runs.table import RunTable
-from analysis.verbs.arguments import add_heldout_argument, add_table_arguments, table_from_args
+from analysis.verbs.arguments import (
+    add_cluster_argument,
+    add_heldout_argument,
+    add_table_arguments,
+    cluster_of,
+    spec_of,
+    table_from_args,
+)
 from analysis.verbs.isoflop import check_bootstrap
 
 
@@ -31,38 +38,33 @@ def add_approach_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=METHODS, default="parabola", help="IsoFLOP curve (default: parabola)")
     parser.add_argument("--allow-undecayed", action="store_true", help="let points in mid-run into the envelope")
     parser.add_argument("--bootstrap", type=int, default=1000, metavar="K", help="draws (default: 1000; 0 for none)")
-    parser.add_argument("--cluster", metavar="COLUMN", help="column whose rows are drawn together, such as trunk")
+    add_cluster_argument(parser)
     parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default: .95)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
-def checked_table(args: argparse.Namespace) -> RunTable:
-    """The table of `args`, with the options that refer to it checked."""
+def table_and_spec(args: argparse.Namespace) -> tuple[RunTable, FitSpec, list[str]]:
+    """The table of `args`, how it is fitted, and what the reader should know about both."""
     check_bootstrap(args)
+    num_params = len(get_law(args.law).parameters)
     table = table_from_args(args)
-    if args.cluster is not None and args.cluster not in table.frame.columns:
-        raise UserError(
-            f"--cluster {args.cluster} is no column of the table{nearest(args.cluster, table.frame.columns)}"
-        )
-    return table
+    notes = list(table.notes)
+    return table, spec_of(args, cluster_of(args, table.frame, num_params, notes)), notes
 
 
 def run(args: argparse.Namespace) -> int:
     """Apply the three approaches and print them."""
-    table = checked_table(args)
+    table, spec, notes = table_and_spec(args)
     comparison = compare_approaches(
         table,
+        spec,
         law=args.law,
         method=args.method,
-        bootstrap=args.bootstrap,
-        cluster=args.cluster,
-        level=args.level,
-        seed=args.seed,
         allow_undecayed=args.allow_undecayed,
         simulations=args.simulations,
     )
-    for note in (*table.notes, *(text for one in comparison.frontiers for text in one.warnings)):
+    for note in (*notes, *(text for one in comparison.frontiers for text in one.warnings)):
         print(f"note: {note}", file=sys.stderr)
     print(json.dumps(comparison.to_dict(), allow_nan=False) if args.json else text(comparison))
     return 0

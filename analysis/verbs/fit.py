@@ -13,7 +13,15 @@ from analysis.laws.base import Law
 from analysis.laws.registry import LAWS, get_law
 from analysis.runs.table import RunTable
 from analysis.solver.objectives import OBJECTIVES
-from analysis.verbs.arguments import add_heldout_argument, add_table_arguments, parse_columns, table_from_args
+from analysis.verbs.arguments import (
+    add_cluster_argument,
+    add_heldout_argument,
+    add_table_arguments,
+    cluster_of,
+    parse_columns,
+    spec_of,
+    table_from_args,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bootstrap", type=int, default=1000, metavar="B", help="draws over runs (default 1000; 0: none)"
     )
-    parser.add_argument("--cluster", metavar="COLUMN", help="rows that share a value are drawn together")
+    add_cluster_argument(parser)
     parser.add_argument("--strata", metavar="COLUMN", help="draw within each value")
     parser.add_argument("--level", type=float, default=0.95, help="coverage of intervals (default .95)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
@@ -90,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     data = {str(name): frame[name].to_numpy() for name in frame.columns}
     for name, column in aliases.items():
         data[name] = data[column]
-    for option in ("weights", "cluster", "strata"):
+    for option in ("weights", "strata"):
         wanted = getattr(args, option)
         if wanted and wanted not in data and columns.get(wanted) is None:
             raise UserError(f"--{option} names {wanted!r}, which the table lacks; it has {', '.join(data)}")
@@ -101,17 +109,13 @@ def run(args: argparse.Namespace) -> int:
 
         options = {"objective": args.objective, "delta": args.delta, "residuals": args.residuals}
         conventions["side_by_side"] = side_by_side(data, law=law.name, **options)
-    for shared in ("trunk", "curve"):
-        if args.cluster is None and shared in data and 1 < frame[shared].nunique() < len(frame):
-            print(f"runs share a {shared}, so their errors are correlated: give --cluster {shared}", file=sys.stderr)
-    fit = fit_law(
-        law, data, objective=args.objective, delta=args.delta, residuals=args.residuals, weights=args.weights,
-        bootstrap=args.bootstrap, cluster=args.cluster, strata=args.strata, level=args.level, rng=args.seed,
-        rows=rows, columns=columns, conventions=conventions,
-    )  # fmt: skip
+    notes = list(table.notes)
+    fitted = frame if rows is None else frame[rows]
+    spec = spec_of(args, cluster_of(args, fitted, len(law.parameters), notes))
+    fit = fit_law(law, data, spec, rows=rows, columns=columns, conventions=conventions)
     if aliases:
         fit = replace(fit, predictor=replace(fit.predictor, aliases=aliases))
-    for note in table.notes:
+    for note in notes:
         print(note, file=sys.stderr)
     names = {}
     if args.out:

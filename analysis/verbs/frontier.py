@@ -14,7 +14,7 @@ from analysis.errors import UserError
 from analysis.files import json_ready
 from analysis.formatting import format_compute, format_number, format_size
 from analysis.frontiers.compare import compare_approaches
-from analysis.verbs.compare import add_approach_arguments, checked_table
+from analysis.verbs.compare import add_approach_arguments, table_and_spec
 
 APPROACHES = ("parametric", "isoflop", "envelope")
 """What the frontier may come from; the first is the default."""
@@ -51,16 +51,13 @@ def parse_flops(text: str | None, low: float, high: float) -> NDArray[np.float64
 
 def run(args: argparse.Namespace) -> int:
     """Find the frontier and print it."""
-    table = checked_table(args)
+    table, spec, notes = table_and_spec(args)
     grid = parse_flops(args.flops, float(table.frame["flops"].min()), float(table.frame["flops"].max()))
     comparison = compare_approaches(
         table,
+        spec,
         law=args.law,
         method=args.method,
-        bootstrap=args.bootstrap,
-        cluster=args.cluster,
-        level=args.level,
-        seed=args.seed,
         allow_undecayed=args.allow_undecayed,
         flops=grid,
         simulations=0,
@@ -70,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         why = comparison.missing.get(args.approach) or (chosen.a.reason if chosen is not None else "it gave nothing")
         raise UserError(f"no frontier by {args.approach}: {why}; use --approach parametric or add runs")
     points = chosen.points if args.approach == "parametric" else chosen.at(grid)
-    for note in (*table.notes, *chosen.warnings):
+    for note in (*notes, *chosen.warnings):
         print(f"note: {note}", file=sys.stderr)
     if args.json:
         print(json.dumps(json_ready({**chosen.to_dict(), "points": points.to_dict(orient="records")}), allow_nan=False))

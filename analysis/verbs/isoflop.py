@@ -6,14 +6,22 @@ import argparse
 import json
 import sys
 
-import numpy as np
-
 from analysis.errors import UserError
 from analysis.formatting import format_compute, format_number, format_percent, format_size
 from analysis.frontiers.curves import METHODS
 from analysis.frontiers.isoflop import IsoflopFit, fit_isoflop
-from analysis.runs.expressions import nearest
-from analysis.verbs.arguments import add_heldout_argument, add_table_arguments, table_from_args
+from analysis.laws.registry import get_law
+from analysis.verbs.arguments import (
+    add_cluster_argument,
+    add_heldout_argument,
+    add_table_arguments,
+    cluster_of,
+    spec_of,
+    table_from_args,
+)
+
+NUM_PARAMS = len(get_law("hoffmann").parameters)
+"""Parameters of the law that other verbs fit to the same runs: with it one table has the same clusters everywhere."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=METHODS, default="parabola", help="curve on log N (default: parabola)")
     parser.add_argument("--loss-scale", choices=("raw", "log"), help="fit L or log L (default: log for akima)")
     parser.add_argument("--bootstrap", type=int, default=1000, metavar="K", help="draws (default: 1000; 0 for none)")
-    parser.add_argument("--cluster", metavar="COLUMN", help="column whose rows deviate together, such as trunk")
+    add_cluster_argument(parser)
     parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default: .95)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -42,20 +50,11 @@ def run(args: argparse.Namespace) -> int:
     check_bootstrap(args)
     positive = args.loss_scale == "log" or (args.loss_scale is None and args.method == "akima")
     table = table_from_args(args, allow_nonpositive_loss=not positive)
-    if args.cluster is not None and args.cluster not in table.frame.columns:
-        raise UserError(
-            f"--cluster {args.cluster} is no column of the table{nearest(args.cluster, table.frame.columns)}"
-        )
-    fit = fit_isoflop(
-        table,
-        method=args.method,
-        log_loss=None if args.loss_scale is None else args.loss_scale == "log",
-        bootstrap=args.bootstrap,
-        cluster=args.cluster,
-        level=args.level,
-        rng=np.random.default_rng(args.seed),
-    )
-    for note in (*table.notes, *fit.frontier.warnings):
+    notes = list(table.notes)
+    spec = spec_of(args, cluster_of(args, table.frame, NUM_PARAMS, notes))
+    log_loss = None if args.loss_scale is None else args.loss_scale == "log"
+    fit = fit_isoflop(table, spec, method=args.method, log_loss=log_loss)
+    for note in (*notes, *fit.frontier.warnings):
         print(f"note: {note}", file=sys.stderr)
     print(json.dumps(fit.to_dict(), allow_nan=False) if args.json else text(fit))
     return 0

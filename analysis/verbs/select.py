@@ -13,6 +13,7 @@ import numpy as np
 
 from analysis.errors import UserError
 from analysis.files import json_ready, write_json
+from analysis.fitting.spec import FitSpec
 from analysis.formatting import format_number, format_percent
 from analysis.laws.registry import get_law
 from analysis.runs.columns import usable
@@ -20,16 +21,22 @@ from analysis.runs.expressions import nearest, select_rows
 from analysis.runs.files import read_rows, rename_columns, row_names
 from analysis.runs.roles import rows_to_fit
 from analysis.runs.table import RowRules, RunTable, load_tables
-from analysis.selection.candidates import Spec
 from analysis.selection.choice import REFERENCE, SURE
-from analysis.selection.select import Selection, select_law
-from analysis.selection.windows import NUM_WINDOWS
+from analysis.selection.select import SelectionResult, select_law
+from analysis.selection.windows import NUM_WINDOWS, given_window, nested_windows
 from analysis.solver.objectives import OBJECTIVES
-from analysis.verbs.arguments import add_heldout_argument, add_table_arguments, parse_columns
+from analysis.verbs.arguments import (
+    add_cluster_argument,
+    add_heldout_argument,
+    add_table_arguments,
+    cluster_of,
+    parse_columns,
+    spec_of,
+)
 from experiments.files import write_atomic
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,9 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--residuals", choices=("log", "raw"), default="log", help="of log losses or of losses")
     parser.add_argument("--weights", metavar="COLUMN", help="row weights")
     parser.add_argument("--bootstrap", type=int, default=2000, metavar="B", help="redraws of runs and windows")
-    parser.add_argument(
-        "--cluster", metavar="COLUMN", help="rows redrawn together (default: trunk where runs share one)"
-    )
+    add_cluster_argument(parser)
     parser.add_argument("--level", type=float, default=0.95, help="coverage of intervals (default .95)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the redraws")
     parser.add_argument(
@@ -114,36 +119,24 @@ def run(args: argparse.Namespace) -> int:
     if "x" not in parse_columns(args.columns):
         data.pop("x", None)  # some column of the file, not the one input of a law
     notes += more
-    cluster = _cluster(args, frame, notes)
     if args.weights is not None and args.weights not in data:
         raise UserError(f"--weights names {args.weights!r}, which the table lacks{nearest(args.weights, data)}")
-    spec = Spec(objective=args.objective, delta=args.delta, residuals=args.residuals, weights=args.weights)
-    holdout = None if args.holdout is None else select_rows(args.holdout, frame).to_numpy(dtype=bool)
     reference = None if args.reference == "none" else get_law(args.reference).name
+    num_params = len(get_law(reference or REFERENCE).parameters)
+    spec = spec_of(args, cluster_of(args, frame, num_params, notes))
+    if args.holdout is None:
+        windows = nested_windows(data, num=args.windows)
+    else:
+        windows = given_window(select_rows(args.holdout, frame).to_numpy(dtype=bool), name=args.holdout)
     selection = select_law(
-        data, laws=laws, holdout=holdout, holdout_name=args.holdout or "", spec=spec, reference=reference, noise=noise,
-        cluster=cluster, average=args.average, num_windows=args.windows, bootstrap=args.bootstrap, level=args.level,
-        rng=args.seed,
-    )  # fmt: skip
-    at = _at(args, selection, data, spec, cluster)
+        data, spec, laws=laws, holdout=windows, reference=reference, noise=noise, average=args.average
+    )
+    at = _at(args, selection, data, spec)
     return report(args, selection, table, notes, at)
 
 
-def _cluster(args: argparse.Namespace, frame: pd.DataFrame, notes: list[str]) -> str | None:
-    """The column whose rows are redrawn together: the one that was named, else a shared trunk or curve."""
-    if args.cluster is not None:
-        if args.cluster not in frame.columns:
-            raise UserError(f"--cluster {args.cluster} is no column of the table{nearest(args.cluster, frame.columns)}")
-        return str(args.cluster)
-    for name in ("trunk", "curve"):
-        if name in frame.columns and frame[name].notna().all() and frame[name].nunique() < len(frame):
-            notes.append(f"runs are redrawn by {name}: some share one")
-            return name
-    return None
-
-
 def _at(
-    args: argparse.Namespace, selection: Selection, data: dict[str, Any], spec: Spec, cluster: str | None
+    args: argparse.Namespace, selection: SelectionResult, data: dict[str, Any], spec: FitSpec
 ) -> dict[str, Any] | None:
     """What the average predicts at --at; None when it was not asked for."""
     if args.at is None or selection.average is None:
@@ -154,14 +147,12 @@ def _at(
 
     point = inputs_of({name: np.array([value]) for name, value in parse_point(args.at).items()})
     columns = inputs_of(data)
-    fits = refit_members(
-        selection.average, selection.candidates, columns, spec=spec, level=args.level, cluster=cluster, seed=args.seed
-    )
+    fits = refit_members(selection.average, selection.candidates, columns, spec)
     return predict_average(selection.average.weights, fits, point, level=args.level)
 
 
 def report(
-    args: argparse.Namespace, selection: Selection, table: RunTable, notes: list[str], at: dict[str, Any] | None
+    args: argparse.Namespace, selection: SelectionResult, table: RunTable, notes: list[str], at: dict[str, Any] | None
 ) -> int:
     """Write files and print what was found."""
     from analysis.selection.output import lines, outlier_lines, predictions, ranking_frame, to_dict

@@ -179,4 +179,4 @@ def test_a_table_with_both_counts_of_size_shows_them_side_by_side(capsys, tmp_pa
     _, text, errors = run(capsys, "fit", tmp_path / "both.csv", "--law", "hoffmann", "--bootstrap", "0", "--json")
     rows = json.loads(text)["conventions"]["side_by_side"]
     assert {row["params"] for row in rows} == {"params", "params_non_embedding", "params_total"}
-    assert "give --cluster trunk" in errors
+    assert "runs are drawn by trunk: 40 fitted runs share training with another" in errors
