@@ -63,10 +63,10 @@ def outcomes(store: Path) -> dict[str, Any]:
 
 
 def kill_some(driver: subprocess.Popen[bytes], rng: random.Random) -> str:
-    """SIGKILL the driver, a training process, all of them, with their keepers, or everything; what was killed."""
+    """SIGKILL the driver, a training process, all of them, with their supervisors, or everything; what was killed."""
     everyone = [child for child in psutil.Process(driver.pid).children(recursive=True) if "work" in child.cmdline()]
     workers = [child for child in everyone if not child.children()]  # those that train, not those that keep them
-    choice = rng.choice(["driver", "worker", "worker", "worker", "workers", "workers", "workers", "keepers", "all"])
+    choice = rng.choice(["driver", "worker", "worker", "worker", "workers", "workers", "workers", "supervisors", "all"])
     victims = {"driver": [], "worker": workers[:1], "workers": workers, "all": everyone}.get(choice, everyone)
     for worker in victims:
         worker.kill()

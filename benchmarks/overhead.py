@@ -1,7 +1,7 @@
 """What the whole path costs over a bare PyTorch loop, a step and a run. `python -m benchmarks.overhead [--out
 benchmarks/overhead.json]`.
 
-Steps: the same width-32 module trained by `TrainingJob` (data, schedule, Fabric, recorder) and by a bare loop over
+Steps: the same width-32 module trained by `train_run` (data, schedule, Fabric, recorder) and by a bare loop over
 ready batches, in interleaved pairs. Runs: 100 runs of a 20k-parameter model through a worker (claims, configs,
 checkpoints, records) against their stepping and validating alone; then 500 runs in one worker, and how much its memory
 grew.
@@ -32,7 +32,8 @@ from experiments.execution.worker import Worker
 from experiments.machine.hardware import current_memory_bytes, tune_allocator
 from experiments.planning.planned_sweep import alone as lone_segment
 from experiments.store.store import RunStore
-from experiments.training.job import TrainingJob
+from experiments.training.job import train_run
+from experiments.training.state import TrainSetup
 from experiments.training.validation import EVAL_BATCH_TOKENS
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
@@ -58,10 +59,10 @@ def make_config(
 
 
 def whole_path(config: RunConfig, corpus: TokenCorpus, fabric: Fabric) -> float:
-    """CPU seconds of the steps of one run through TrainingJob."""
+    """CPU seconds of the steps of one run through `train_run`."""
     with tempfile.TemporaryDirectory() as folder:
         rows: list[dict[str, Any]] = []
-        job = TrainingJob(
+        job = TrainSetup(
             config=config,
             corpus=corpus,
             folder=Path(folder),
@@ -69,7 +70,7 @@ def whole_path(config: RunConfig, corpus: TokenCorpus, fabric: Fabric) -> float:
             write_rows=rows.extend,
             clock=time.process_time,
         )
-        outcome, _ = job.run()
+        outcome = train_run(job).outcome
     return outcome.seconds["train_seconds"]
 
 

@@ -163,21 +163,21 @@ class Chaos:
         return self.rng.choice(nodes) if nodes else None
 
     def kill_trainer(self) -> bool:
-        """SIGKILL one process that trains; its keeper forks it anew."""
+        """SIGKILL one process that trains; its supervisor forks it anew."""
         owners = self.training()
         return bool(owners) and _kill(self.rng.choice(owners)["pid"])
 
     def kill_worker(self) -> bool:
-        """SIGKILL a worker with its keeper; the batch script starts it again."""
+        """SIGKILL a worker with its supervisor; the batch script starts it again."""
         owners = self.training()
         if not owners:
             return False
         pid = self.rng.choice(owners)["pid"]
         try:
-            keeper = psutil.Process(pid).ppid()
+            supervisor = psutil.Process(pid).ppid()
         except psutil.NoSuchProcess:
             return False
-        return _kill(keeper) and _kill(pid)
+        return _kill(supervisor) and _kill(pid)
 
     def cancel_element(self) -> bool:
         """`scancel` an element that trains; it does not come back, and the next submission replaces it."""

@@ -46,7 +46,7 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trouble:
+class RankFailure:
     """What a rank could not go on from."""
 
     rank: int
@@ -120,25 +120,25 @@ class Ranks:
         dist.destroy_process_group()
         self._store = self._group = None
 
-    # -- trouble -------------------------------------------------------------------------------------------------------
+    # -- failure -------------------------------------------------------------------------------------------------------
 
-    def report(self, trouble: Trouble) -> None:
+    def report(self, failure: RankFailure) -> None:
         """Tell rank 0 what this rank cannot go on from, and wait until it has written that down."""
         if self._store is not None:
             with contextlib.suppress(RuntimeError):  # rank 0 has vanished: nobody is left to be told
-                self._store.compare_set("trouble", "", json.dumps(vars(trouble)))
-                self._store.wait(["heard"], FAREWELL)
+                self._store.compare_set("failure", "", json.dumps(vars(failure)))
+                self._store.wait(["acknowledged"], FAREWELL)
 
-    def trouble(self) -> Trouble | None:
+    def failure(self) -> RankFailure | None:
         """What another rank reported; asked by rank 0 beside its training, which may hang for want of that rank."""
-        if self._store is None or not self._store.check(["trouble"]):
+        if self._store is None or not self._store.check(["failure"]):
             return None
-        return Trouble(**json.loads(self._store.get("trouble")))
+        return RankFailure(**json.loads(self._store.get("failure")))
 
-    def heard(self) -> None:
-        """Let the others end after one of them had trouble."""
+    def acknowledge_failure(self) -> None:
+        """Let the others end after one of them failed."""
         if self._store is not None:
-            self._store.set("heard", "")
+            self._store.set("acknowledged", "")
 
     # -- words ---------------------------------------------------------------------------------------------------------
 
@@ -199,7 +199,7 @@ class Ranks:
                 pieces.append((slice(0, 1), 0.0))
         return Share(begin=begin, count=count, pieces=tuple(pieces))
 
-    def deal(self, items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+    def shard_items(self, items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
         """This rank's items of all, in turn, and whether each is its own: every rank gets as many, so that the last
         round has some that are another's and do not count."""
         remaining = iter(items)

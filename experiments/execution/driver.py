@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.errors import UserError
+from experiments.execution.exit_status import ExitStatus
 from experiments.execution.launchers import LocalLauncher, LocalWorker
 from experiments.machine.devices import Device
 from experiments.machine.liveness import HeartbeatWatch
@@ -23,8 +24,6 @@ from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.status.tables import progress_line, progress_table
 from experiments.store.store import RunStore
 
-EXIT_REFUSED, EXIT_STOPPED, EXIT_RESTART = 3, 4, 75
-"""Exit statuses of worker.py."""
 MAX_EARLY_ENDS = 3
 """Workers that may end in a row, with an error and without finishing anything, before the driver gives up."""
 
@@ -99,11 +98,11 @@ class Driver:
         """Judge how a worker ended; it is replaced by the next `_fill`, unless the problem would meet every other one
         too."""
         status = worker.exit_status()
-        if status == EXIT_REFUSED:
+        if status == ExitStatus.REFUSED:
             raise UserError(
                 self.store.refusal() or worker.last_error() or f"a worker ended without a word; see {worker.log}"
             )
-        if status in (0, EXIT_RESTART, EXIT_STOPPED) or (status is not None and status < 0):
+        if status in (ExitStatus.DONE, ExitStatus.RESTART, ExitStatus.STOPPED) or (status is not None and status < 0):
             self._early_ends = 0
             return
         self._early_ends += 1

@@ -18,15 +18,16 @@ from lightning.fabric import Fabric
 from experiments.config.prefixes import prefix_id
 from experiments.config.run import RunConfig, canonical
 from experiments.data.cache import Cache
-from experiments.data.corpus import TokenCorpus, check_budget, prepare
-from experiments.distributed.ranks import Ranks, Trouble
+from experiments.data.corpus import TokenCorpus, bits_per_byte, check_budget, prepare
+from experiments.distributed.ranks import RankFailure, Ranks
 from experiments.distributed.sharding import make_fabric
 from experiments.errors import UserError
 from experiments.machine.devices import cpu_name
 from experiments.machine.hardware import peak_flops_per_second, versions
 from experiments.training.checkpointing import save_weights
-from experiments.training.job import Diverged, Interrupted, TrainingJob
+from experiments.training.job import Outcome, TrainedRun, train_prefix, train_run
 from experiments.training.recorder import peak_memory_bytes
+from experiments.training.state import Diverged, Interrupted, Row, TrainSetup
 from models.modules.attention import attention_backend
 
 WAIT, END = "wait", "end"
@@ -38,17 +39,17 @@ class Order:
     """What all ranks of a worker train next."""
 
     config: RunConfig
-    """The run, or one of those that share a trunk."""
+    """The run, or one of those that share a prefix."""
     folder: Path
     """Where its files are."""
     start: Path | None
-    """The trunk's checkpoint to start from."""
+    """The checkpoint of a shared prefix to start from; None: from nothing."""
     micro_batch: int
     """Sequences that a rank holds in memory at a time."""
     keep: tuple[int, Path] | None = None
-    """(step, path): the trunk's checkpoint to leave behind on the way."""
-    stretch: tuple[int, Path] | None = None
-    """(step, path): a stretch of the trunk that ends there; None: the run to its budget."""
+    """(step, path): the checkpoint of a shared prefix to leave behind, on the way or at the end."""
+    is_prefix: bool = False
+    """Whether the prefix is trained to `keep`; else the run to its budget."""
     weights: Path | None = None
     """Where the weights of the run are kept; None: they are not."""
 
@@ -86,13 +87,40 @@ class Execution:
             self._fabrics[precision] = make_fabric(self.ranks, self.device, precision)
         return self._fabrics[precision]
 
-    def job(self, order: Order, write_rows: Callable[[list[dict[str, Any]]], None]) -> TrainingJob:
-        """The training of one order; UserError when the corpus does not have its tokens."""
+    def train_run(self, order: Order, write_rows: Callable[[list[Row]], None]) -> TrainedRun:
+        """Train the run of an order and keep its weights where they are wanted.
+
+        Raises
+        ------
+        UserError
+            When the corpus does not have the run's tokens.
+        Interrupted, Diverged
+            As `training.job.train_run`.
+        """
+        trained = train_run(self._setup(order, write_rows), order.keep)
+        if order.weights is not None:
+            save_weights(order.weights, trained.lit, self.ranks)
+        return trained
+
+    def train_prefix(self, order: Order, write_rows: Callable[[list[Row]], None]) -> None:
+        """Train the shared prefix of an order to the checkpoint that it leaves behind.
+
+        Raises
+        ------
+        UserError
+            When the corpus does not have the run's tokens.
+        Interrupted, Diverged
+            As `training.job.train_prefix`.
+        """
+        assert order.keep is not None
+        train_prefix(self._setup(order, write_rows), order.keep)
+
+    def _setup(self, order: Order, write_rows: Callable[[list[Row]], None]) -> TrainSetup:
         config = order.config
         corpus = self.corpus(config)
         check_budget(config.data, corpus, config.tokens)
         peak = peak_flops_per_second(self.device, config.precision)
-        return TrainingJob(
+        return TrainSetup(
             config=config,
             corpus=corpus,
             folder=order.folder,
@@ -102,8 +130,6 @@ class Execution:
             checkpoint_seconds=self.checkpoint_seconds,
             peak_flops_per_second=None if peak is None else peak * self.ranks.size,
             start=order.start,
-            keep=order.keep,
-            end_step=None if order.stretch is None else order.stretch[0],
             micro_batch=order.micro_batch,
             ranks=self.ranks,
         )
@@ -111,8 +137,7 @@ class Execution:
     # -- the ranks that follow -----------------------------------------------------------------------------------------
 
     def follow(self) -> bool:
-        """Carry out rank 0's orders until there are no more; whether it came to that without trouble, of which rank 0
-        was told."""
+        """Carry out rank 0's orders until there are no more; False after a failure, which rank 0 was told."""
         while True:
             try:
                 order = self.ranks.broadcast()
@@ -123,26 +148,35 @@ class Execution:
             except (Interrupted, Diverged):
                 continue  # rank 0 found the same and writes it down
             except Exception as error:
-                if is_parting(error):
+                if is_peer_lost(error):
                     sys.stderr.write(f"rank {self.ranks.rank} ends, because another has vanished\n")
                     return False
                 sys.stderr.write(f"error: {error}\n" if isinstance(error, UserError) else traceback.format_exc())
-                self.ranks.report(trouble_of(error, self.ranks.rank))
+                self.ranks.report(failure_of(error, self.ranks.rank))
                 return False
 
     def _carry_out(self, order: Order) -> None:
-        job = self.job(order, lambda rows: None)
-        if order.stretch is not None:
-            job.run_stretch(order.stretch[1])
-            return
-        _, lit = job.run()
-        if order.weights is not None:
-            save_weights(order.weights, lit, self.ranks)
+        if order.is_prefix:
+            self.train_prefix(order, lambda rows: None)
+        else:
+            self.train_run(order, lambda rows: None)
 
     # -- records -------------------------------------------------------------------------------------------------------
 
-    def facts(self, config: RunConfig, *, attempt: int, began: float) -> dict[str, Any]:
-        """What a record says of how its run was executed."""
+    def facts(self, config: RunConfig, *, attempt: int, began: float, micro_batch: int) -> dict[str, Any]:
+        """What a record says of how its run was executed.
+
+        Parameters
+        ----------
+        config : RunConfig
+            The run.
+        attempt : int
+            Number of the execution.
+        began : float
+            When it began, Unix seconds.
+        micro_batch : int
+            Sequences that a rank held in memory at a time.
+        """
         device = self.device
         return {
             "device": device,
@@ -152,7 +186,7 @@ class Execution:
             "attention_backend": attention_backend(
                 device, torch.bfloat16 if config.precision == "bf16" else torch.float32
             ),
-            "micro_batch": -(-config.batch_sequences // self.ranks.size),
+            "micro_batch": micro_batch,
             "world_size": self.ranks.size,
             "strategy": self.ranks.strategy,
             "trunk": prefix_id(config),
@@ -164,18 +198,60 @@ class Execution:
         }
 
 
-def trouble_of(error: BaseException, rank: int) -> Trouble:
-    """What an exception is to the group: memory, a problem that no other run would escape, or a failure of this run."""
+def micro_batch_of(config: RunConfig, num_ooms: int, num_ranks: int) -> int:
+    """How many sequences a rank holds at a time after attempts that ran out of memory: half as many for each.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    num_ooms : int
+        Attempts that ran out of memory.
+    num_ranks : int
+        Processes that train together.
+    """
+    return max(1, -(-config.batch_sequences // num_ranks) >> num_ooms)
+
+
+def failure_of(error: BaseException, rank: int) -> RankFailure:
+    """What an exception means for the group: out of memory, a problem that no other run would escape, or a failure."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         ending = "oom"
     else:
         ending = "refused" if isinstance(error, UserError) else "failed"
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    return Trouble(rank=rank, ending=ending, reason=reason, trace="".join(traceback.format_exception(error)))
+    return RankFailure(rank=rank, ending=ending, reason=reason, trace="".join(traceback.format_exception(error)))
 
 
-def is_parting(error: BaseException) -> bool:
+def is_peer_lost(error: BaseException) -> bool:
     """Whether an exception says that another rank has vanished, as far as the exchanges between ranks tell."""
     return isinstance(error, torch.distributed.DistError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in ("closed by peer", "reset by peer"))
     )
+
+
+def measured(outcome: Outcome, corpus: TokenCorpus, config: RunConfig) -> dict[str, Any]:
+    """What a record says of what a run measured.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        Losses in nats per token, times and rates.
+    corpus : TokenCorpus
+        Its validation set.
+    config : RunConfig
+        The run.
+    """
+    tokens = sum(outcome.val_counts)
+    num_bytes = corpus.num_val_bytes if config.objective.name == "causal" else None
+    return {
+        "loss": outcome.loss,
+        "loss_se": outcome.loss_se,
+        "bpb": None if num_bytes is None else bits_per_byte(outcome.loss, tokens, num_bytes),
+        "train_loss": outcome.train_loss,
+        "val_sums": outcome.val_sums,
+        "val_counts": outcome.val_counts,
+        "num_val_tokens": tokens,
+        **outcome.seconds,
+        **outcome.rates,
+    }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-EXIT_STOPPED = 4
-"""Exit status of a worker that was told to stop."""
+from enum import IntEnum
 
 
-EXIT_REFUSED = 3
-"""Exit status after a problem that no other run would escape: disk, store, changed data. Its message is one
-sentence."""
+class ExitStatus(IntEnum):
+    """Exit statuses of `work`; 1 and 2 are Python's and argparse's own."""
 
-
-EXIT_RESTART = 75
-"""Exit status that asks for a fresh process: many runs done, memory grown, a CUDA error, or a rank in trouble."""
+    DONE = 0
+    """Nothing is left to train."""
+    REFUSED = 3
+    """A problem that no other run would escape: disk, store, changed data. Its message is one sentence."""
+    STOPPED = 4
+    """The worker was told to stop; there may be more to do."""
+    RESTART = 75
+    """It asks for a fresh process: many runs done, memory grown, a CUDA error, or a rank that failed."""

@@ -1,6 +1,6 @@
 """Several processes that are one worker: which of them this one is, and starting them on this machine.
 
-A starter (srun, torchrun, or `keep_group`) gives every process its place by environment variables; Slurm's and
+A starter (srun, torchrun, or `supervise_group`) gives every process its place by environment variables; Slurm's and
 torchrun's names are read. It must not know what the processes do. Standard library only.
 """
 
@@ -13,14 +13,14 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.execution.keeper import FRESH, STOPPED
+from experiments.execution.exit_status import ExitStatus
 from experiments.machine.liveness import end_with_parent
 
 GRACE_SECONDS = 20.0
 """How long the others may take to write down and end after one process of a group has ended."""
 
 
-def keep_group(command: Sequence[str], *, size: int, parent: int | None) -> int:
+def supervise_group(command: Sequence[str], *, size: int, parent: int | None) -> int:
     """Start `size` processes of `command` here and keep them together until rank 0 ends by itself; its exit status.
 
     A group of which one was killed, or that asks for fresh processes, is started again.
@@ -56,9 +56,9 @@ def keep_group(command: Sequence[str], *, size: int, parent: int | None) -> int:
         if stopping:  # the signal came before all of them were known
             stop()
         status = _wait_for(group)
-        if status >= 0 and status != FRESH:
+        if status >= 0 and status != ExitStatus.RESTART:
             return status
-    return STOPPED
+    return ExitStatus.STOPPED
 
 
 def _environment(rank: int, size: int, port: int) -> dict[str, str]:
@@ -77,7 +77,7 @@ def _wait_for(group: Sequence[subprocess.Popen[bytes]]) -> int:
         elif not _wait(leader, GRACE_SECONDS):  # it hangs in a sum over all ranks
             leader.kill()
             leader.wait()
-            if broken > 0 and broken != FRESH:
+            if broken > 0 and broken != ExitStatus.RESTART:
                 _end(others)
                 return broken
     _end(others)

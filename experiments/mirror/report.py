@@ -25,12 +25,12 @@ def find_report(store: RunStore, manifest: Manifest, runs: Sequence[PlannedRun])
     """The sweep's report, beside the store or here, when it is of these records; None otherwise."""
     for parent in dict.fromkeys((store.root.resolve(), Path.cwd())):
         folder = parent / "reports" / manifest.name
-        if (folder / PAGE).is_file() and tells_of(folder, store, runs):
+        if (folder / PAGE).is_file() and is_current(folder, store, runs):
             return folder
     return None
 
 
-def tells_of(folder: Path, store: RunStore, runs: Sequence[PlannedRun]) -> bool:
+def is_current(folder: Path, store: RunStore, runs: Sequence[PlannedRun]) -> bool:
     """Whether a report's table holds the loss of every finished run, to the last digit."""
     table = folder / "tables" / "runs.csv"
     if not table.is_file():

@@ -33,7 +33,7 @@ def evaluate(
     config, corpus, fabric
         The run, its tokens, device and precision.
     ranks
-        Who takes part: the batches are dealt out, and the sums added up on every rank.
+        Who takes part: the batches are shared out, and the sums added up on every rank.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def evaluate(
     sums = torch.zeros(documents, dtype=torch.float64, device=device)
     counts = np.zeros(documents, dtype=np.int64)
     with torch.no_grad(), fabric.autocast():
-        for (tokens, document_ids, mask), counted in ranks.deal(_batches(config, corpus)):
+        for (tokens, document_ids, mask), counted in ranks.shard_items(_batches(config, corpus)):
             on_device = torch.from_numpy(tokens).to(device)
             if config.objective.name == "causal":
                 kept, losses = torch.from_numpy(mask), module.loss_per_token(on_device)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from experiments.distributed.place import STRATEGIES, Place, check_place, place_of
 from experiments.errors import UserError
-from experiments.execution.group import keep_group
-from experiments.execution.keeper import keep, pass_user_signals
+from experiments.execution.group import supervise_group
+from experiments.execution.supervisor import pass_user_signals, supervise
 from experiments.machine.liveness import EXPIRY_SECONDS
 from experiments.planning.planned_sweep import PlannedSweep
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     pass_user_signals()
     place = _place(args)
     if place is None and (args.devices_per_run or 1) > 1:
-        return keep_group(
+        return supervise_group(
             [sys.executable, "-m", "experiments", "work", *_words(args)], size=args.devices_per_run, parent=args.parent
         )
     from experiments.distributed.ranks import Ranks
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.flush()
         os._exit(status)  # a group that broke may hang when it is taken down
     if sys.platform == "linux" and args.device == "cpu":
-        return keep(work, parent=args.parent)
+        return supervise(work, parent=args.parent)
     return work(args.parent)  # a fork after CUDA was looked at is not safe, and elsewhere neither is one at all
 
 

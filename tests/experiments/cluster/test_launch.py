@@ -279,7 +279,7 @@ def test_options_of_slurm_are_refused_by_the_local_launcher(sweep: Path, tmp_pat
 def test_a_user_signal_stops_a_worker_as_sigterm_does() -> None:
     code = (
         "import os, signal, sys\n"
-        "from experiments.execution.keeper import pass_user_signals\n"
+        "from experiments.execution.supervisor import pass_user_signals\n"
         "pass_user_signals()\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))\n"
         "os.kill(os.getpid(), signal.SIGUSR{})\n"

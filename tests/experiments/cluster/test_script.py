@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from experiments.cluster.script import MAX_KILLS, SlurmOptions, array_of, script_text, seconds_of, split
 from experiments.errors import UserError
-from experiments.execution.driver import EXIT_REFUSED
-from experiments.execution.keeper import FRESH, STOPPED
+from experiments.execution.exit_status import ExitStatus
 from experiments.verbs import work
 
 # -- the text ----------------------------------------------------------------------------------------------------------
@@ -316,6 +315,6 @@ def test_the_manifest_for_kubernetes_starts_workers_and_forgives_what_a_worker_m
         for rule in spec["podFailurePolicy"]["rules"]
         if "onExitCodes" in rule
     }
-    assert codes == {"Ignore": [STOPPED, FRESH], "FailIndex": [2, EXIT_REFUSED]}
+    assert codes == {"Ignore": [ExitStatus.STOPPED, ExitStatus.RESTART], "FailIndex": [2, ExitStatus.REFUSED]}
     (mount,) = container["volumeMounts"]
     assert mount["name"] in {volume["name"] for volume in template["volumes"]}

@@ -25,7 +25,9 @@ from experiments.distributed.sharding import make_fabric
 from experiments.execution.worker import Worker
 from experiments.planning.planned_sweep import alone
 from experiments.store.store import RunStore
-from experiments.training.job import Interrupted, TrainingJob
+from experiments.training import job as loop
+from experiments.training.job import train_run
+from experiments.training.state import Interrupted, TrainSetup, TrainState
 
 
 def train(case: dict[str, Any], joined: Ranks, folder: Path, cache: Cache) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def train(case: dict[str, Any], joined: Ranks, folder: Path, cache: Cache) -> di
     def should_stop() -> bool:  # rank 1 alone wants to: the others have to learn of it
         return "stop_at" in case and ranks.rank == 1 and next(steps) >= case["stop_at"]
 
-    job = TrainingJob(
+    job = TrainSetup(
         config=config,
         corpus=prepare(config.data, cache),
         folder=folder / case["folder"],
@@ -50,22 +52,22 @@ def train(case: dict[str, Any], joined: Ranks, folder: Path, cache: Cache) -> di
         ranks=ranks,
     )
     try:
-        return vars(job.run()[0]) | {"rows": rows}
+        return vars(train_run(job).outcome) | {"rows": rows}
     except Interrupted as stop:
         return {"interrupted": str(stop), "rows": rows}
 
 
 def work(ranks: Ranks, store: RunStore, cache: Cache) -> int:
     """One worker of all ranks, of which rank 1 has too little memory."""
-    backward = TrainingJob._backward
+    backward = loop.backward
 
-    def scarce(job: TrainingJob, module: Any, tokens: torch.Tensor, step: int) -> torch.Tensor:
-        if step == 3:
+    def scarce(setup: TrainSetup, state: TrainState, *rest: Any) -> torch.Tensor:
+        if state.step == 3:
             raise MemoryError("not enough for rank 1")
-        return backward(job, module, tokens, step)
+        return backward(setup, state, *rest)
 
     if ranks.rank == 1:
-        TrainingJob._backward = scarce  # type: ignore[method-assign]
+        loop.backward = scarce
     segments = [alone(store, path.name) for path in sorted(store.runs.iterdir())]
     return Worker(store=store, segments=segments, cache=cache, ranks=ranks).work()
 

@@ -33,7 +33,8 @@ from experiments.distributed.place import Place, first_host, place_of
 from experiments.distributed.ranks import Ranks
 from experiments.records import RunStatus
 from experiments.store.store import RunStore
-from experiments.training.job import Interrupted, TrainingJob
+from experiments.training.job import train_run
+from experiments.training.state import Interrupted, TrainSetup
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
@@ -73,7 +74,7 @@ def test_ranks_take_every_sequence_of_a_batch_once_and_their_weights_average_to_
 
 @given(st.integers(0, 30), st.integers(1, 7))
 def test_items_are_dealt_once_and_every_rank_gets_as_many(number: int, size: int) -> None:
-    hands = [list(ranks.deal(range(number))) for ranks in ranks_of(size)]
+    hands = [list(ranks.shard_items(range(number))) for ranks in ranks_of(size)]
     assert sorted(item for hand in hands for item, own in hand if own) == list(range(number))
     assert len({len(hand) for hand in hands}) == 1
 
@@ -146,7 +147,7 @@ def train_alone(config: RunConfig, cache: Cache, folder: Path, stop_at: int | No
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     steps = iter(range(10**6))
-    job = TrainingJob(
+    job = TrainSetup(
         config=config,
         corpus=prepare(config.data, cache),
         folder=folder,
@@ -155,7 +156,7 @@ def train_alone(config: RunConfig, cache: Cache, folder: Path, stop_at: int | No
         should_stop=lambda: stop_at is not None and next(steps) >= stop_at,
     )
     try:
-        return asdict(job.run()[0]) | {"rows": rows}
+        return asdict(train_run(job).outcome) | {"rows": rows}
     except Interrupted:
         return {"rows": rows}
 

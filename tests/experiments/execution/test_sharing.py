@@ -15,7 +15,8 @@ from experiments.config.designs import PlannedRun
 from experiments.config.prefixes import prefix_id
 from experiments.config.run import RunConfig, run_id
 from experiments.data.cache import Cache
-from experiments.execution.exit_status import EXIT_STOPPED
+from experiments.execution import engine
+from experiments.execution.exit_status import ExitStatus
 from experiments.execution.queue import Limits, SegmentQueue
 from experiments.execution.worker import Worker
 from experiments.machine.liveness import HeartbeatWatch, identify
@@ -30,7 +31,9 @@ from experiments.store.checkpoints import (
     drop_unneeded,
 )
 from experiments.store.store import RunStore
-from experiments.training.job import Interrupted, TrainingJob
+from experiments.training import job
+from experiments.training.job import TrainedRun
+from experiments.training.state import TrainSetup
 from experiments.verbs.prune import removable
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
@@ -149,27 +152,27 @@ def test_checkpoints_that_no_run_needs_are_dropped_and_the_last_one_stays(
     assert available_steps(other, trunk) == [72, 96]
 
 
-def test_a_stretch_that_was_stopped_goes_on_where_it_was(
+def test_a_prefix_that_was_stopped_goes_on_where_it_was(
     tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = budgets(make_config, 100, 200)
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
-    original = TrainingJob._train
+    original = engine.train_prefix
     stopped: list[int] = []
 
-    def stop_once(job: TrainingJob, *args: Any) -> float:
-        if job.end_step is not None and not stopped:
+    def stop_once(setup: TrainSetup, keep: tuple[int, Path]) -> None:
+        if not stopped:
             steps = iter(range(40))
-            job.should_stop = lambda: next(steps, None) is None
-            stopped.append(job.end_step)
-        return original(job, *args)
+            setup = replace(setup, should_stop=lambda: next(steps, None) is None)
+            stopped.append(keep[0])
+        original(setup, keep)
 
-    monkeypatch.setattr(TrainingJob, "_train", stop_once)
+    monkeypatch.setattr(engine, "train_prefix", stop_once)
     shared.prepare()
     for run in runs:
         shared.write_config(run.run_id, run.config)
     plan = compile_runs(runs, ESTIMATES)
-    assert Worker(store=shared, segments=plan.segments, cache=cache).work() == EXIT_STOPPED
+    assert Worker(store=shared, segments=plan.segments, cache=cache).work() == ExitStatus.STOPPED
     trunk = str(prefix_id(runs[0].config))
     assert (shared.prefixes / trunk / "checkpoints" / "latest-80.pt").exists()
     train(shared, runs, cache)
@@ -178,32 +181,29 @@ def test_a_stretch_that_was_stopped_goes_on_where_it_was(
     assert facts(shared, runs) == facts(alone, runs)
 
 
-def test_a_tail_that_was_stopped_goes_on_from_its_own_checkpoint_and_remembers_what_it_shared(
+def test_a_branch_that_was_stopped_goes_on_from_its_own_checkpoint_and_remembers_what_it_shared(
     tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache
 ) -> None:
     runs = budgets(make_config, 100, 200)
     alone = RunStore(tmp_path / "alone")
     shared = RunStore(tmp_path / "shared")
-    original = Worker._train
+    original, attempts = engine.train_run, []
 
-    def stop_the_tail(worker: Worker, claimed: Any) -> None:
-        if claimed.segment.run_id == runs[0].run_id and claimed.attempt == 1:
-            job = worker._job(claimed, runs[0].config, shared.run_folder(runs[0].run_id))
+    def stop_the_branch(setup: TrainSetup, keep: tuple[int, Path] | None) -> TrainedRun:
+        if run_id(setup.config) == runs[0].run_id and not attempts:
+            attempts.append(1)
             steps = iter(range(7))
-            job.should_stop = lambda: next(steps, None) is None
-            with pytest.raises(Interrupted):
-                job.run()
-            raise Interrupted("stopped by the test")
-        original(worker, claimed)
+            setup = replace(setup, should_stop=lambda: next(steps, None) is None)
+        return original(setup, keep)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Worker, "_train", stop_the_tail)
+        patch.setattr(engine, "train_run", stop_the_branch)
         shared.prepare()
         for run in runs:
             shared.write_config(run.run_id, run.config)
         plan = compile_runs(runs, ESTIMATES)
         declare_needed(shared, "test", plan.prefixes)
-        assert Worker(store=shared, segments=plan.segments, cache=cache).work() == EXIT_STOPPED
+        assert Worker(store=shared, segments=plan.segments, cache=cache).work() == ExitStatus.STOPPED
         assert shared.claims.states()[runs[0].run_id].endings == (RunStatus.INTERRUPTED,)
     train(shared, runs, cache)
     train(alone, runs, cache, share=False)
@@ -228,10 +228,10 @@ def test_a_trunk_that_diverges_leaves_its_runs_to_diverge_each_as_it_would_alone
 def test_a_trunk_that_fails_leaves_its_runs_to_be_trained_alone(
     tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(job: TrainingJob, path: Path) -> None:
+    def broken(setup: TrainSetup, keep: tuple[int, Path]) -> None:
         raise RuntimeError("no trunk today")
 
-    monkeypatch.setattr(TrainingJob, "run_stretch", broken)
+    monkeypatch.setattr(engine, "train_prefix", broken)
     runs = budgets(make_config, 60, 120)
     store = RunStore(tmp_path)
     train(store, runs, cache)
@@ -240,7 +240,7 @@ def test_a_trunk_that_fails_leaves_its_runs_to_be_trained_alone(
     assert [record.execution["shared_steps"] for record in records if record] == [0, 0]
 
 
-def test_a_stretch_whose_worker_vanished_is_taken_up(
+def test_a_prefix_whose_worker_vanished_is_taken_up(
     tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache
 ) -> None:
     runs = budgets(make_config, 60, 120)
@@ -260,14 +260,14 @@ def test_a_run_that_memory_does_not_suffice_for_is_trained_in_smaller_pieces_to_
     run = PlannedRun(run_id=run_id(config), config=config)
     whole, pieces = RunStore(tmp_path / "whole"), RunStore(tmp_path / "pieces")
     train(whole, [run], cache)
-    original = TrainingJob._backward
+    original = job.backward
 
-    def scarce(job: TrainingJob, module: Any, tokens: torch.Tensor, step: int) -> torch.Tensor:
-        if job.micro_batch is not None and job.micro_batch > 2:
+    def scarce(setup: TrainSetup, *rest: Any) -> torch.Tensor:
+        if setup.micro_batch is not None and setup.micro_batch > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(job, module, tokens, step)
+        return original(setup, *rest)
 
-    monkeypatch.setattr(TrainingJob, "_backward", scarce)
+    monkeypatch.setattr(job, "backward", scarce)
     train(pieces, [run], cache)
     one, many = whole.read_record(run.run_id), pieces.read_record(run.run_id)
     assert one is not None
@@ -283,7 +283,7 @@ def test_a_run_that_does_not_fit_at_all_is_recorded_as_failed_and_blocks_nobody(
     def never(*_: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(TrainingJob, "_backward", never)
+    monkeypatch.setattr(job, "backward", never)
     (run,) = budgets(make_config, 60)
     store = RunStore(tmp_path)
     train(store, [run], cache)
@@ -298,16 +298,17 @@ def test_a_checkpoint_that_was_removed_too_early_is_made_again(
 ) -> None:
     runs = budgets(make_config, 60, 120)
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
-    trunk, original = str(prefix_id(runs[0].config)), TrainingJob.run_stretch
+    trunk, original = str(prefix_id(runs[0].config)), engine.train_prefix
     removed: list[Path] = []
 
-    def remove_once(job: TrainingJob, path: Path) -> None:
-        original(job, path)
+    def remove_once(setup: TrainSetup, keep: tuple[int, Path]) -> None:
+        original(setup, keep)
+        _, path = keep
         if not removed:
             path.unlink()
             removed.append(path)
 
-    monkeypatch.setattr(TrainingJob, "run_stretch", remove_once)
+    monkeypatch.setattr(engine, "train_prefix", remove_once)
     plan = train(shared, runs, cache)
     train(alone, runs, cache, share=False)
     assert removed == [checkpoint_path(shared, trunk, 48)]
@@ -316,7 +317,7 @@ def test_a_checkpoint_that_was_removed_too_early_is_made_again(
     assert facts(shared, runs) == facts(alone, runs)
 
 
-def test_a_stretch_whose_last_run_is_published_while_it_is_judged_is_not_trained_again(
+def test_a_prefix_whose_last_run_is_published_while_it_is_judged_is_not_trained_again(
     tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = budgets(make_config, 60, 120)

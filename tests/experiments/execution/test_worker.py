@@ -14,14 +14,15 @@ import torch
 
 from experiments.config.run import RunConfig, run_id
 from experiments.data.cache import Cache
-from experiments.execution.exit_status import EXIT_RESTART, EXIT_STOPPED
+from experiments.execution import engine
+from experiments.execution.exit_status import ExitStatus
 from experiments.execution.worker import Worker, WorkerOptions
 from experiments.files import append_rows
 from experiments.machine.liveness import identify
 from experiments.planning.planned_sweep import alone
 from experiments.records import RunStatus
 from experiments.store.store import RunStore
-from experiments.training.job import TrainingJob
+from experiments.training.state import TrainSetup
 
 
 @pytest.fixture(autouse=True)
@@ -69,14 +70,14 @@ def test_a_run_that_fails_is_retried_up_to_the_limit_recorded_with_its_reason_an
     two_runs: tuple[RunStore, list[str]], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, ids = two_runs
-    run = TrainingJob.run
+    run = engine.train_run
 
-    def break_the_first(job: TrainingJob) -> Any:
+    def break_the_first(job: TrainSetup, keep: Any) -> Any:
         if run_id(job.config) == ids[0]:
             raise RuntimeError("the sky fell")
-        return run(job)
+        return run(job, keep)
 
-    monkeypatch.setattr(TrainingJob, "run", break_the_first)
+    monkeypatch.setattr(engine, "train_run", break_the_first)
     assert worker(store, ids, cache, max_failures=3).work() == 0
     failed, done = (store.read_record(identity) for identity in ids)
     assert failed is not None
@@ -91,15 +92,15 @@ def test_a_run_that_fails_once_is_trained_by_the_next_attempt(
     two_runs: tuple[RunStore, list[str]], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, ids = two_runs
-    run, calls = TrainingJob.run, []
+    run, calls = engine.train_run, []
 
-    def break_once(job: TrainingJob) -> Any:
+    def break_once(job: TrainSetup, keep: Any) -> Any:
         calls.append(run_id(job.config))
         if len(calls) == 1:
             raise RuntimeError("a cosmic ray")
-        return run(job)
+        return run(job, keep)
 
-    monkeypatch.setattr(TrainingJob, "run", break_once)
+    monkeypatch.setattr(engine, "train_run", break_once)
     assert worker(store, ids, cache).work() == 0
     assert store.claims.states()[ids[0]].endings == (RunStatus.FAILED, RunStatus.DONE)
     assert store.read_record(ids[0]).execution["attempts"] == 2  # type: ignore[union-attr]
@@ -124,8 +125,8 @@ def test_a_worker_asks_for_a_fresh_process_after_its_share_of_runs(
     two_runs: tuple[RunStore, list[str]], cache: Cache
 ) -> None:
     store, ids = two_runs
-    assert worker(store, ids, cache, max_runs=1).work() == EXIT_RESTART
-    assert worker(store, ids, cache, max_growth_bytes=-1).work() == EXIT_RESTART
+    assert worker(store, ids, cache, max_runs=1).work() == ExitStatus.RESTART
+    assert worker(store, ids, cache, max_growth_bytes=-1).work() == ExitStatus.RESTART
     assert worker(store, ids, cache).work() == 0
 
 
@@ -134,11 +135,11 @@ def test_an_accelerator_error_ends_the_process_because_its_context_is_lost(
 ) -> None:
     store, ids = two_runs
 
-    def broken(job: TrainingJob) -> Any:
+    def broken(job: TrainSetup, keep: Any) -> Any:
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
-    monkeypatch.setattr(TrainingJob, "run", broken)
-    assert worker(store, ids, cache).work() == EXIT_RESTART
+    monkeypatch.setattr(engine, "train_run", broken)
+    assert worker(store, ids, cache).work() == ExitStatus.RESTART
     assert store.claims.states()[ids[0]].endings == (RunStatus.FAILED,)
 
 
@@ -153,12 +154,12 @@ def test_a_stopped_worker_leaves_a_checkpoint_from_which_another_goes_on(
         if any(row["step"] == 10 for row in rows):
             first.stop()
 
-    monkeypatch.setattr("experiments.execution.worker.append_rows", stop_at_ten)
-    assert first.work() == EXIT_STOPPED
+    monkeypatch.setattr("experiments.execution.segments.append_rows", stop_at_ten)
+    assert first.work() == ExitStatus.STOPPED
     assert store.claims.states()[ids[0]].endings == (RunStatus.INTERRUPTED,)
     reason = store.claims.reason(ids[0], 1, RunStatus.INTERRUPTED)
     assert "stopped after 10 of 50 steps" in str(reason)
-    monkeypatch.setattr("experiments.execution.worker.append_rows", append_rows)
+    monkeypatch.setattr("experiments.execution.segments.append_rows", append_rows)
     assert worker(store, ids, cache).work() == 0
     assert [row["step"] for row in store.read_metrics(ids[0])] == list(range(1, 51))
 

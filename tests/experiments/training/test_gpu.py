@@ -12,7 +12,8 @@ from lightning.fabric import Fabric
 from experiments.config.run import FABRIC_PRECISION, RunConfig
 from experiments.data.cache import Cache
 from experiments.data.corpus import prepare
-from experiments.training.job import Interrupted, TrainingJob
+from experiments.training.job import train_run
+from experiments.training.state import Interrupted, TrainSetup
 
 pytestmark = [
     pytest.mark.gpu,
@@ -24,8 +25,8 @@ def loss(config: RunConfig, cache: Cache, folder: Path, accelerator: str) -> flo
     """Validation loss of one run on a device, in nats per token."""
     fabric = Fabric(accelerator=accelerator, devices=1, precision=FABRIC_PRECISION[config.precision])
     corpus = prepare(config.data, cache)
-    job = TrainingJob(config=config, corpus=corpus, folder=folder, fabric=fabric, write_rows=lambda rows: None)
-    return job.run()[0].loss
+    job = TrainSetup(config=config, corpus=corpus, folder=folder, fabric=fabric, write_rows=lambda rows: None)
+    return train_run(job).outcome.loss
 
 
 def test_a_gpu_trains_to_the_loss_of_a_cpu(make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_a_run_on_a_gpu_resumes_from_its_checkpoint(
     whole = loss(config, cache, tmp_path / "whole", "cuda")
     asked = iter(range(1000))
     fabric = Fabric(accelerator="cuda", devices=1, precision=FABRIC_PRECISION["bf16"])
-    job = TrainingJob(
+    job = TrainSetup(
         config=config,
         corpus=prepare(config.data, cache),
         folder=tmp_path / "part",
@@ -50,5 +51,5 @@ def test_a_run_on_a_gpu_resumes_from_its_checkpoint(
         should_stop=lambda: next(asked) >= 37,
     )
     with pytest.raises(Interrupted):
-        job.run()
+        train_run(job)
     assert loss(config, cache, tmp_path / "part", "cuda") == pytest.approx(whole, abs=1e-3)

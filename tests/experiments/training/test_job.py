@@ -20,7 +20,8 @@ from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpus import prepare
 from experiments.data.identity import resolve
-from experiments.training.job import Diverged, Interrupted, Outcome, TrainingJob
+from experiments.training.job import Outcome, train_run
+from experiments.training.state import Diverged, Interrupted, TrainSetup, run_target
 from experiments.training.validation import clustered_mean
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
@@ -29,12 +30,12 @@ from models.config.transformer import TransformerConfig
 TIMING = ("tokens_per_second", "mfu", "memory_bytes")
 
 
-def job(config: RunConfig, cache: Cache, folder: Path, **changes: Any) -> tuple[TrainingJob, list[dict[str, Any]]]:
+def job(config: RunConfig, cache: Cache, folder: Path, **changes: Any) -> tuple[TrainSetup, list[dict[str, Any]]]:
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed" if config.precision == "bf16" else "32-true")
     corpus = prepare(config.data, cache)
-    return TrainingJob(
+    return TrainSetup(
         config=config, corpus=corpus, folder=folder, fabric=fabric, write_rows=rows.extend, **changes
     ), rows
 
@@ -58,7 +59,7 @@ def test_a_small_model_learns_a_markov_language_to_within_five_hundredths_of_its
     corpus = prepare(data, cache)
     assert corpus.language is not None
     assert corpus.language.block_entropies[0] - corpus.language.entropy_rate >= 0.5
-    outcome, _ = job(config, cache, tmp_path)[0].run()
+    outcome = train_run(job(config, cache, tmp_path)[0]).outcome
     source_sums, counts = corpus.source_val_sums()
     excess, se = clustered_mean(np.array(outcome.val_sums) - source_sums, counts)
     assert counts.tolist() == outcome.val_counts
@@ -72,7 +73,7 @@ def test_an_interrupted_run_ends_at_the_loss_of_an_undisturbed_one_to_the_last_d
 ) -> None:
     config = make_config()
     whole, whole_rows = job(config, cache, tmp_path / "whole")
-    undisturbed, _ = whole.run()
+    undisturbed = train_run(whole).outcome
     rows: list[dict[str, Any]] = []
     for stop in stops:
         asked = iter(range(10**6))
@@ -82,10 +83,10 @@ def test_an_interrupted_run_ends_at_the_loss_of_an_undisturbed_one_to_the_last_d
         )
         torch.manual_seed(99)  # whatever state the process is in
         with pytest.raises(Interrupted, match=f"stopped after {stop} of 100"):
-            part.run()
+            train_run(part)
         rows += part_rows
     last, last_rows = job(config, cache, tmp_path / "parts")
-    outcome, _ = last.run()
+    outcome = train_run(last).outcome
     assert facts(outcome) == facts(undisturbed)
     by_step = {row["step"]: {k: v for k, v in row.items() if k not in TIMING} for row in rows + last_rows}
     assert list(by_step.values()) == [{k: v for k, v in row.items() if k not in TIMING} for row in whole_rows]
@@ -97,9 +98,9 @@ def test_checkpoints_by_time_change_no_result(
     config = make_config()
     often, _ = job(config, cache, tmp_path / "often", checkpoint_seconds=0.0)
     never, _ = job(config, cache, tmp_path / "never", checkpoint_seconds=1e9)
-    assert facts(often.run()[0]) == facts(never.run()[0])
-    assert often.checkpoint_path.exists()
-    assert not never.checkpoint_path.exists()
+    assert facts(train_run(often).outcome) == facts(train_run(never).outcome)
+    assert run_target(config, often.folder).checkpoint.exists()
+    assert not run_target(config, never.folder).checkpoint.exists()
 
 
 def test_checkpoints_hold_plain_values_only(
@@ -107,8 +108,8 @@ def test_checkpoints_hold_plain_values_only(
 ) -> None:
     config = make_config()
     part, _ = job(config, cache, tmp_path, checkpoint_seconds=0.0)
-    part.run()
-    state = torch.load(part.checkpoint_path, weights_only=True)
+    train_run(part)
+    state = torch.load(run_target(config, part.folder).checkpoint, weights_only=True)
     assert state["run_id"] == run_id(config)
 
 
@@ -117,7 +118,7 @@ def test_a_seed_gives_the_same_run_again_and_another_seed_another_one(
 ) -> None:
     config = make_config(tokens=12800)
     first, again, other = (
-        job(replace(config, seed=seed), cache, tmp_path / name)[0].run()[0]
+        train_run(job(replace(config, seed=seed), cache, tmp_path / name)[0]).outcome
         for name, seed in (("first", 0), ("again", 0), ("other", 1))
     )
     assert facts(first) == facts(again)
@@ -132,7 +133,7 @@ def test_a_run_that_diverges_is_stopped_with_its_reason(
     )
     wild, rows = job(config, cache, tmp_path)
     with pytest.raises(Diverged, match="lower the learning rate"):
-        wild.run()
+        train_run(wild)
     assert json.dumps(rows, allow_nan=False)
 
 
@@ -140,7 +141,7 @@ def test_bf16_trains_to_nearly_the_same_loss(
     make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path
 ) -> None:
     losses = [
-        job(make_config(precision=precision), cache, tmp_path / precision)[0].run()[0].loss
+        train_run(job(make_config(precision=precision), cache, tmp_path / precision)[0]).outcome.loss
         for precision in ("fp32", "bf16")
     ]
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
@@ -152,7 +153,7 @@ def test_every_training_token_is_seen_once_in_an_epoch_and_the_budget_is_exact(
 ) -> None:
     config = make_config()
     whole, rows = job(config, cache, tmp_path)
-    whole.run()
+    train_run(whole)
     assert rows[-1]["tokens"] == config.tokens
     assert sum(row["train_loss_tokens"] for row in rows) == config.tokens
 
@@ -193,10 +194,10 @@ def test_every_family_trains_resumes_and_is_validated_on_its_own_objective(
     }
     plan = expand(build_sweep(raw, where="test"), resolve=lambda data: resolve(data, cache))
     (config,) = [run.config for run in plan.runs]
-    outcome, _ = job(config, cache, tmp_path / "whole")[0].run()
+    outcome = train_run(job(config, cache, tmp_path / "whole")[0]).outcome
     assert outcome.loss < np.log(config.model.vocab_size)
     assert 0 < sum(outcome.val_counts) < 8192
     asked = iter(range(1000))
     with pytest.raises(Interrupted):
-        job(config, cache, tmp_path / "part", should_stop=lambda: next(asked) >= 17)[0].run()
-    assert facts(job(config, cache, tmp_path / "part")[0].run()[0]) == facts(outcome)
+        train_run(job(config, cache, tmp_path / "part", should_stop=lambda: next(asked) >= 17)[0])
+    assert facts(train_run(job(config, cache, tmp_path / "part")[0]).outcome) == facts(outcome)

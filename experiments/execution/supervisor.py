@@ -15,23 +15,24 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from experiments.execution.exit_status import ExitStatus
 from experiments.machine.liveness import end_with_parent
 
-FRESH = 75
-"""Exit status with which a worker asks for a fresh process."""
-STOPPED = 4
-"""Exit status when everything was told to stop."""
 
-
-def keep(work: Callable[[int], int], *, parent: int | None) -> int:
-    """Run `work` in forked processes until one ends by itself; its exit status.
+def supervise(work: Callable[[int], int], *, parent: int | None) -> int:
+    """Run `work` in forked processes until one ends by itself.
 
     Parameters
     ----------
-    work
+    work : callable
         Takes the process id that it has to end with (this one's), and returns its exit status.
-    parent
+    parent : int or None
         Process id that this one ends with.
+
+    Returns
+    -------
+    int
+        The exit status of the process that ended by itself; an `ExitStatus`.
     """
     child, stopping = 0, False
 
@@ -46,17 +47,17 @@ def keep(work: Callable[[int], int], *, parent: int | None) -> int:
     if parent is not None:
         end_with_parent(parent)
     while not stopping:
-        keeper = os.getpid()
+        supervisor = os.getpid()
         child = os.fork()
         if child == 0:
-            os._exit(_run(work, keeper))
+            os._exit(_run(work, supervisor))
         if stopping:  # the signal came before the child's number was known
             os.kill(child, signal.SIGTERM)
         _, raw = os.waitpid(child, 0)
         child, status = 0, os.waitstatus_to_exitcode(raw)
-        if status >= 0 and status != FRESH:
+        if status >= 0 and status != ExitStatus.RESTART:
             return status
-    return STOPPED
+    return ExitStatus.STOPPED
 
 
 def pass_user_signals() -> None:
@@ -65,10 +66,10 @@ def pass_user_signals() -> None:
         signal.signal(number, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
-def _run(work: Callable[[int], int], keeper: int) -> int:
+def _run(work: Callable[[int], int], supervisor: int) -> int:
     """The forked process: its exit status, with a traceback on standard error where `work` raised."""
     try:
-        status = work(keeper)
+        status = work(supervisor)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
     except BaseException:

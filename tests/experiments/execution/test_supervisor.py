@@ -1,4 +1,4 @@
-"""The keeper: a killed worker is forked anew, one that ends by itself ends both."""
+"""The supervisor: a killed worker is forked anew, one that ends by itself ends both."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 CODE = """
 import os, signal, sys
 from pathlib import Path
-from experiments.execution.keeper import keep
+from experiments.execution.supervisor import supervise
 
 log = Path(sys.argv[1])
 
@@ -28,7 +28,7 @@ def work(parent):
         signal.pause()
     return 7
 
-sys.exit(keep(work, parent=None))
+sys.exit(supervise(work, parent=None))
 """
 
 
@@ -42,5 +42,5 @@ def test_a_killed_worker_and_one_that_asks_for_a_fresh_process_are_forked_anew(t
     assert lives(tmp_path, "end") == (7, 3)
 
 
-def test_a_signal_to_the_keeper_reaches_its_worker_and_ends_both(tmp_path: Path) -> None:
+def test_a_signal_to_the_supervisor_reaches_its_worker_and_ends_both(tmp_path: Path) -> None:
     assert lives(tmp_path, "stop") == (4, 3)
