@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
+from experiments.config.yaml_text import dump_yaml
 
 LADDER: dict[str, Any] = {
     "name": "cluster",
@@ -36,7 +36,7 @@ def sweep_file(folder: Path, *, tokens: list[int], shapes: list[dict[str, int]],
     """A sweep of every shape at every budget."""
     raw = LADDER | {"design": LADDER["design"] | {"tokens": tokens, "shapes": shapes}, "seeds": list(range(seeds))}
     path = folder / "cluster.yaml"
-    path.write_text(yaml.safe_dump(raw))
+    path.write_text(dump_yaml(raw))
     return path
 
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from analysis.advice.ladder import CHINCHILLA_ENDS, ShapeRules, Size
 from analysis.errors import UserError
+from experiments.config.yaml_text import dump_yaml, read_yaml
 
 BYTE_VOCABULARY = 264
 """Ids of the tokenizer "bytes": 256 bytes and eight special ones (experiments/data/config.py)."""
@@ -27,15 +26,6 @@ DEFAULT_CONTEXT = 256
 """data.context of a sweep that gives none."""
 DEFAULT_DECAY_FRACTION = 0.2
 """schedule.decay_fraction of a sweep that gives none."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e18 is a number, as sweeps read it."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +103,7 @@ class Template:
                 f"    - {{width: {size.width}, depth: {size.depth}, num_heads: {size.num_heads}, "
                 f"tokens: [{amounts}], seeds: {list(seeds)}}}"
             )
-        rest = yaml.safe_dump(kept, sort_keys=False, default_flow_style=None, width=110)
+        rest = dump_yaml(kept)
         return "\n".join(lines) + "\n" + rest
 
 
@@ -125,15 +115,8 @@ def read_template(path: Path) -> Template:
     UserError
         When there is none, when it is not a sweep, or when advice cannot count its models.
     """
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise UserError(
-            f"there is no sweep file {path}; --template takes one such as experiments/sweeps/quickstart.yaml"
-        ) from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML ({str(error).splitlines()[0]}); mend it") from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("data"), dict):
+    raw = read_yaml(path)
+    if not isinstance(raw.get("data"), dict):
         raise UserError(f"{path} is no sweep: it has no `data:`; see experiments/sweeps/ for examples")
     if raw.get("vary"):
         raise UserError(

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
+from experiments.config.yaml_text import read_yaml
 from experiments.manifests import Manifest, store_of
 
 PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "jinja2")
@@ -69,7 +69,7 @@ def settings(paths: Sequence[str | Path], frame: pd.DataFrame, manifest: Manifes
                     found.setdefault(f"optimizer.{name}", set()).add(str(value))
         source = store_of(path) / manifest.source if manifest is not None and manifest.source else None
         if source is not None and source.exists():
-            recipe = (yaml.safe_load(source.read_text(encoding="utf-8")) or {}).get("recipe")
+            recipe = read_yaml(source).get("recipe")
             name = recipe.get("name") if isinstance(recipe, dict) else recipe
             if name:
                 found["recipe.name"] = {str(name)}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from experiments.cluster.scheduler import job_name
 from experiments.errors import UserError
-from experiments.machine.devices import THREAD_VARIABLES
+from experiments.machine.devices import THREAD_VARIABLES, DeviceKind
 
 MAX_KILLS = 20
 """Times that one element starts its worker again after it was killed."""
@@ -27,7 +27,7 @@ worker that is always warned while it starts would be queued again for ever."""
 class SlurmOptions:
     """What a sweep asks of Slurm; none of it changes a result."""
 
-    device: str = "cpu"
+    device: DeviceKind = "cpu"
     """cpu or cuda: where each worker trains."""
     partition: str | None = None
     """Partition; None: the cluster's default."""

@@ -9,22 +9,29 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
-from experiments.config.reading import build_sweep, set_path
-from experiments.config.recipes import RECIPES
+from experiments.config.codec import set_path
+from experiments.config.reading import build_sweep
+from experiments.config.recipes import RECIPES, Hyperparameters
 from experiments.config.run import RunConfig, run_id
-from experiments.config.sweep import Shape, SweepConfig
+from experiments.config.sweep import Arm, Axis, Shape, SweepConfig
 from experiments.data.config import DataConfig
 from experiments.errors import UserError
+from experiments.machine.devices import DeviceKind, Precision, resolve_precision
 from models.config.accounting import params_fit, training_flops
 from models.config.objective import ObjectiveConfig, check_objective, lengths
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
 
+Role = Literal["fit", "heldout", "replicate"]
+"""What a run is for: to be fitted, to test the prediction, to measure the noise between seeds."""
 MIN_STEPS = 50
 """Fewest steps of a run: rounding D to whole steps then moves a budget by at most one percent."""
+
+MAX_TOKENS = 1e18
+"""Most tokens of a run; more is a slip of the pen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,45 +65,55 @@ class _Cell:
     shape: Shape
     budget: float
     seed: int
-    role: str
+    role: Role
     tokens: Callable[[TransformerConfig], float]
+    """D for the model."""
+
+    def __str__(self) -> str:
+        return f"width {self.shape.width}, depth {self.shape.depth} at budget {self.budget:.3g}"
 
 
-def expand(sweep: SweepConfig, *, resolve: Callable[[DataConfig], DataConfig]) -> ExpandedSweep:
-    """The set of runs that `sweep` describes.
+def expand(
+    sweep: SweepConfig, *, resolve: Callable[[DataConfig], DataConfig], kind: DeviceKind = "cpu"
+) -> ExpandedSweep:
+    """Expand a sweep to the set of its runs.
 
     Parameters
     ----------
-    sweep
-        As read from YAML; `precision` already resolved.
-    resolve
+    sweep : SweepConfig
+        As read from YAML.
+    resolve : callable
         Fills in content hashes.
+    kind : str
+        Kind of device, cpu or cuda, for which precision 'auto' is resolved.
+
+    Returns
+    -------
+    ExpandedSweep
+        At least one run.
 
     Raises
     ------
     UserError
-        When a run cannot be made, naming the shape and the budget.
+        When a run cannot be made, naming the shape and the budget; when there is none.
     """
     runs: dict[str, PlannedRun] = {}
     left_out: list[str] = []
     first: SweepConfig | None = None
     for variant, varied in _variants(sweep):
-        variant = replace(variant, data=resolve(variant.data))
+        precision = resolve_precision(variant.precision, kind)
+        variant = replace(variant, data=resolve(variant.data), precision=precision)
         first = first or variant
         for cell in _cells(variant):
             model = _model(variant, cell.shape)
-            ratio = cell.tokens(model) / params_fit(model)
-            window = variant.design.ratio_range
-            if window and not window[0] <= ratio <= window[1] and cell.role == "fit":
-                left_out.append(
-                    f"{_name(cell)}: {ratio:.3g} tokens per parameter is outside ratio_range {window[0]:g} to "
-                    f"{window[1]:g}"
-                )
+            outside = _outside(variant, cell, model)
+            if outside is not None:
+                left_out.append(outside)
                 continue
-            config = _run_config(variant, cell, model)
-            labels = {"budget": cell.budget, "role": cell.role, **varied}
+            config = _run_config(variant, cell, model, precision)
             identity = run_id(config)
             if identity not in runs:
+                labels = {"budget": cell.budget, "role": cell.role, **varied}
                 runs[identity] = PlannedRun(run_id=identity, config=config, labels=labels)
     if not runs:
         raise UserError(
@@ -120,7 +137,7 @@ def _variants(sweep: SweepConfig) -> Iterator[tuple[SweepConfig, dict[str, Any]]
         yield build_sweep(raw, where=f"vary {varied}"), varied
 
 
-def _arms(axis: str, values: Any) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+def _arms(axis: str, values: Axis) -> Iterator[tuple[Any, Arm]]:
     """(label, fields to set) of each value of an axis."""
     if isinstance(values, Mapping):
         yield from values.items()
@@ -129,45 +146,69 @@ def _arms(axis: str, values: Any) -> Iterator[tuple[Any, Mapping[str, Any]]]:
 
 
 def _cells(sweep: SweepConfig) -> Iterator[_Cell]:
+    """The wanted runs of a sweep without `vary`."""
+    by_kind = {"isoflop": _isoflop_cells, "ladder": _ladder_cells, "parametric": _parametric_cells}
+    yield from by_kind[sweep.design.kind](sweep)
+    yield from _replicates(sweep)
+
+
+def _isoflop_cells(sweep: SweepConfig) -> Iterator[_Cell]:
     design = sweep.design
-    if design.kind == "isoflop":
-        heldout_shapes = design.heldout_shapes or design.shapes
-        blocks = [(budget, design.shapes, "fit") for budget in design.budgets]
-        blocks += [(budget, heldout_shapes, "heldout") for budget in design.heldout_budgets]
-        for budget, shapes, role in blocks:
-            for shape, seed in itertools.product(shapes, sweep.seeds):
-                yield _Cell(shape=shape, budget=budget, seed=seed, role=role, tokens=_isoflop_tokens(budget, sweep))
-    elif design.kind == "parametric":
-        for place in design.cells:
-            for tokens, seed in itertools.product(place.tokens, place.seeds or sweep.seeds):
-                rule = _ladder_tokens(tokens, absolute=True)
-                yield _Cell(shape=place, budget=tokens, seed=seed, role="fit", tokens=rule)
-    else:
-        rungs = design.tokens or design.tokens_per_param
-        for shape, rung, seed in itertools.product(design.shapes, rungs, sweep.seeds):
-            rule = _ladder_tokens(rung, absolute=bool(design.tokens))
-            yield _Cell(shape=shape, budget=rung, seed=seed, role="fit", tokens=rule)
+    blocks: list[tuple[float, tuple[Shape, ...], Role]] = [(budget, design.shapes, "fit") for budget in design.budgets]
+    blocks += [(budget, design.heldout_shapes or design.shapes, "heldout") for budget in design.heldout_budgets]
+    for budget, shapes, role in blocks:
+        for shape, seed in itertools.product(shapes, sweep.seeds):
+            yield _Cell(shape=shape, budget=budget, seed=seed, role=role, tokens=_tokens_of_flops(budget, sweep))
+
+
+def _ladder_cells(sweep: SweepConfig) -> Iterator[_Cell]:
+    design = sweep.design
+    for shape, rung, seed in itertools.product(design.shapes, design.tokens or design.tokens_per_param, sweep.seeds):
+        rule = _tokens(rung) if design.tokens else _tokens_per_param(rung)
+        yield _Cell(shape=shape, budget=rung, seed=seed, role="fit", tokens=rule)
+
+
+def _parametric_cells(sweep: SweepConfig) -> Iterator[_Cell]:
+    for place in sweep.design.cells:
+        for tokens, seed in itertools.product(place.tokens, place.seeds or sweep.seeds):
+            yield _Cell(shape=place, budget=tokens, seed=seed, role="fit", tokens=_tokens(tokens))
+
+
+def _replicates(sweep: SweepConfig) -> Iterator[_Cell]:
+    design = sweep.design
     for replicate in sweep.replicates:
-        shape = Shape(width=replicate.width, depth=replicate.depth)
-        known = [
-            item
-            for item in (*design.shapes, *design.heldout_shapes, *design.cells)
-            if (item.width, item.depth) == (shape.width, shape.depth)
-        ]
+        size = (replicate.width, replicate.depth)
+        listed = (*design.shapes, *design.heldout_shapes, *design.cells)
+        known = [shape for shape in listed if (shape.width, shape.depth) == size]
+        shape = known[0] if known else Shape(width=replicate.width, depth=replicate.depth)
         budget = replicate.budget
-        isoflop = design.kind == "isoflop"
-        wanted = _isoflop_tokens(budget, sweep) if isoflop else _ladder_tokens(budget, absolute=True)
+        rule = _tokens_of_flops(budget, sweep) if design.kind == "isoflop" else _tokens(budget)
         for seed in replicate.seeds:
-            yield _Cell(shape=(known or [shape])[0], budget=budget, seed=seed, role="replicate", tokens=wanted)
+            yield _Cell(shape=shape, budget=budget, seed=seed, role="replicate", tokens=rule)
 
 
-def _ladder_tokens(rung: float, absolute: bool) -> Callable[[TransformerConfig], float]:
-    return lambda model: rung if absolute else rung * params_fit(model)
+def _tokens(tokens: float) -> Callable[[TransformerConfig], float]:
+    return lambda model: tokens
 
 
-def _isoflop_tokens(budget: float, sweep: SweepConfig) -> Callable[[TransformerConfig], float]:
+def _tokens_per_param(ratio: float) -> Callable[[TransformerConfig], float]:
+    return lambda model: ratio * params_fit(model)
+
+
+def _tokens_of_flops(budget: float, sweep: SweepConfig) -> Callable[[TransformerConfig], float]:
     context, objective = sweep.data.context, _objective(sweep)
     return lambda model: budget / training_flops(model, tokens=1, context=context, objective=objective)
+
+
+def _outside(sweep: SweepConfig, cell: _Cell, model: TransformerConfig) -> str | None:
+    """Why a fitted run is left out, as one sentence; None when it is not."""
+    window = sweep.design.ratio_range
+    if window is None or cell.role != "fit":
+        return None
+    ratio = cell.tokens(model) / params_fit(model)
+    if window[0] <= ratio <= window[1]:
+        return None
+    return f"{cell}: {ratio:.3g} tokens per parameter is outside ratio_range {window[0]:g} to {window[1]:g}"
 
 
 def _objective(sweep: SweepConfig) -> ObjectiveConfig:
@@ -195,57 +236,68 @@ def _model(sweep: SweepConfig, shape: Shape) -> TransformerConfig:
         )
         check_objective(objective, model)
         return model
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"shape {{width: {shape.width}, depth: {shape.depth}}} cannot be built: {error}") from error
 
 
-def _run_config(sweep: SweepConfig, cell: _Cell, model: TransformerConfig) -> RunConfig:
+def _run_config(sweep: SweepConfig, cell: _Cell, model: TransformerConfig, precision: Precision) -> RunConfig:
     params, wanted = params_fit(model), cell.tokens(model)
+    if wanted > MAX_TOKENS:
+        raise UserError(f"{cell}: {wanted:.3g} tokens are more than {MAX_TOKENS:.0e}; lower the budget")
     choice = sweep.recipe
     rule = RECIPES[choice.name](params, wanted)
-    context = sweep.data.context
-    batch = choice.batch_tokens or rule.batch_tokens * choice.batch_scale
-    batch_tokens = max(1, round(batch / context)) * context
-    tokens = round(wanted / batch_tokens) * batch_tokens
+    batch_tokens = _batch_tokens(sweep, rule)
+    tokens = _whole_steps(wanted, batch_tokens)
     if tokens < MIN_STEPS * batch_tokens:
         raise UserError(
-            f"{_name(cell)}: {wanted:,.0f} tokens are fewer than {MIN_STEPS} steps of {batch_tokens:,}; "
+            f"{cell}: {wanted:,.0f} tokens are fewer than {MIN_STEPS} steps of {batch_tokens:,}; "
             "raise the budget, leave this shape out, or lower recipe.batch_tokens"
         )
-    warmup = rule.warmup_tokens if choice.warmup_tokens is None else choice.warmup_tokens
-    warmup_tokens = round(warmup / batch_tokens) * batch_tokens
-    decay_tokens = None
-    if sweep.schedule.name == "wsd":
-        decay_tokens = round(sweep.schedule.decay_fraction * tokens / batch_tokens) * batch_tokens
+    try:
+        return RunConfig(
+            model=model,
+            data=sweep.data,
+            objective=_objective(sweep),
+            optimizer=OptimizerConfig(
+                learning_rate=choice.learning_rate or rule.learning_rate * choice.rate_scale,
+                beta2=rule.beta2,
+                weight_decay=rule.weight_decay if choice.weight_decay is None else choice.weight_decay,
+                grad_clip=choice.grad_clip,
+            ),
+            schedule=_schedule(sweep, rule, tokens=tokens, batch_tokens=batch_tokens),
+            tokens=tokens,
+            batch_tokens=batch_tokens,
+            seed=cell.seed,
+            precision=precision,
+        )
+    except UserError as error:
+        raise UserError(f"{cell} cannot be trained: {error}") from error
+
+
+def _batch_tokens(sweep: SweepConfig, rule: Hyperparameters) -> int:
+    """Tokens of a step: whole sequences."""
+    wanted = sweep.recipe.batch_tokens or rule.batch_tokens * sweep.recipe.batch_scale
+    return max(1, round(wanted / sweep.data.context)) * sweep.data.context
+
+
+def _whole_steps(tokens: float, batch_tokens: int) -> int:
+    return round(tokens / batch_tokens) * batch_tokens
+
+
+def _schedule(sweep: SweepConfig, rule: Hyperparameters, *, tokens: int, batch_tokens: int) -> ScheduleConfig:
+    """The schedule of a run of so many tokens; UserError when warm-up and decay do not fit into it."""
+    choice, fixed = sweep.schedule, sweep.recipe.warmup_tokens
+    warmup_tokens = _whole_steps(rule.warmup_tokens if fixed is None else fixed, batch_tokens)
+    decay_tokens = _whole_steps(choice.decay_fraction * tokens, batch_tokens) if choice.name == "wsd" else None
     if warmup_tokens + (decay_tokens or 0) > tokens:
         raise UserError(
-            f"{_name(cell)}: warm-up of {warmup_tokens:,} and decay of {decay_tokens or 0:,} tokens do not fit into "
-            f"{tokens:,}; "
+            f"warm-up of {warmup_tokens:,} and decay of {decay_tokens or 0:,} tokens do not fit into {tokens:,}; "
             "lower recipe.warmup_tokens or raise the budget"
         )
-    return RunConfig(
-        model=model,
-        data=sweep.data,
-        objective=_objective(sweep),
-        optimizer=OptimizerConfig(
-            learning_rate=choice.learning_rate or rule.learning_rate * choice.rate_scale,
-            beta2=rule.beta2,
-            weight_decay=rule.weight_decay if choice.weight_decay is None else choice.weight_decay,
-            grad_clip=choice.grad_clip,
-        ),
-        schedule=ScheduleConfig(
-            name=sweep.schedule.name,
-            warmup_tokens=warmup_tokens,
-            decay_tokens=decay_tokens,
-            decay_shape=sweep.schedule.decay_shape,
-            final_fraction=sweep.schedule.final_fraction,
-        ),
-        tokens=tokens,
-        batch_tokens=batch_tokens,
-        seed=cell.seed,
-        precision=sweep.precision,
+    return ScheduleConfig(
+        name=choice.name,
+        warmup_tokens=warmup_tokens,
+        decay_tokens=decay_tokens,
+        decay_shape=choice.decay_shape,
+        final_fraction=choice.final_fraction,
     )
-
-
-def _name(cell: _Cell) -> str:
-    return f"width {cell.shape.width}, depth {cell.shape.depth} at budget {cell.budget:.3g}"

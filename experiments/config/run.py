@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from experiments.config.codec import _get, _plain, from_plain, remove_path
+from experiments.config.codec import as_written, convert, get_path, plain, remove_path
 from experiments.data.config import DataConfig
+from experiments.errors import UserError
+from experiments.machine.devices import Precision
+from models.config.checks import require_count
 from models.config.objective import ObjectiveConfig
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
@@ -22,11 +25,8 @@ from models.config.transformer import TransformerConfig
 SEMANTICS_VERSION = 1
 """Raised when a change of code changes the result of an unchanged config; CHANGELOG.md says what changed."""
 
-PRECISIONS = ("fp32", "bf16")
-"""fp32: 32-bit throughout. bf16: bfloat16 autocast with 32-bit weights and optimiser state."""
-
-FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed"}
-"""What Lightning calls each of PRECISIONS."""
+FABRIC_PRECISION: Mapping[Precision, str] = {"fp32": "32-true", "bf16": "bf16-mixed"}
+"""What Lightning calls each precision."""
 
 ADDED_LATER: dict[str, Any] = {}
 """Dotted path of each field that was added after the first release -> the default it came with. At that value the
@@ -59,32 +59,33 @@ class RunConfig:
     """Tokens per optimiser step, a whole number of sequences."""
     seed: int = 0
     """Seed of weights, of the order of training tokens and of dropout."""
-    precision: str = "fp32"
-    """One of PRECISIONS."""
+    precision: Precision = "fp32"
+    """fp32, or bf16."""
     semantics_version: int = SEMANTICS_VERSION
     """Version of the meaning of all fields above."""
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise ValueError(
-                f"precision is {self.precision!r}; give one of {', '.join(PRECISIONS)} ('auto' is resolved by the "
-                f"sweep)"
+        if self.precision not in FABRIC_PRECISION:
+            raise UserError(
+                f"precision is {self.precision!r}; give one of {', '.join(FABRIC_PRECISION)} ('auto' is resolved by "
+                "the sweep)"
             )
         if self.batch_tokens <= 0 or self.batch_tokens % self.data.context:
-            raise ValueError(
+            raise UserError(
                 f"batch_tokens = {self.batch_tokens} is not a whole number of sequences of {self.data.context} tokens; "
                 f"give a multiple of {self.data.context}"
             )
         if self.tokens <= 0 or self.tokens % self.batch_tokens:
-            raise ValueError(
+            raise UserError(
                 f"tokens = {self.tokens} is not a whole number of steps of {self.batch_tokens} tokens; "
                 f"give a positive multiple of {self.batch_tokens}"
             )
         if self.model.context < self.data.context:
-            raise ValueError(
+            raise UserError(
                 f"the model's context {self.model.context} is shorter than the data's {self.data.context}; make them "
                 f"equal"
             )
+        require_count("seed", self.seed, minimum=0)
 
     @property
     def num_steps(self) -> int:
@@ -99,25 +100,29 @@ class RunConfig:
 
 def canonical(config: RunConfig) -> dict[str, Any]:
     """The config as plain data, without the later fields that stand at the default they came with."""
-    plain = _plain(asdict(config))
+    raw: dict[str, Any] = plain(asdict(config))
     for path, default in ADDED_LATER.items():
-        if _get(plain, path) == _plain(default):
-            remove_path(plain, path)
-    return plain
+        if get_path(raw, path) == plain(default):
+            remove_path(raw, path)
+    return raw
 
 
 def run_id(config: RunConfig) -> str:
-    """sha256 of the canonical JSON of what defines the result, 12 hex digits.
+    """Hash of what defines the result of a run.
 
-    Left out: NOT_IDENTITY, and where the user's own files lie; their content hash stands for them.
+    Returns
+    -------
+    str
+        12 hex digits of the sha256 of the canonical JSON. Left out: NOT_IDENTITY, and where the user's own files lie;
+        their content hash stands for them.
 
     Raises
     ------
-    ValueError
+    UserError
         When the data's content hash is not filled in: a name alone does not say what was trained on.
     """
     if config.data.content_hash is None:
-        raise ValueError(
+        raise UserError(
             f"corpus {config.data.corpus!r} has no content hash yet; resolve the data before asking for a run_id"
         )
     identity = canonical(config) | {"data": config.data.identity()}
@@ -127,6 +132,25 @@ def run_id(config: RunConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def run_config_from_dict(raw: Mapping[str, Any]) -> RunConfig:
-    """Rebuild a RunConfig from its canonical JSON; fields left out get the defaults that they came with."""
-    return from_plain(RunConfig, raw)
+def run_config_from_dict(raw: Mapping[str, Any], *, where: str = "config") -> RunConfig:
+    """Rebuild a RunConfig from its canonical JSON.
+
+    Parameters
+    ----------
+    raw : mapping of str to object
+        Plain data; fields left out get the defaults that they came with.
+    where : str
+        The file, for messages.
+
+    Returns
+    -------
+    RunConfig
+        With the same identity as the one that was written: a whole number stays a whole number.
+
+    Raises
+    ------
+    UserError
+        When a field is missing, unknown or of another type.
+    """
+    config: RunConfig = as_written(convert(RunConfig, raw, where=where), raw)
+    return config

@@ -1,21 +1,27 @@
-"""The schema of a sweep's YAML: one frozen dataclass for each block. Reading files is `reading`; making runs is
-`designs`.
+"""The schema of a sweep's YAML: one frozen dataclass for each block, which checks what stands in it. Reading files is
+`reading`; making runs is `designs`.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from experiments.config.codec import check_value, suggestion
 from experiments.config.recipes import RECIPES
+from experiments.config.report_laws import REPORT_LAWS
 from experiments.data.config import DataConfig
-from models.config.checks import nearest_names
+from experiments.errors import UserError
+from experiments.machine.devices import SweepPrecision
+from models.config.checks import require_count, require_fraction, require_positive
 from models.config.objective import ObjectiveConfig
 from models.config.transformer import TransformerConfig
 
-DESIGNS = ("isoflop", "ladder", "parametric")
+RESERVED_MODEL_FIELDS = {"width", "depth", "num_heads", "vocab_size", "context"}
+"""Fields of TransformerConfig that the design's shapes and the data set."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,13 @@ class Shape:
     ffn_width: int | None = None
     """Hidden size of the feed-forward layer; None: the model's own rule."""
 
+    def __post_init__(self) -> None:
+        for name in ("width", "depth"):
+            require_count(name, getattr(self, name))
+        for name in ("num_heads", "ffn_width"):
+            if getattr(self, name) is not None:
+                require_count(name, getattr(self, name))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell(Shape):
@@ -42,18 +55,21 @@ class Cell(Shape):
     """Each of `tokens` is trained once with each of these; empty: the sweep's own seeds."""
 
     def __post_init__(self) -> None:
-        if not self.tokens or not all(value > 0 for value in self.tokens):
-            raise ValueError(
+        super().__post_init__()
+        if not self.tokens or not all(math.isfinite(value) and value > 0 for value in self.tokens):
+            raise UserError(
                 f"the cell of width {self.width} and depth {self.depth} has tokens {list(self.tokens)}; "
                 "give positive numbers such as [3.0e+5]"
             )
+        for seed in self.seeds:
+            require_count("seeds", seed, minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DesignConfig:
     """Which sizes meet which token or compute budgets."""
 
-    kind: str
+    kind: Literal["isoflop", "ladder", "parametric"]
     """isoflop: every shape at every compute budget, D = C / FLOPs per token. ladder: every shape at every token
     budget. parametric: `cells`, each with its own token budgets and seeds, as `python -m analysis advise` writes
     them."""
@@ -77,26 +93,30 @@ class DesignConfig:
     """Width of one attention head where a shape does not give num_heads."""
 
     def __post_init__(self) -> None:
-        if self.kind not in DESIGNS:
-            raise ValueError(f"design.kind is {self.kind!r}; {_nearest(self.kind, DESIGNS)}")
-        if self.kind == "parametric":
-            if not self.cells:
-                raise ValueError("design.cells is empty; give at least one {width: ..., depth: ..., tokens: [...]}")
-            for name in ("shapes", "budgets", "tokens", "tokens_per_param", "heldout_budgets"):
-                if getattr(self, name):
-                    raise ValueError(f"design.{name} has no meaning in a parametric design; put it into design.cells")
-        elif self.cells:
-            raise ValueError(f"design.cells has no meaning in a design of kind {self.kind}; set kind to parametric")
-        elif not self.shapes:
-            raise ValueError("design.shapes is empty; give at least one {width: ..., depth: ...}")
-        if self.kind == "isoflop" and not self.budgets:
-            raise ValueError("design.budgets is empty; an isoflop design needs compute budgets such as [1e11, 2e11]")
-        if self.kind == "ladder" and bool(self.tokens) == bool(self.tokens_per_param):
-            raise ValueError("a ladder design needs either design.tokens or design.tokens_per_param, and not both")
+        require_count("design.head_width", self.head_width)
         for name in ("budgets", "tokens", "tokens_per_param", "heldout_budgets"):
             for value in getattr(self, name):
-                if not value > 0:
-                    raise ValueError(f"design.{name} holds {value}; give positive numbers")
+                if not (math.isfinite(value) and value > 0):
+                    raise UserError(f"design.{name} holds {value}; give positive numbers")
+        if self.ratio_range is not None and not 0 <= self.ratio_range[0] < self.ratio_range[1]:
+            raise UserError(f"design.ratio_range is {list(self.ratio_range)}; give the smaller number first")
+        if self.kind == "parametric":
+            self._check_cells()
+        elif self.cells:
+            raise UserError(f"design.cells has no meaning in a design of kind {self.kind}; set kind to parametric")
+        elif not self.shapes:
+            raise UserError("design.shapes is empty; give at least one {width: ..., depth: ...}")
+        if self.kind == "isoflop" and not self.budgets:
+            raise UserError("design.budgets is empty; an isoflop design needs compute budgets such as [1e11, 2e11]")
+        if self.kind == "ladder" and bool(self.tokens) == bool(self.tokens_per_param):
+            raise UserError("a ladder design needs either design.tokens or design.tokens_per_param, and not both")
+
+    def _check_cells(self) -> None:
+        if not self.cells:
+            raise UserError("design.cells is empty; give at least one {width: ..., depth: ..., tokens: [...]}")
+        for name in ("shapes", "budgets", "tokens", "tokens_per_param", "heldout_budgets"):
+            if getattr(self, name):
+                raise UserError(f"design.{name} has no meaning in a parametric design; put it into design.cells")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,21 +142,35 @@ class RecipeConfig:
 
     def __post_init__(self) -> None:
         if self.name not in RECIPES:
-            raise ValueError(f"recipe.name is {self.name!r}; {_nearest(self.name, RECIPES)}")
+            raise UserError(f"recipe.name is {self.name!r}; {suggestion(self.name, RECIPES)}")
+        for name in ("rate_scale", "batch_scale", "learning_rate", "grad_clip"):
+            value = getattr(self, name)
+            if value is not None:
+                require_positive(f"recipe.{name}", value)
+        if self.batch_tokens is not None:
+            require_count("recipe.batch_tokens", self.batch_tokens)
+        if self.warmup_tokens is not None:
+            require_count("recipe.warmup_tokens", self.warmup_tokens, minimum=0)
+        if self.weight_decay is not None and not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise UserError(f"recipe.weight_decay is {self.weight_decay!r}; give zero or a positive number")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleChoice:
     """Shape of the learning rate; lengths follow each run's tokens."""
 
-    name: str = "wsd"
+    name: Literal["constant", "cosine", "linear", "wsd"] = "wsd"
     """constant, cosine, linear or wsd (warm-up, stable, decay)."""
     decay_fraction: float = 0.2
     """wsd: part of the run that decays."""
-    decay_shape: str = "linear"
+    decay_shape: Literal["linear", "1-sqrt"] = "linear"
     """wsd: linear or 1-sqrt."""
     final_fraction: float = 0.0
     """Rate at the end over the peak rate."""
+
+    def __post_init__(self) -> None:
+        require_fraction("schedule.decay_fraction", self.decay_fraction)
+        require_fraction("schedule.final_fraction", self.final_fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +186,15 @@ class ReplicateConfig:
     budget: float
     """isoflop: C of the repeated run. ladder: its tokens."""
 
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise UserError("seeds is empty; give at least one beside the sweep's own, for example [1]")
+        for seed in self.seeds:
+            require_count("seeds", seed, minimum=0)
+        for name in ("width", "depth"):
+            require_count(name, getattr(self, name))
+        require_positive("budget", self.budget)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
@@ -165,6 +208,18 @@ class ReportConfig:
     title: str | None = None
     """Heading of the page."""
 
+    def __post_init__(self) -> None:
+        if self.law not in REPORT_LAWS:
+            raise UserError(f"report.law is {self.law!r}; {suggestion(self.law, REPORT_LAWS)}")
+
+
+ModelValue = bool | int | float | str | None
+"""What a field of a model may be."""
+Arm = Mapping[str, Any]
+"""Dotted fields of the file -> values, which are checked where they are set."""
+Axis = list[Any] | Mapping[str | int | float, Arm]
+"""Values of one dotted field; or arms by name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
@@ -176,7 +231,7 @@ class SweepConfig:
     """Corpus, tokenizer, context."""
     design: DesignConfig
     """Sizes and budgets."""
-    model: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, ModelValue] = field(default_factory=dict)
     """Fields of TransformerConfig other than width, depth, heads, vocabulary and context."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """What is predicted: causal, masked, span or infilling; `model.family` has to fit."""
@@ -188,39 +243,26 @@ class SweepConfig:
     """Every run is trained once with each."""
     replicates: tuple[ReplicateConfig, ...] = ()
     """Extra seeds for some runs."""
-    vary: Mapping[str, Any] = field(default_factory=dict)
+    vary: Mapping[str, Axis] = field(default_factory=dict)
     """The sweep is repeated for each combination. Either a dotted field of this file -> values, e.g.
     {recipe.rate_scale: [0.5, 1, 2]}, or a name -> {arm: {dotted field: value, ...}, ...}, where arms differ in several
     fields."""
-    precision: str = "fp32"
+    precision: SweepPrecision = "fp32"
     """fp32, bf16, or auto: bf16 where the device multiplies it natively. auto makes identities depend on the device."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """How the report is made."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
-            raise ValueError(f"name is {self.name!r}; use letters, digits, '.', '_' and '-'")
-        if self.precision not in ("fp32", "bf16", "auto"):
-            raise ValueError(f"precision is {self.precision!r}; {_nearest(self.precision, ('fp32', 'bf16', 'auto'))}")
-        allowed = {item.name for item in fields(TransformerConfig)} - RESERVED_MODEL_FIELDS
-        for key in self.model:
+            raise UserError(f"name is {self.name!r}; use letters, digits, '.', '_' and '-'")
+        for key, value in self.model.items():
             if key in RESERVED_MODEL_FIELDS:
-                raise ValueError(f"model.{key} is set by the design's shapes and the data; remove it from `model`")
-            if key not in allowed:
-                raise ValueError(f"model.{key} is not a field of the transformer; {_nearest(key, allowed)}")
+                raise UserError(f"model.{key} is set by the design's shapes and the data; remove it from `model`")
+            check_value(TransformerConfig, key, value, prefix="model.")
         for axis, values in self.vary.items():
-            if not isinstance(values, (Mapping, list, tuple)) or not values:
-                raise ValueError(
-                    f"vary.{axis} is {values!r}; give a list of values, or arms with the fields that they set"
-                )
+            if not values:
+                raise UserError(f"vary.{axis} is empty; give a list of values, or arms with the fields that they set")
         if not self.seeds:
-            raise ValueError("seeds is empty; give at least one, for example [0]")
-
-
-RESERVED_MODEL_FIELDS = {"width", "depth", "num_heads", "vocab_size", "context"}
-
-
-def _nearest(word: str, known: Any) -> str:
-    names = sorted(map(str, known))
-    close = nearest_names(word, names)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
+            raise UserError("seeds is empty; give at least one, for example [0]")
+        for seed in self.seeds:
+            require_count("seeds", seed, minimum=0)

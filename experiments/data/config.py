@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments.data.registry import CORPORA, CorpusInfo, Scalar
 from experiments.data.vocabulary import language_vocab_size
+from experiments.errors import UserError
 from models.config.checks import did_you_mean
 
 _BPE = re.compile(r"bpe-([0-9]+)")
@@ -53,21 +54,21 @@ class DataConfig:
         info = self.info
         object.__setattr__(self, "corpus_options", canonical_options(info, self.corpus_options))
         if info.kind == "files" and not self.where:
-            raise ValueError(f"corpus {self.corpus!r} names no place; write {info.name}:PATH")
+            raise UserError(f"corpus {self.corpus!r} names no place; write {info.name}:PATH")
         if self.tokenizer != "bytes" and bpe_size(self.tokenizer) is None:
-            raise ValueError(f"tokenizer {self.tokenizer!r} is unknown; use 'bytes' or 'bpe-SIZE', such as 'bpe-2048'")
+            raise UserError(f"tokenizer {self.tokenizer!r} is unknown; use 'bytes' or 'bpe-SIZE', such as 'bpe-2048'")
         for name in ("context", "val_document_size", "val_size", "max_epochs"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name, least in (("num_tokens", 1), ("num_documents", 1), ("max_documents", 0)):
             if name in info.options and self.option(name) < least:
-                raise ValueError(
+                raise UserError(
                     f"option {name!r} of corpus {info.name!r} is {self.option(name)}; it must be at least {least}"
                 )
         if not 0 < self.val_fraction < 1 or not math.isfinite(self.val_fraction):
-            raise ValueError(f"val_fraction is {self.val_fraction}; it must lie strictly between 0 and 1")
+            raise UserError(f"val_fraction is {self.val_fraction}; it must lie strictly between 0 and 1")
         if self.data_seed < 0:
-            raise ValueError(f"data_seed is {self.data_seed}; it must not be negative")
+            raise UserError(f"data_seed is {self.data_seed}; it must not be negative")
 
     @property
     def info(self) -> CorpusInfo:
@@ -109,11 +110,11 @@ class DataConfig:
 
         Raises
         ------
-        ValueError
+        UserError
             The config is not resolved.
         """
         if self.content_hash is None or self.tokenizer_hash is None:
-            raise ValueError(f"the data config of {self.corpus!r} is not resolved; pass it through identity.resolve")
+            raise UserError(f"the data config of {self.corpus!r} is not resolved; pass it through identity.resolve")
         return {
             "corpus": self.info.name,
             "content_hash": self.content_hash,
@@ -135,7 +136,7 @@ def bpe_size(tokenizer: str) -> int | None:
         return None
     size = int(match.group(1))
     if size <= 256 + NUM_BYTE_SPECIALS:
-        raise ValueError(
+        raise UserError(
             f"tokenizer {tokenizer!r} leaves no room for merges; its size must exceed {256 + NUM_BYTE_SPECIALS}"
         )
     return size
@@ -146,7 +147,7 @@ def corpus_info(corpus: str) -> CorpusInfo:
 
     Raises
     ------
-    ValueError
+    UserError
         There is no such corpus; the message names the nearest and lists all.
     """
     prefix, colon, _ = corpus.partition(":")
@@ -155,7 +156,7 @@ def corpus_info(corpus: str) -> CorpusInfo:
         question = did_you_mean(prefix, CORPORA)
         hint = f"; {question}" if question else ""
         known = ", ".join(f"{name}:..." if entry.kind == "files" else name for name, entry in sorted(CORPORA.items()))
-        raise ValueError(f"corpus {corpus!r} is unknown{hint} (known: {known})")
+        raise UserError(f"corpus {corpus!r} is unknown{hint} (known: {known})")
     return info
 
 
@@ -167,7 +168,7 @@ def canonical_options(info: CorpusInfo, given: Mapping[str, Scalar]) -> dict[str
         if name not in info.options:
             question = did_you_mean(name, info.options)
             hint = f"; {question}" if question else ""
-            raise ValueError(
+            raise UserError(
                 f"corpus {info.name!r} has no option {name!r}{hint} "
                 f"(options: {', '.join(sorted(info.options)) or 'none'})"
             )
@@ -178,7 +179,7 @@ def canonical_options(info: CorpusInfo, given: Mapping[str, Scalar]) -> dict[str
         if expected is int and isinstance(value, float) and value.is_integer():
             value = int(value)
         if type(value) is not expected:
-            raise ValueError(
+            raise UserError(
                 f"option {name!r} of corpus {info.name!r} is {value!r}; it must be of type {expected.__name__}"
             )
         if value != default:

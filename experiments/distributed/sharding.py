@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from experiments.config.run import FABRIC_PRECISION
 from experiments.distributed.place import Place
 from experiments.distributed.ranks import Ranks
+from experiments.machine.devices import Precision
 from models.lit import LitTransformer
 
 FORWARD_METHODS = ("training_step", "loss_per_token", "losses_and_mask")
@@ -76,7 +77,7 @@ class PlaceEnvironment(ClusterEnvironment):
         return self.place.rank // self.place.local_size
 
 
-def make_fabric(ranks: Ranks, device: str, precision: str) -> Fabric:
+def make_fabric(ranks: Ranks, device: str, precision: Precision) -> Fabric:
     """Fabric for a process alone, or for one of several ranks that have joined."""
     if ranks.place is None or not ranks.many:
         alone = PlaceEnvironment(Place(rank=0, size=1, local_rank=0, port=0))  # else it counts a Slurm step's tasks

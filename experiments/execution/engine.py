@@ -22,7 +22,7 @@ from experiments.data.corpus import TokenCorpus, bits_per_byte, check_budget, pr
 from experiments.distributed.ranks import RankFailure, Ranks
 from experiments.distributed.sharding import make_fabric
 from experiments.errors import UserError
-from experiments.machine.devices import cpu_name
+from experiments.machine.devices import Precision, cpu_name
 from experiments.machine.hardware import peak_flops_per_second, versions
 from experiments.training.checkpointing import save_weights
 from experiments.training.job import Outcome, TrainedRun, train_prefix, train_run
@@ -81,7 +81,7 @@ class Execution:
             self._corpora[key] = prepare(config.data, self.cache)
         return self._corpora[key]
 
-    def fabric(self, precision: str) -> Fabric:
+    def fabric(self, precision: Precision) -> Fabric:
         """Fabric at a precision, made once."""
         if precision not in self._fabrics:
             self._fabrics[precision] = make_fabric(self.ranks, self.device, precision)

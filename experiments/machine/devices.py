@@ -11,15 +11,25 @@ import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from experiments.errors import UserError
+
+DeviceKind = Literal["cpu", "cuda"]
+"""Kinds of devices that models are trained on."""
+Precision = Literal["fp32", "bf16"]
+"""fp32: 32-bit throughout. bf16: bfloat16 autocast with 32-bit weights and optimiser state."""
+SweepPrecision = Literal["fp32", "bf16", "auto"]
+"""What a sweep may ask for; auto is bf16 where the device multiplies it natively."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Environment variables that set the threads of a process."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
     """One place for one worker."""
 
-    kind: str
+    kind: DeviceKind
     """cpu or cuda."""
     index: str
     """CUDA: index or UUID, as in CUDA_VISIBLE_DEVICES, or several with commas. CPU: number of the worker."""
@@ -29,7 +39,7 @@ class Device:
 
     def environment(self) -> dict[str, str]:
         """Variables for a worker on this device: one thread a process, and only its own GPU."""
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        threads = dict.fromkeys(THREAD_VARIABLES, "1")
         return threads | {"CUDA_VISIBLE_DEVICES": self.index if self.kind == "cuda" else ""}
 
 
@@ -129,12 +139,23 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def resolve_precision(precision: str, kind: str) -> str:
-    """'auto' as bf16 where the device multiplies bfloat16 natively (CUDA; AVX-512 BF16, AMX, SVE BF16), else fp32."""
+def resolve_precision(precision: SweepPrecision, kind: DeviceKind) -> Precision:
+    """Put a precision in place of 'auto'.
+
+    Parameters
+    ----------
+    precision : str
+        fp32, bf16 or auto.
+    kind : str
+        Kind of device, cpu or cuda.
+
+    Returns
+    -------
+    str
+        As given; for auto bf16 where the device multiplies bfloat16 natively (CUDA; AVX-512 BF16, AMX, SVE BF16), else
+        fp32.
+    """
     if precision != "auto":
         return precision
     native = kind == "cuda" or bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "svebf16", "bf16"})
     return "bf16" if native else "fp32"
-
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

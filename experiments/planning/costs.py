@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.config.counts import flops_of
 from experiments.config.run import FABRIC_PRECISION, RunConfig
+from experiments.machine.devices import DeviceKind
 from experiments.manifests import RunFacts
 from experiments.records import RunRecord
 from experiments.store.store import RunStore
@@ -56,7 +57,7 @@ def _value(node: Any, path: str) -> Any:
 class CostModel:
     """Seconds per run on one worker."""
 
-    kind: str = "cpu"
+    kind: DeviceKind = "cpu"
     """cpu or cuda."""
     measured: dict[ShapeKey, float] = field(default_factory=dict)
     """Tokens per second by shape, from finished runs on the same kind of device."""
@@ -91,7 +92,7 @@ class CostModel:
         return self.seconds_of(shape=shape_of(config), tokens=config.tokens, estimate=estimate)
 
 
-def learned_costs(store: RunStore, run_ids: Iterable[str], kind: str) -> CostModel:
+def learned_costs(store: RunStore, run_ids: Iterable[str], kind: DeviceKind) -> CostModel:
     """A cost model that has learnt from finished runs.
 
     Parameters

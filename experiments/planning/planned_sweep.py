@@ -15,6 +15,7 @@ from pathlib import Path
 from experiments.config.designs import ExpandedSweep, PlannedRun
 from experiments.config.reading import load_sweep
 from experiments.errors import UserError
+from experiments.machine.devices import DeviceKind
 from experiments.manifests import Manifest, RunFacts, Segment, read_manifest
 from experiments.planning.compiler import CompiledSweep
 from experiments.planning.costs import CostModel, facts_of, learned_costs
@@ -77,7 +78,7 @@ class PlannedSweep:
 
     @classmethod
     def write(
-        cls, expanded: ExpandedSweep, source: Path, store: RunStore, *, kind: str = "cpu", share: bool = True
+        cls, expanded: ExpandedSweep, source: Path, store: RunStore, *, kind: DeviceKind = "cpu", share: bool = True
     ) -> tuple[PlannedSweep, Changes]:
         """Write the configs and the manifest of a sweep.
 
@@ -152,7 +153,7 @@ class PlannedSweep:
         left = [name for name in self.run_ids if name not in covered and not self.store.record_path(name).exists()]
         return [*self.manifest.segments, *(alone(self.store, run_id) for run_id in left)]
 
-    def costs(self, kind: str) -> CostModel:
+    def costs(self, kind: DeviceKind) -> CostModel:
         """A cost model for a kind of device (cpu or cuda) that has learnt from the sweep's finished runs."""
         return learned_costs(self.store, self.run_ids, kind)
 
@@ -166,7 +167,7 @@ def alone(store: RunStore, run_id: str) -> Segment:
     return Segment(segment_id=run_id, run_id=run_id, end_step=store.read_config(run_id).num_steps)
 
 
-def _manifest_of(expanded: ExpandedSweep, compiled: CompiledSweep, source: str, kind: str) -> Manifest:
+def _manifest_of(expanded: ExpandedSweep, compiled: CompiledSweep, source: str, kind: DeviceKind) -> Manifest:
     sweep, costs = expanded.sweep, CostModel(kind=kind)
     report = asdict(sweep.report)
     if report["holdout"] is None and any(run.labels.get("role") == "heldout" for run in expanded.runs):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from experiments.config.counts import flops_of
@@ -14,14 +13,14 @@ from experiments.data.budget import budget_problem
 from experiments.data.cache import Cache
 from experiments.data.identity import known_train_tokens, resolve
 from experiments.errors import UserError
-from experiments.machine.devices import resolve_precision
+from experiments.machine.devices import DeviceKind
 from experiments.planning.compiler import CompiledSweep, Estimates, compile_runs
 from experiments.planning.costs import CostModel, checkpoint_bytes, training_memory_bytes
 from experiments.store.checkpoints import available_checkpoints
 from experiments.store.store import RunStore
 
 
-def expand_file(path: Path, overrides: Sequence[str] = (), *, cache: Cache, kind: str = "cpu") -> ExpandedSweep:
+def expand_file(path: Path, overrides: Sequence[str] = (), *, cache: Cache, kind: DeviceKind = "cpu") -> ExpandedSweep:
     """Read a sweep file and expand it to its runs.
 
     Parameters
@@ -40,9 +39,7 @@ def expand_file(path: Path, overrides: Sequence[str] = (), *, cache: Cache, kind
     UserError
         When the file, a shape or a budget cannot be right, before anything is written.
     """
-    sweep = load_sweep(path, overrides)
-    sweep = replace(sweep, precision=resolve_precision(sweep.precision, kind))
-    expanded = expand(sweep, resolve=lambda data: resolve(data, cache))
+    expanded = expand(load_sweep(path, overrides), resolve=lambda data: resolve(data, cache), kind=kind)
     available = train_tokens(expanded, cache)
     for run in expanded.runs:
         tokens = available[run.run_id]

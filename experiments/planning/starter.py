@@ -13,6 +13,7 @@ from experiments.config.recipes import RECIPES
 from experiments.config.sweep import DesignConfig, RecipeConfig, ReplicateConfig, Shape, SweepConfig
 from experiments.data.config import DataConfig
 from experiments.errors import UserError
+from experiments.machine.devices import DeviceKind
 from experiments.planning.costs import CostModel
 from models.config.accounting import params_fit, training_flops
 from models.config.transformer import TransformerConfig
@@ -79,7 +80,7 @@ class Starter:
     """Estimated time of all runs on one worker."""
 
 
-def plan_starter(data: DataConfig, *, num_train_tokens: int, seconds: float, kind: str = "cpu") -> Starter:
+def plan_starter(data: DataConfig, *, num_train_tokens: int, seconds: float, kind: DeviceKind = "cpu") -> Starter:
     """Find the largest first study that a corpus and a time allow.
 
     Parameters

@@ -85,11 +85,17 @@ class RunStore:
         """The RunConfig of a run; UserError when its file is unreadable."""
         path = self.run_folder(run_id) / "config.json"
         try:
-            return run_config_from_dict(json.loads(path.read_text(encoding="utf-8")))
+            raw = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(f"{path} is missing; run the sweep's YAML again to write it") from None
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not complete JSON; delete it and run the sweep's YAML again") from error
+        try:
+            return run_config_from_dict(raw, where=str(path))
+        except UserError as error:
+            raise UserError(
+                f"{error}; if a newer isoflop wrote it, upgrade, else delete it and run the sweep's YAML again"
+            ) from error
 
     def manifest_path(self, name: str) -> Path:
         """sweeps/<name>.json."""

@@ -14,7 +14,7 @@ from experiments.config.designs import ExpandedSweep
 from experiments.config.recipes import RECIPES
 from experiments.data.cache import Cache
 from experiments.formatting import compute, count, duration, plain_table, size
-from experiments.machine.devices import find_devices
+from experiments.machine.devices import DeviceKind, find_devices
 from experiments.planning.compiler import CompiledSweep
 from experiments.planning.costs import CostModel, learned_costs, training_memory_bytes
 from experiments.planning.packing import pack
@@ -133,7 +133,7 @@ def summarize(
     }
 
 
-def _print_table(expanded: ExpandedSweep, summary: dict[str, Any], workers: int, kind: str) -> None:
+def _print_table(expanded: ExpandedSweep, summary: dict[str, Any], workers: int, kind: DeviceKind) -> None:
     recipe = RECIPES[expanded.sweep.recipe.name]
     isoflop = expanded.sweep.design.kind == "isoflop"
     varied = list(expanded.sweep.vary)

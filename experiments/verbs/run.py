@@ -17,7 +17,7 @@ from experiments.errors import UserError
 from experiments.execution.driver import Driver
 from experiments.execution.launchers import LocalLauncher
 from experiments.formatting import compute
-from experiments.machine.devices import find_devices, gpu_memory_bytes
+from experiments.machine.devices import DeviceKind, find_devices, gpu_memory_bytes
 from experiments.manifests import Segment
 from experiments.planning.costs import learned_costs
 from experiments.planning.packing import workers_per_gpu
@@ -100,7 +100,9 @@ def run(args: argparse.Namespace) -> int:
     return _say_end(progress, sweep.path)
 
 
-def _write(args: argparse.Namespace, expanded: ExpandedSweep, store: RunStore, kind: str) -> tuple[PlannedSweep, int]:
+def _write(
+    args: argparse.Namespace, expanded: ExpandedSweep, store: RunStore, kind: DeviceKind
+) -> tuple[PlannedSweep, int]:
     """Write the sweep to the store and say what it changed; also the number of runs that it adds or tries again."""
     retried = 0
     if args.retry_failed:

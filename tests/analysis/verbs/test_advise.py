@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from analysis.__main__ import main
 from analysis.advice.ladder import ShapeRules, make_ladder
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import LAWS
+from experiments.config.yaml_text import read_yaml
 
 TRUTH = [1.8172, 482.01, 2085.43, 0.3478, 0.3658]
 ROOT = Path(__file__).resolve().parents[3]
@@ -107,7 +107,7 @@ def test_the_written_sweep_is_accepted_and_costs_what_the_advice_says(small: Pat
     wanted = sorted((c["width"], c["depth"], seed) for c in plan["cells"] for seed in c["seeds"])
     assert sorted((r["width"], r["depth"], r["seed"]) for r in accepted["runs"]) == wanted
     assert min(r["seed"] for r in accepted["runs"]) in (0, 1)
-    written, template = yaml.safe_load(out.read_text()), yaml.safe_load(QUICKSTART.read_text())
+    written, template = read_yaml(out), read_yaml(QUICKSTART)
     for key in ("data", "model", "recipe", "schedule"):
         assert written[key] == template[key]
 
@@ -122,7 +122,7 @@ def test_a_budget_is_answered_in_words_and_as_one_run_to_train(small: Path, caps
     assert "best" in text
     assert "k = 10, same loss" in text
     assert "are cheapest at k" in text
-    (cell,) = yaml.safe_load(out.read_text())["design"]["cells"]
+    (cell,) = read_yaml(out)["design"]["cells"]
     assert f"{cell['width']} x {cell['depth']}" in text
 
 

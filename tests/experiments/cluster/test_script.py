@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.cluster.script import MAX_KILLS, SlurmOptions, array_of, script_text, seconds_of, split
+from experiments.config.yaml_text import parse_yaml
 from experiments.errors import UserError
 from experiments.execution.exit_status import ExitStatus
 from experiments.verbs import work
@@ -302,7 +302,7 @@ def test_the_script_on_the_page_is_the_one_that_is_written() -> None:
 
 
 def test_the_manifest_for_kubernetes_starts_workers_and_forgives_what_a_worker_means_to_come_back_from() -> None:
-    job = yaml.safe_load(PAGE.read_text().split("```yaml\n")[1].split("```")[0])
+    job = parse_yaml(PAGE.read_text().split("```yaml\n")[1].split("```")[0], where="page")
     spec, template = job["spec"], job["spec"]["template"]["spec"]
     (container,) = template["containers"]
     assert (job["kind"], spec["completionMode"], template["restartPolicy"]) == ("Job", "Indexed", "Never")

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
 import isoflop
 from experiments.config.reference import json_schema, markdown, sweep_fields
+from experiments.config.yaml_text import read_yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -49,4 +49,4 @@ def test_every_shipped_sweep_holds_to_the_schema(file: Path) -> None:
             for part in value:
                 check(part, allowed["items"], f"{where}[]")  # type: ignore[arg-type]
 
-    check(yaml.safe_load(file.read_text(encoding="utf-8")), schema, file.stem)
+    check(read_yaml(file), schema, file.stem)

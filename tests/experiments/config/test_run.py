@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from experiments.config import run as config_module
+from experiments.config.codec import remove_path, set_path
 from experiments.config.run import RunConfig, canonical, run_config_from_dict, run_id
 from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.identity import resolve
+from experiments.errors import UserError
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
@@ -112,3 +115,38 @@ def test_a_config_that_cannot_be_trained_says_why(
 ) -> None:
     with pytest.raises(ValueError, match=told):
         make_config(**change)
+
+
+def test_a_whole_number_in_a_field_for_any_number_stays_one_when_it_is_read_back(
+    make_config: Callable[..., RunConfig],
+) -> None:
+    """1 and 1.0 have different hashes, so that reading may not make the one of the other."""
+    config = make_config()
+    whole = replace(config, model=replace(config.model, dropout=0, norm_eps=1))
+    again = run_config_from_dict(json.loads(json.dumps(canonical(whole))))
+    assert run_id(again) == run_id(whole)
+    assert run_id(again) != run_id(replace(config, model=replace(config.model, dropout=0.0, norm_eps=1.0)))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("model.width", None, "model.width is missing"),
+        ("optimizer", None, "optimizer is missing"),
+        ("tokens", "many", "tokens is 'many'; give a whole number"),
+        ("model.dropout", "high", "model.dropout is 'high'; give a number"),
+        ("model.colour", "red", "unknown key model.colour"),
+        ("data", [], "data must be a mapping"),
+        ("batch_tokens", 7, "not a whole number of sequences"),
+    ],
+)
+def test_a_config_file_that_is_incomplete_or_wrong_is_told_by_its_field(
+    make_config: Callable[..., RunConfig], path: str, value: object, told: str
+) -> None:
+    raw = canonical(make_config())
+    remove_path(raw, path)
+    if value is not None:
+        set_path(raw, path, value)
+    with pytest.raises(UserError, match=re.escape(told)) as caught:
+        run_config_from_dict(raw, where="config.json")
+    assert str(caught.value).startswith("config.json: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from experiments.config.run import RunConfig, run_id
 from experiments.errors import UserError
 from experiments.files import StoreError, link_once
-from experiments.manifests import Manifest, read_records
+from experiments.manifests import Manifest, RunFacts, Segment, read_records
 from experiments.records import DESIGN_FIELDS, RecordError, RunRecord, RunStatus, flat_row, read_record
 from experiments.store.store import RunStore, parse_metrics
 
@@ -168,6 +169,9 @@ def test_a_sweep_name_belongs_to_the_file_that_claimed_it(store: RunStore) -> No
         store.write_manifest(Manifest(name="study", runs={}, source="other.yaml"))
 
 
+DONE = {"run_id": "a", "status": "done", "design": DESIGN}
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -177,6 +181,15 @@ def test_a_sweep_name_belongs_to_the_file_that_claimed_it(store: RunStore) -> No
         (json.dumps({"run_id": "a", "status": "done", "design": DESIGN}), "holds no loss"),
         (json.dumps({"run_id": "a", "status": "done", "schema": 99, "design": DESIGN}), "newer"),
         (json.dumps({"run_id": "a", "status": "finished", "design": DESIGN}), "finished"),
+        (json.dumps({"run_id": "a", "status": ["done"], "design": DESIGN}), "status"),
+        (json.dumps({"run_id": "a", "status": "done", "design": []}), "as its design, not a JSON object"),
+        (json.dumps({"run_id": "a", "status": "failed", "design": DESIGN | {"tokens": "many"}}), "design.tokens"),
+        (json.dumps(DONE | {"outcome": {"loss": "low"}}), '"low" as outcome.loss, not a finite number'),
+        (json.dumps(DONE | {"outcome": {"loss": math.nan}}), "NaN as outcome.loss, not a finite number"),
+        (json.dumps(DONE | {"outcome": {"loss": True}}), "outcome.loss"),
+        (json.dumps(DONE | {"outcome": {"loss": 1, "val_sums": [1, "a"]}}), "outcome.val_sums"),
+        (json.dumps(DONE | {"outcome": {"loss": 1}, "execution": {"shared_steps": "3"}}), "execution.shared_steps"),
+        (json.dumps(DONE | {"outcome": {"loss": 1}, "schema": "new"}), "schema"),
     ],
 )
 def test_a_record_that_cannot_be_believed_is_refused_by_name(tmp_path: Path, text: str, told: str) -> None:
@@ -200,3 +213,44 @@ def test_a_store_that_cannot_be_written_says_so_in_one_sentence(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="writable folder with --store"):
         RunStore(tmp_path / "file" / "store").prepare()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"name": "stu', "is not a sweep manifest"),
+        ("[]", "it holds no JSON object"),
+        ('{"name": "study"}', "it lacks runs"),
+        ('{"name": "study", "runs": []}', "runs is no JSON object"),
+        ('{"name": "study", "runs": {}, "segments": [{"run": "a"}]}', "is not a sweep manifest"),
+        ('{"name": "study", "runs": {}, "facts": {"a": {"params": 1}}}', "is not a sweep manifest"),
+        ('{"name": "study", "runs": {}, "schema": 99}', "newer than"),
+    ],
+)
+def test_a_manifest_that_cannot_be_believed_is_refused_by_name(store: RunStore, text: str, told: str) -> None:
+    store.manifest_path("study").write_text(text)
+    with pytest.raises(RecordError, match=told) as caught:
+        store.read_manifest("study")
+    assert "study.json" in str(caught.value)
+
+
+def test_a_manifest_comes_back_as_it_was_written(store: RunStore) -> None:
+    facts = RunFacts(
+        params=1, width=8, depth=1, tokens=10, batch_tokens=2, flops=1e3, shape=(8, 1, 4, 2, 2, "fp32"), seconds=1.5
+    )
+    segments = (
+        Segment(segment_id="t0-3", run_id="abc", prefix="t0", end_step=3, seconds=1.0),
+        Segment(segment_id="abc", run_id="abc", prefix="t0", start_step=3, end_step=5, after="t0-3"),
+    )
+    manifest = Manifest(
+        name="study",
+        runs={"abc": {"role": "fit"}},
+        order=("abc",),
+        facts={"abc": facts},
+        segments=segments,
+        trunks={"t0": {"abc": 3}},
+        source="study.yaml",
+    )
+    store.write_manifest(manifest)
+    assert store.read_manifest("study") == manifest
+    assert json.loads(store.manifest_path("study").read_text())["segments"][0]["trunk"] == "t0"
