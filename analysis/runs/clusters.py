@@ -41,9 +41,9 @@ def choose(frame: pd.DataFrame, num_params: int) -> tuple[str | None, str | None
         shared = len(frame) - num_clusters
         if shared <= 0:
             continue
+        rows, shares = ("runs", "training") if name == "trunk" else ("rows", f"a {name}")
         if num_clusters >= num_params:
-            return name, f"runs are drawn by {name}: {shared} fitted runs share training with another"
-        rows = "rows" if name == "run" else "runs"
+            return name, f"{rows} are drawn by {name}: {shared} fitted {rows} share {shares} with another"
         return None, (
             f"{num_clusters} {name}s are too few to draw by for {num_params} parameters: intervals take {rows} of one "
             f"{name} as independent and are likely too narrow"

@@ -20,7 +20,7 @@ def test_runs_are_drawn_by_the_first_column_that_several_share() -> None:
         "runs are drawn by trunk: 6 fitted runs share training with another",
     )
     assert choose(frame(trunk=np.arange(12), curve=curve), 5)[0] == "curve"
-    assert choose(frame(run=trunk), 5)[0] == "run"
+    assert choose(frame(run=trunk), 5) == ("run", "rows are drawn by run: 6 fitted rows share a run with another")
     holes = pd.Series(trunk).astype(float).mask(trunk == 3)
     assert choose(frame(trunk=holes, curve=curve), 5)[0] == "curve"
 
