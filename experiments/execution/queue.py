@@ -73,11 +73,11 @@ class SegmentQueue:
 
     def __post_init__(self) -> None:
         self._pending = list(self.segments)
-        self._stretches: dict[str, list[int]] = {}
+        self._ends: dict[str, list[int]] = {}
         self._followers: dict[str, list[Segment]] = {}
         for item in self.segments:
             if item.is_prefix:
-                self._stretches.setdefault(str(item.prefix), []).append(item.end_step)
+                self._ends.setdefault(str(item.prefix), []).append(item.end_step)
             if item.after is not None:
                 self._followers.setdefault(item.after, []).append(item)
 
@@ -136,15 +136,15 @@ class SegmentQueue:
         return Claimed(segment=item, attempt=attempt, start=start, num_ooms=state.endings.count(RunStatus.OOM))
 
     def _is_over(self, item: Segment) -> bool:
-        """Whether a stretch will never be trained, or nothing needs it any more."""
+        """Whether a segment of a prefix will never be trained, or nothing needs it any more."""
         return self._broken(str(item.prefix), item.end_step) or not self._needed(item)
 
     def _needed(self, item: Segment) -> bool:
-        """Whether something that starts at the end of a stretch is still to be trained, by now and not when the claims
+        """Whether something that starts at the end of a segment is still to be trained, by now and not when the claims
         were listed."""
         for follower in self._followers.get(item.segment_id, ()):
             if not follower.is_prefix:
-                if not self.store.record_path(follower.run_id).exists():
+                if not (self.store.record_path(follower.run_id).exists() or self._goes_on(follower)):
                     return True
             elif not checkpoint_path(self.store, str(item.prefix), follower.end_step).exists() and self._needed(
                 follower
@@ -152,13 +152,27 @@ class SegmentQueue:
                 return True
         return False
 
+    def _goes_on(self, run: Segment) -> bool:
+        """Whether a run needs its prefix no more: it has a checkpoint of its own, or left one where it branched off."""
+        own = self.store.run_folder(run.run_id) / "checkpoints" / "latest.pt"
+        return own.exists() or self._left_behind(run) is not None
+
+    def _left_behind(self, item: Segment) -> Path | None:
+        """The checkpoint that a run left on its way, in an earlier attempt."""
+        if item.prefix is None or item.keep_step is None:
+            return None
+        path = checkpoint_path(self.store, item.prefix, item.keep_step)
+        return path if path.exists() else None
+
     def _start(self, item: Segment) -> tuple[Path | None, str | None]:
-        """(checkpoint to start from, what it waits for); a run whose trunk is broken starts from nothing."""
+        """(checkpoint to start from, what it waits for); a run whose prefix is broken starts from nothing."""
         if item.prefix is None or item.start_step == 0:
             return None, None
         path = checkpoint_path(self.store, item.prefix, item.start_step)
         if path.exists():
             return path, None
+        if not item.is_prefix and self._goes_on(item):
+            return self._left_behind(item), None  # its own newest checkpoint is looked for first
         if item.after is None:
             return None, None  # a checkpoint that was there when the plan was made is gone
         if self._broken(item.prefix, item.start_step):
@@ -166,10 +180,10 @@ class SegmentQueue:
         return None, f"waits for {item.after}"
 
     def _broken(self, trunk: str, step: int) -> bool:
-        """Whether a stretch will never be trained: it, or one before it, diverged or has used up its retries."""
+        """Whether a segment will never be trained: it, or one before it, diverged or has used up its retries."""
         states = (
             self._states.get(prefix_segment_id(trunk, end), RunState())
-            for end in self._stretches.get(trunk, ())
+            for end in self._ends.get(trunk, ())
             if end <= step and not checkpoint_path(self.store, trunk, end).exists()
         )
         return any(

@@ -353,6 +353,40 @@ def test_a_prefix_whose_last_run_is_published_while_it_is_judged_is_not_trained_
     assert queue.take() == (None, False)
 
 
+@pytest.mark.parametrize("left", ["its own checkpoint", "the checkpoint that it left where it branched off"])
+def test_a_run_that_can_go_on_needs_its_prefix_no_more(
+    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache, left: str
+) -> None:
+    runs = budgets(make_config, 60, 120)
+    store, prefix = RunStore(tmp_path), str(prefix_id(runs[0].config))
+    plan = train(store, runs, cache)
+    (first,) = (item for item in plan.segments if item.is_prefix)
+    last = next(item for item in plan.segments if item.keep_step is not None)
+    store.record_path(last.run_id).unlink()  # as if it had been killed in its decay
+    for claim in store.claims.folder.glob(f"{last.segment_id}.*"):
+        claim.unlink()
+    checkpoint_path(store, prefix, first.end_step).unlink(missing_ok=True)
+    own = store.run_folder(last.run_id) / "checkpoints" / "latest.pt"
+    own.parent.mkdir(exist_ok=True)
+    if left == "its own checkpoint":
+        own.write_bytes(b"")
+        checkpoint_path(store, prefix, int(str(last.keep_step))).unlink(missing_ok=True)
+    queue = SegmentQueue(
+        store=store,
+        segments=plan.segments,
+        limits=Limits(max_failures=1, max_losses=1),
+        watch=HeartbeatWatch(expiry_seconds=60),
+        owner=identify(),
+        on_exhausted=lambda name, state: None,
+    )
+    claimed, _ = queue.take()
+    assert claimed is not None
+    assert claimed.segment == last
+    expected = None if own.exists() else checkpoint_path(store, prefix, int(str(last.keep_step)))
+    assert claimed.start == expected
+    assert store.claims.states()[first.segment_id].endings == (RunStatus.DONE,)
+
+
 def test_prune_lists_trunks_that_no_sweep_has_and_with_an_option_those_that_are_done(
     tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache
 ) -> None:
