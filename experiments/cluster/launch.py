@@ -11,6 +11,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from experiments.cluster.scheduler import (
     require,
     submissions_path,
 )
-from experiments.cluster.script import SlurmOptions, array_of, script_text, split
+from experiments.cluster.script import BatchScript, SlurmOptions, array_of, split
 from experiments.errors import UserError
 from experiments.files import write_atomic
 from experiments.store.store import RunStore
@@ -75,7 +76,7 @@ def told_queued(elements: Sequence[Element]) -> str:
         for state, number in sorted(counts.items(), reverse=True)
     ]
     jobs = sorted({element.job for element in elements}, key=lambda job: (len(job), job))
-    return f"{', '.join(words)}, job{'s' if len(jobs) > 1 else ''} {', '.join(jobs)}"
+    return f"{', '.join(words)}, {'jobs' if len(jobs) > 1 else 'job'} {', '.join(jobs)}"
 
 
 # -- the launcher of `run` ---------------------------------------------------------------------------------------------
@@ -138,80 +139,85 @@ def refuse_options(args: argparse.Namespace) -> None:
         raise UserError(f"{given[0]} is an option of --launcher slurm; add that, or leave {given[0]} out")
 
 
-def launch(
-    options: SlurmOptions,
-    *,
-    store: RunStore,
-    sweep: str,
-    missing: int,
-    workers: int | None,
-    arguments: Sequence[str],
-    all_stay: bool = False,
-    added: int = 0,
-    dry_run: bool = False,
-) -> str:
-    """Write the script and submit the workers that are missing; what was done, in words.
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What there is to train, and by whom."""
+
+    missing: int
+    """Runs without a record."""
+    added: int = 0
+    """Runs that workers which run already do not know of; those that still wait will."""
+    workers: int | None = None
+    """Workers wanted; those that are queued already count. None: one a run, up to MAX_DEFAULT_WORKERS."""
+    all_stay: bool = False
+    """Whether workers that find nothing free stay, because what others train will free more for them."""
+    arguments: Sequence[str] = ()
+    """Options handed to each `work` command."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"--workers is {self.workers}; give a number of at least 1")
+
+
+def launch(options: SlurmOptions, *, store: RunStore, sweep: str, demand: Demand, dry_run: bool = False) -> str:
+    """Write the script and submit the workers that are missing.
 
     Parameters
     ----------
-    options
+    options : SlurmOptions
         What is asked of Slurm.
-    store, sweep
-        Where the manifest is, and its name.
-    missing
-        Runs without a record.
-    workers
-        Workers wanted; those that are queued already count. None: one a run, up to MAX_DEFAULT_WORKERS.
-    arguments
-        Options handed to each `work` command.
-    all_stay
-        Whether workers that find nothing free stay, because what others train will free more for them.
-    added
-        Runs that workers which run already do not know of; those that still wait will.
-    dry_run
+    store : RunStore
+        Where the manifest is.
+    sweep : str
+        Its name.
+    demand : Demand
+        What there is to train.
+    dry_run : bool
         Only give the script's text.
+
+    Returns
+    -------
+    str
+        What was done, in words; the script with `dry_run`.
 
     Raises
     ------
     UserError
         When there is no Slurm, or it refuses.
     """
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers is {workers}; give a number of at least 1")
+    missing, workers = demand.missing, demand.workers
     wanted = num_wanted(missing, workers)
     if dry_run:
-        return _script(store, sweep, array_of(max(1, wanted), options.array_max), options, all_stay, arguments)
+        return _script(store, sweep, array_of(max(1, wanted), options.array_max), options, demand)
     if missing == 0:
         return "every run is done; nothing was submitted\n"
     alive = live_elements(store, sweep) if read_submissions(store, sweep) else []
     waiting = sum(element.state == "PENDING" for element in alive)
-    number = max(wanted - len(alive), num_wanted(added, workers) - waiting)
+    number = max(wanted - len(alive), num_wanted(demand.added, workers) - waiting)
     if number <= 0:
         return f"{len(alive)} workers of this sweep are queued already ({told_queued(alive)}); nothing was submitted\n"
     arrays = split(number, options.array_max, max_array_size())
     logs, script = store.root / "logs", script_path(store, sweep)
     logs.mkdir(exist_ok=True)
-    write_atomic(script, _script(store, sweep, arrays[0], options, all_stay, arguments))
+    write_atomic(script, _script(store, sweep, arrays[0], options, demand))
     made = submit(script, arrays, store, sweep)
     before = f" beside {len(alive)} that are queued already ({told_queued(alive)})" if alive else ""
+    jobs = "jobs" if len(made) > 1 else "job"
     return (
-        f"submitted {number} workers{before} for {missing} runs: job{'s' * (len(made) > 1)} "
-        f"{', '.join(item.job for item in made)}\n"
+        f"submitted {number} workers{before} for {missing} runs: {jobs} {', '.join(item.job for item in made)}\n"
         f"script: {script}; logs: {logs}/slurm-<job>_<element>.log\n"
         f"`python -m experiments status {store.manifest_path(sweep)}` says how far they are; `cancel` ends them; "
         f"`sync --follow` mirrors them to W&B\n"
     )
 
 
-def _script(
-    store: RunStore, sweep: str, array: str, options: SlurmOptions, all_stay: bool, arguments: Sequence[str]
-) -> str:
-    return script_text(
+def _script(store: RunStore, sweep: str, array: str, options: SlurmOptions, demand: Demand) -> str:
+    return BatchScript(
         sweep=sweep,
         manifest=store.manifest_path(sweep),
         logs=store.root / "logs",
         array=array,
         options=options,
-        all_stay=all_stay,
-        arguments=arguments,
-    )
+        all_stay=demand.all_stay,
+        arguments=demand.arguments,
+    ).text()

@@ -162,81 +162,69 @@ exit "$status"
 """
 
 
-def script_text(
-    *,
-    sweep: str,
-    manifest: Path,
-    logs: Path,
-    array: str,
-    options: SlurmOptions,
-    all_stay: bool = False,
-    arguments: Sequence[str] = (),
-    python: str = sys.executable,
-    folder: Path | None = None,
-) -> str:
-    """The batch script of a sweep.
+@dataclass(frozen=True, kw_only=True)
+class BatchScript:
+    """The batch script of a sweep: an array of workers that save and are queued again."""
 
-    Parameters
-    ----------
-    sweep
-        Name of the sweep.
-    manifest
-        sweeps/<name>.json.
-    logs
-        Folder of the workers' logs.
-    array
-        `--array`'s value.
-    options
-        What is asked of Slurm.
-    all_stay
-        Whether workers that find nothing free stay, because what others train will free more for them.
-    arguments
-        Options handed to each `work` command.
-    python
-        Interpreter, where the compute nodes find it.
-    folder
-        Where the job starts; None: here.
-    """
-    percent = str(logs.resolve()).replace("%", "%%")
-    head = [
-        f"--job-name={job_name(sweep)}",
-        f"--array={array}",
-        f"--nodes={options.nodes}",
-        f"--ntasks-per-node={options.devices_per_run}",
-        *(
-            f"--{name}={value}"
-            for name in ("partition", "account", "gres", "time")
-            if (value := getattr(options, name)) is not None
-        ),
-        *options.lines,
-        f"--signal=B:USR1@{options.signal_seconds}",
-        "--requeue",
-        "--open-mode=append",
-        f"--chdir={folder or Path.cwd()}",
-        f"--output={percent}/slurm-%A_%a.log",
-    ]
-    lines = [re.sub(r"=(.*\s.*)$", r'="\1"', line) for line in head]
-    command = [python, "-m", "experiments", "work", str(manifest.resolve()), "--device", options.device, *arguments]
-    parts = [shlex.quote(word) for word in command]
-    if options.num_tasks > 1:
-        # once one process has ended, the others have a minute to save, and are ended then if they hang
-        parts = ["srun", f"--ntasks={options.num_tasks}", "--kill-on-bad-exit=0", "--wait=60", *parts]
-        parts += ["--nodes", str(options.nodes), "--devices-per-run", str(options.devices_per_run)]
-    else:
-        parts += ["--parent", "$$"]
-    body = BODY.format(
-        exports="export " + " ".join(f"{name}=1" for name in THREAD_VARIABLES),
-        command=" ".join(parts),
-        lingering=ALL_STAY if all_stay else FIRST_STAYS,
-        forwarded="USR1" if options.num_tasks > 1 else "TERM",  # srun passes USR1 on, and would kill at TERM
-        max_kills=MAX_KILLS,
-    )
-    return "\n".join(
-        [
-            "#!/usr/bin/env bash",
-            f"# Workers of the sweep {sweep}, written by `python -m experiments run --launcher slurm`.",
-            *(f"#SBATCH {line}" for line in lines),
-            "",
-            body,
+    sweep: str
+    """Name of the sweep."""
+    manifest: Path
+    """sweeps/<name>.json."""
+    logs: Path
+    """Folder of the workers' logs."""
+    array: str
+    """Value of `--array`."""
+    options: SlurmOptions
+    """What is asked of Slurm."""
+    all_stay: bool = False
+    """Whether workers that find nothing free stay, because what others train will free more for them."""
+    arguments: Sequence[str] = ()
+    """Options handed to each `work` command."""
+    python: str = sys.executable
+    """Interpreter, where the compute nodes find it."""
+    folder: Path | None = None
+    """Where the job starts; None: here."""
+
+    def text(self) -> str:
+        """Write the script."""
+        many = self.options.num_tasks > 1
+        body = BODY.format(
+            exports="export " + " ".join(f"{name}=1" for name in THREAD_VARIABLES),
+            command=" ".join(self._command()),
+            lingering=ALL_STAY if self.all_stay else FIRST_STAYS,
+            forwarded="USR1" if many else "TERM",  # srun passes USR1 on, and would kill at TERM
+            max_kills=MAX_KILLS,
+        )
+        title = f"# Workers of the sweep {self.sweep}, written by `python -m experiments run --launcher slurm`."
+        return "\n".join(["#!/usr/bin/env bash", title, *self._directives(), "", body])
+
+    def _directives(self) -> list[str]:
+        """The lines that Slurm reads."""
+        options, percent = self.options, str(self.logs.resolve()).replace("%", "%%")
+        named = {name: getattr(options, name) for name in ("partition", "account", "gres", "time")}
+        head = [
+            f"--job-name={job_name(self.sweep)}",
+            f"--array={self.array}",
+            f"--nodes={options.nodes}",
+            f"--ntasks-per-node={options.devices_per_run}",
+            *(f"--{name}={value}" for name, value in named.items() if value is not None),
+            *options.lines,
+            f"--signal=B:USR1@{options.signal_seconds}",
+            "--requeue",
+            "--open-mode=append",
+            f"--chdir={self.folder or Path.cwd()}",
+            f"--output={percent}/slurm-%A_%a.log",
         ]
-    )
+        return ["#SBATCH " + re.sub(r"=(.*\s.*)$", r'="\1"', line) for line in head]
+
+    def _command(self) -> list[str]:
+        """The words of one worker's command line, quoted for a shell."""
+        options, manifest = self.options, str(self.manifest.resolve())
+        words = [self.python, "-m", "experiments", "work", manifest, "--device", options.device, *self.arguments]
+        parts = [shlex.quote(word) for word in words]
+        if options.num_tasks == 1:
+            return [*parts, "--parent", "$$"]
+        # once one process has ended, the others have a minute to save, and are ended then if they hang
+        starter = ["srun", f"--ntasks={options.num_tasks}", "--kill-on-bad-exit=0", "--wait=60"]
+        places = ["--nodes", str(options.nodes), "--devices-per-run", str(options.devices_per_run)]
+        return [*starter, *parts, *places]

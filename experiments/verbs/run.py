@@ -133,18 +133,15 @@ def _submit(args: argparse.Namespace) -> int:
     else:
         sweep, added = _write(args, expanded, store, options.device)
         segments = sweep.segments()
-    said = slurm.launch(
-        options,
-        store=store,
-        sweep=expanded.sweep.name,
+    demand = slurm.Demand(
         missing=sum(not store.record_path(item.run_id).exists() for item in expanded.runs),
-        workers=args.workers,
-        arguments=[*worker_arguments(args), *slurm.worker_arguments(args)],
-        all_stay=any(item.is_prefix for item in segments),
         added=added,
-        dry_run=args.dry_run,
+        workers=args.workers,
+        all_stay=any(item.is_prefix for item in segments),
+        arguments=[*worker_arguments(args), *slurm.worker_arguments(args)],
     )
-    print(said, end="")
+    done = slurm.launch(options, store=store, sweep=expanded.sweep.name, demand=demand, dry_run=args.dry_run)
+    print(done, end="")
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from experiments.cluster.launch import launch, told_queued
+from experiments.cluster.launch import Demand, launch, told_queued
 from experiments.cluster.scheduler import cancel, ended_elements, parse_sacct, parse_squeue, read_submissions, view
 from experiments.cluster.script import SlurmOptions
 from experiments.data.cache import Cache
@@ -170,9 +170,9 @@ def slurm(tmp_path: Path, programs: Any) -> RunStore:
     return store
 
 
-def start(store: RunStore, missing: int, **more: object) -> str:
-    arguments = {"workers": None, "arguments": ["--no-weights"]} | more
-    return launch(SlurmOptions(array_max=6), store=store, sweep="mine", missing=missing, **arguments)  # type: ignore[arg-type]
+def start(store: RunStore, missing: int, *, dry_run: bool = False, **more: Any) -> str:
+    demand = Demand(missing=missing, **({"arguments": ["--no-weights"]} | more))
+    return launch(SlurmOptions(array_max=6), store=store, sweep="mine", demand=demand, dry_run=dry_run)
 
 
 def test_a_sweep_is_submitted_once_with_its_script_and_its_job_numbers_kept(slurm: RunStore, programs: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.slurm_chaos import KINDS, chaos
 from benchmarks.slurm_cluster import SlurmCluster, missing_programs
-from experiments.cluster.script import SlurmOptions, script_text
+from experiments.cluster.script import BatchScript, SlurmOptions
 from experiments.data.cache import Cache
 from experiments.planning.planned_sweep import PlannedSweep
 from experiments.planning.plans import expand_file
@@ -106,14 +106,14 @@ def test_a_worker_of_several_nodes_hears_the_warning_in_every_process_and_comes_
     worker.chmod(0o755)
     script = tmp_path / "script"
     script.write_text(
-        script_text(
+        BatchScript(
             sweep="wide",
             manifest=tmp_path / "wide.json",
             logs=logs,
             array="0-0",
             options=SlurmOptions(gres="gpu:2", nodes=2, devices_per_run=2),
             python=str(worker),
-        )
+        ).text()
     )
     job = cluster.command("sbatch", "--parsable", script)
     cluster.wait_until(lambda: len(list(tmp_path.glob("ready.*"))) == 4, "four processes")

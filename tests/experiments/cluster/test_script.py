@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.cluster.script import MAX_KILLS, SlurmOptions, array_of, script_text, seconds_of, split
+from experiments.cluster.script import MAX_KILLS, BatchScript, SlurmOptions, array_of, seconds_of, split
 from experiments.config.yaml_text import parse_yaml
 from experiments.errors import UserError
 from experiments.execution.exit_status import ExitStatus
@@ -26,7 +26,7 @@ from experiments.verbs import work
 def text(folder: Path, **changes: object) -> str:
     names = {"python": sys.executable, "arguments": ()}
     options = {name: value for name, value in changes.items() if name not in names}
-    return script_text(
+    return BatchScript(
         sweep="mine",
         manifest=folder / "sweeps" / "mine.json",
         logs=folder / "logs",
@@ -34,7 +34,7 @@ def text(folder: Path, **changes: object) -> str:
         options=SlurmOptions(**options),  # type: ignore[arg-type]
         folder=folder,
         **{name: changes.get(name, value) for name, value in names.items()},  # type: ignore[arg-type]
-    )
+    ).text()
 
 
 def test_every_option_is_a_line_that_slurm_reads(tmp_path: Path) -> None:
@@ -243,14 +243,14 @@ def test_the_first_element_waits_for_what_others_lose_and_the_rest_give_way(tmp_
 
 
 def test_workers_of_a_sweep_whose_runs_share_their_first_steps_all_stay(tmp_path: Path) -> None:
-    script = script_text(
+    script = BatchScript(
         sweep="mine",
         manifest=tmp_path / "mine.json",
         logs=tmp_path,
         array="0-7",
         options=SlurmOptions(),
         all_stay=True,
-    )
+    ).text()
     assert "no-linger" not in script
     assert "no-linger" in text(tmp_path)
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
@@ -288,7 +288,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "cluster.md"
 
 
 def test_the_script_on_the_page_is_the_one_that_is_written() -> None:
-    written = script_text(
+    written = BatchScript(
         sweep="mine",
         manifest=Path("/shared/mine/sweeps/mine.json"),
         logs=Path("/shared/mine/logs"),
@@ -297,7 +297,7 @@ def test_the_script_on_the_page_is_the_one_that_is_written() -> None:
         arguments=["--checkpoint-seconds", "60.0"],
         python="/shared/isoflop/.venv/bin/python",
         folder=Path("/shared/isoflop"),
-    )
+    ).text()
     assert f"```bash\n{written}```" in PAGE.read_text()
 
 
