@@ -35,6 +35,10 @@ KAPLAN_2020 = {"alpha_N": 0.076, "alpha_D": 0.103, "N_c": 6.4e13, "D_c": 1.8e13}
 """Kaplan et al. 2020, arXiv 2001.08361: the joint law, sizes without embeddings."""
 
 
+MUENNIGHOFF_2023 = {"E": 1.87, "A": 521.0, "B": 1488.0, "alpha": 0.353, "beta": 0.353, "R_D": 15.4, "R_N": 5.3}
+"""Muennighoff et al. 2023, arXiv 2305.16264: the law of repeated data on C4."""
+
+
 EPOCH_OBJECTIVE = 1.018274018e-3
 """Least sum of Huber (1e-3) log residuals of Hoffmann's law on the 240 points."""
 
