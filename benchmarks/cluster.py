@@ -20,7 +20,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from experiments.config.counts import design_of
+from experiments.config.run import canonical
 from experiments.config.yaml_text import dump_yaml
+from experiments.data.cache import Cache
+from experiments.execution.queue import Limits, SegmentQueue
+from experiments.machine.liveness import HeartbeatWatch, identify
+from experiments.planning.costs import CostModel
+from experiments.planning.planned_sweep import PlannedSweep
+from experiments.planning.plans import compile_sweep, expand_file
+from experiments.records import RunRecord, RunStatus
+from experiments.store.store import RunStore
 
 LADDER: dict[str, Any] = {
     "name": "cluster",
@@ -60,12 +70,6 @@ def experiments(*words: object) -> tuple[float, float, str]:
 
 def contender(root: str, out: str) -> None:
     """One process that takes segments until none is left and publishes records without training."""
-    from experiments.config.counts import design_of
-    from experiments.config.run import canonical
-    from experiments.execution.queue import Limits, SegmentQueue
-    from experiments.machine.liveness import HeartbeatWatch, identify
-    from experiments.planning.planned_sweep import PlannedSweep
-    from experiments.records import RunRecord, RunStatus
 
     sweep = PlannedSweep.find("cluster", Path(root))
     store = sweep.store
@@ -138,10 +142,6 @@ def claims(processes: int, seeds: int) -> dict[str, Any]:
 
 def write_sweep(path: Path, root: Path, *, share: bool = True) -> None:
     """Write configs and manifest as `run` does before it starts workers."""
-    from experiments.data.cache import Cache
-    from experiments.planning.planned_sweep import PlannedSweep
-    from experiments.planning.plans import expand_file
-    from experiments.store.store import RunStore
 
     PlannedSweep.write(expand_file(path, cache=Cache()), path, RunStore(root), share=share)
 
@@ -151,10 +151,6 @@ def write_sweep(path: Path, root: Path, *, share: bool = True) -> None:
 
 def scale(num_runs: int) -> dict[str, Any]:
     """Seconds and memory of plan, compile and status for many runs, a tenth of them done."""
-    from experiments.data.cache import Cache
-    from experiments.planning.costs import CostModel
-    from experiments.planning.plans import compile_sweep, expand_file
-    from experiments.store.store import RunStore
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -183,10 +179,6 @@ def scale(num_runs: int) -> dict[str, Any]:
 
 def finish(root: Path, number: int) -> None:
     """Publish records of the first runs, with as many validation documents as a real one has."""
-    from experiments.config.counts import design_of
-    from experiments.config.run import canonical
-    from experiments.planning.planned_sweep import PlannedSweep
-    from experiments.records import RunRecord, RunStatus
 
     sweep = PlannedSweep.find("cluster", root)
     store = sweep.store

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,8 @@ def measure(folder: Path) -> dict[str, Any]:
     for name in sorted(LANGUAGES):
         language = build_language(DataConfig(corpus=name))
         language.generate(1000, stream=0)
-        found[f"{name}_tokens_per_second"] = GENERATED_TOKENS / seconds(
-            lambda language=language: language.generate(GENERATED_TOKENS, stream=1)
-        )
+        generate = partial(language.generate, GENERATED_TOKENS, stream=1)
+        found[f"{name}_tokens_per_second"] = GENERATED_TOKENS / seconds(generate)
     places = iter(range(10**6))
     found["build_sotu_bytes_seconds"] = seconds(lambda: prepare(DataConfig(), Cache(folder / f"cold{next(places)}")))
     cache = Cache(folder)

@@ -66,7 +66,7 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
     UserError
         For a malformed override.
     """
-    result = _as_plain(raw)
+    result: dict[str, Any] = _as_plain(raw)
     words = list(overrides)
     while words:
         word = words.pop(0)

@@ -45,11 +45,6 @@ class Recipe:
         return self.rule(params, tokens)
 
 
-def _power_of_two(value: float, *, low: int, high: int) -> int:
-    """The power of two nearest to `value` in log space, within [low, high]."""
-    return int(min(max(2 ** round(math.log2(value)), low), high))
-
-
 BYTE_PEAK_RATE = 1.0e-2
 """Peak learning rate at BYTE_REFERENCE_PARAMS; measured in reports/recipe."""
 BYTE_RATE_EXPONENT = -0.5

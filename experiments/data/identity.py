@@ -14,7 +14,9 @@ from typing import Any
 
 from experiments.data.cache import Cache, read_json
 from experiments.data.config import DataConfig
+from experiments.data.corpora.documents import spool_hash, spool_stream
 from experiments.data.corpora.places import corpus_files, file_hashes, spool_folder
+from experiments.data.tokenizers.bpe import trained_merges
 from experiments.errors import UserError
 
 READER_VERSION = 1
@@ -77,8 +79,6 @@ def content_hash(data: DataConfig, cache: Cache) -> str:
     if info.kind == "language":
         return digest({"language": info.name, "version": LANGUAGE_VERSION[info.name], "options": data.options})
     if info.name == "hf":
-        from experiments.data.corpora.documents import spool_hash, spool_stream
-
         found = spool_hash(spool_folder(data, cache)) or spool_hash(spool_stream(data, cache))
         assert found is not None
         return found
@@ -92,8 +92,6 @@ def tokenizer_hash(data: DataConfig, cache: Cache) -> str:
         return NO_TOKENIZER_HASH
     if data.tokenizer == "bytes":
         return BYTES_TOKENIZER_HASH
-    from experiments.data.tokenizers.bpe import trained_merges
-
     return trained_merges(data, cache)[1]
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 Scalar = str | int | float | bool | None
 """What an option of a corpus may be."""
+CorpusKind = Literal["packaged", "fetched", "language", "files"]
+"""Packaged: in this package. Fetched: by `data fetch`. Language: generated. Files: given as PREFIX:WHERE."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +22,8 @@ class CorpusInfo:
 
     name: str
     """The name used in a config."""
-    kind: str
-    """packaged (in this package), fetched (by `data fetch`), language (generated), or files (given as PREFIX:WHERE)."""
+    kind: CorpusKind
+    """Where its content comes from."""
     summary: str
     """One line for people."""
     licence: str

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
@@ -21,6 +21,8 @@ from experiments.data.corpora.documents import documents
 from experiments.data.corpora.places import spool_folder
 from experiments.errors import UserError
 
+TaskKind = Literal["classification", "tagging", "question-answering", "generation"]
+"""Kinds of labelled tasks."""
 TEST_FRACTION, VAL_FRACTION = 0.2, 0.1
 """Shares of the inputs that go to test and to validation, where the source names no split of its own."""
 SPLITS = ("train", "val", "test")
@@ -56,8 +58,8 @@ class Task:
 
     name: str
     """Name in TASKS."""
-    kind: str
-    """classification, tagging, question-answering or generation."""
+    kind: TaskKind
+    """What is asked of an input."""
     labels: tuple[str, ...]
     """Classes or tags in alphabetical order; empty for other kinds."""
     splits: dict[str, tuple[Example, ...]]
@@ -68,8 +70,8 @@ class Task:
 class TaskInfo:
     """How a task is made."""
 
-    kind: str
-    """classification, tagging, question-answering or generation."""
+    kind: TaskKind
+    """What is asked of an input."""
     corpus: str
     """The fetched corpus that it is made from; its licence holds."""
     summary: str

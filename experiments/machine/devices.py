@@ -80,23 +80,27 @@ def gpu_memory_bytes() -> int | None:
     return min(mebibytes) << 20 if mebibytes else None
 
 
-def find_devices(wanted: str = "auto", workers: int | None = None, per_worker: int = 1) -> tuple[Device, ...]:
-    """One Device per worker.
+def find_devices(
+    wanted: DeviceKind | Literal["auto"] = "auto", workers: int | None = None, per_worker: int = 1
+) -> tuple[Device, ...]:
+    """Find a device for each worker.
 
     Parameters
     ----------
-    wanted
+    wanted : str
         auto (every GPU, or every core where there is none), cpu or cuda.
-    workers
-        Number of workers; None: as many as there are GPUs or cores for.
-    per_worker
+    workers : int or None
+        Number of workers; None: as many as there are GPUs or cores for. Several may get the same GPU.
+    per_worker : int
         GPUs or cores of each.
 
     Raises
     ------
     UserError
-        When cuda is wanted and there is none, or a worker wants more GPUs than there are.
+        When cuda is wanted and there is none, a worker wants more GPUs than there are, or there would be no worker.
     """
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers is {workers}; give a number of at least 1")
     gpus = cuda_devices() if wanted in ("auto", "cuda") else ()
     if wanted == "cuda" and not gpus:
         raise UserError("device is 'cuda' but this machine shows no CUDA device; use --device cpu, or check nvidia-smi")

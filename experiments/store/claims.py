@@ -128,8 +128,9 @@ class Claims:
         return True
 
     def reason(self, name: str, attempt: int, ending: RunStatus) -> str | None:
-        """The reason that was given with an ending."""
-        return json.loads((self.folder / f"{name}.{attempt}.{ending}").read_text(encoding="utf-8"))["reason"]
+        """The reason that was given with an ending; None where there was none."""
+        said = json.loads((self.folder / f"{name}.{attempt}.{ending}").read_text(encoding="utf-8"))
+        return None if said["reason"] is None else str(said["reason"])
 
     def judge(self, name: str, state: RunState, watch: HeartbeatWatch) -> bool:
         """Write down as lost the latest attempt whose worker has vanished; whether it had.

@@ -19,13 +19,12 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.config.run import RunConfig, canonical, run_config_from_dict
 from experiments.errors import UserError
-from experiments.files import StoreError, append_rows, link_once, write_atomic
+from experiments.files import StoreError, link_once, write_atomic
 from experiments.manifests import Manifest, read_manifest
 from experiments.records import RunRecord, RunStatus, read_record
 from experiments.store.claims import Claims
@@ -154,13 +153,13 @@ class RunStore:
         self.record_path(run_id).replace(earlier / "record.json")
         return True
 
-    def append_metrics(self, run_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append rows to a run's metrics.jsonl."""
-        append_rows(self.run_folder(run_id) / "metrics.jsonl", rows)
+    def metrics_path(self, run_id: str) -> Path:
+        """runs/<run_id>/metrics.jsonl."""
+        return self.run_folder(run_id) / "metrics.jsonl"
 
     def read_metrics(self, run_id: str) -> list[dict[str, Any]]:
         """Rows of metrics.jsonl by rising step, the latest of each step; torn lines of killed writers are left out."""
-        path = self.run_folder(run_id) / "metrics.jsonl"
+        path = self.metrics_path(run_id)
         return parse_metrics(path.read_text(encoding="utf-8")) if path.exists() else []
 
 

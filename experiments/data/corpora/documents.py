@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import lzma
 import zlib
 from collections.abc import Iterable, Iterator
@@ -172,12 +173,11 @@ def spool_stream(data: DataConfig, cache: Cache) -> Path:
 def _stream(data: DataConfig) -> Iterator[str]:
     try:
         import datasets
-        from huggingface_hub.utils import logging as hub_logging
     except ImportError as error:
         raise UserError(
             "hf:NAME corpora need the package datasets; install it with: pip install 'isoflop[data]'"
         ) from error
-    hub_logging.set_verbosity_error()  # what goes wrong is said below, once
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what goes wrong is said below, once
     name, _, config = data.where.partition(":")
     split, text_field = str(data.option("split")), str(data.option("text_field"))
     revision = str(data.option("revision")) or None

@@ -66,10 +66,8 @@ class MarkovLanguage:
         num_symbols = self.vocab_size
         pi = np.full(self.num_states, 1 / self.num_states)
         for _ in range(100_000):
-            joint = (pi[:, None] * self.rows).reshape(
-                num_symbols, -1
-            )  # oldest symbol first: summing over it shifts the state
-            new = joint.sum(axis=0)
+            joint = (pi[:, None] * self.rows).reshape(num_symbols, -1)
+            new: NDArray[np.float64] = joint.sum(axis=0)  # over the oldest symbol, which shifts the state
             new /= new.sum()
             change = np.abs(new - pi).sum()
             pi = new

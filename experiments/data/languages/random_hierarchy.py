@@ -53,7 +53,7 @@ class RandomHierarchyLanguage:
             )
         self.vocab_size, self.num_rules, self.branching, self.depth = num_features, num_rules, branching, depth
         self.language_seed = language_seed
-        self.period = branching**depth
+        self.period: int = branching**depth
         """Tokens in a sentence."""
         self.rules = [self._draw_rules(level, num_tuples) for level in range(depth)]
         """Tuples by level from the tokens up, each (v * m, s); tuple r belongs to feature r // m."""
@@ -135,4 +135,5 @@ class RandomHierarchyLanguage:
             if feature is None:
                 return None
             weight_NR = weight_NR * (rules[:, place] == feature[:, None])
-        return weight_NR.argmax(axis=1) // self.num_rules
+        feature_N: Tokens = weight_NR.argmax(axis=1) // self.num_rules
+        return feature_N

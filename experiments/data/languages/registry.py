@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from experiments.data.config import DataConfig
 from experiments.data.languages.base import Language
@@ -11,7 +10,7 @@ from experiments.data.languages.markov import MarkovLanguage
 from experiments.data.languages.random_hierarchy import RandomHierarchyLanguage
 from experiments.data.languages.zipf_memory import ZipfMemoryLanguage
 
-LANGUAGES: dict[str, Callable[..., Any]] = {
+LANGUAGES: dict[str, Callable[..., Language]] = {
     "markov": MarkovLanguage,
     "random-hierarchy": RandomHierarchyLanguage,
     "zipf-memory": ZipfMemoryLanguage,

@@ -92,7 +92,8 @@ class ZipfMemoryLanguage:
 
     def scored(self, num_tokens: int) -> NDArray[np.bool_]:
         """Values count, digits do not."""
-        return np.arange(num_tokens) % self.period == KEY_DIGITS
+        is_value: NDArray[np.bool_] = np.arange(num_tokens) % self.period == KEY_DIGITS
+        return is_value
 
     def generate(self, num_tokens: int, *, stream: int) -> Tokens:
         """The first tokens of a stream."""

@@ -68,11 +68,13 @@ def test_a_corpus_that_changed_under_a_sweep_is_one_sentence(folder: Path, tmp_p
     (folder / "3.txt").write_text("another text of another length\n")
     for act in (resolve, prepare):
         with pytest.raises(UserError, match=r"changed under this sweep: it was planned with content \w{12}"):
-            act(planned, tmp_path)
+            act(planned, Cache(tmp_path))
     assert resolve(replace(planned, content_hash=None), Cache(tmp_path)).content_hash != planned.content_hash
 
 
-def test_a_file_is_hashed_again_only_when_it_changed(folder: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_file_is_hashed_again_only_when_it_changed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = DataConfig(corpus=f"text:{folder}")
     first = resolve(data, Cache(tmp_path))
     monkeypatch.setattr("hashlib.file_digest", None)
@@ -109,7 +111,7 @@ def test_many_processes_at_once_build_one_corpus(folder: Path, tmp_path: Path) -
     assert len(built) == 1
 
 
-def test_a_folder_that_appears_while_another_is_built_is_kept(tmp_path: Path, monkeypatch) -> None:
+def test_a_folder_that_appears_while_another_is_built_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "built"
 
     def build(temporary: Path) -> None:
@@ -157,7 +159,9 @@ def test_a_damaged_token_file_says_what_to_delete(folder: Path, tmp_path: Path) 
         prepare(data, Cache(tmp_path))
 
 
-def test_the_cache_folder_is_named_by_argument_then_environment(monkeypatch, tmp_path: Path) -> None:
+def test_the_cache_folder_is_named_by_argument_then_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("ISOFLOP_CACHE", str(tmp_path / "named"))
     assert Cache().root == tmp_path / "named"
     assert Cache(tmp_path).root == tmp_path

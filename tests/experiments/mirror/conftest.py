@@ -14,6 +14,7 @@ import pytest
 
 from experiments.config.counts import design_of
 from experiments.config.run import RunConfig, canonical, run_id
+from experiments.files import append_rows
 from experiments.manifests import Manifest
 from experiments.mirror.client import Client
 from experiments.records import RunRecord
@@ -55,7 +56,7 @@ class Study:
 
     def write(self, index: int, steps: Sequence[int]) -> None:
         """Append rows to a run."""
-        self.store.append_metrics(self.ids[index], metrics(steps))
+        append_rows(self.store.metrics_path(self.ids[index]), metrics(steps))
 
     def publish(self, index: int, status: str = "done", **execution: Any) -> RunRecord:
         """Publish a run's record."""

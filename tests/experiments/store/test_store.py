@@ -12,7 +12,7 @@ import pytest
 
 from experiments.config.run import RunConfig, run_id
 from experiments.errors import UserError
-from experiments.files import StoreError, link_once
+from experiments.files import StoreError, append_rows, link_once
 from experiments.manifests import Manifest, RunFacts, Segment, read_records
 from experiments.records import DESIGN_FIELDS, RecordError, RunRecord, RunStatus, flat_row, read_record
 from experiments.store.store import RunStore, parse_metrics
@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> RunStore:
     return result
 
 
-def record(loss: float, identity: str = "abc", status: str = "done") -> RunRecord:
+def record(loss: float, identity: str = "abc", status: RunStatus = RunStatus.DONE) -> RunRecord:
     return RunRecord(run_id=identity, status=status, design=DESIGN, outcome={"loss": loss})
 
 
@@ -150,10 +150,10 @@ def test_a_finished_run_is_never_forgotten(store: RunStore) -> None:
 
 def test_metrics_survive_a_torn_line_and_a_repeated_step(store: RunStore) -> None:
     store.run_folder("abc").mkdir()
-    store.append_metrics("abc", [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.5}])
+    append_rows(store.metrics_path("abc"), [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.5}])
     with (store.run_folder("abc") / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 3, "lo')
-    store.append_metrics("abc", [{"step": 2, "loss": 2.5}, {"step": 3, "loss": 2.0}])
+    append_rows(store.metrics_path("abc"), [{"step": 2, "loss": 2.5}, {"step": 3, "loss": 2.0}])
     assert store.read_metrics("abc") == [
         {"step": 1, "loss": 3.0},
         {"step": 2, "loss": 2.5},

