@@ -305,4 +305,10 @@ class Fit:
 
             frame = pd.read_parquet(path.with_name(raw["runs"]))
             runs = {str(name): frame[name].to_numpy(dtype=np.float64) for name in frame.columns}
-        return cls.from_dict(raw, draws=draws, runs=runs)
+        try:
+            return cls.from_dict(raw, draws=draws, runs=runs)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path} does not hold a whole fit ({type(error).__name__}: {error}); "
+                f"make it with `fit ... --out {path}`"
+            ) from error

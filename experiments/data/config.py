@@ -21,6 +21,23 @@ NUM_BYTE_SPECIALS = 8
 """Special tokens after the 256 bytes; see tokenization.py."""
 
 
+LEAST_OPTIONS = {
+    "num_tokens": 1,
+    "num_documents": 1,
+    "max_documents": 0,
+    "order": 1,
+    "num_symbols": 2,
+    "num_keys": 2,
+    "num_values": 2,
+    "num_features": 2,
+    "num_rules": 1,
+    "branching": 2,
+    "depth": 1,
+    "language_seed": 0,
+}
+"""The least value of corpus options that count something."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Corpus, tokenizer, context, split and declared repetition."""
@@ -60,7 +77,7 @@ class DataConfig:
         for name in ("context", "val_document_size", "val_size", "max_epochs"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name, least in (("num_tokens", 1), ("num_documents", 1), ("max_documents", 0)):
+        for name, least in LEAST_OPTIONS.items():
             if name in info.options and self.option(name) < least:
                 raise UserError(
                     f"option {name!r} of corpus {info.name!r} is {self.option(name)}; it must be at least {least}"

@@ -74,6 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train what is missing; 0 when every run is done, 1 when some failed or diverged. Slurm: 0 when it is queued."""
+    if not args.checkpoint_seconds >= 0:
+        raise UserError(f"--checkpoint-seconds is {args.checkpoint_seconds:g}; give seconds of at least 0, such as 60")
     if args.launcher == "slurm":
         return _submit(args)
     slurm.refuse_options(args)
