@@ -1,4 +1,4 @@
-"""What orchestration costs. `python -m benchmarks.cluster [--parts claims,scale,sharing] [--out ...json]`.
+"""Cost of claims, planning and sharing. `python -m benchmarks.cluster [--parts claims,scale,sharing] [--out ...json]`.
 
 claims: 16 processes fight over 2,000 runs whose training takes no time: claims, heartbeats, records and endings are
 what is left. scale: 10,000 runs compiled, planned and asked for their status, as a user does from the shell. sharing:
@@ -58,11 +58,11 @@ def experiments(*words: object) -> tuple[float, float, str]:
         "cpu = used.ru_utime + used.ru_stime + theirs.ru_utime + theirs.ru_stime; "
         "print(cpu, used.ru_maxrss, file=sys.stderr); sys.exit(status)"
     )
-    told = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False)
-    if told.returncode not in (0, 1):
-        raise SystemExit(told.stderr)
-    cpu, kibibytes = told.stderr.split()[-2:]
-    return float(cpu), int(kibibytes) / 1024, told.stdout
+    ended = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False)
+    if ended.returncode not in (0, 1):
+        raise SystemExit(ended.stderr)
+    cpu, kibibytes = ended.stderr.split()[-2:]
+    return float(cpu), int(kibibytes) / 1024, ended.stdout
 
 
 # -- claims --
@@ -109,7 +109,7 @@ def contender(root: str, out: str) -> None:
 
 
 def claims(processes: int, seeds: int) -> dict[str, Any]:
-    """Claimed once each, none lost, and what a run's orchestration costs."""
+    """Claimed once each, none lost, and what a run's claims and records cost."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         shapes = [{"width": 8 * (number + 1), "depth": 1} for number in range(4)]
@@ -125,8 +125,8 @@ def claims(processes: int, seeds: int) -> dict[str, Any]:
         for worker in workers:
             worker.join()
         seconds = time.perf_counter() - began
-        told = [json.loads((root / f"{number}.json").read_text()) for number in range(processes)]
-        counts = Counter(run_id for item in told for run_id in item["taken"])
+        results = [json.loads((root / f"{number}.json").read_text()) for number in range(processes)]
+        counts = Counter(run_id for item in results for run_id in item["taken"])
         attempts = [path for path in (root / "claims").iterdir() if path.name.count(".") == 1]
         num_runs = 4 * seeds
         return {
@@ -135,7 +135,7 @@ def claims(processes: int, seeds: int) -> dict[str, Any]:
             "published": len(counts),
             "published_twice": sum(count > 1 for count in counts.values()),
             "executions": len(attempts),
-            "cpu_milliseconds_per_run": 1e3 * sum(item["cpu"] for item in told) / num_runs,
+            "cpu_milliseconds_per_run": 1e3 * sum(item["cpu"] for item in results) / num_runs,
             "wall_seconds": seconds,
         }
 

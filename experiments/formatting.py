@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def count(value: float | None) -> str:
-    """A count with three significant digits and a letter: 124M, 2.6B."""
+    """Write a count with three significant digits and a letter: 124M, 2.6B; `-` for None."""
     if value is None:
         return "-"
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
@@ -18,7 +18,7 @@ def count(value: float | None) -> str:
 
 
 def compute(value: float | None) -> str:
-    """FLOPs: 3.0e18."""
+    """Write FLOPs as 3.0e18; `-` for None."""
     if value is None:
         return "-"
     mantissa, _, exponent = f"{value:.1e}".partition("e")
@@ -26,7 +26,7 @@ def compute(value: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 45s, 3m 20s, 2h 05m or 3d 04h."""
+    """Write seconds as 45s, 3m 20s, 2h 05m or 3d 04h."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -38,7 +38,7 @@ def duration(seconds: float) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """Bytes as 12 MB, 3.4 GB."""
+    """Write bytes as 512 B, 12 MB or 3.4 GB."""
     for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if num_bytes >= limit:
             return f"{num_bytes / limit:.3g} {unit}"
@@ -46,7 +46,22 @@ def size(num_bytes: float) -> str:
 
 
 def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """Aligned columns under a rule, the first `left` to the left and the rest to the right; costs nothing to import."""
+    """Lay out rows in aligned columns under a rule; costs nothing to import.
+
+    Parameters
+    ----------
+    headers : sequence of str
+        Heads of the columns.
+    rows : sequence of sequence of str
+        Cells of each row.
+    left : int
+        How many columns, from the first, are aligned to the left; the others are aligned to the right.
+
+    Returns
+    -------
+    str
+        With a newline at its end.
+    """
     widths = [max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:

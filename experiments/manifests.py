@@ -51,7 +51,7 @@ class Segment:
         return self.segment_id != self.run_id
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; what is absent or zero is left out."""
+        """Give plain data; what is absent or zero is left out."""
         values = {"trunk" if name == "prefix" else name: value for name, value in vars(self).items()}
         return {name: value for name, value in values.items() if value not in (None, 0, 0.0)}
 
@@ -128,7 +128,7 @@ class Manifest:
 
 
 def parse_manifest(text: str, *, where: str) -> Manifest:
-    """Read a manifest from JSON text.
+    """Read a manifest from JSON text, and check what others rely on.
 
     Parameters
     ----------
@@ -136,6 +136,11 @@ def parse_manifest(text: str, *, where: str) -> Manifest:
         The JSON document.
     where : str
         The file, for messages.
+
+    Returns
+    -------
+    Manifest
+        Its facts and segments are typed.
 
     Raises
     ------
@@ -171,12 +176,22 @@ def _is_required(item: Field[Any]) -> bool:
 def read_manifest(path: Path) -> Manifest:
     """Read `sweeps/<name>.json`.
 
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    Manifest
+        See `parse_manifest`.
+
     Raises
     ------
     RecordError
-        See `parse_manifest`; also when the file is not UTF-8.
+        When it is not UTF-8, or is no manifest.
     OSError
-        There is no such file, or it cannot be read.
+        When there is no such file, or it cannot be read.
     """
     return parse_manifest(read_text(path), where=str(path))
 

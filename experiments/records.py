@@ -168,7 +168,22 @@ def _shown(value: object) -> str:
 
 
 def check_schema(raw: Mapping[str, Any], newest: int, *, where: str) -> None:
-    """Refuse a layout that is newer than this program, with a RecordError that starts with `where`."""
+    """Refuse a layout that is newer than this program.
+
+    Parameters
+    ----------
+    raw : mapping of str to object
+        A JSON object that may say its `schema`.
+    newest : int
+        The newest layout that this program reads.
+    where : str
+        The file, for messages.
+
+    Raises
+    ------
+    RecordError
+        When it is newer, or no whole number.
+    """
     schema = raw.get("schema", 0)
     if not isinstance(schema, int):
         raise RecordError(f"{where} has schema {_shown(schema)}, not a whole number; delete it and run the sweep again")
@@ -179,12 +194,22 @@ def check_schema(raw: Mapping[str, Any], newest: int, *, where: str) -> None:
 def read_record(path: Path) -> RunRecord:
     """Read one record.json.
 
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    RunRecord
+        See `parse_record`.
+
     Raises
     ------
     RecordError
-        See `parse_record`; also when the file is not UTF-8.
+        When it is not UTF-8, or cannot be believed.
     OSError
-        There is no such file, or it cannot be read.
+        When there is no such file, or it cannot be read.
     """
     return parse_record(read_text(path), where=str(path))
 

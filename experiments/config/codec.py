@@ -141,6 +141,11 @@ def as_written(config: Any, raw: Any) -> Any:
         What `convert` made of `raw`.
     raw : object
         Plain data.
+
+    Returns
+    -------
+    dataclass, tuple or scalar
+        Equal to `config`, with the numbers of `raw`.
     """
     if is_dataclass(config) and not isinstance(config, type):
         return replace(config, **{name: as_written(getattr(config, name), raw[name]) for name in raw})
@@ -150,7 +155,7 @@ def as_written(config: Any, raw: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Tuples as lists and mappings by sorted key: what JSON would give back."""
+    """Give what JSON would give back: tuples as lists, mappings by sorted key."""
     if isinstance(value, Mapping):
         return {str(key): plain(value[key]) for key in sorted(value)}
     if isinstance(value, (tuple, list)):
@@ -159,7 +164,20 @@ def plain(value: Any) -> Any:
 
 
 def get_path(node: object, path: str) -> Any:
-    """What stands at a dotted path of nested plain data; ABSENT where there is nothing."""
+    """Find what stands at a dotted path.
+
+    Parameters
+    ----------
+    node : object
+        Nested plain data.
+    path : str
+        Such as `model.width`.
+
+    Returns
+    -------
+    object
+        ABSENT where there is nothing.
+    """
     for part in path.split("."):
         if not isinstance(node, dict) or part not in node:
             return ABSENT
@@ -168,7 +186,15 @@ def get_path(node: object, path: str) -> Any:
 
 
 def remove_path(node: dict[str, Any], path: str) -> None:
-    """Remove a dotted path from nested plain data, where it is there."""
+    """Remove what stands at a dotted path, where there is something.
+
+    Parameters
+    ----------
+    node : dict of str to object
+        Nested plain data; it is changed.
+    path : str
+        Such as `model.width`.
+    """
     parent, _, leaf = path.rpartition(".")
     holder = get_path(node, parent) if parent else node
     if isinstance(holder, dict):
@@ -176,7 +202,16 @@ def remove_path(node: dict[str, Any], path: str) -> None:
 
 
 def set_path(node: dict[str, Any], path: str, value: object) -> None:
-    """Set a dotted path in nested plain data, making mappings on the way.
+    """Put a value at a dotted path, making mappings on the way.
+
+    Parameters
+    ----------
+    node : dict of str to object
+        Nested plain data; it is changed.
+    path : str
+        Such as `model.width`.
+    value : object
+        Plain data.
 
     Raises
     ------
@@ -193,7 +228,20 @@ def set_path(node: dict[str, Any], path: str, value: object) -> None:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest known one, else all of them."""
+    """Suggest what an unknown name was meant to be.
+
+    Parameters
+    ----------
+    word : str
+        The name.
+    known : iterable of str
+        The names that there are.
+
+    Returns
+    -------
+    str
+        The end of a message: the nearest known name, else all of them.
+    """
     names = sorted(known)
     near = nearest_names(word, names)
     return f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
@@ -255,8 +303,8 @@ def _sentence(cls: type, raw: object, error: msgspec.ValidationError, prefix: st
         spot = spot.follow(step)
     place = spot.place
     if error.__cause__ is not None:  # a config's own check
-        told = str(error.__cause__)
-        return told if not place or re.match(rf"{re.escape(place)}[. ]", told) else f"{place}: {told}"
+        reason = str(error.__cause__)
+        return reason if not place or re.match(rf"{re.escape(place)}[. ]", reason) else f"{place}: {reason}"
     missing = _MISSING.match(found["what"])
     if missing:
         return f"{place + '.' if place else ''}{missing[1]} is missing"

@@ -10,20 +10,38 @@ from models.config.accounting import count_params, params_fit, params_non_embedd
 
 
 def flops_of(config: RunConfig, *, tokens: int | None = None) -> float:
-    """Counted training FLOPs of a run, or of `tokens` of it."""
+    """Count the training FLOPs of a run.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    tokens : int or None
+        Tokens to count for; None: all of the run.
+
+    Returns
+    -------
+    float
+        Counted matrix products, forward and backward.
+    """
     spent = config.tokens if tokens is None else tokens
     return training_flops(config.model, tokens=spent, context=config.data.context, objective=config.objective)
 
 
 def design_of(config: RunConfig, *, num_train_tokens: int | None) -> dict[str, Any]:
-    """The `design` of a record.
+    """Count what is known of a run before it is trained.
 
     Parameters
     ----------
-    config
+    config : RunConfig
         The run.
-    num_train_tokens
-        Tokens of one pass over the training split; None when it is not known yet, and then epochs are not either.
+    num_train_tokens : int or None
+        Tokens of one pass over the training split; None when they are not known yet, and then epochs are not either.
+
+    Returns
+    -------
+    dict of str to object
+        The `design` of a record.
     """
     model, tokens = config.model, config.tokens
     params = params_fit(model)

@@ -20,7 +20,12 @@ SHAREABLE = ("constant", "wsd")
 
 
 def prefix_id(config: RunConfig) -> str | None:
-    """Identity of the training that a run shares with runs of other budgets.
+    """Identify the training that a run shares with runs of other budgets.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
 
     Returns
     -------
@@ -52,7 +57,20 @@ def branch_step(config: RunConfig) -> int:
 
 
 def prefix_key(config: RunConfig, data_key: str) -> tuple[Any, ...]:
-    """What `prefix_id` hashes, as a tuple that is quick to compare; `data_key` stands for the data."""
+    """Give what `prefix_id` hashes, as a tuple that is quick to compare.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    data_key : str
+        A short key that stands for the run's data.
+
+    Returns
+    -------
+    tuple
+        Equal for two runs if and only if their prefixes are.
+    """
     return (
         config.model,
         data_key,
@@ -67,5 +85,18 @@ def prefix_key(config: RunConfig, data_key: str) -> tuple[Any, ...]:
 
 
 def prefix_segment_id(prefix: str, end_step: int) -> str:
-    """Name of the part of a prefix that ends after `end_step` steps; what its claims are called."""
+    """Name a part of a prefix; its claims are called so.
+
+    Parameters
+    ----------
+    prefix : str
+        The shared prefix.
+    end_step : int
+        Steps at the end of the part.
+
+    Returns
+    -------
+    str
+        Such as `t0123456789ab-96`.
+    """
     return f"{prefix}-{end_step}"

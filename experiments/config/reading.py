@@ -25,6 +25,11 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     overrides : sequence of str
         Options such as `--design.budgets=[1e11,2e11]`.
 
+    Returns
+    -------
+    SweepConfig
+        The sweep; its data are not resolved.
+
     Raises
     ------
     UserError
@@ -34,7 +39,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
 
 
 def build_sweep(raw: Mapping[str, Any], *, where: str) -> SweepConfig:
-    """A SweepConfig from plain data.
+    """Build a SweepConfig from plain data.
 
     Parameters
     ----------
@@ -42,6 +47,11 @@ def build_sweep(raw: Mapping[str, Any], *, where: str) -> SweepConfig:
         What the YAML says.
     where : str
         The file, for messages.
+
+    Returns
+    -------
+    SweepConfig
+        Checked as `codec.convert` does.
 
     Raises
     ------
@@ -60,6 +70,11 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
         What the YAML says; it is left as it is.
     overrides : sequence of str
         `--dotted.path=value`, or the two as separate words; the value is YAML.
+
+    Returns
+    -------
+    dict of str to object
+        A copy with the fields set.
 
     Raises
     ------

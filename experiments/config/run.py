@@ -99,7 +99,11 @@ class RunConfig:
 
 
 def canonical(config: RunConfig) -> dict[str, Any]:
-    """The config as plain data, without the later fields that stand at the default they came with."""
+    """Give the config as plain data.
+
+    Fields that were added later and stand at the default they came with are left out, so that identities of older runs
+    stay.
+    """
     raw: dict[str, Any] = plain(asdict(config))
     for path, default in ADDED_LATER.items():
         if get_path(raw, path) == plain(default):
@@ -108,7 +112,12 @@ def canonical(config: RunConfig) -> dict[str, Any]:
 
 
 def run_id(config: RunConfig) -> str:
-    """Hash of what defines the result of a run.
+    """Hash what defines the result of a run.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
 
     Returns
     -------

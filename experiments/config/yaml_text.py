@@ -59,6 +59,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     path : Path
         The file.
 
+    Returns
+    -------
+    dict of str to object
+        What it holds.
+
     Raises
     ------
     UserError
@@ -88,6 +93,11 @@ def dump_yaml(raw: Mapping[str, Any]) -> str:
     ----------
     raw : mapping of str to object
         Mappings, lists and scalars; the order of the keys is kept.
+
+    Returns
+    -------
+    str
+        Text that `parse_yaml` reads back to the same data.
     """
     writer = YAML(typ="safe", pure=True)
     writer.Representer = _Representer

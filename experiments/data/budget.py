@@ -8,7 +8,22 @@ from experiments.data.config import DataConfig
 
 
 def budget_problem(data: DataConfig, num_train_tokens: int, tokens: int) -> str | None:
-    """What is wrong with a token budget, as one sentence; None where nothing is."""
+    """Say what is wrong with a token budget.
+
+    Parameters
+    ----------
+    data : DataConfig
+        The corpus, and how many passes over it are declared.
+    num_train_tokens : int
+        Training tokens of one pass.
+    tokens : int
+        The budget.
+
+    Returns
+    -------
+    str or None
+        One sentence with both numbers and the ways out; None where nothing is wrong.
+    """
     available = data.max_epochs * num_train_tokens
     if tokens <= available:
         return None

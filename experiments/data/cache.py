@@ -109,18 +109,41 @@ def _concerns(error: OSError, path: Path) -> bool:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object whole or not at all, keys sorted; a refusal names the cache folder as the remedy."""
+    """Write a JSON object whole or not at all, keys sorted.
+
+    Parameters
+    ----------
+    path : Path
+        The file in the cache.
+    content : mapping of str to object
+        The object; NaN and infinity are refused.
+
+    Raises
+    ------
+    UserError
+        When the disk refuses; the message names the cache folder as the remedy.
+    """
     with explain_write_errors(path):
         replace_file(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object that this module wrote; None where there is no such file.
+    """Read a JSON object that `write_json` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict of str to object, or None
+        None where there is no such file.
 
     Raises
     ------
     UserError
-        The file is there and is not a JSON object.
+        When the file is there and holds no JSON object.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -135,9 +158,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[bool]:
-    """Hold an advisory lock beside `path`, so that of two processes one builds and the other waits.
+    """Hold an advisory lock beside a path, so that of two processes one builds and the other waits.
 
-    A courtesy only: where the file system has no locks (False is given) both build, and `build_folder` keeps the first.
+    A courtesy only: where the file system has no locks both build, and `build_folder` keeps the first.
+
+    Parameters
+    ----------
+    path : Path
+        What is to be built.
+
+    Yields
+    ------
+    bool
+        Whether the lock is held.
     """
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,16 +187,26 @@ def lock(path: Path) -> Iterator[bool]:
 
 
 def build_folder(path: Path, build: Callable[[Path], None], *, complete: str = "meta.json") -> Path:
-    """Make the folder `path` once by `build(temporary_folder)`; return it.
+    """Make a folder once, whole or not at all.
 
     Parameters
     ----------
-    path
+    path : Path
         Where the folder appears, in one rename.
-    build
+    build : callable
         Fills the empty folder that it is given; runs only where `path` lacks the file `complete`.
-    complete
+    complete : str
         The file whose presence says that the folder is whole.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    UserError
+        When the disk refuses; the message names the cache folder as the remedy.
     """
     if (path / complete).is_file():
         return path

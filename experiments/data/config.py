@@ -103,7 +103,7 @@ class DataConfig:
         return self.info.kind == "language"
 
     def option(self, name: str) -> Any:
-        """The value of an option of the corpus: as given, else its default."""
+        """Give the value of an option of the corpus: as given, else its default."""
         return self.corpus_options.get(name, self.info.options[name])
 
     @property
@@ -120,15 +120,20 @@ class DataConfig:
         return 256 + NUM_BYTE_SPECIALS if size is None else size
 
     def identity(self) -> dict[str, Any]:
-        """What defines the data of a run, as plain JSON values: content instead of place.
+        """Give what defines the data of a run: content instead of place.
 
         Of a corpus of files the path is left out, for the content hash stands for it; a language's hash covers its
         options.
 
+        Returns
+        -------
+        dict of str to object
+            Plain JSON values.
+
         Raises
         ------
         UserError
-            The config is not resolved.
+            When the config is not resolved.
         """
         if self.content_hash is None or self.tokenizer_hash is None:
             raise UserError(f"the data config of {self.corpus!r} is not resolved; pass it through identity.resolve")
@@ -147,7 +152,23 @@ class DataConfig:
 
 
 def bpe_size(tokenizer: str) -> int | None:
-    """Vocabulary of a "bpe-SIZE" tokenizer, None for another name; sizes below the 264 ids of the bytes are refused."""
+    """Read the size of the vocabulary off the name "bpe-SIZE".
+
+    Parameters
+    ----------
+    tokenizer : str
+        Name of a tokenizer.
+
+    Returns
+    -------
+    int or None
+        None for another name.
+
+    Raises
+    ------
+    UserError
+        When the size leaves no room for merges beside the ids of the bytes.
+    """
     match = _BPE.fullmatch(tokenizer)
     if match is None:
         return None
@@ -160,12 +181,22 @@ def bpe_size(tokenizer: str) -> int | None:
 
 
 def corpus_info(corpus: str) -> CorpusInfo:
-    """The registry's entry of a corpus name or PREFIX:WHERE.
+    """Look up a corpus in the registry.
+
+    Parameters
+    ----------
+    corpus : str
+        Its name, or PREFIX:WHERE.
+
+    Returns
+    -------
+    CorpusInfo
+        The entry of the name or of the prefix.
 
     Raises
     ------
     UserError
-        There is no such corpus; the message names the nearest and lists all.
+        When there is no such corpus; the message names the nearest and lists all.
     """
     prefix, colon, _ = corpus.partition(":")
     info = CORPORA.get(prefix)
@@ -178,7 +209,25 @@ def corpus_info(corpus: str) -> CorpusInfo:
 
 
 def canonical_options(info: CorpusInfo, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Options with unknown names refused, types checked, and those at their default left out; sorted by name."""
+    """Check the options of a corpus, and leave out those that stand at their default.
+
+    Parameters
+    ----------
+    info : CorpusInfo
+        The corpus.
+    given : mapping of str to Scalar
+        Options by name.
+
+    Returns
+    -------
+    dict of str to scalar
+        By sorted name, so that saying a default changes nothing.
+
+    Raises
+    ------
+    UserError
+        For an unknown name, or a value of another type.
+    """
     result: dict[str, Scalar] = {}
     for name in sorted(given):
         value = given[name]

@@ -32,9 +32,9 @@ class TokenCorpus:
 
     Parameters
     ----------
-    data
+    data : DataConfig
         The resolved config.
-    files
+    files : TokenFiles
         Its opened token files.
     """
 
@@ -93,32 +93,48 @@ class TokenCorpus:
         return int(self._val_table[2].sum())
 
     def sequence_order(self, seed: int | None = None, epoch: int = 0) -> NDArray[np.int64]:
-        """The windows of an epoch in the order of training, (num_windows,)."""
-        return self._order(self.data.data_seed if seed is None else seed, epoch)
-
-    def train_batch(self, start_sequence: int, num_sequences: int, *, seed: int | None = None) -> NDArray[np.int64]:
-        """Training sequences `start_sequence`, ..., a pure function of (corpus, seed, sequence number).
-
-        Sequence s is window `sequence_order(seed, s // num_windows)[s % num_windows]`; window w holds tokens w T to w
-        T + T of the stream, so that one epoch predicts every token of the stream once.
+        """Give the windows of an epoch in the order of training.
 
         Parameters
         ----------
-        start_sequence
-            Number of the first sequence, counted from 0 through all epochs.
-        num_sequences
-            B.
-        seed
-            Seed of the order; None for the config's data_seed.
+        seed : int or None
+            Seed of the order; None: the config's data_seed.
+        epoch : int
+            Number of the pass, from 0.
 
         Returns
         -------
-        array of int64, shape (B, T + 1): inputs are [:, :-1] and targets [:, 1:]
+        array of int64, shape (num_windows,)
+            Numbers of windows.
+        """
+        return self._order(self.data.data_seed if seed is None else seed, epoch)
+
+    def train_batch(self, start_sequence: int, num_sequences: int, *, seed: int | None = None) -> NDArray[np.int64]:
+        """Give training sequences, a pure function of (corpus, seed, sequence number).
+
+        Sequence s is window `sequence_order(seed, s // num_windows)[s % num_windows]`; window w holds tokens w T to w T
+        + T of the stream, so that one epoch predicts every token of the stream once.
+
+        Parameters
+        ----------
+        start_sequence : int
+            Number of the first sequence, counted from 0 through all epochs.
+        num_sequences : int
+            B, at least 1.
+        seed : int or None
+            Seed of the order; None: the config's data_seed.
+
+        Returns
+        -------
+        array of int64, shape (B, T + 1)
+            Inputs are [:, :-1] and targets [:, 1:].
 
         Raises
         ------
         UserError
-            The sequences lie beyond the declared epochs.
+            When the sequences lie beyond the declared epochs.
+        ValueError
+            When there is no such batch.
         """
         end = start_sequence + num_sequences
         if start_sequence < 0 or num_sequences < 1:
@@ -161,22 +177,23 @@ class TokenCorpus:
         return mask
 
     def val_batches(self, batch_size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]]:
-        """The validation set, always the same: every token of every document is predicted once, within windows of the
-        context.
+        """Give the validation set, always the same, in batches.
+
+        Every token of every document is predicted once, within windows of the context.
 
         Parameters
         ----------
-        batch_size
+        batch_size : int
             Sequences in a batch; the last batch may hold fewer.
 
         Yields
         ------
-        tokens
-            int64, (b, T + 1); short windows are padded at their end.
-        document_ids
-            int64, (b, T): the document of every target, 0 to num_val_documents - 1.
-        mask
-            bool, (b, T): which targets are scored.
+        tokens : array of int64, shape (b, T + 1)
+            Short windows are padded at their end.
+        document_ids : array of int64, shape (b, T)
+            The document of every target, 0 to num_val_documents - 1.
+        mask : array of bool, shape (b, T)
+            Which targets are scored.
         """
         starts, documents, _ = self._val_table
         ends = self._files.val_offsets[documents + 1]
@@ -192,14 +209,24 @@ class TokenCorpus:
             yield tokens, np.repeat(documents[part, None], self.data.context, axis=1), mask
 
     def source_val_sums(self, batch_size: int = 64) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Loss of the true source on the validation set, each token given what its window shows of the past.
+        """Score the validation set under the true source, each token given what its window shows of the past.
+
+        Parameters
+        ----------
+        batch_size : int
+            Sequences scored at a time.
 
         Returns
         -------
-        sums
-            float64, (num_val_documents,): nats per document.
-        counts
-            int64, (num_val_documents,): scored tokens per document.
+        sums : array of float64, shape (num_val_documents,)
+            Nats per document.
+        counts : array of int64, shape (num_val_documents,)
+            Scored tokens per document.
+
+        Raises
+        ------
+        UserError
+            When the corpus is no synthetic language.
         """
         if self.language is None:
             raise UserError(f"corpus {self.data.corpus!r} is no synthetic language; its true source is not known")
@@ -218,10 +245,20 @@ def prepare(data: DataConfig, cache: Cache) -> TokenCorpus:
 
     Parameters
     ----------
-    data
+    data : DataConfig
         A config, resolved or not; a resolved one is checked against the content that is there.
     cache : Cache
         The cache folder.
+
+    Returns
+    -------
+    TokenCorpus
+        Ready for training.
+
+    Raises
+    ------
+    UserError
+        When the corpus is not there, changed, or is too small; when the disk refuses.
     """
     data = resolve(data, cache)
     return TokenCorpus(data, open_tokens(data, cache))
@@ -230,10 +267,19 @@ def prepare(data: DataConfig, cache: Cache) -> TokenCorpus:
 def check_budget(data: DataConfig, corpus: TokenCorpus, tokens: int) -> None:
     """Refuse a token budget that needs more passes over the corpus than declared.
 
+    Parameters
+    ----------
+    data : DataConfig
+        The declared passes.
+    corpus : TokenCorpus
+        The tokens that there are.
+    tokens : int
+        The budget.
+
     Raises
     ------
     UserError
-        `tokens` exceeds max_epochs times the training tokens; the sentence has both numbers and the ways out.
+        When the tokens exceed max_epochs times the training tokens; the sentence has both numbers and the ways out.
     """
     budget_error = budget_problem(data, corpus.num_train_tokens, tokens)
     if budget_error is not None:
@@ -241,9 +287,28 @@ def check_budget(data: DataConfig, corpus: TokenCorpus, tokens: int) -> None:
 
 
 def bits_per_byte(loss_nats_per_token: float, tokens: int, num_bytes: int) -> float:
-    """Bits per byte: nats per token times tokens, over ln 2 times the bytes that the tokens stand for.
+    """Convert a loss to bits per byte, the axis on which tokenizers can be compared.
 
-    The axis on which tokenizers can be compared: `tokens` and `num_bytes` are those of the validation set.
+    Nats per token times tokens, over ln 2 times the bytes that the tokens stand for.
+
+    Parameters
+    ----------
+    loss_nats_per_token : float
+        Mean loss on the validation set.
+    tokens : int
+        Tokens scored there.
+    num_bytes : int
+        Bytes of text that they stand for.
+
+    Returns
+    -------
+    float
+        Bits per byte.
+
+    Raises
+    ------
+    ValueError
+        When there are no bytes.
     """
     if num_bytes < 1:
         raise ValueError(f"{num_bytes} bytes of text have no bits per byte")

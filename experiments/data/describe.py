@@ -19,15 +19,22 @@ XZ_BYTES = 5_000_000
 
 
 def describe(data: DataConfig, cache: Cache) -> dict[str, Any]:
-    """Facts about a corpus, as plain JSON values; its tokens are built where they are not there yet.
+    """Collect the facts about a corpus; its tokens are built where they are not there yet.
+
+    Parameters
+    ----------
+    data : DataConfig
+        Corpus, tokenizer and context.
+    cache : Cache
+        The cache folder.
 
     Returns
     -------
-    dict
-        corpus, summary, licence, source, content_hash, tokenizer, vocab_size, documents (train, held_out, validation),
-        train_tokens and validation_tokens; for text also bytes, bytes_per_token, xz_bits_per_byte (`xz -6` on the
-        first 5 MB), duplicate_documents, documents_with_replacement_character; for a language entropy_rate in nats per
-        scored token.
+    dict of str to object
+        Plain JSON values: corpus, summary, licence, source, content_hash, tokenizer, vocab_size, documents (train,
+        held_out, validation), train_tokens and validation_tokens. For text also bytes, bytes_per_token,
+        xz_bits_per_byte (`xz -6` on the first 5 MB), duplicate_documents and documents_with_replacement_character; for
+        a language entropy_rate in nats per scored token.
     """
     corpus = prepare(data, cache)
     info = data.info
@@ -47,13 +54,20 @@ def describe(data: DataConfig, cache: Cache) -> dict[str, Any]:
 
 
 def describe_task(name: str, cache: Cache) -> dict[str, Any]:
-    """Facts about a labelled task, as plain JSON values.
+    """Collect the facts about a labelled task.
+
+    Parameters
+    ----------
+    name : str
+        Name in TASKS.
+    cache : Cache
+        The cache folder.
 
     Returns
     -------
-    dict
-        task, kind, summary, corpus, licence, examples by split, num_labels; for classification also majority_fraction,
-        the accuracy on test of always answering with the commonest class of train.
+    dict of str to object
+        Plain JSON values: task, kind, summary, corpus, licence, examples by split, num_labels. For classification also
+        majority_fraction, the accuracy on test of always answering with the commonest class of train.
     """
     task, info = load_task(name, cache), TASKS[name]
     facts: dict[str, Any] = {

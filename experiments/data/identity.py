@@ -34,7 +34,7 @@ TOKENS_VERSION = 1
 
 
 def digest(content: Any) -> str:
-    """sha256 of the canonical JSON of plain values."""
+    """Hash plain values: sha256 of their canonical JSON."""
     return hashlib.sha256(
         json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     ).hexdigest()
@@ -45,15 +45,20 @@ def resolve(data: DataConfig, cache: Cache) -> DataConfig:
 
     Parameters
     ----------
-    data
-        A config; where it holds hashes already they are checked against what is there now.
+    data : DataConfig
+        A config; hashes that it holds already are checked against what is there now.
     cache : Cache
         The cache folder.
+
+    Returns
+    -------
+    DataConfig
+        With content_hash and tokenizer_hash.
 
     Raises
     ------
     UserError
-        The corpus is not there, or it has changed since the config was resolved.
+        When the corpus is not there, or has changed since the config was resolved.
     """
     content = content_hash(data, cache)
     if data.content_hash is not None and data.content_hash != content:
@@ -72,7 +77,25 @@ def resolve(data: DataConfig, cache: Cache) -> DataConfig:
 
 
 def content_hash(data: DataConfig, cache: Cache) -> str:
-    """The sha256 that stands for the content of a corpus, as it is now."""
+    """Find the sha256 that stands for the content of a corpus, as it is now.
+
+    Parameters
+    ----------
+    data : DataConfig
+        Corpus, tokenizer and context.
+    cache : Cache
+        The cache folder.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+
+    Raises
+    ------
+    UserError
+        When the corpus is not there.
+    """
     info = data.info
     if info.content_hash is not None:
         return info.content_hash
@@ -87,7 +110,25 @@ def content_hash(data: DataConfig, cache: Cache) -> str:
 
 
 def tokenizer_hash(data: DataConfig, cache: Cache) -> str:
-    """The sha256 that stands for the tokenizer of a config whose content hash is known."""
+    """Find the sha256 that stands for a tokenizer, which is trained where it is not there yet.
+
+    Parameters
+    ----------
+    data : DataConfig
+        A config whose content hash is known.
+    cache : Cache
+        The cache folder.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+
+    Raises
+    ------
+    UserError
+        When it cannot be trained.
+    """
     if data.is_language:
         return NO_TOKENIZER_HASH
     if data.tokenizer == "bytes":
@@ -96,7 +137,25 @@ def tokenizer_hash(data: DataConfig, cache: Cache) -> str:
 
 
 def tokens_folder(data: DataConfig, cache: Cache) -> Path:
-    """Where the tokens of a resolved config are kept; independent of context, order and epochs."""
+    """Name the folder in which the tokens of a config are kept.
+
+    Parameters
+    ----------
+    data : DataConfig
+        A resolved config; its context, order and epochs play no part.
+    cache : Cache
+        The cache folder.
+
+    Returns
+    -------
+    Path
+        The folder, whether it is there or not.
+
+    Raises
+    ------
+    ValueError
+        When the config is not resolved.
+    """
     if data.content_hash is None or data.tokenizer_hash is None:
         raise ValueError("the data config is not resolved; pass it through identity.resolve")
     key = digest(
@@ -113,7 +172,20 @@ def tokens_folder(data: DataConfig, cache: Cache) -> Path:
 
 
 def known_train_tokens(data: DataConfig, cache: Cache) -> int | None:
-    """Tokens of one pass over the training split where that is known without building anything, else None."""
+    """Find the training tokens of one pass without building anything.
+
+    Parameters
+    ----------
+    data : DataConfig
+        A resolved config.
+    cache : Cache
+        The cache folder.
+
+    Returns
+    -------
+    int or None
+        A whole number of sequences; None where nobody knows before the tokens are built.
+    """
     stored = int(data.option("num_tokens")) if data.is_language else None
     if stored is None:
         meta = read_json(tokens_folder(data, cache) / "meta.json")

@@ -20,18 +20,21 @@ def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def permutation(num: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """A permutation of 0..num-1: the order that sorts one pseudo-random word per index.
+    """Give a permutation of 0..num-1: the order that sorts one pseudo-random word per index.
 
     Parameters
     ----------
-    num
+    num : int
         Number of sequences in one epoch.
-    seed, epoch
-        Any integers >= 0; every pair gives an order of its own.
+    seed : int
+        Any integer >= 0.
+    epoch : int
+        Any integer >= 0; every pair of seed and epoch gives an order of its own.
 
     Returns
     -------
     array of int64, shape (num,)
+        The permutation.
     """
     key = _mix(np.array([(seed * 2 + 1) & _MASK], dtype=np.uint64))
     key = _mix(key + np.array([epoch & _MASK], dtype=np.uint64) * _GOLDEN)

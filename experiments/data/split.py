@@ -12,19 +12,67 @@ from experiments.data.corpora.documents import documents
 
 
 def held_out(document_hash: bytes, val_fraction: float) -> bool:
-    """Whether a document belongs to validation: its sha256, read as a fraction of 1, is below `val_fraction`."""
+    """Say whether a document belongs to validation.
+
+    Parameters
+    ----------
+    document_hash : bytes
+        sha256 of the document.
+    val_fraction : float
+        Share of documents held out.
+
+    Returns
+    -------
+    bool
+        Whether the hash, read as a fraction of 1, is below `val_fraction`.
+    """
     return int.from_bytes(document_hash[:8], "big") < int(val_fraction * 2.0**64)
 
 
 def split_documents(data: DataConfig, cache: Cache) -> Iterator[tuple[bytes, bytes, bool]]:
-    """Every document of a corpus of text with its sha256 and whether it is held out."""
+    """Read every document of a corpus of text, and say on which side of the split it is.
+
+    Parameters
+    ----------
+    data : DataConfig
+        Corpus, tokenizer and context.
+    cache : Cache
+        The cache folder.
+
+    Yields
+    ------
+    document : bytes
+        The text.
+    document_hash : bytes
+        Its sha256.
+    is_held_out : bool
+        Whether it belongs to validation.
+
+    Raises
+    ------
+    UserError
+        When the corpus is not there or cannot be read.
+    """
     for document in documents(data, cache):
         document_hash = hashlib.sha256(document).digest()
         yield document, document_hash, held_out(document_hash, data.val_fraction)
 
 
 def cut(document: bytes, size: int) -> bytes:
-    """The first `size` bytes of a document at most, not ending within a UTF-8 character."""
+    """Cut a document to a size, not within a UTF-8 character.
+
+    Parameters
+    ----------
+    document : bytes
+        The text.
+    size : int
+        Most bytes that are kept.
+
+    Returns
+    -------
+    bytes
+        The first bytes.
+    """
     if len(document) <= size:
         return document
     end = size
@@ -45,7 +93,15 @@ class ValidationSet:
         self._bytes = 0
 
     def add(self, document_hash: bytes, document: bytes) -> None:
-        """Offer one held-out document."""
+        """Offer one held-out document.
+
+        Parameters
+        ----------
+        document_hash : bytes
+            Its sha256.
+        document : bytes
+            The text; it is cut.
+        """
         if document_hash not in self._kept:
             self._kept[document_hash] = cut(document, self._data.val_document_size)
             self._bytes += len(self._kept[document_hash])
@@ -53,7 +109,7 @@ class ValidationSet:
                 self._prune()
 
     def documents(self) -> list[bytes]:
-        """The chosen documents, cut."""
+        """Give the chosen documents, cut, in the order of their hashes."""
         self._prune()
         return list(self._kept.values())
 

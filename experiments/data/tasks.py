@@ -173,10 +173,22 @@ TASKS: dict[str, TaskInfo] = {
 
 
 def split_of(text: str, named: str | None) -> str:
-    """The split of an input: a pure function of its text, within what the source says.
+    """Find the split of an input: a pure function of its text, within what the source says.
 
     Test takes the lowest TEST_FRACTION of the hashes where the source names no split; validation takes VAL_FRACTION of
     what is not test, by other bits of the hash.
+
+    Parameters
+    ----------
+    text : str
+        The input.
+    named : str or None
+        The split that the source puts it in, or None.
+
+    Returns
+    -------
+    str
+        One of SPLITS.
     """
     value = hashlib.sha256(text.encode()).digest()
     first, second = int.from_bytes(value[:8], "big") / 2**64, int.from_bytes(value[8:16], "big") / 2**64
@@ -186,19 +198,24 @@ def split_of(text: str, named: str | None) -> str:
 
 
 def load_task(name: str, cache: Cache) -> Task:
-    """A task with its splits.
+    """Load a task with its splits.
 
     Parameters
     ----------
-    name
+    name : str
         Name in TASKS.
     cache : Cache
         The cache folder.
 
+    Returns
+    -------
+    Task
+        Every input stands in one split alone.
+
     Raises
     ------
     UserError
-        There is no such task, or its corpus has not been fetched.
+        When there is no such task, or its corpus has not been fetched.
     """
     info = TASKS.get(name)
     if info is None:

@@ -44,13 +44,25 @@ class TokenFiles:
 
 
 def open_tokens(data: DataConfig, cache: Cache) -> TokenFiles:
-    """The token files of a config, built where they are not there yet.
+    """Open the token files of a config, which are built where they are not there yet.
+
+    Parameters
+    ----------
+    data : DataConfig
+        Corpus, tokenizer and context.
+    cache : Cache
+        The cache folder.
+
+    Returns
+    -------
+    TokenFiles
+        Mapped into memory.
 
     Raises
     ------
     UserError
-        The corpus is not there, changed, or is too small to be split; the disk is full or read-only; the files are
-        damaged.
+        When the corpus is not there, changed, or is too small to be split; when the disk is full or read-only, or the
+        files are damaged.
     """
     data = resolve(data, cache)
     folder = tokens_folder(data, cache)

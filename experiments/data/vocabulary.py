@@ -11,7 +11,7 @@ KEY_DIGITS = 3
 
 
 def digit_base(num_keys: int) -> int:
-    """The least base in which KEY_DIGITS digits tell `num_keys` keys apart."""
+    """Find the least base in which KEY_DIGITS digits tell `num_keys` keys apart."""
     base = 2
     while base**KEY_DIGITS < num_keys:
         base += 1
@@ -19,14 +19,19 @@ def digit_base(num_keys: int) -> int:
 
 
 def language_vocab_size(name: str, options: Mapping[str, Scalar]) -> int:
-    """Number of token ids of a language.
+    """Count the token ids of a language.
 
     Parameters
     ----------
     name : str
         Its name in the registry of corpora.
-    options : mapping of str to scalar
+    options : mapping of str to Scalar
         Every option with its value, defaults included.
+
+    Returns
+    -------
+    int
+        Number of ids.
     """
     if name == "zipf-memory":
         return KEY_DIGITS * digit_base(_whole(options["num_keys"])) + _whole(options["num_values"])

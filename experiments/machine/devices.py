@@ -44,7 +44,10 @@ class Device:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, lowered by a cgroup's quota (containers, Slurm)."""
+    """Count the cores that this process may use.
+
+    Its affinity, lowered by the quota of a cgroup (containers, Slurm).
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = Path("/sys/fs/cgroup/cpu.max")
     if quota.exists():
@@ -93,6 +96,11 @@ def find_devices(
         Number of workers; None: as many as there are GPUs or cores for. Several may get the same GPU.
     per_worker : int
         GPUs or cores of each.
+
+    Returns
+    -------
+    tuple of Device
+        One for each worker.
 
     Raises
     ------

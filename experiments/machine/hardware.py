@@ -60,11 +60,22 @@ PEAK_TENSOR_FLOPS = {
 
 @cache
 def peak_flops_per_second(device: str, precision: str) -> float | None:
-    """Peak of the device for model-FLOPs utilisation: from data sheets for GPUs in bf16, measured on a CPU, None when
-    not known.
+    """Find the peak rate of the device, for model-FLOPs utilisation.
 
-    On a CPU: the best of five products of 512 x 512 matrices in the run's precision on the worker's threads, by the
-    library that linear layers take.
+    Of a GPU in bf16 from data sheets. Of a CPU the best of five products of 512 x 512 matrices in the run's precision
+    on the worker's threads, by the library that linear layers take.
+
+    Parameters
+    ----------
+    device : str
+        cpu or cuda.
+    precision : str
+        fp32 or bf16.
+
+    Returns
+    -------
+    float or None
+        FLOPs per second; None when not known.
     """
     if device == "cuda":
         name = torch.cuda.get_device_name()

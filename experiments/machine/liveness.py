@@ -1,7 +1,7 @@
 """Is the worker that holds a claim still alive? By process on this machine, by a heartbeat counter elsewhere. Standard
 library only.
 
-On this machine a process is told by its pid together with its start time, so that a reused pid deceives nobody; a
+On this machine a process is known by its pid together with its start time, so that a reused pid deceives nobody; a
 machine that booted again has lost all its workers. On other machines only the claim's size is looked at, over the
 observer's own monotonic clock: clocks of two hosts are never compared. It must not know what is claimed.
 """
@@ -25,7 +25,18 @@ EXPIRY_SECONDS = 120.0
 
 
 def identify(pid: int | None = None) -> dict[str, Any]:
-    """What tells a process apart on any host: host, boot, pid, start; and, for people, the scheduler's job."""
+    """Describe a process so that it can be told apart on any host.
+
+    Parameters
+    ----------
+    pid : int or None
+        The process; None: this one.
+
+    Returns
+    -------
+    dict of str to object
+        host, boot, pid and start; and, for people, the scheduler's job.
+    """
     pid = os.getpid() if pid is None else pid
     job = {"job": name} if (name := _job()) else {}
     return {"host": platform.node(), "boot": _boot(), "pid": pid, "start": _start(pid), **job}
@@ -38,7 +49,18 @@ def _job() -> str | None:
 
 
 def alive(owner: Mapping[str, Any]) -> bool | None:
-    """Whether the process that `identify` described lives; None when it is on another machine."""
+    """Say whether the process that `identify` described lives.
+
+    Parameters
+    ----------
+    owner : mapping of str to object
+        Its description.
+
+    Returns
+    -------
+    bool or None
+        None when it is on another machine.
+    """
     if owner.get("host") != platform.node():
         return None
     if owner.get("boot") != _boot():
@@ -82,7 +104,20 @@ class HeartbeatWatch:
         self._seen: dict[str, tuple[int, float]] = {}
 
     def stalled(self, key: str, counter: int) -> bool:
-        """Whether `counter` has stood still for longer than the expiry, as seen by this process."""
+        """Say whether a counter has stood still for longer than the expiry, as seen by this process.
+
+        Parameters
+        ----------
+        key : str
+            What is counted.
+        counter : int
+            Its value now.
+
+        Returns
+        -------
+        bool
+            False for a counter that was never seen before.
+        """
         now = self._clock()
         known, since = self._seen.get(key, (None, now))
         if known != counter:
@@ -92,9 +127,20 @@ class HeartbeatWatch:
 
 
 def end_with_parent(parent: int) -> None:
-    """Ask the kernel for SIGTERM when the parent ends (Linux); exit now when it already has.
+    """Ask the kernel for SIGTERM when the parent ends (Linux).
 
-    Elsewhere `parent_lost` has to be asked from time to time.
+    Elsewhere `parent_lost` has to be asked from time to time. When the parent has ended already, this process exits
+    now.
+
+    Parameters
+    ----------
+    parent : int
+        Process id of the parent.
+
+    Raises
+    ------
+    OSError
+        When the kernel refuses.
     """
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
@@ -105,5 +151,5 @@ def end_with_parent(parent: int) -> None:
 
 
 def parent_lost(parent: int) -> bool:
-    """Whether the starting process has ended (this one was handed to another parent)."""
+    """Say whether the starting process has ended, so that this one was handed to another parent."""
     return os.getppid() != parent

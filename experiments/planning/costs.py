@@ -37,12 +37,17 @@ ShapeKey = tuple[int | str, ...]
 
 
 def shape_of(config: RunConfig | Mapping[str, Any]) -> ShapeKey:
-    """The values of SHAPE_FIELDS.
+    """Give the values of SHAPE_FIELDS.
 
     Parameters
     ----------
     config : RunConfig or mapping
         A run's config, or its canonical JSON as a record holds it.
+
+    Returns
+    -------
+    ShapeKey
+        Equal for runs that are equally fast.
     """
     return tuple(_value(config, path) for path in SHAPE_FIELDS)
 
@@ -63,7 +68,18 @@ class CostModel:
     """Tokens per second by shape, from finished runs on the same kind of device."""
 
     def learn(self, records: Iterable[RunRecord]) -> CostModel:
-        """Take the rates of finished runs; the model itself is returned."""
+        """Take the rates of finished runs.
+
+        Parameters
+        ----------
+        records : iterable of RunRecord
+            Records; those of other kinds of devices are skipped.
+
+        Returns
+        -------
+        CostModel
+            The model itself.
+        """
         for record in records:
             rate = record.outcome.get("tokens_per_second")
             if rate and record.execution.get("device") == self.kind:
@@ -71,7 +87,7 @@ class CostModel:
         return self
 
     def seconds_of(self, *, shape: ShapeKey, tokens: int, estimate: float) -> float:
-        """Estimated seconds of training by the measured rate of a shape.
+        """Estimate the time of training by the measured rate of a shape.
 
         Parameters
         ----------
@@ -81,11 +97,29 @@ class CostModel:
             Tokens to train.
         estimate : float
             The answer where no rate of the shape was measured, seconds.
+
+        Returns
+        -------
+        float
+            Seconds on one worker.
         """
         return tokens / self.measured[shape] if shape in self.measured else estimate
 
     def seconds(self, config: RunConfig) -> float:
-        """Estimated seconds of training a run: measured rate, else products at the device's rate and a time a step."""
+        """Estimate the time of a whole run.
+
+        Where its shape was not measured: products at the rate of the device, and a time for each layer of each step.
+
+        Parameters
+        ----------
+        config : RunConfig
+            The run.
+
+        Returns
+        -------
+        float
+            Seconds on one worker.
+        """
         layers = config.model.num_encoder_blocks + config.model.num_decoder_blocks + 1
         products = flops_of(config) / FLOPS_PER_SECOND[self.kind, config.precision]
         estimate = products + config.num_steps * layers * STEP_SECONDS_PER_LAYER[self.kind]
@@ -93,7 +127,7 @@ class CostModel:
 
 
 def learned_costs(store: RunStore, run_ids: Iterable[str], kind: DeviceKind) -> CostModel:
-    """A cost model that has learnt from finished runs.
+    """Make a cost model that has learnt from finished runs.
 
     Parameters
     ----------
@@ -103,13 +137,18 @@ def learned_costs(store: RunStore, run_ids: Iterable[str], kind: DeviceKind) -> 
         The runs; those without a record are skipped.
     kind : str
         Kind of device, cpu or cuda.
+
+    Returns
+    -------
+    CostModel
+        For that kind of device.
     """
     records = (store.read_record(run_id) for run_id in run_ids)
     return CostModel(kind=kind).learn(record for record in records if record is not None)
 
 
 def facts_of(config: RunConfig, costs: CostModel) -> RunFacts:
-    """What the manifest keeps of a run, so that `status` reads no config.
+    """Collect what the manifest keeps of a run, so that `status` reads no config.
 
     Parameters
     ----------
@@ -117,6 +156,11 @@ def facts_of(config: RunConfig, costs: CostModel) -> RunFacts:
         The run.
     costs : CostModel
         Estimates its time.
+
+    Returns
+    -------
+    RunFacts
+        Counts and estimates.
     """
     return RunFacts(
         params=params_fit(config.model),

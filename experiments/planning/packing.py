@@ -63,7 +63,7 @@ def pack(segments: Sequence[Segment], workers: int) -> Packing:
 
 
 def workers_per_gpu(segments: Sequence[Segment], gpu_bytes: int, *, limit: int = 8) -> int:
-    """How many workers fit on one GPU side by side.
+    """Say how many workers fit on one GPU side by side.
 
     Parameters
     ----------
@@ -73,6 +73,11 @@ def workers_per_gpu(segments: Sequence[Segment], gpu_bytes: int, *, limit: int =
         Memory of the GPU; a tenth of it stays free.
     limit : int
         Most workers on a GPU.
+
+    Returns
+    -------
+    int
+        At least 1.
     """
     largest = max((item.memory_bytes for item in segments), default=0) + CUDA_CONTEXT_BYTES
     return max(1, min(limit, int(0.9 * gpu_bytes) // largest))

@@ -56,6 +56,11 @@ class PlannedSweep:
         store : Path or None
             Root of the store; None: the manifest's, or the working folder.
 
+        Returns
+        -------
+        PlannedSweep
+            As it was written last.
+
         Raises
         ------
         UserError
@@ -163,7 +168,25 @@ class PlannedSweep:
 
 
 def alone(store: RunStore, run_id: str) -> Segment:
-    """A run of the store as one segment that shares nothing."""
+    """Make one segment of a run that shares nothing.
+
+    Parameters
+    ----------
+    store : RunStore
+        Where its config is.
+    run_id : str
+        The run.
+
+    Returns
+    -------
+    Segment
+        From nothing to its last step; without estimates.
+
+    Raises
+    ------
+    UserError
+        When its config cannot be read.
+    """
     return Segment(segment_id=run_id, run_id=run_id, end_step=store.read_config(run_id).num_steps)
 
 

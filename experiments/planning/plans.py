@@ -34,6 +34,11 @@ def expand_file(path: Path, overrides: Sequence[str] = (), *, cache: Cache, kind
     kind : str
         Kind of device, cpu or cuda, for which precision 'auto' is resolved.
 
+    Returns
+    -------
+    ExpandedSweep
+        With resolved data.
+
     Raises
     ------
     UserError
@@ -50,7 +55,7 @@ def expand_file(path: Path, overrides: Sequence[str] = (), *, cache: Cache, kind
 
 
 def train_tokens(expanded: ExpandedSweep, cache: Cache) -> dict[str, int | None]:
-    """Tokens of one pass over the training split by run id; None where nobody knows before the corpus is built.
+    """Find the tokens of one pass over the training split, for each run.
 
     Parameters
     ----------
@@ -58,6 +63,11 @@ def train_tokens(expanded: ExpandedSweep, cache: Cache) -> dict[str, int | None]
         The runs; many hold the same data, which is looked up once.
     cache : Cache
         The cache folder.
+
+    Returns
+    -------
+    dict of str to int or None
+        By run id; None where nobody knows before the corpus is built.
     """
     by_data = {id(run.config.data): run.config.data for run in expanded.runs}
     known = {name: known_train_tokens(data, cache) for name, data in by_data.items()}
@@ -77,6 +87,11 @@ def compile_sweep(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *,
         Estimates the time of each.
     share : bool
         Whether runs share the training that they have in common.
+
+    Returns
+    -------
+    CompiledSweep
+        The segments of the missing runs.
     """
     extendable = share and not RECIPES[expanded.sweep.recipe.name].depends_on_tokens
     return compile_runs(

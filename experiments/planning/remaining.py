@@ -22,7 +22,7 @@ class Remaining:
     """Rates; those that were measured meanwhile count at once."""
 
     def whole_seconds(self, run_id: str) -> float:
-        """Estimated seconds of a run from its first step to its last, on one worker."""
+        """Estimate the seconds of a run from its first step to its last, on one worker."""
         facts = self.facts[run_id]
         return self.costs.seconds_of(shape=facts.shape, tokens=facts.tokens, estimate=facts.seconds)
 
@@ -46,12 +46,14 @@ class Remaining:
         return pack(self.left(left, prefix_steps), workers).seconds
 
     def left(self, left: Mapping[str, float], prefix_steps: Mapping[str, int]) -> list[Segment]:
-        """What is still to be trained, the most urgent first.
+        """List what is still to be trained, the most urgent first.
 
         Parameters
         ----------
-        left, prefix_steps
-            See `seconds`.
+        left : mapping of str to float
+            Seconds left of each run beyond its shared prefix; see `seconds`.
+        prefix_steps : mapping of str to int
+            Steps that each shared prefix is trained to.
 
         Returns
         -------

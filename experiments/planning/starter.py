@@ -135,6 +135,11 @@ def sweep_text(starter: Starter, data: DataConfig, name: str) -> str:
         Corpus, tokenizer and context.
     name : str
         Name of the sweep.
+
+    Returns
+    -------
+    str
+        YAML.
     """
 
     def listed(shapes: tuple[Shape, ...]) -> str:

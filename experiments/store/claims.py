@@ -51,7 +51,20 @@ class RunState:
         return self.heartbeat is not None
 
     def exhausted(self, *, max_failures: int, max_losses: int) -> bool:
-        """Whether errors or vanished workers have used up the retries."""
+        """Say whether the retries of a run are used up.
+
+        Parameters
+        ----------
+        max_failures : int
+            Errors that are allowed.
+        max_losses : int
+            Vanished workers that are allowed.
+
+        Returns
+        -------
+        bool
+            Whether nothing more is tried.
+        """
         return self.endings.count(RunStatus.FAILED) >= max_failures or self.endings.count(RunStatus.LOST) >= max_losses
 
 
@@ -63,11 +76,24 @@ class Claims:
         """claims/ of the store."""
 
     def exists(self, name: str, attempt: int) -> bool:
-        """Whether somebody took this attempt."""
+        """Say whether somebody took an attempt.
+
+        Parameters
+        ----------
+        name : str
+            A run id, or the id of a part of a shared prefix.
+        attempt : int
+            Number of the attempt, from 1.
+
+        Returns
+        -------
+        bool
+            Whether its claim is there.
+        """
         return (self.folder / f"{name}.{attempt}").exists()
 
     def states(self) -> dict[str, RunState]:
-        """The state of every run that was ever claimed, from one listing."""
+        """Judge the state of every run that was ever claimed, from one listing of the folder."""
         attempts: dict[str, dict[int, os.DirEntry[str]]] = {}
         endings: dict[str, dict[int, RunStatus]] = {}
         if not self.folder.is_dir():
@@ -91,8 +117,27 @@ class Claims:
         return result
 
     def take(self, name: str, attempt: int, owner: Mapping[str, Any]) -> bool:
-        """Begin attempt number `attempt`; False when somebody else has it. `owner` is kept in the claim for people and
-        observers."""
+        """Begin an attempt.
+
+        Parameters
+        ----------
+        name : str
+            A run id, or the id of a part of a shared prefix.
+        attempt : int
+            Number of the attempt, from 1.
+        owner : mapping of str to object
+            What tells the worker apart; kept in the claim for people and observers.
+
+        Returns
+        -------
+        bool
+            Whether it is ours; False when somebody else has it.
+
+        Raises
+        ------
+        StoreError
+            When the disk refuses.
+        """
         path = self.folder / f"{name}.{attempt}"
         temporary = self.folder / f".claim.{os.getpid()}.{os.urandom(4).hex()}"
         try:
@@ -107,18 +152,68 @@ class Claims:
             temporary.unlink(missing_ok=True)
 
     def owner(self, name: str, attempt: int) -> dict[str, Any] | None:
-        """Who claimed an attempt; None while the claim's first line is not complete."""
+        """Read who claimed an attempt.
+
+        Parameters
+        ----------
+        name : str
+            What was claimed.
+        attempt : int
+            Number of the attempt.
+
+        Returns
+        -------
+        dict of str to object, or None
+            None while the claim's first line is not complete.
+        """
         text = (self.folder / f"{name}.{attempt}").read_text(encoding="utf-8", errors="replace")
         line, newline, _ = text.partition("\n")
         return json.loads(line) if newline else None
 
     def beat(self, name: str, attempt: int) -> None:
-        """Show life: the claim grows by one byte."""
+        """Show life: the claim grows by one byte.
+
+        Parameters
+        ----------
+        name : str
+            What was claimed.
+        attempt : int
+            Number of the attempt.
+
+        Raises
+        ------
+        OSError
+            When the disk refuses.
+        """
         with (self.folder / f"{name}.{attempt}").open("ab") as stream:
             stream.write(b".")
 
     def end(self, name: str, attempt: int, ending: RunStatus, reason: str | None = None) -> bool:
-        """Say how an attempt ended; False when that was said already (an observer gave it up as lost)."""
+        """Write down how an attempt ended.
+
+        Parameters
+        ----------
+        name : str
+            What was claimed.
+        attempt : int
+            Number of the attempt.
+        ending : RunStatus
+            One of ENDINGS.
+        reason : str or None
+            Why, where something went wrong.
+
+        Returns
+        -------
+        bool
+            False when that was written already: an observer gave the attempt up as lost.
+
+        Raises
+        ------
+        StoreError
+            When the disk refuses.
+        ValueError
+            When that is no ending.
+        """
         if ending not in ENDINGS:
             raise ValueError(f"ending {str(ending)!r} is not one of {', '.join(ENDINGS)}")
         if any((self.folder / f"{name}.{attempt}.{known}").exists() for known in ENDINGS):
@@ -128,15 +223,44 @@ class Claims:
         return True
 
     def reason(self, name: str, attempt: int, ending: RunStatus) -> str | None:
-        """The reason that was given with an ending; None where there was none."""
-        said = json.loads((self.folder / f"{name}.{attempt}.{ending}").read_text(encoding="utf-8"))
-        return None if said["reason"] is None else str(said["reason"])
+        """Read the reason that was given with an ending.
+
+        Parameters
+        ----------
+        name : str
+            What was claimed.
+        attempt : int
+            Number of the attempt.
+        ending : RunStatus
+            How it ended.
+
+        Returns
+        -------
+        str or None
+            None where there was none.
+        """
+        written = json.loads((self.folder / f"{name}.{attempt}.{ending}").read_text(encoding="utf-8"))
+        return None if written["reason"] is None else str(written["reason"])
 
     def judge(self, name: str, state: RunState, watch: HeartbeatWatch) -> bool:
-        """Write down as lost the latest attempt whose worker has vanished; whether it had.
+        """Write down as lost the latest attempt of a run, when its worker has vanished.
 
         On this machine the process is asked for; on another one its heartbeat must have stood still for the watch's
         expiry.
+
+        Parameters
+        ----------
+        name : str
+            What was claimed.
+        state : RunState
+            Its state by the last listing.
+        watch : HeartbeatWatch
+            Remembers heartbeats of other machines.
+
+        Returns
+        -------
+        bool
+            Whether it was lost.
         """
         if state.heartbeat is None:
             return False

@@ -4,12 +4,9 @@
     runs/<run_id>/record.json            the published record: the first finisher's, by an atomic link
     runs/<run_id>/metrics.jsonl          rows by step, appended; a repeated step repeats its values
     runs/<run_id>/checkpoints/latest.pt  newest mid-run checkpoint, replaced atomically
-    trunks/<trunk>/<step>.pt             checkpoint that runs of several budgets branch from
-    trunks/<trunk>/needed/<sweep>.json   which runs of a sweep leave the trunk, and where
+    trunks/<prefix>/...                  checkpoints of shared prefixes: `checkpoints`
     claims/                              who executes what: `claims`
     sweeps/<name>.json                   manifest of a sweep
-
-A stretch of a trunk is claimed like a run, by the name `<trunk>-<step>`.
 
 This file must not know torch, or how a run is trained.
 """
@@ -45,7 +42,13 @@ class RunStore:
         return self.runs / run_id
 
     def prepare(self) -> None:
-        """Make the folders; StoreError when the root cannot be written."""
+        """Make the folders of the store.
+
+        Raises
+        ------
+        StoreError
+            When the root cannot be written.
+        """
         try:
             for folder in (self.runs, self.claims.folder, self.sweeps):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +61,13 @@ class RunStore:
             ) from error
 
     def refusal(self) -> str | None:
-        """What the store's disk says to a write of a few kilobytes; None when it takes it."""
+        """Ask the store's disk whether it takes a write of a few kilobytes.
+
+        Returns
+        -------
+        str or None
+            What it says, as a sentence; None when it takes the write.
+        """
         try:
             with tempfile.NamedTemporaryFile(dir=self.claims.folder) as stream:
                 stream.write(bytes(1 << 14))
@@ -75,13 +84,42 @@ class RunStore:
     # -- configs, manifests, records -----------------------------------------------------------------------------------
 
     def write_config(self, run_id: str, config: RunConfig) -> None:
-        """Write runs/<run_id>/config.json unless it is there."""
+        """Write runs/<run_id>/config.json unless it is there.
+
+        Parameters
+        ----------
+        run_id : str
+            The run.
+        config : RunConfig
+            What it trains.
+
+        Raises
+        ------
+        StoreError
+            When the disk refuses.
+        """
         path = self.run_folder(run_id) / "config.json"
         if not path.exists():
             write_atomic(path, json.dumps(canonical(config), indent=1, sort_keys=True) + "\n", durable=False)
 
     def read_config(self, run_id: str) -> RunConfig:
-        """The RunConfig of a run; UserError when its file is unreadable."""
+        """Read the RunConfig of a run.
+
+        Parameters
+        ----------
+        run_id : str
+            The run.
+
+        Returns
+        -------
+        RunConfig
+            With the same identity as the one that was written.
+
+        Raises
+        ------
+        UserError
+            When its file is missing, incomplete or wrong.
+        """
         path = self.run_folder(run_id) / "config.json"
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
@@ -101,12 +139,25 @@ class RunStore:
         return self.sweeps / f"{name}.json"
 
     def read_manifest(self, name: str) -> Manifest | None:
-        """The manifest of a sweep, None when there is none."""
+        """Read the manifest of a sweep; None when there is none."""
         path = self.manifest_path(name)
         return read_manifest(path) if path.exists() else None
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """Write sweeps/<name>.json; a name that another file claimed is an error."""
+        """Write sweeps/<name>.json.
+
+        Parameters
+        ----------
+        manifest : Manifest
+            The sweep.
+
+        Raises
+        ------
+        UserError
+            When another file claimed the name.
+        StoreError
+            When the disk refuses.
+        """
         known = self.read_manifest(manifest.name)
         if known and known.source != manifest.source:
             raise UserError(
@@ -120,15 +171,30 @@ class RunStore:
         return self.run_folder(run_id) / "record.json"
 
     def read_record(self, run_id: str) -> RunRecord | None:
-        """The published record, None when there is none; RecordError when it is truncated."""
+        """Read the published record of a run; None when there is none."""
         path = self.record_path(run_id)
         return read_record(path) if path.exists() else None
 
     def publish(self, record: RunRecord) -> bool:
-        """Publish a record so that the first finisher wins; True when this call published it.
+        """Publish a record so that the first finisher wins.
 
         The text is written to a temporary file and linked to its final name: a link either exists whole or not at all.
         Where the file system has no links, an exclusive create of `record.lock` decides, and a rename follows.
+
+        Parameters
+        ----------
+        record : RunRecord
+            The run.
+
+        Returns
+        -------
+        bool
+            Whether this call published it.
+
+        Raises
+        ------
+        StoreError
+            When the disk refuses.
         """
         path = self.record_path(record.run_id)
         temporary = path.with_name(f".record.{os.getpid()}.{os.urandom(4).hex()}")
@@ -139,9 +205,19 @@ class RunStore:
             temporary.unlink(missing_ok=True)
 
     def forget_failure(self, run_id: str) -> bool:
-        """Take back a published failure so that the run is trained again; whether there was one.
+        """Take back a published failure so that the run is trained again.
 
         Its claims move to runs/<run_id>/earlier/, so that attempts are counted anew and what happened stays readable.
+
+        Parameters
+        ----------
+        run_id : str
+            The run; one that is done stays as it is.
+
+        Returns
+        -------
+        bool
+            Whether there was a failure.
         """
         record = self.read_record(run_id)
         if record is None or record.status is RunStatus.DONE:
@@ -158,14 +234,24 @@ class RunStore:
         return self.run_folder(run_id) / "metrics.jsonl"
 
     def read_metrics(self, run_id: str) -> list[dict[str, Any]]:
-        """Rows of metrics.jsonl by rising step, the latest of each step; torn lines of killed writers are left out."""
+        """Read metrics.jsonl as `parse_metrics` does; empty when there is none."""
         path = self.metrics_path(run_id)
         return parse_metrics(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def parse_metrics(text: str) -> list[dict[str, Any]]:
-    """Rows by rising step from metrics text; the latest of each step counts, a line that is not JSON was torn and is
-    left out."""
+    """Read rows of metrics; a line that is not JSON was torn by a kill and is left out.
+
+    Parameters
+    ----------
+    text : str
+        JSON lines.
+
+    Returns
+    -------
+    list of dict
+        By rising step; of a step that was written several times, the last row.
+    """
     rows: dict[int, dict[str, Any]] = {}
     for line in text.splitlines():
         try:

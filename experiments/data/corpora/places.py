@@ -14,12 +14,22 @@ SUFFIXES = {"text": (".txt",), "jsonl": (".jsonl", ".json"), "parquet": (".parqu
 
 
 def corpus_files(data: DataConfig) -> list[Path]:
-    """The files of a PREFIX:PATH corpus, sorted by their path below it.
+    """List the files of a PREFIX:PATH corpus.
+
+    Parameters
+    ----------
+    data : DataConfig
+        A config of such a corpus.
+
+    Returns
+    -------
+    list of Path
+        Sorted by their path.
 
     Raises
     ------
     UserError
-        There is no such path, or a folder without a file of the kind.
+        When there is no such path, or a folder without a file of the kind.
     """
     place = Path(data.where).expanduser()
     if place.is_file():
@@ -36,7 +46,25 @@ def corpus_files(data: DataConfig) -> list[Path]:
 
 
 def file_hashes(files: list[Path], cache: Cache) -> list[str]:
-    """sha256 of each file, remembered in the cache by its path, size and times of change."""
+    """Hash files; hashes are remembered in the cache by path, size and times of change.
+
+    Parameters
+    ----------
+    files : list of Path
+        The files.
+    cache : Cache
+        The cache folder.
+
+    Returns
+    -------
+    list of str
+        sha256 of each.
+
+    Raises
+    ------
+    UserError
+        When the cache cannot be written.
+    """
     paths = [str(path.resolve()) for path in files]
     key = hashlib.sha256("\0".join(paths).encode()).hexdigest()[:24]
     memo = cache.hashes / f"{key}.json"
@@ -56,7 +84,20 @@ def file_hashes(files: list[Path], cache: Cache) -> list[str]:
 
 
 def spool_folder(data: DataConfig, cache: Cache) -> Path:
-    """Where the documents of a fetched or streamed corpus are kept in the cache."""
+    """Name the folder in which the documents of a fetched or streamed corpus are kept.
+
+    Parameters
+    ----------
+    data : DataConfig
+        A config of such a corpus.
+    cache : Cache
+        The cache folder.
+
+    Returns
+    -------
+    Path
+        The folder, whether it is there or not.
+    """
     if data.info.kind == "fetched":
         return cache.corpora / data.info.name
     words = repr((data.where, sorted(data.options.items())))

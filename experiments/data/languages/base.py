@@ -31,20 +31,53 @@ class Language(Protocol):
         """Nats per scored token, given the whole past: the least loss that any model can reach on long sequences."""
 
     def generate(self, num_tokens: int, *, stream: int) -> Tokens:
-        """The first `num_tokens` tokens of the numbered stream; streams are independent of one another."""
+        """Give the beginning of a stream; streams are independent of one another.
+
+        Parameters
+        ----------
+        num_tokens : int
+            Tokens to give.
+        stream : int
+            Number of the stream, from 0.
+
+        Returns
+        -------
+        array of int64, shape (num_tokens,)
+            Token ids.
+        """
 
     def log_loss(self, tokens_BS: Tokens) -> Nats:
-        """Nats of tokens 1..S-1 of each sequence under the true source given the tokens before them in the
-        sequence, (B, S - 1)."""
+        """Score sequences under the true source, each token given those before it in the sequence.
+
+        Parameters
+        ----------
+        tokens_BS : array of int64, shape (B, S)
+            Sequences; each starts at the start of an item.
+
+        Returns
+        -------
+        array of float64, shape (B, S - 1)
+            Nats of tokens 1 to S - 1.
+        """
 
     def scored(self, num_tokens: int) -> NDArray[np.bool_]:
-        """Which positions of a stream count in the loss, (num_tokens,)."""
+        """Say which positions of a stream count in the loss, shape (num_tokens,)."""
 
 
 def uniforms(num: int, *words: int) -> NDArray[np.float64]:
-    """`num` numbers in [0, 1) with 53 random bits, a pure function of `words`.
+    """Give numbers in [0, 1) with 53 random bits, a pure function of `words`.
 
     Made from the raw output of a bit generator, whose stream numpy keeps the same from version to version.
+
+    Parameters
+    ----------
+    num : int
+        How many.
+
+    Returns
+    -------
+    array of float64, shape (num,)
+        The numbers.
     """
     raw = np.random.PCG64(np.random.SeedSequence(words)).random_raw(num)
     bits: NDArray[np.uint64] = np.asarray(raw, dtype=np.uint64) >> np.uint64(11)
@@ -52,6 +85,19 @@ def uniforms(num: int, *words: int) -> NDArray[np.float64]:
 
 
 def entropy(probability: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-    """Entropy in nats along an axis; 0 log 0 is 0."""
+    """Compute the entropy along an axis; 0 log 0 is 0.
+
+    Parameters
+    ----------
+    probability : array of float64
+        Probabilities that add up to 1 along the axis.
+    axis : int
+        The axis.
+
+    Returns
+    -------
+    array of float64
+        Nats.
+    """
     nats = -probability * np.log(np.where(probability > 0, probability, 1.0))
     return np.asarray(nats.sum(axis=axis), dtype=float)

@@ -27,13 +27,13 @@ class MarkovLanguage:
 
     Parameters
     ----------
-    order
+    order : int
         k, symbols that the next one depends on.
-    num_symbols
+    num_symbols : int
         V, number of token ids.
-    sharpness
+    sharpness : float
         Exponent of the row weights; 0 makes every row uniform.
-    language_seed
+    language_seed : int
         Seed of the transition table and of every stream.
     """
 
@@ -102,9 +102,19 @@ class MarkovLanguage:
         return np.ones(num_tokens, dtype=bool)
 
     def log_loss(self, tokens_BS: Tokens) -> Nats:
-        """Nats of tokens 1..S-1 under the source given the tokens before them in the sequence, (B, S - 1).
+        """Score sequences under the source, each token given those before it in the sequence.
 
-        The first k - 1 of them have a short past and use the exact marginal of the stationary law.
+        The first k - 1 tokens after the first have a short past and use the exact marginal of the stationary law.
+
+        Parameters
+        ----------
+        tokens_BS : array of int64, shape (B, S)
+            Sequences.
+
+        Returns
+        -------
+        array of float64, shape (B, S - 1)
+            Nats of tokens 1 to S - 1.
         """
         tokens_BS = np.asarray(tokens_BS, dtype=np.int64)
         num_tokens, order, num_symbols = tokens_BS.shape[1], self.order, self.vocab_size
@@ -124,13 +134,24 @@ class MarkovLanguage:
         return nats
 
     def generate(self, num_tokens: int, *, stream: int) -> Tokens:
-        """The first tokens of a stream, started in the stationary law: the path of one sequential chain, computed in
-        parallel.
+        """Give the beginning of a stream, started in the stationary law.
 
-        Token t is the inverse of the row's distribution function at the t-th uniform number. Pieces of the path are
-        walked side by side from guessed states; then every piece is walked again from the true end of the one before
-        it until it meets its first path, which it does after a few tokens because both use the same uniform numbers.
-        The result is that of the sequential walk.
+        The path is that of one sequential chain, computed in parallel: token t is the inverse of the row's distribution
+        function at the t-th uniform number. Pieces of the path are walked side by side from guessed states; then every
+        piece is walked again from the true end of the one before it until it meets its first path, which it does after
+        a few tokens because both use the same uniform numbers.
+
+        Parameters
+        ----------
+        num_tokens : int
+            Tokens to give.
+        stream : int
+            Number of the stream, from 0.
+
+        Returns
+        -------
+        array of int64, shape (num_tokens,)
+            Token ids.
         """
         if num_tokens < self.order:
             return self.generate(self.order, stream=stream)[:num_tokens]

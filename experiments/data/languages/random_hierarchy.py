@@ -26,15 +26,15 @@ class RandomHierarchyLanguage:
 
     Parameters
     ----------
-    num_features
+    num_features : int
         v, features of every level, tokens among them.
-    num_rules
+    num_rules : int
         m, tuples that each feature can become.
-    branching
+    branching : int
         s, features in a tuple.
-    depth
+    depth : int
         L, levels of rules.
-    language_seed
+    language_seed : int
         Seed of the rules and of every stream.
     """
 
@@ -75,7 +75,20 @@ class RandomHierarchyLanguage:
         return np.ones(num_tokens, dtype=bool)
 
     def generate(self, num_tokens: int, *, stream: int) -> Tokens:
-        """The first tokens of a stream."""
+        """Give the beginning of a stream.
+
+        Parameters
+        ----------
+        num_tokens : int
+            Tokens to give.
+        stream : int
+            Number of the stream, from 0.
+
+        Returns
+        -------
+        array of int64, shape (num_tokens,)
+            Token ids.
+        """
         num_trees = -(-num_tokens // self.period)
         nodes = (uniforms(num_trees, self.language_seed, 1, stream, self.depth) * self.vocab_size).astype(np.int64)
         for level in reversed(range(self.depth)):
@@ -84,15 +97,25 @@ class RandomHierarchyLanguage:
         return nodes[:num_tokens]
 
     def log_loss(self, tokens_BS: Tokens) -> Nats:
-        """Nats of tokens 1..S-1 under the source, (B, S - 1); sequences start with a sentence.
+        """Score sequences under the source, each token given those before it in the sequence.
 
         Exact: what is left of a token is parsed, which is unique, and the belief about the features above it is passed
         down.
 
+        Parameters
+        ----------
+        tokens_BS : array of int64, shape (B, S)
+            Sequences that start with a sentence.
+
+        Returns
+        -------
+        array of float64, shape (B, S - 1)
+            Nats of tokens 1 to S - 1.
+
         Raises
         ------
         ValueError
-            The tokens are no sentences of this language.
+            When the tokens are no sentences of this language.
         """
         tokens_BS = np.asarray(tokens_BS, dtype=np.int64)
         num_sequences, num_tokens = tokens_BS.shape

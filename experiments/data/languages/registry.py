@@ -19,12 +19,22 @@ LANGUAGES: dict[str, Callable[..., Language]] = {
 
 
 def build_language(data: DataConfig) -> Language:
-    """The language of a config.
+    """Build the language of a config.
+
+    Parameters
+    ----------
+    data : DataConfig
+        A config of a synthetic language.
+
+    Returns
+    -------
+    Language
+        Ready to generate and to score.
 
     Raises
     ------
     UserError
-        Its options contradict one another.
+        When its options contradict one another.
     """
     options = {name: value for name, value in data.options.items() if name != "num_tokens"}
     return LANGUAGES[data.info.name](**options)

@@ -26,15 +26,15 @@ class ZipfMemoryLanguage:
 
     Parameters
     ----------
-    num_keys
+    num_keys : int
         K, facts in the language; at least 2^16 are wanted where exponents are to be seen.
-    exponent
+    exponent : float
         a, > 0; use .5 or more, for below that even the noiseless curve is far from its power law.
-    num_values
+    num_values : int
         V, value tokens.
-    noise
+    noise : float
         eps, probability that a value is one of the wrong ones, below 1 - 1/V.
-    language_seed
+    language_seed : int
         Seed of the facts and of every stream.
     """
 
@@ -71,16 +71,38 @@ class ZipfMemoryLanguage:
         return (float(entropy(self.rank_law)) + self.entropy_rate) / self.period
 
     def unseen(self, num_items: float) -> float:
-        """Probability that the key of an item is not among `num_items` earlier ones: falls as num_items^(-a / (1 + a)).
+        """Compute the probability that the key of an item is not among earlier ones.
 
-        sum_r p_r (1 - p_r)^n: the error of a learner that remembers all it saw (Hutter 2021). Without noise its excess
-        loss is this times ln V.
+        sum_r p_r (1 - p_r)^n: the error of a learner that remembers all it saw (Hutter 2021); it falls as n^(-a / (1 +
+        a)). Without noise the excess loss of such a learner is this times ln V.
+
+        Parameters
+        ----------
+        num_items : float
+            n, items seen.
+
+        Returns
+        -------
+        float
+            Probability.
         """
         return float(self.rank_law @ np.exp(num_items * np.log1p(-self.rank_law)))
 
     def beyond(self, num_facts: int) -> float:
-        """Probability that a key has a rank above `num_facts`: what is lost by room for no more; falls as
-        num_facts^-a."""
+        """Compute the probability that a key has a rank above a number of facts.
+
+        It is what room for no more facts costs, and falls as num_facts^-a.
+
+        Parameters
+        ----------
+        num_facts : int
+            Facts that there is room for.
+
+        Returns
+        -------
+        float
+            Probability.
+        """
         return float(self.rank_law[num_facts:].sum())
 
     @cached_property
@@ -96,7 +118,20 @@ class ZipfMemoryLanguage:
         return is_value
 
     def generate(self, num_tokens: int, *, stream: int) -> Tokens:
-        """The first tokens of a stream."""
+        """Give the beginning of a stream.
+
+        Parameters
+        ----------
+        num_tokens : int
+            Tokens to give.
+        stream : int
+            Number of the stream, from 0.
+
+        Returns
+        -------
+        array of int64, shape (num_tokens,)
+            Token ids.
+        """
         num_items = -(-num_tokens // self.period)
         uniform = [uniforms(num_items, self.language_seed, 2, stream, part) for part in range(3)]
         below = np.cumsum(self.rank_law)[:-1]
@@ -111,7 +146,18 @@ class ZipfMemoryLanguage:
         return items.ravel()[:num_tokens]
 
     def log_loss(self, tokens_BS: Tokens) -> Nats:
-        """Nats of tokens 1..S-1 under the source, (B, S - 1); sequences start with an item."""
+        """Score sequences under the source, each token given those before it in the sequence.
+
+        Parameters
+        ----------
+        tokens_BS : array of int64, shape (B, S)
+            Sequences that start with an item.
+
+        Returns
+        -------
+        array of float64, shape (B, S - 1)
+            Nats of tokens 1 to S - 1.
+        """
         tokens_BS = np.asarray(tokens_BS, dtype=np.int64)
         nats = np.zeros((tokens_BS.shape[0], tokens_BS.shape[1]))
         key = np.zeros((len(tokens_BS), 0), dtype=np.int64)

@@ -28,14 +28,47 @@ FIRST_MERGE = 256 + NUM_BYTE_SPECIALS
 
 
 def tokenizer_folder(data: DataConfig, cache: Cache) -> Path:
-    """Where the tokenizer of a config with a known content hash is kept."""
+    """Name the folder in which a trained tokenizer is kept.
+
+    Parameters
+    ----------
+    data : DataConfig
+        A config whose content hash is known.
+    cache : Cache
+        The cache folder.
+
+    Returns
+    -------
+    Path
+        The folder, whether it is there or not.
+    """
     words = json.dumps([data.content_hash, data.val_fraction, data.tokenizer, BPE_VERSION])
     key = hashlib.sha256(words.encode()).hexdigest()[:16]
     return cache.tokenizers / f"{data.info.name}-{data.tokenizer}-{key}"
 
 
 def trained_merges(data: DataConfig, cache: Cache) -> tuple[list[tuple[str, str]], str]:
-    """The merges of a config's tokenizer, trained where they are not there yet, and their sha256."""
+    """Read the merges of a config's tokenizer, which is trained where it is not there yet.
+
+    Parameters
+    ----------
+    data : DataConfig
+        A config whose content hash is known.
+    cache : Cache
+        The cache folder.
+
+    Returns
+    -------
+    merges : list of tuple of (str, str)
+        In the order in which they were learned.
+    digest : str
+        Their sha256.
+
+    Raises
+    ------
+    UserError
+        When the corpus gives too few merges, or what is in the cache is damaged.
+    """
     folder = tokenizer_folder(data, cache)
 
     def build(temporary: Path) -> None:
@@ -87,7 +120,25 @@ def _training_texts(data: DataConfig, cache: Cache) -> Iterator[str]:
 
 
 def as_text(document: bytes, data: DataConfig) -> str:
-    """A document as text; what is not UTF-8 is refused, for its bytes could not be counted exactly."""
+    """Decode a document.
+
+    Parameters
+    ----------
+    document : bytes
+        Bytes.
+    data : DataConfig
+        The config, for messages.
+
+    Returns
+    -------
+    str
+        The text.
+
+    Raises
+    ------
+    UserError
+        When the document is not UTF-8: its bytes could not be counted exactly.
+    """
     try:
         return document.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -52,10 +52,10 @@ class BpeTokenizer:
 
     Parameters
     ----------
-    merges
+    merges : list of tuple of (str, str)
         Pairs in the order in which they were learned.
-    data
-        The config, for what is said about a document that is not text.
+    data : DataConfig
+        The config, for messages about a document that is no text.
     """
 
     def __init__(self, merges: list[tuple[str, str]], data: DataConfig) -> None:
@@ -78,7 +78,25 @@ class BpeTokenizer:
 
 
 def load_tokenizer(data: DataConfig, cache: Cache) -> Tokenizer:
-    """The tokenizer of a resolved config of text."""
+    """Load the tokenizer of a config of text.
+
+    Parameters
+    ----------
+    data : DataConfig
+        A resolved config.
+    cache : Cache
+        The cache folder.
+
+    Returns
+    -------
+    Tokenizer
+        Trained where it is not there yet.
+
+    Raises
+    ------
+    ValueError
+        When the config is that of a language.
+    """
     if data.is_language:
         raise ValueError(f"{data.corpus!r} is a language of bare tokens; it has no tokenizer")
     if data.tokenizer == "bytes":

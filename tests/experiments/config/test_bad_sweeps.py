@@ -107,12 +107,12 @@ def refused(tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]) ->
     def plan(path: Path, *overrides: str) -> str:
         store = tmp_path / "store"
         assert main(["plan", str(path), "--store", str(store), *overrides]) == 2
-        told = capsys.readouterr()
-        assert told.out == ""
-        assert told.err.startswith("error: ")
-        assert told.err.count("\n") == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err.startswith("error: ")
+        assert output.err.count("\n") == 1
         assert not store.exists()
-        return told.err
+        return output.err
 
     return plan
 
@@ -132,11 +132,11 @@ def test_the_file_that_the_mistakes_are_put_into_is_right(
     assert "4 runs" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("field", "value", "told"), BAD_VALUES)
+@pytest.mark.parametrize(("field", "value", "message"), BAD_VALUES)
 def test_a_bad_value_is_told_in_one_sentence_that_names_it(
-    refused: Refused, good: Path, field: str, value: str, told: str
+    refused: Refused, good: Path, field: str, value: str, message: str
 ) -> None:
-    assert told in refused(good, f"--{field}={value}")
+    assert message in refused(good, f"--{field}={value}")
 
 
 BAD_FILES = [
@@ -154,14 +154,14 @@ BAD_FILES = [
 ]
 
 
-@pytest.mark.parametrize(("content", "told"), BAD_FILES)
+@pytest.mark.parametrize(("content", "message"), BAD_FILES)
 def test_a_bad_file_is_told_in_one_sentence_that_names_it(
-    refused: Refused, tmp_path: Path, content: bytes, told: str
+    refused: Refused, tmp_path: Path, content: bytes, message: str
 ) -> None:
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
     sentence = refused(path)
-    assert told in sentence
+    assert message in sentence
     assert "bad.yaml" in sentence
 
 

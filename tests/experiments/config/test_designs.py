@@ -113,7 +113,7 @@ def test_a_parametric_design_holds_the_same_runs_as_the_ladder_of_its_cells() ->
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"cells": []}, "design.cells is empty"),
         ({"shapes": [{"width": 16, "depth": 2}]}, "design.shapes has no meaning in a parametric design"),
@@ -122,8 +122,8 @@ def test_a_parametric_design_holds_the_same_runs_as_the_ladder_of_its_cells() ->
         ({"cells": [{"width": 16, "depth": 2, "token": [3e5]}]}, "did you mean tokens"),
     ],
 )
-def test_cells_that_cannot_be_right_say_why(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_cells_that_cannot_be_right_say_why(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         plan(design={**CELLS, **changes})
 
 
@@ -155,7 +155,7 @@ def test_recipes_that_read_size_alone_give_one_batch_and_rate_a_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"design": {"budgets": [1e8]}}, "fewer than 50 steps"),
         (
@@ -166,6 +166,6 @@ def test_recipes_that_read_size_alone_give_one_batch_and_rate_a_size() -> None:
         ({"design": {"ratio_range": [1e6, 1e7]}}, "describes no run"),
     ],
 )
-def test_a_design_that_cannot_be_trained_says_why(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_design_that_cannot_be_trained_says_why(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         plan(**changes)

@@ -36,7 +36,7 @@ def test_overrides_on_the_command_line_win_over_the_file(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "message"),
     [
         ("kind:", "knid:", "unknown key design.knid; did you mean kind?"),
         ("width:", "widht:", r"unknown key design.shapes\[0\].widht; did you mean width?"),
@@ -53,9 +53,9 @@ def test_overrides_on_the_command_line_win_over_the_file(tmp_path: Path) -> None
         ("budgets: [1e18, 2.5E+18], ", "", "needs compute budgets"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence_that_names_it(tmp_path: Path, before: str, after: str, told: str) -> None:
+def test_a_mistake_is_told_in_one_sentence_that_names_it(tmp_path: Path, before: str, after: str, message: str) -> None:
     assert before in GOOD
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load(tmp_path, GOOD.replace(before, after))
     assert "\n" not in str(caught.value)
 

@@ -27,8 +27,8 @@ def test_every_field_has_a_meaning_and_a_path_of_its_own() -> None:
 
 def test_a_word_finds_its_fields_and_an_unknown_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert isoflop.main(["help", "config", "decay_fraction"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("schedule.decay_fraction")
+    output = capsys.readouterr().out
+    assert output.startswith("schedule.decay_fraction")
     assert isoflop.main(["help", "config", "colour"]) == 2
     assert "colour" in capsys.readouterr().err
 

@@ -103,7 +103,7 @@ def test_a_run_without_content_hash_has_no_identity(make_config: Callable[..., R
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"tokens": 25601}, "whole number of steps"),
         ({"batch_tokens": 100}, "multiple of 32"),
@@ -111,9 +111,9 @@ def test_a_run_without_content_hash_has_no_identity(make_config: Callable[..., R
     ],
 )
 def test_a_config_that_cannot_be_trained_says_why(
-    make_config: Callable[..., RunConfig], change: dict[str, object], told: str
+    make_config: Callable[..., RunConfig], change: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         make_config(**change)
 
 
@@ -129,7 +129,7 @@ def test_a_whole_number_in_a_field_for_any_number_stays_one_when_it_is_read_back
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("path", "value", "message"),
     [
         ("model.width", None, "model.width is missing"),
         ("optimizer", None, "optimizer is missing"),
@@ -141,12 +141,12 @@ def test_a_whole_number_in_a_field_for_any_number_stays_one_when_it_is_read_back
     ],
 )
 def test_a_config_file_that_is_incomplete_or_wrong_is_told_by_its_field(
-    make_config: Callable[..., RunConfig], path: str, value: object, told: str
+    make_config: Callable[..., RunConfig], path: str, value: object, message: str
 ) -> None:
     raw = canonical(make_config())
     remove_path(raw, path)
     if value is not None:
         set_path(raw, path, value)
-    with pytest.raises(UserError, match=re.escape(told)) as caught:
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
         run_config_from_dict(raw, where="config.json")
     assert str(caught.value).startswith("config.json: ")

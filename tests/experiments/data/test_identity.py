@@ -1,4 +1,4 @@
-"""Configs, hashes, the cache: what defines data, and what is said when it changed or cannot be written."""
+"""Configs, hashes, the cache: what defines data, and the message when it changed or cannot be written."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def test_an_unknown_corpus_names_the_nearest() -> None:
 
 def test_an_option_given_at_its_default_changes_nothing(tmp_path: Path) -> None:
     plain = DataConfig(corpus="markov")
-    said = DataConfig(corpus="markov", corpus_options={"sharpness": 2, "order": 2})
-    assert plain == said
-    assert hash(plain) == hash(said)
-    assert resolve(plain, Cache(tmp_path)) == resolve(said, Cache(tmp_path))
+    explicit = DataConfig(corpus="markov", corpus_options={"sharpness": 2, "order": 2})
+    assert plain == explicit
+    assert hash(plain) == hash(explicit)
+    assert resolve(plain, Cache(tmp_path)) == resolve(explicit, Cache(tmp_path))
     other = DataConfig(corpus="markov", corpus_options={"order": 1})
     assert resolve(plain, Cache(tmp_path)).content_hash != resolve(other, Cache(tmp_path)).content_hash
 

@@ -81,11 +81,11 @@ def test_every_missing_run_is_covered_once_from_a_checkpoint_that_is_there_or_is
     tmp_path_factory: pytest.TempPathFactory, steps: list[int], available: list[int], num_done: int
 ) -> None:
     runs = [planned(_config(number)) for number in steps]
-    trunk = str(prefix_id(runs[0].config))
+    prefix = str(prefix_id(runs[0].config))
     done = {run.run_id for run in runs[:num_done]}
-    plan = compile_runs(runs, ESTIMATES, done=done, available={trunk: available})
-    tails = [item for item in plan.segments if not item.is_prefix]
-    assert sorted(item.run_id for item in tails) == sorted(run.run_id for run in runs if run.run_id not in done)
+    plan = compile_runs(runs, ESTIMATES, done=done, available={prefix: available})
+    branches = [item for item in plan.segments if not item.is_prefix]
+    assert sorted(item.run_id for item in branches) == sorted(run.run_id for run in runs if run.run_id not in done)
     by_id = {item.segment_id: item for item in plan.segments}
     assert len(by_id) == len(plan.segments)
     order = [item.segment_id for item in plan.segments]
@@ -102,9 +102,9 @@ def test_every_missing_run_is_covered_once_from_a_checkpoint_that_is_there_or_is
             assert item.start_step <= branch[item.run_id]
     covered: set[int] = set()
     for item in (item for item in plan.segments if item.is_prefix):
-        stretch = set(range(item.start_step, item.end_step))
-        assert not stretch & covered, "a step of the trunk is trained twice"
-        covered |= stretch
+        steps = set(range(item.start_step, item.end_step))
+        assert not steps & covered, "a step of the prefix is trained twice"
+        covered |= steps
     assert plan.flops <= plan.flops_alone
 
 
@@ -126,10 +126,10 @@ def test_a_longer_budget_goes_on_from_the_checkpoint_that_an_earlier_sweep_left(
     ladder: Callable[..., list[PlannedRun]],
 ) -> None:
     short, long = ladder([100, 400])
-    trunk = str(prefix_id(short.config))
+    prefix = str(prefix_id(short.config))
     first = compile_runs([short], ESTIMATES)
     assert [item.keep_step for item in first.segments] == [80]
-    later = compile_runs([short, long], ESTIMATES, done={short.run_id}, available={trunk: [80]})
+    later = compile_runs([short, long], ESTIMATES, done={short.run_id}, available={prefix: [80]})
     (only,) = later.segments
     assert (only.run_id, only.start_step, only.after, only.keep_step) == (long.run_id, 80, None, 320)
 

@@ -173,7 +173,7 @@ DONE = {"run_id": "a", "status": "done", "design": DESIGN}
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ('{"run_id": "abc", "status": "do', "not complete JSON"),
         ("[]", "not a run record"),
@@ -192,10 +192,10 @@ DONE = {"run_id": "a", "status": "done", "design": DESIGN}
         (json.dumps(DONE | {"outcome": {"loss": 1}, "schema": "new"}), "schema"),
     ],
 )
-def test_a_record_that_cannot_be_believed_is_refused_by_name(tmp_path: Path, text: str, told: str) -> None:
+def test_a_record_that_cannot_be_believed_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "record.json"
     path.write_text(text)
-    with pytest.raises(RecordError, match=told):
+    with pytest.raises(RecordError, match=message):
         read_record(path)
 
 
@@ -216,7 +216,7 @@ def test_a_store_that_cannot_be_written_says_so_in_one_sentence(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ('{"name": "stu', "is not a sweep manifest"),
         ("[]", "it holds no JSON object"),
@@ -227,9 +227,9 @@ def test_a_store_that_cannot_be_written_says_so_in_one_sentence(tmp_path: Path) 
         ('{"name": "study", "runs": {}, "schema": 99}', "newer than"),
     ],
 )
-def test_a_manifest_that_cannot_be_believed_is_refused_by_name(store: RunStore, text: str, told: str) -> None:
+def test_a_manifest_that_cannot_be_believed_is_refused_by_name(store: RunStore, text: str, message: str) -> None:
     store.manifest_path("study").write_text(text)
-    with pytest.raises(RecordError, match=told) as caught:
+    with pytest.raises(RecordError, match=message) as caught:
         store.read_manifest("study")
     assert "study.json" in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Local files, Hugging Face data sets, fetched corpora, byte-level BPE, and what is said when one cannot be had."""
+"""Local files, Hugging Face data sets, fetched corpora, byte-level BPE, and the message when one cannot be had."""
 
 from __future__ import annotations
 
