@@ -22,6 +22,7 @@ from analysis.estimate import Estimate
 from analysis.files import json_ready, write_json
 from analysis.fitting.frontier_exponents import FrontierExponents
 from analysis.fitting.prediction import Predictor
+from analysis.fitting.reach import Reach, why_no_interval
 from analysis.formatting import format_number
 from analysis.laws.base import Law
 from analysis.laws.registry import get_law
@@ -127,7 +128,28 @@ class Fit:
         """
         import pandas as pd
 
-        return pd.DataFrame(self.predictor.predict(self.law, self._inputs(data), interval))
+        inputs = self._inputs(data)
+        frame = pd.DataFrame(self.predictor.predict(self.law, inputs, interval))
+        unknown = np.array([reason is not None for reason in why_no_interval(self, inputs)])
+        frame.loc[unknown, frame.columns[1:]] = np.nan
+        return frame
+
+    def reach_notes(self, data: Mapping[str, Any] | pd.DataFrame) -> list[tuple[str | None, str | None]]:
+        """Say of each row of `data` how far it lies beyond the fitted runs, and why it has no interval.
+
+        Parameters
+        ----------
+        data : mapping or DataFrame
+            As `predict` takes it.
+
+        Returns
+        -------
+        list of (str or None, str or None)
+            How far the prediction extrapolates, and why it has no interval; None where there is nothing to say.
+        """
+        inputs, reach = self._inputs(data), Reach.of(self)
+        reasons = why_no_interval(self, inputs)
+        return [(None if reach is None else reach.sentence(inputs, row), why) for row, why in enumerate(reasons)]
 
     def samples(
         self, data: Mapping[str, Any] | pd.DataFrame, num: int, *, rng: np.random.Generator

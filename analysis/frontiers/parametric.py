@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 
 from analysis.arrays import Array
 from analysis.errors import UserError
-from analysis.fitting.derived import Neighbourhood, neighbourhood
+from analysis.estimate import Estimate
+from analysis.fitting.derived import Neighbourhood, frontier_reason, neighbourhood
 from analysis.laws.allocation import FlopsPerToken, exponents, optimum, six_n, supports_frontier
 from analysis.runs.conventions import COUNTED, SIX_ND
 
@@ -75,24 +76,34 @@ def parametric_frontier(
     middle, about = (optimum(law, at, np.log(grid), flops_per_token or six_n) for at in (near.centre, near.about))
     span = (math.log(low), math.log(high))
     slopes, drawn = (exponents(law, at, span, flops_per_token) for at in (near.centre, near.about))
+    reason = frontier_reason(fit)
     a, b = (near.estimate(float(one[0]), many) for one, many in zip(slopes, drawn, strict=True))
+    if reason is not None:
+        a, b = (Estimate(value=one.value, level=fit.level, reason=reason) for one in (a, b))
+    points = _points(near, grid, middle, about)
     line = line_draws = None
     if flops_per_token is None and law.frontier_exponent(near.centre) is not None:
         anchor = float(np.log(grid[0]))
         first = _lines(middle, slopes, anchor)[0]
         line = (float(first[0]), float(first[1]), float(first[2]), float(first[3]))
-        line_draws = _lines(about, drawn, anchor) if near.has_draws else None
+        line_draws = _lines(about, drawn, anchor) if near.has_draws and reason is None else None
     return Frontier(
         method=f"parametric {law.name}",
         convention=convention or (SIX_ND if flops_per_token is None else COUNTED),
         a=a,
         b=b,
-        points=_points(near, grid, middle, about),
+        points=_without_intervals(points) if reason is not None else points,
         line=line,
         line_draws=line_draws,
         level=fit.level,
         warnings=tuple(fit.warnings),
     )
+
+
+def _without_intervals(points: pd.DataFrame) -> pd.DataFrame:
+    """The points of a frontier that the runs do not identify."""
+    ends = [name for name in points.columns if name.endswith(("_lo", "_hi"))]
+    return points.assign(**dict.fromkeys(ends, math.nan))
 
 
 def _lines(optima: tuple[Array, Array, Array], slopes: tuple[Array, Array], anchor: float) -> Array:

@@ -88,8 +88,11 @@ def follow(fit: Fit, path: str, data: Any, losses: pd.Series) -> list[dict[str, 
 def line(row: dict[str, Any], percent: str) -> str:
     """One row as text."""
     target, value = next(iter(row.items()))
+    beyond = f"\n  extrapolated: {row['extrapolates']}" if row.get("extrapolates") else ""
+    if row.get("reason"):
+        return f"{target} {format_number(value, 5)}  (no interval: {row['reason']})"
     confidence, prediction = (" to ".join(format_number(v, 4) for v in row[k]) for k in ("confidence", "prediction"))
-    return f"{target} {format_number(value, 5)}  law {confidence}  one run {prediction}  ({percent})"
+    return f"{target} {format_number(value, 5)}  law {confidence}  one run {prediction}  ({percent}){beyond}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -105,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
         data = read_points(args.table, None if args.columns is None else parse_columns(args.columns), fit)
     predicted = fit.predict(data)
     rows = as_rows(predicted)
+    for row, (extrapolates, reason) in zip(rows, fit.reach_notes(data), strict=True):
+        row |= {"extrapolates": extrapolates, "reason": reason}
     if args.downstream:
         for row, below in zip(rows, follow(fit, args.downstream, data, predicted[fit.law.target]), strict=True):
             row["downstream"] = below

@@ -139,7 +139,7 @@ def test_the_shell_adds_the_error_beside_the_loss(capsys: pytest.CaptureFixture[
     assert main(["predict", loss, "--downstream", error, "--at", point, "--json"]) == 0
     text, notes = capsys.readouterr()
     row = json.loads(text)
-    assert set(row) == {"loss", "confidence", "prediction", "downstream"}
+    assert set(row) == {"loss", "confidence", "prediction", "extrapolates", "reason", "downstream"}
     below = row["downstream"]
     assert set(below) == {"error", "confidence", "prediction"}
     assert below["prediction"][0] < below["confidence"][0] < below["error"]

@@ -75,7 +75,7 @@ def test_fit_prints_one_json_object_of_the_interface(table, capsys, tmp_path) ->
 
     status, text, _ = run(capsys, "predict", out, "--at", "params=7e9,tokens=1.4e12", "--json")
     point = json.loads(text)
-    assert set(point) == {"loss", "confidence", "prediction"}
+    assert set(point) == {"loss", "confidence", "prediction", "extrapolates", "reason"}
     assert (
         point["prediction"][0]
         < point["confidence"][0]
