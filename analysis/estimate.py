@@ -1,8 +1,6 @@
-"""A number with its interval, the shared bootstrap draws, and how quantities are printed.
+"""A number with its interval, or the reason why it has none.
 
-Owns `Estimate`, the resampling of runs that every approach shares (the same generator gives the same draws, so that
-differences between approaches are paired), and the printing of sizes, tokens and compute. It must not know any law,
-table or figure.
+Owns `Estimate` and its text. It must not know any law, table or figure.
 """
 
 from __future__ import annotations
@@ -44,14 +42,23 @@ class Estimate:
 
     @classmethod
     def from_draws(cls, value: float, draws: ArrayLike, *, level: float = 0.95, min_draws: int = 20) -> Estimate:
-        """The percentile interval of bootstrap draws around `value`; without an interval when too few draws are finite.
+        """The percentile interval of bootstrap draws.
 
         Parameters
         ----------
-        value : the point estimate on the runs as they are.
-        draws : one estimate per draw; draws that failed are NaN and are left out.
-        level : nominal coverage.
-        min_draws : fewest finite draws that make an interval.
+        value : float
+            The point estimate on the runs as they are.
+        draws : array, shape (B,)
+            One estimate per draw; draws that failed are NaN and are left out.
+        level : float
+            Nominal coverage.
+        min_draws : int
+            Fewest finite draws that make an interval.
+
+        Returns
+        -------
+        Estimate
+            Without an interval when fewer draws, or less than half of them, are finite.
         """
         sample = np.asarray(draws, dtype=float)
         finite = sample[np.isfinite(sample)]
@@ -76,8 +83,9 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object {"value", "lo", "hi", "se"}, with "reason" when there is no interval; null, never NaN."""
-        out = {"value": self.value, "lo": self.lo, "hi": self.hi, "se": self.se}
-        return json_ready(out if self.has_interval else {**out, "reason": self.reason})
+        out: dict[str, Any] = {"value": self.value, "lo": self.lo, "hi": self.hi, "se": self.se}
+        ready: dict[str, Any] = json_ready(out if self.has_interval else {**out, "reason": self.reason})
+        return ready
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], *, level: float = 0.95) -> Estimate:

@@ -21,7 +21,7 @@ from analysis.fitting.prediction import Predictor, kept_residuals
 from analysis.fitting.spec import FitSpec
 from analysis.laws.allocation import optimum, supports_frontier
 from analysis.solver.problem import Problem
-from analysis.solver.search import PointFit
+from analysis.solver.search import PointFit, Status
 from analysis.uncertainty.calibration import Calibration, inflation_for, regime_warnings, truncated
 from analysis.uncertainty.covariance import public_covariance, sandwich
 from analysis.uncertainty.identifiability import one_sided, too_few, unidentified
@@ -127,7 +127,7 @@ def _covariances(solved: Solved) -> tuple[Array, Array]:
     return np.atleast_2d(np.cov(truncated(public), rowvar=False)), np.atleast_2d(np.cov(draws, rowvar=False))
 
 
-def _status(point: PointFit, reasons: Mapping[str, str]) -> str:
+def _status(point: PointFit, reasons: Mapping[str, str]) -> Status:
     """flat where no parameter at all is identified, else the solver's."""
     if point.status == "converged" and reasons and len(reasons) == point.phi.size:
         return "flat"

@@ -13,6 +13,7 @@ import numpy as np
 
 from analysis.errors import UserError
 from analysis.fitting.fit import Fit
+from analysis.fitting.spec import FitSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ def predict_error(
     num_samples: int = NUM_SAMPLES,
     rng: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """Downstream error of runs that `fit` predicts the loss of, with intervals.
+    """Downstream error of runs that a fit predicts the loss of, with intervals.
 
     A loss is drawn from what the law of loss may be (its bootstrap draws, or its covariance), and an error from what
     the law of error may be at that loss. The two are drawn apart: how losses scatter about their law says nothing of
@@ -39,16 +40,22 @@ def predict_error(
 
     Parameters
     ----------
-    fit : a law whose target is loss
-    error_fit : a law of error whose input is loss (downstream-exponential, downstream-sigmoid)
-    data : the inputs of `fit`'s law
-    num_samples : chains drawn for each point
-    rng : seed or generator (0 by default)
+    fit : Fit
+        A law whose target is loss.
+    error_fit : Fit
+        A law of error whose input is loss (downstream-exponential, downstream-sigmoid).
+    data : mapping or DataFrame
+        The inputs of `fit`'s law.
+    num_samples : int
+        Chains drawn for each point.
+    rng : int or Generator, optional
+        Seed or generator; seed 0 by default.
 
     Returns
     -------
-    frame with error, confidence_lo and confidence_hi (of the expected error), prediction_lo and prediction_hi (of one
-    new run); NaN where either fit has no intervals
+    DataFrame
+        error, confidence_lo and confidence_hi (of the expected error), prediction_lo and prediction_hi (of one new
+        run); NaN where either fit has no intervals.
 
     Raises
     ------
@@ -69,7 +76,7 @@ def predict_error(
     names = ("confidence_lo", "confidence_hi", "prediction_lo", "prediction_hi")
     if fit.predictor.reason is not None or error_fit.predictor.reason is not None:
         return out.assign(**dict.fromkeys(names, np.nan))
-    generator = rng if isinstance(rng, np.random.Generator) else np.random.default_rng(0 if rng is None else rng)
+    generator = FitSpec(seed=0 if rng is None else rng).generator
     expected, new = fit.samples(data, num_samples, rng=generator)
     tails = [(1 - fit.level) / 2, (1 + fit.level) / 2]
     inner = error_fit.predictor.sample_at(error_fit.law, {"loss": expected}, rng=generator)[0]

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,14 @@ from analysis.errors import UserError
 from analysis.estimate import Estimate
 from analysis.files import json_ready, write_json
 from analysis.fitting.frontier_exponents import FrontierExponents
-from analysis.fitting.prediction import Predictor
+from analysis.fitting.prediction import Interval, Predictor
 from analysis.fitting.reach import Reach, why_no_interval
 from analysis.formatting import format_number
 from analysis.laws.base import Law
 from analysis.laws.registry import get_law
 from analysis.runs.columns import as_columns, completed
 from analysis.solver.objectives import Objective
+from analysis.solver.search import Status
 from experiments.files import write_atomic
 
 if TYPE_CHECKING:
@@ -51,8 +53,8 @@ class Fit:
     """Covariance of the public parameters, shape (p, p)."""
     objective: float
     """The minimised sum."""
-    status: str
-    """converged, bound_hit, flat or max_iterations."""
+    status: Status
+    """How the search ended: at a minimum, at a bound, in a flat valley, or before it was done."""
     num_rows: int
     """Rows fitted."""
     num_clusters: int
@@ -113,18 +115,26 @@ class Fit:
         rows = {name: (e.lo, e.hi) for name, e in self.estimates.items()}
         return pd.DataFrame.from_dict(rows, orient="index", columns=["lo", "hi"], dtype=float)
 
-    def predict(self, data: Mapping[str, Any] | pd.DataFrame, interval: str = "both") -> pd.DataFrame:
-        """Losses (or whatever the law's target is) at the rows of `data`, with intervals.
+    def predict(self, data: Mapping[str, Any] | pd.DataFrame, interval: Interval = "both") -> pd.DataFrame:
+        """Losses (or whatever the law's target is) at new inputs, with intervals.
 
         Parameters
         ----------
-        data : mapping or frame with the law's inputs (tokens may be given as flops when params is there: C = 6 N D)
-        interval : "both", "confidence" (of the law), "prediction" (of one new run) or "none"
+        data : mapping or DataFrame
+            The law's inputs; of params, tokens and flops any two suffice (C = 6 N D).
+        interval : {"both", "confidence", "prediction", "none"}
+            Of the law, of one new run, both or neither.
 
         Returns
         -------
-        frame with the target and, as asked, confidence_lo, confidence_hi, prediction_lo, prediction_hi; one row per row
-        of `data`
+        DataFrame
+            The target and, as asked, confidence_lo, confidence_hi, prediction_lo, prediction_hi; one row per row of
+            `data`.
+
+        Raises
+        ------
+        UserError
+            When an input is absent, or not finite and above zero.
         """
         import pandas as pd
 
@@ -154,7 +164,21 @@ class Fit:
     def samples(
         self, data: Mapping[str, Any] | pd.DataFrame, num: int, *, rng: np.random.Generator
     ) -> tuple[Array, Array]:
-        """Draws (num, n) of what the law may say at the rows of `data`, and of one new run for each.
+        """Draws of what the law may say at new inputs, and of one new run for each.
+
+        Parameters
+        ----------
+        data : mapping or DataFrame
+            As for `predict`.
+        num : int
+            How many draws.
+        rng : Generator
+            What draws them.
+
+        Returns
+        -------
+        expected, new : Array, shape (num, n)
+            The law's values, and the same with a residual added.
 
         Raises
         ------
@@ -201,9 +225,37 @@ class Fit:
         lines += [f"warning: {w}" for w in self.warnings]
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        params = ", ".join(f"{name}={format_number(value)}" for name, value in self.params.items())
+        return f"Fit({self.law.name}: {params}; {self.num_rows} rows, {self.status})"
+
+    def _repr_html_(self) -> str:
+        """Parameters with intervals, status and warnings, for notebooks."""
+        rows = []
+        for name, e in self.estimates.items():
+            numbers = (format_number(v) for v in (e.value, e.se, e.lo, e.hi))
+            cells = (name, *numbers, self.identified.get(name) or "")
+            rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+        head = "".join(f"<th>{name}</th>" for name in ("", "value", "se", "lo", "hi", ""))
+        title = f"{self.law.name}: {self.law.formula}; {self.num_rows} rows, {self.status}"
+        notes = "".join(f"<li>{escape(text)}</li>" for text in self.warnings)
+        table = f"<p>{escape(title)}</p><table><tr>{head}</tr>{''.join(rows)}</table>"
+        return table + (f"<ul>{notes}</ul>" if notes else "")
+
     # -- JSON --------------------------------------------------------------------------------------------------------
     def to_dict(self, *, draws: str | None = None, runs: str | None = None) -> dict[str, Any]:
-        """The JSON object of `fit`: null for what is absent, never NaN; `draws` and `runs` name the files beside it."""
+        """The JSON object of `fit --json`.
+
+        Parameters
+        ----------
+        draws, runs : str, optional
+            Names of the files beside it that hold the draws and the fitted rows.
+
+        Returns
+        -------
+        dict
+            Plain JSON: null for what is absent, never NaN.
+        """
         params = {
             name: {
                 "value": e.value,
@@ -251,33 +303,56 @@ class Fit:
         law: Law | None = None,
         runs: Mapping[str, Array] | None = None,
     ) -> Fit:
-        """The inverse of `to_dict`; `draws` are working parameters (B, p) read from the file that it names.
+        """The inverse of `to_dict`.
+
+        Parameters
+        ----------
+        raw : mapping
+            The JSON object.
+        draws : Array, shape (B, p), optional
+            Working parameters, read from the file that it names.
+        law : Law, optional
+            The law, where it is not one of the registry.
+        runs : mapping, optional
+            The fitted rows, read from the file that it names.
+
+        Returns
+        -------
+        Fit
+            As it was.
 
         Raises
         ------
         UserError
-            When the object is not a fit of this version.
+            When the object is not a fit of this version, or lacks a field.
         """
         if raw.get("schema") != SCHEMA:
             raise UserError(
                 f"this is not a fit of schema {SCHEMA!r} but {raw.get('schema')!r}; make it with `fit --out`"
             )
-        law = law or get_law(raw["law"], **raw.get("law_options", {}))
-        nan = float("nan")
+        try:
+            return cls._from_fields(raw, draws, law or get_law(raw["law"], **raw.get("law_options", {})), runs)
+        except KeyError as error:
+            raise UserError(f"the fit lacks the field {error}; make it again with `fit --out`") from None
+
+    @classmethod
+    def _from_fields(
+        cls, raw: Mapping[str, Any], draws: Array | None, law: Law, runs: Mapping[str, Array] | None
+    ) -> Fit:
         predictor = Predictor.from_dict(raw["working"], draws=draws)
         frontier = raw["frontier"] and FrontierExponents.from_dict(raw["frontier"], level=predictor.level)
         return cls(
             law=law,
-            estimates={n: Estimate.from_dict(raw["params"][n]) for n in law.param_names},
+            estimates={n: Estimate.from_dict(raw["params"][n], level=predictor.level) for n in law.param_names},
             identified={n: raw["params"][n].get("reason") for n in law.param_names},
-            cov=np.array([[nan if v is None else v for v in row] for row in raw["cov"]], dtype=np.float64),
+            cov=np.array([[math.nan if v is None else v for v in row] for row in raw["cov"]], dtype=np.float64),
             objective=raw["objective"],
             status=raw["status"],
             num_rows=raw["num_rows"],
             num_clusters=raw["num_clusters"],
             agreement=raw["agreement"],
-            condition=float("inf") if raw["condition"] is None else raw["condition"],
-            residual_scale=nan if raw["residual_scale"] is None else raw["residual_scale"],
+            condition=math.inf if raw["condition"] is None else raw["condition"],
+            residual_scale=math.nan if raw["residual_scale"] is None else raw["residual_scale"],
             predictor=predictor,
             frontier_estimates=frontier,
             options=raw["options"],
@@ -288,8 +363,18 @@ class Fit:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write `path` (JSON) and, with draws and runs, `<stem>.draws.parquet` and `<stem>.runs.parquet` beside it;
-        each atomically."""
+        """Write the fit as JSON, with its draws and its rows as Parquet beside it; each file atomically.
+
+        Parameters
+        ----------
+        path : str or Path
+            The JSON file; the others are `<stem>.draws.parquet` and `<stem>.runs.parquet`.
+
+        Returns
+        -------
+        Path
+            The JSON file.
+        """
         import pandas as pd
 
         path = Path(path)
@@ -307,7 +392,23 @@ class Fit:
 
     @classmethod
     def load(cls, path: str | Path) -> Fit:
-        """Read what `save` wrote; without the draws' file, intervals come from the covariance."""
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The JSON file. Without the draws' file beside it, intervals come from the covariance.
+
+        Returns
+        -------
+        Fit
+            As it was.
+
+        Raises
+        ------
+        UserError
+            When there is no such file, or it does not hold a fit.
+        """
         path = Path(path)
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))

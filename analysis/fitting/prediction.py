@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from analysis.errors import UserError
 from analysis.laws.base import Law
 from analysis.uncertainty.calibration import Calibration
 
+Interval = Literal["both", "confidence", "prediction", "none"]
+"""Intervals of the law, of one new run, both or neither."""
+INTERVALS: tuple[Interval, ...] = get_args(Interval)
 KEPT_RESIDUALS = 400
 """Residuals carried for prediction intervals: evenly spaced order statistics of them when there are more."""
 CHUNK = 2_000_000
@@ -52,9 +55,29 @@ class Predictor:
         return self.calibration.level
 
     @np.errstate(over="ignore", invalid="ignore")
-    def predict(self, law: Law, x: Mapping[str, Array], interval: str = "both") -> dict[str, Array]:
-        """Columns of `Fit.predict`."""
-        if interval not in ("both", "confidence", "prediction", "none"):
+    def predict(self, law: Law, x: Mapping[str, Array], interval: Interval = "both") -> dict[str, Array]:
+        """Columns of `Fit.predict`.
+
+        Parameters
+        ----------
+        law : Law
+            The law.
+        x : mapping
+            Its inputs, checked, each of shape (n,).
+        interval : {"both", "confidence", "prediction", "none"}
+            Which intervals are wanted.
+
+        Returns
+        -------
+        dict
+            The target and the ends of the intervals, each of shape (n,); NaN where there is no interval.
+
+        Raises
+        ------
+        UserError
+            When `interval` is none of these.
+        """
+        if interval not in INTERVALS:
             raise UserError(f"interval is both, confidence, prediction or none, not {interval!r}")
         z = self._features(law, x)
         centre = law.working_value(self.phi[None, :], z)[0]
@@ -75,18 +98,50 @@ class Predictor:
         return law.features(z - self.log_refs[:, None])
 
     def sample(self, law: Law, x: Mapping[str, Array], num: int, *, rng: np.random.Generator) -> tuple[Array, Array]:
-        """What the law may be, and one new run of each, (num, n) both, at the rows of `x`."""
+        """What the law may say at given inputs, and one new run of each draw.
+
+        Parameters
+        ----------
+        law : Law
+            The law.
+        x : mapping
+            Its inputs, each of shape (n,).
+        num : int
+            How many draws.
+        rng : Generator
+            What draws them.
+
+        Returns
+        -------
+        expected, new : Array, shape (num, n)
+            The law's values, and the same with a residual added.
+        """
         z = self._features(law, x)
         phi = self.parameters(law, num, rng)
         middle = self._scale(law.working_value(self.phi[None, :], z))
-        spread = np.empty((num, z.shape[1]))
+        deviations = np.empty((num, z.shape[1]))
         size = max(1, CHUNK // z.shape[1])
         for s in range(0, num, size):
-            spread[s : s + size] = self._scale(law.working_value(phi[s : s + size], z)) - middle
-        return self._scattered(middle + self.calibration.inflation * spread, rng)
+            deviations[s : s + size] = self._scale(law.working_value(phi[s : s + size], z)) - middle
+        return self._scattered(middle + self.calibration.inflation * deviations, rng)
 
     def sample_at(self, law: Law, x: Mapping[str, Array], *, rng: np.random.Generator) -> tuple[Array, Array]:
-        """The same where the inputs themselves were drawn: each (num, n), one draw of the law for each of num."""
+        """The same as `sample` where the inputs themselves were drawn.
+
+        Parameters
+        ----------
+        law : Law
+            The law.
+        x : mapping
+            Its inputs, each of shape (num, n); one draw of the law is made for each of num.
+        rng : Generator
+            What draws the law.
+
+        Returns
+        -------
+        expected, new : Array, shape (num, n)
+            The law's values, and the same with a residual added.
+        """
         num = next(iter(x.values())).shape[0]
         public = law.to_public(np.concatenate([self.phi[None, :], self.parameters(law, num, rng)]), self.log_refs)
         middle = self._scale(law.value([public[:1, [j]] for j in range(public.shape[1])], x))
@@ -94,7 +149,22 @@ class Predictor:
         return self._scattered(middle + self.calibration.inflation * (drawn - middle), rng)
 
     def parameters(self, law: Law, num: int, rng: np.random.Generator) -> Array:
-        """Working parameters (num, p): every draw as often as every other, or Student's about the estimate."""
+        """Working parameters that the fit leaves possible.
+
+        Parameters
+        ----------
+        law : Law
+            The law, for its bounds.
+        num : int
+            How many draws.
+        rng : Generator
+            What draws them.
+
+        Returns
+        -------
+        Array, shape (num, p)
+            Bootstrap draws, every one as often as every other; without these Student's draws of the covariance.
+        """
         if self.draws is not None:
             return np.asarray(self.draws[rng.permutation(np.resize(np.arange(self.draws.shape[0]), num))])
         dof = self.calibration.dof
@@ -117,8 +187,8 @@ class Predictor:
         middle = self._scale(centre)
         tails = [(1 - self.level) / 2, (1 + self.level) / 2]
         if self.draws is not None:
-            spread = self.calibration.inflation * (self._scale(law.working_value(self.draws, z)) - middle)
-            confidence = np.quantile(spread, tails, axis=0)
+            deviations = self.calibration.inflation * (self._scale(law.working_value(self.draws, z)) - middle)
+            confidence = np.quantile(deviations, tails, axis=0)
         else:
             J = law.working_jacobian(self.phi[None, :], z)[1][0]
             se = np.sqrt(np.maximum(np.einsum("pn,pq,qn->n", J, self.covariance, J), 0.0))
@@ -126,15 +196,15 @@ class Predictor:
             half = self.calibration.half_width(se)
             confidence = np.stack([-half, half])
             points = (np.arange(99) + 0.5) / 99
-            spread = self.calibration.quantiles(points)[:, None] * se
-        prediction = np.stack([self._with_noise(spread[:, j], tails) for j in range(spread.shape[1])], axis=1)
+            deviations = self.calibration.quantiles(points)[:, None] * se
+        prediction = np.stack([self._with_noise(deviations[:, j], tails) for j in range(deviations.shape[1])], axis=1)
         ends = (*(middle + confidence), *(middle + prediction))
         done = [np.exp(e) if self.log_residuals else e for e in ends]
         return done[0], done[1], done[2], done[3]
 
-    def _with_noise(self, spread: Array, tails: list[float]) -> Array:
-        """Quantiles of spread plus one residual, every pair of a thinned spread and the residuals counted once."""
-        order = np.sort(spread)
+    def _with_noise(self, deviations: Array, tails: list[float]) -> Array:
+        """Quantiles of a deviation of the law plus a residual, over every pair of thinned deviations and residuals."""
+        order = np.sort(deviations)
         thin = order[np.linspace(0, order.size - 1, min(order.size, 300)).round().astype(int)]
         return np.asarray(np.quantile(thin[:, None] + self.residuals[None, :], tails))
 
@@ -156,7 +226,20 @@ class Predictor:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], *, draws: Array | None = None) -> Predictor:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`.
+
+        Parameters
+        ----------
+        raw : mapping
+            The JSON object.
+        draws : Array, shape (B, p), optional
+            Working parameters of the bootstrap draws, which the object does not hold.
+
+        Returns
+        -------
+        Predictor
+            As it was.
+        """
         return cls(
             phi=np.array(raw["phi"], dtype=np.float64),
             log_refs=np.array(raw["log_refs"], dtype=np.float64),
@@ -173,7 +256,20 @@ class Predictor:
 
 
 def kept_residuals(residuals: Array, num_params: int) -> Array:
-    """Residuals about zero median, scaled by sqrt(n / (n - p)), sorted and thinned to KEPT_RESIDUALS."""
+    """The residuals that prediction intervals are made of.
+
+    Parameters
+    ----------
+    residuals : Array, shape (n,)
+        Residuals of the fit.
+    num_params : int
+        Free parameters.
+
+    Returns
+    -------
+    Array
+        Residuals times sqrt(n / (n - p)), sorted and thinned to KEPT_RESIDUALS.
+    """
     n = residuals.size
     scaled = np.sort(residuals) * np.sqrt(n / max(n - num_params, 1))
     if n > KEPT_RESIDUALS:

@@ -8,13 +8,18 @@ embeddings.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.arrays import Array
 from analysis.errors import UserError
+from analysis.fitting.fit_law import fit_law
+from analysis.fitting.spec import FitOptions
+from analysis.frontiers.parametric import parametric_frontier
+from analysis.laws.allocation import FlopsPerToken, ladder
+from analysis.runs.conventions import COUNTED, SIX_ND, FlopsConvention
 
 PEARCE_SONG_OMEGA = 47491.0
 """N_total = N + omega N**(1/3): Pearce and Song 2024, arXiv 2406.12907, a fit to the shapes of Hoffmann et al.'s
@@ -36,12 +41,17 @@ def local_exponents(
 
     Parameters
     ----------
-    theta : A, B, alpha and beta by name
-    params : N without embeddings, shape (m,)
+    theta : mapping
+        A, B, alpha and beta by name.
+    params : array, shape (m,)
+        N without embeddings.
+    omega : float
+        Embedding parameters are omega N**(1/3).
 
     Returns
     -------
-    flops, exponents : each of shape (m,)
+    flops, exponents : Array, shape (m,)
+        Compute and exponent at each size.
     """
     n = np.atleast_1d(np.asarray(params, dtype=np.float64))
     A, B, alpha, beta = (float(theta[k]) for k in ("A", "B", "alpha", "beta"))
@@ -58,8 +68,22 @@ def local_exponents(
 def implied_exponent(
     theta: Mapping[str, float], sizes: tuple[float, float] = KAPLAN_SIZES, *, omega: float = PEARCE_SONG_OMEGA
 ) -> float:
-    """The exponent that a straight line through the non-embedding optima over `sizes` shows, budgets evenly spaced in
-    log C."""
+    """The exponent that a straight line through the non-embedding optima shows, budgets evenly spaced in log C.
+
+    Parameters
+    ----------
+    theta : mapping
+        A, B, alpha and beta by name.
+    sizes : (float, float)
+        Smallest and largest N without embeddings.
+    omega : float
+        Embedding parameters are omega N**(1/3).
+
+    Returns
+    -------
+    float
+        The slope of log N on log C.
+    """
     n = np.geomspace(*sizes, 4000)
     log_c = np.log(local_exponents(theta, n, omega=omega)[0])
     grid = np.linspace(log_c[0], log_c[-1], 400)
@@ -67,29 +91,35 @@ def implied_exponent(
 
 
 def side_by_side(
-    data: Mapping[str, Any], *, law: str = "hoffmann", flops: Sequence[str] = ("6ND", "counted"), **options: Any
+    data: Mapping[str, Any],
+    *,
+    law: str = "hoffmann",
+    flops: Sequence[FlopsConvention] = (SIX_ND, COUNTED),
+    **options: Unpack[FitOptions],
 ) -> list[dict[str, Any]]:
     """Fit `law` once for each N that the table holds and give the frontier's exponents under each C.
 
     Parameters
     ----------
-    data : columns tokens, loss, flops (counted) and two or more of params, params_non_embedding and params_total
-    law : a law of params and tokens
-    flops : "6ND" (closed form) and "counted" (along the table's own shapes; left out when flops is absent or is 6 N D)
-    options : passed to `fit_law`
+    data : mapping or DataFrame
+        Columns tokens, loss, flops (counted) and two or more of params, params_non_embedding and params_total.
+    law : str
+        A law of params and tokens.
+    flops : sequence of str
+        "6ND" (closed form) and "counted" (along the table's own shapes; left out when flops is absent or is 6 N D).
+    **options
+        Fields of a FitSpec.
 
     Returns
     -------
-    one {"params", "flops", "a", "b", "objective"} for each pair, a and b with intervals
+    list of dict
+        One {"params", "flops", "a", "b", "objective"} for each pair, a and b with intervals.
 
     Raises
     ------
     UserError
         When the table holds no count of N.
     """
-    from analysis.fitting.fit_law import fit_law
-    from analysis.frontiers.parametric import parametric_frontier
-
     names = [name for name in SIZE_COLUMNS if name in data]
     if not names:
         raise UserError(
@@ -100,21 +130,19 @@ def side_by_side(
         columns = {"params": data[name], "tokens": data["tokens"], "loss": data["loss"]}
         fit = fit_law(law, columns, **options)
         for convention in flops:
-            ladder = None
-            if convention == "counted":
-                ladder = _table_ladder(data, name)
-                if ladder is None:
+            shapes = None
+            if convention == COUNTED:
+                shapes = _table_ladder(data, name)
+                if shapes is None:
                     continue
-            frontier = parametric_frontier(fit, flops_per_token=ladder, convention=convention)
+            frontier = parametric_frontier(fit, flops_per_token=shapes, convention=convention)
             a, b = frontier.a.to_dict(), frontier.b.to_dict() if frontier.b else None
             rows.append({"params": name, "flops": convention, "a": a, "b": b, "objective": fit.objective})
     return rows
 
 
-def _table_ladder(data: Mapping[str, Any], name: str) -> Any:
+def _table_ladder(data: Mapping[str, Any], name: str) -> FlopsPerToken | None:
     """FLOPs per token along the table's shapes, or None when the table does not count them apart from 6 N."""
-    from analysis.laws.allocation import ladder
-
     if "flops" not in data:
         return None
     n, per_token = (

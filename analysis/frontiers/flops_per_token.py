@@ -40,7 +40,7 @@ class Shapes:
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame) -> Shapes:
-        """The ratios of a table with params, tokens and flops."""
+        """The ratios of a table with params, tokens and flops, one row a run."""
         log_n = np.log(frame["params"].to_numpy(dtype=float))
         log_c, log_d = (np.log(frame[name].to_numpy(dtype=float)) for name in ("flops", "tokens"))
         ratio = log_c - np.log(6.0) - log_n - log_d
@@ -57,7 +57,7 @@ class Shapes:
         return cls(log_params=sizes, log_ratio=mean, form=form, intercept=intercept, slope=slope)
 
     def ratio(self, params: ArrayLike) -> Array:
-        """C / (6 N D) at sizes N."""
+        """C / (6 N D) at sizes N of any shape."""
         log_n = np.log(np.asarray(params, dtype=float))
         if self.form == "excess":
             return np.asarray(1 + np.exp(self.intercept + self.slope * log_n))
@@ -79,7 +79,18 @@ class Shapes:
         return None if self.is_six_n else self.flops_per_token
 
     def tokens(self, flops: ArrayLike, params: ArrayLike) -> Array:
-        """D that C pays for at size N; arguments broadcast."""
+        """Tokens that a budget pays for.
+
+        Parameters
+        ----------
+        flops, params : array
+            C and N, which broadcast.
+
+        Returns
+        -------
+        Array
+            D.
+        """
         return np.asarray(np.asarray(flops, dtype=float) / self.flops_per_token(np.asarray(params, dtype=float)))
 
     @property

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.arrays import Array
+
 BUDGET_TOLERANCE = 0.10
 """Runs whose compute lies within this fraction of a neighbour's belong to one budget where no budget is named."""
-
-
-WIDEST_BUDGET = 1.35
+MAX_BUDGET_SPAN = 1.35
 """A budget found by clustering spans at most this factor of compute."""
-LOOSEST_BUDGET = 3.0
+MAX_NAMED_SPAN = 3.0
 """Runs of one named budget may differ in compute by this factor (other ways of counting); beyond it the name is
 another's."""
 
@@ -28,36 +28,50 @@ class BudgetRuns:
     """C of the budget: the named one, else the geometric mean of its runs."""
     rows: NDArray[np.int64]
     """Positions of the runs in the table."""
-    x: NDArray[np.float64]
+    x: Array
     """Distinct ascending ln N."""
-    loss: NDArray[np.float64]
+    loss: Array
     """Mean loss at each size."""
-    count: NDArray[np.float64]
+    count: Array
     """Runs at each size."""
     member: NDArray[np.int64]
     """For each run of `rows`, the index of its size in `x`."""
-    run_loss: NDArray[np.float64]
+    run_loss: Array
     """Loss of each run of `rows`."""
-    log_nd: NDArray[np.float64] | None
+    log_nd: Array | None
     """Mean ln (N D) at each size; None without tokens."""
 
 
 def group_budgets(frame: pd.DataFrame, *, tolerance: float = BUDGET_TOLERANCE) -> tuple[pd.Series, tuple[str, ...]]:
-    """The compute budget of every row, and what the reader must know about the grouping.
+    """Group runs by compute budget.
 
     The column `budget` is used when it is a positive number in every row and groups runs of like compute; otherwise
     rows are sorted by `flops` and split where neighbours differ by more than `tolerance` or a group is wider than
-    WIDEST_BUDGET; a budget is the geometric mean of its rows.
+    MAX_BUDGET_SPAN.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Runs with flops, and perhaps `budget`.
+    tolerance : float
+        Largest difference between neighbours of one budget, a fraction.
+
+    Returns
+    -------
+    budgets : Series of float
+        The budget of every row: the named one, else the geometric mean of its rows.
+    warnings : tuple of str
+        What the reader must know about the grouping.
     """
     ignored: tuple[str, ...] = ()
     if "budget" in frame.columns:
         named = pd.to_numeric(frame["budget"], errors="coerce").astype(float)
         if bool((named > 0).all()) and bool(np.isfinite(named).all()):
-            spread = frame["flops"].groupby(named).agg(lambda values: values.max() / values.min())
-            if float(spread.max()) <= LOOSEST_BUDGET:
+            span = float(frame["flops"].groupby(named).agg(lambda values: values.max() / values.min()).max())
+            if span <= MAX_NAMED_SPAN:
                 return named, ()
             ignored = (
-                f"the column budget groups runs up to a factor of {float(spread.max()):.2g} apart in compute: it is no "
+                f"the column budget groups runs up to a factor of {span:.2g} apart in compute: it is no "
                 "compute budget (of tokens, perhaps), and runs were grouped by their compute instead",
             )
     log_flops = np.log(frame["flops"].to_numpy(dtype=float))
@@ -74,22 +88,22 @@ def group_budgets(frame: pd.DataFrame, *, tolerance: float = BUDGET_TOLERANCE) -
         widest = max(float(ascending[chain[-1]] - ascending[chain[0]]) for chain in chains)
         warnings = (
             f"runs up to a factor of {math.exp(widest):.2g} apart in compute follow each other without a gap and were "
-            f"split into budgets no wider than {WIDEST_BUDGET:g}; name them with --columns budget=COLUMN",
+            f"split into budgets no wider than {MAX_BUDGET_SPAN:g}; name them with --columns budget=COLUMN",
         )
     return np.exp(means), (*ignored, *warnings)
 
 
-def _tight(ascending: NDArray[np.float64], part: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Split a chain of neighbours at its largest gap, again and again, until no part is wider than WIDEST_BUDGET."""
+def _tight(ascending: Array, part: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Split a chain of neighbours at its largest gap, again and again, until no part is wider than MAX_BUDGET_SPAN."""
     values = ascending[part]
-    if values[-1] - values[0] <= math.log(WIDEST_BUDGET):
+    if values[-1] - values[0] <= math.log(MAX_BUDGET_SPAN):
         return [part]
     cut = int(np.diff(values).argmax()) + 1
     return [*_tight(ascending, part[:cut]), *_tight(ascending, part[cut:])]
 
 
 def budget_runs(frame: pd.DataFrame) -> tuple[list[BudgetRuns], tuple[str, ...]]:
-    """The runs of `frame` by compute budget, ascending, and the warnings of the grouping."""
+    """The runs of a table by compute budget, ascending, and the warnings of the grouping."""
     budgets, warnings = group_budgets(frame)
     log_n = np.log(frame["params"].to_numpy(dtype=float))
     loss = frame["loss"].to_numpy(dtype=float)
@@ -115,6 +129,6 @@ def budget_runs(frame: pd.DataFrame) -> tuple[list[BudgetRuns], tuple[str, ...]]
     return out, warnings
 
 
-def _mean_by(values: NDArray[np.float64], member: NDArray[np.int64], count: NDArray[np.float64]) -> NDArray[np.float64]:
+def _mean_by(values: Array, member: NDArray[np.int64], count: Array) -> Array:
     """Mean of `values` at each distinct size."""
     return np.asarray(np.bincount(member, weights=values) / count)

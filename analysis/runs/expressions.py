@@ -44,7 +44,22 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 
 
 def nearest(name: str, known: Iterable[str], *, count: int = 3) -> str:
-    """` (nearest: a, b)` for a misspelt name, else the first of the known names; empty when none is known."""
+    """What a message says about a misspelt name.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+    known : iterable of str
+        The names that there are.
+    count : int
+        Most names that are called near.
+
+    Returns
+    -------
+    str
+        ` (nearest: a, b)`, else the first of the known names; empty when none is known.
+    """
     names = [str(item) for item in known]
     close = nearest_names(name, names, count=count)
     if close:
@@ -54,11 +69,19 @@ def nearest(name: str, known: Iterable[str], *, count: int = 3) -> str:
 
 
 def evaluate(expression: str, frame: pd.DataFrame) -> pd.Series:
-    """Evaluate `expression` over the columns of `frame`, row by row.
+    """Evaluate an expression over the columns of a frame, row by row.
+
+    Parameters
+    ----------
+    expression : str
+        Comparisons, arithmetic, `and or not in`, numbers, texts and column names.
+    frame : DataFrame
+        The columns.
 
     Returns
     -------
-    A Series on the index of `frame`. A comparison with a missing value is False, but for `!=`.
+    Series
+        On the index of `frame`. A comparison with a missing value is False, but for `!=`.
 
     Raises
     ------
@@ -71,11 +94,8 @@ def evaluate(expression: str, frame: pd.DataFrame) -> pd.Series:
     try:
         tree = ast.parse(source.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        hint = (
-            " (use == to compare)"
-            if "=" in expression.replace("==", "").replace("<=", "").replace(">=", "").replace("!=", "")
-            else ""
-        )
+        bare = expression.replace("==", "").replace("<=", "").replace(">=", "").replace("!=", "")
+        hint = " (use == to compare)" if "=" in bare else ""
         raise UserError(
             f"cannot read the expression {expression[:80]!r}: {getattr(error, 'msg', error)}{hint}"
         ) from error
@@ -94,7 +114,25 @@ def evaluate(expression: str, frame: pd.DataFrame) -> pd.Series:
 
 
 def select_rows(expression: str, frame: pd.DataFrame) -> pd.Series:
-    """The rows for which `expression` is true, as a boolean Series; UserError when it is no condition."""
+    """The rows for which an expression is true.
+
+    Parameters
+    ----------
+    expression : str
+        A condition.
+    frame : DataFrame
+        The columns.
+
+    Returns
+    -------
+    Series of bool
+        On the index of `frame`.
+
+    Raises
+    ------
+    UserError
+        When it is no condition, or cannot be evaluated.
+    """
     value = evaluate(expression, frame)
     if value.dtype != bool and not all(isinstance(item, (bool, np.bool_)) for item in value):
         raise UserError(f"{expression[:80]!r} is not a condition; write a comparison such as 'flops < 1e21'")
@@ -121,7 +159,10 @@ def _without_backticks(expression: str) -> tuple[str, dict[str, str]]:
             position = end + 1
             continue
         if letter in "'\"":
-            quote = letter if quote is None else (None if quote == letter else quote)
+            if quote is None:
+                quote = letter
+            elif quote == letter:
+                quote = None
         out.append(letter)
         position += 1
     return "".join(out), names

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special, stats
 
+from analysis.arrays import Array
 from analysis.estimate import Estimate
 
 DESIGN = ("budget_group", "params", "tokens", "width", "depth", "lr", "batch", "corpus")
@@ -27,13 +28,17 @@ def noise_floor(frame: pd.DataFrame, *, level: float = 0.95) -> tuple[pd.DataFra
 
     Parameters
     ----------
-    frame : runs with a loss and, where replicates are to be found, a seed
-    level : coverage of the interval
+    frame : DataFrame
+        Runs with a loss and, where replicates are to be found, a seed.
+    level : float
+        Coverage of the interval.
 
     Returns
     -------
-    replicates, floor : one row for each replicated design (NOISE_COLUMNS), and a fraction of the loss; None without
-        replicates
+    replicates : DataFrame
+        One row for each replicated design, with NOISE_COLUMNS.
+    floor : Estimate or None
+        A fraction of the loss; None without replicates.
     """
     empty = pd.DataFrame(columns=list(NOISE_COLUMNS))
     if "seed" not in frame.columns:
@@ -64,8 +69,8 @@ def noise_floor(frame: pd.DataFrame, *, level: float = 0.95) -> tuple[pd.DataFra
 class SeedWeights:
     """Weights of runs in a fit, from how the variance between seeds changes with tokens."""
 
-    weights: NDArray[np.float64]
-    """Shape (n,): weight of each run, of mean one; all equal when no trend was found."""
+    weights: Array
+    """Weight of each run, of mean one, shape (n,); all equal when no trend was found."""
     slope: float
     """b of log variance = const + b log tokens; zero when no trend was found."""
     p_value: float | None
@@ -87,12 +92,17 @@ def seed_weights(
 
     Parameters
     ----------
-    tokens
-        Shape (n,): tokens of the runs that are to be weighted.
-    group_tokens, group_variances, group_dof
-        Shape (g,): tokens, variance of log loss and degrees of freedom of each replicated design.
-    alpha
+    tokens : array, shape (n,)
+        Tokens of the runs that are to be weighted.
+    group_tokens, group_variances, group_dof : array, shape (g,)
+        Tokens, variance of log loss and degrees of freedom of each replicated design.
+    alpha : float
         Level of the test for a trend.
+
+    Returns
+    -------
+    SeedWeights
+        The weights, and what they follow.
     """
     runs = np.asarray(tokens, dtype=np.float64)
     at, variances, dof = (np.asarray(values, dtype=np.float64) for values in (group_tokens, group_variances, group_dof))

@@ -19,7 +19,7 @@ from analysis.selection.select import SelectionResult
 SCHEMA = "isoflop.select/1"
 """Name and version of the JSON."""
 SHOWN_OUTLIERS = 8
-"""Far runs listed on the terminal."""
+"""Outliers listed on the terminal."""
 
 
 def to_dict(selection: SelectionResult, rows: Sequence[Any], **more: Any) -> dict[str, Any]:
@@ -27,8 +27,17 @@ def to_dict(selection: SelectionResult, rows: Sequence[Any], **more: Any) -> dic
 
     Parameters
     ----------
-    rows : how every row of the data is named
-    more : further fields, such as columns and conventions
+    selection : SelectionResult
+        What was found.
+    rows : sequence
+        How every row of the data is named.
+    **more
+        Further fields, such as columns and conventions.
+
+    Returns
+    -------
+    dict
+        Plain JSON.
     """
     out = {
         "schema": SCHEMA,
@@ -90,8 +99,21 @@ def _average(selection: SelectionResult) -> dict[str, Any] | None:
 
 
 def predictions(selection: SelectionResult, rows: Sequence[Any]) -> pd.DataFrame:
-    """Every held-out prediction: row, law, predicted, measured, error_fraction, window, compute; one row for each law,
-    window and run, and for the average where there is one."""
+    """Every held-out prediction.
+
+    Parameters
+    ----------
+    selection : SelectionResult
+        What was found.
+    rows : sequence
+        How every row of the data is named.
+
+    Returns
+    -------
+    DataFrame
+        row, law, predicted, measured, error_fraction, window and compute; one row for each law, window and run, and
+        for the average where there is one.
+    """
     named = [(one.name, one.predicted) for one in selection.candidates]
     if selection.average is not None:
         named.append(("average", selection.average.predicted))
@@ -140,7 +162,20 @@ def lines(selection: SelectionResult) -> list[str]:
 
 
 def outlier_lines(selection: SelectionResult, rows: Sequence[str]) -> list[str]:
-    """Runs far from the law, at most SHOWN_OUTLIERS of them, and how many more there are."""
+    """Runs far from the law, for the terminal.
+
+    Parameters
+    ----------
+    selection : SelectionResult
+        What was found.
+    rows : sequence of str
+        How every row of the data is named.
+
+    Returns
+    -------
+    list of str
+        A line for each of at most SHOWN_OUTLIERS runs, and how many more there are.
+    """
     if not selection.outliers:
         return []
     shown = list(selection.outliers.items())[:SHOWN_OUTLIERS]

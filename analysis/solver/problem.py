@@ -93,7 +93,20 @@ class Problem:
             yield part, weights[..., rows]
 
     def value(self, phi: Array, weights: Array) -> Array:
-        """Objective, shape (B,); weights of shape (B, n) or (n,)."""
+        """The sum of the objective's terms.
+
+        Parameters
+        ----------
+        phi : Array, shape (B, p)
+            Working parameters.
+        weights : Array, shape (B, n) or (n,)
+            Row weights.
+
+        Returns
+        -------
+        Array, shape (B,)
+            Sums; infinite where a prediction is not finite.
+        """
         total = np.zeros(phi.shape[0])
         with np.errstate(over="ignore", invalid="ignore"):
             for part, w in self._blocks(weights):
@@ -102,7 +115,22 @@ class Problem:
         return np.where(np.isfinite(total), total, np.inf)
 
     def scaled_jacobian(self, phi: Array) -> tuple[Array, Array, Array]:
-        """Residuals r (B, n), their derivatives (B, p, n) and the factor c (B, n) with dr = c dL."""
+        """Residuals with their derivatives.
+
+        Parameters
+        ----------
+        phi : Array, shape (B, p)
+            Working parameters.
+
+        Returns
+        -------
+        r : Array, shape (B, n)
+            Residuals.
+        jacobian : Array, shape (B, p, n)
+            Their derivatives by the working parameters.
+        factor : Array, shape (B, n)
+            dr / dL.
+        """
         value, jacobian = self.law.working_jacobian(phi, self.z)
         r = self.residuals_of(value)
         if not self.log_residuals:
@@ -111,7 +139,24 @@ class Problem:
         return r, jacobian * inverse[:, None, :], inverse
 
     def derivatives(self, phi: Array, weights: Array) -> tuple[Array, Array, Array]:
-        """Gradient (B, p), Hessian (B, p, p) and the positive Gauss-Newton scale of each parameter (B, p)."""
+        """First and second derivatives of the sum.
+
+        Parameters
+        ----------
+        phi : Array, shape (B, p)
+            Working parameters.
+        weights : Array, shape (B, n) or (n,)
+            Row weights.
+
+        Returns
+        -------
+        gradient : Array, shape (B, p)
+            First derivatives.
+        hessian : Array, shape (B, p, p)
+            Second derivatives, exact.
+        scale : Array, shape (B, p)
+            Sum of squared derivatives of the residuals: a positive scale of each parameter.
+        """
         p = phi.shape[1]
         gradient, scale, hessian = np.zeros_like(phi), np.zeros_like(phi), np.zeros((phi.shape[0], p, p))
         for part, w in self._blocks(weights):

@@ -23,7 +23,24 @@ ELEMENTS = 2_000_000
 
 
 def grid_starts(problem: Problem, *, keep: int = 8, reweightings: int = REWEIGHTINGS) -> tuple[Array, Array]:
-    """The best local minima of the projected objective on the law's grid: working parameters (S, p) and values (S,)."""
+    """The best local minima of the projected objective on the law's grid.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    keep : int
+        Most starts; a law's `min_starts` goes before it.
+    reweightings : int
+        Reweighted solves after the first.
+
+    Returns
+    -------
+    phi : Array, shape (S, p)
+        Working parameters, best first.
+    value : Array, shape (S,)
+        Objectives on the grid; infinite where a prediction is not finite.
+    """
     eta = problem.law.grid_for(problem.z)
     probe = problem.law.basis(eta[:1], problem.z)
     size = max(1, ELEMENTS // max(probe.shape[1] * problem.num_rows, 1))
@@ -43,7 +60,20 @@ def grid_starts(problem: Problem, *, keep: int = 8, reweightings: int = REWEIGHT
 
 
 def local_minima(value: Array, shape: tuple[int, ...]) -> NDArray[np.intp]:
-    """Flat indices of grid points that no axis neighbour undercuts; points that failed (inf) never count."""
+    """Grid points that no neighbour along an axis undercuts.
+
+    Parameters
+    ----------
+    value : Array, shape (G,)
+        Objective at every grid point; infinite where it failed.
+    shape : tuple of int
+        Number of grid values along each axis, whose product is G.
+
+    Returns
+    -------
+    array of int
+        Flat indices; points that failed are none.
+    """
     surface = value.reshape(shape) if shape else value.reshape(1)
     lowest = np.isfinite(surface)
     for axis in range(surface.ndim):
@@ -84,15 +114,23 @@ def _projected(problem: Problem, eta: Array, reweightings: int) -> tuple[Array, 
 
 
 def nonnegative_least_squares(columns: Array, target: Array, weights: Array, free: NDArray[np.bool_]) -> Array:
-    """Coefficients (G, q) >= 0 (or of any sign where `free`) that minimise the weighted squares, by trying every
-    active set.
+    """Nonnegative least squares for many problems at once, by trying every active set.
 
     Parameters
     ----------
-    columns : (G, q, n)
-    target : (n,)
-    weights : (G, n)
-    free : (q,) columns that may take either sign
+    columns : Array, shape (G, q, n)
+        Columns of each problem.
+    target : Array, shape (n,)
+        What they are to add up to.
+    weights : Array, shape (G, n)
+        Row weights.
+    free : array of bool, shape (q,)
+        Columns whose coefficient may take either sign.
+
+    Returns
+    -------
+    Array, shape (G, q)
+        Coefficients of the least weighted squares.
     """
     q = columns.shape[1]
     weighted = columns * weights[:, None, :]

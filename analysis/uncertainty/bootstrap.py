@@ -6,11 +6,8 @@ clusters' scores give. It must not know tables, verbs or intervals.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from analysis.arrays import Array
 from analysis.solver.newton import polish
@@ -22,6 +19,8 @@ MANY_FEATURES = 100_000
 """The same for numbers that the law reads: rows of a schedule each see all falls before them."""
 AT_ONCE = 2_000_000
 """Most (draw, row) weights of a long table held at once."""
+MAX_STARTS = 3
+"""Most local minima from which each draw is fitted."""
 
 
 def resample(
@@ -31,15 +30,29 @@ def resample(
     *,
     num_draws: int,
     rng: np.random.Generator,
-    strata: Any = None,
+    strata: ArrayLike | None = None,
 ) -> Array:
-    """Working parameters (B, p) of `num_draws` bootstrap draws.
+    """Fit bootstrap draws.
 
     Parameters
     ----------
-    starts : distinct local minima of the fit to all rows, best first
-    codes : cluster of each row, whole numbers from 0; rows of a cluster are drawn together
-    strata : a label for each row; clusters are drawn within the stratum of their first row
+    problem : Problem
+        What is minimised for each draw.
+    starts : Array, shape (S, p)
+        Distinct local minima of the fit to all rows, best first.
+    codes : array of int, shape (n,)
+        Cluster of each row, whole numbers from 0; rows of a cluster are drawn together.
+    num_draws : int
+        How many.
+    rng : Generator
+        What draws them.
+    strata : array, shape (n,), optional
+        A label for each row; clusters are drawn within the stratum of their first row.
+
+    Returns
+    -------
+    Array, shape (num_draws, p)
+        Working parameters.
     """
     n = problem.num_rows
     if n <= LONG_TABLE and problem.z.size <= MANY_FEATURES:
@@ -59,17 +72,28 @@ def resample(
 
 
 def bootstrap_fits(problem: Problem, starts: Array, multiplicities: Array) -> tuple[Array, Array]:
-    """Working parameters (B, p) and objectives (B,) of every draw, the best over the given starts (S, p).
+    """Fit draws that were made, each from several starts.
 
     Parameters
     ----------
-    starts : distinct local minima of the fit to all rows, best first
-    multiplicities : (B, n) how often each row was drawn
+    problem : Problem
+        What is minimised for each draw.
+    starts : Array, shape (S, p)
+        Distinct local minima of the fit to all rows, best first; MAX_STARTS of them are used.
+    multiplicities : Array, shape (B, n)
+        How often each row was drawn.
+
+    Returns
+    -------
+    phi : Array, shape (B, p)
+        Working parameters of the best minimum of each draw.
+    value : Array, shape (B,)
+        Objectives there.
     """
     weights = multiplicities * problem.weights
     best = polish(problem, np.repeat(starts[:1], weights.shape[0], axis=0), weights)
     phi, value = best.phi, best.value
-    for start in starts[1:3]:
+    for start in starts[1:MAX_STARTS]:
         other = polish(problem, np.repeat(start[None, :], weights.shape[0], axis=0), weights)
         better = other.value < value * (1 - 1e-12)
         phi[better], value[better] = other.phi[better], other.value[better]
@@ -77,7 +101,7 @@ def bootstrap_fits(problem: Problem, starts: Array, multiplicities: Array) -> tu
 
 
 def _one_step(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
-    """Change of the estimate (G, p) for one more copy of each cluster, by one Newton step."""
+    """Change of the estimate for one more copy of each cluster, by one Newton step, shape (G, p)."""
     r, J, _ = problem.scaled_jacobian(phi[None, :])
     smooth = problem.objective.smoothed(float(np.median(np.abs(r))))
     scores = J[0] * (problem.weights * smooth.psi(r[0]))
@@ -93,23 +117,26 @@ def bootstrap_rows(
     num_draws: int,
     *,
     rng: np.random.Generator,
-    cluster: Sequence[object] | NDArray[Any] | None = None,
-    strata: Sequence[object] | NDArray[Any] | None = None,
-) -> NDArray[np.float64]:
-    """Weights of `num_draws` bootstrap samples over runs: how often each row was drawn.
+    cluster: ArrayLike | None = None,
+    strata: ArrayLike | None = None,
+) -> Array:
+    """How often each row is drawn in bootstrap samples over runs.
 
     Parameters
     ----------
-    num_rows, num_draws : sizes of the table and of the bootstrap.
-    rng : the same state and arguments give the same weights, so that approaches that share them are paired.
-    cluster : a label per row; rows that share one are drawn together (runs of one training trunk, say).
-    strata : a label per row; clusters are drawn within each stratum (a cluster belongs to the stratum of its first
-        row).
+    num_rows, num_draws : int
+        Sizes of the table and of the bootstrap.
+    rng : Generator
+        The same state and arguments give the same weights, so that approaches that share them are paired.
+    cluster : array, shape (num_rows,), optional
+        Labels; rows that share one are drawn together (runs of one shared prefix, say).
+    strata : array, shape (num_rows,), optional
+        Labels; clusters are drawn within each stratum. A cluster belongs to the stratum of its first row.
 
     Returns
     -------
-    weights : (num_draws, num_rows) float64 array of whole numbers; without clusters every row of weights sums to
-        num_rows.
+    Array, shape (num_draws, num_rows)
+        Whole numbers; without clusters every row sums to num_rows.
     """
     names = np.arange(num_rows) if cluster is None else _codes(cluster)
     groups, first = np.unique(names, return_index=True)
@@ -121,14 +148,27 @@ def bootstrap_rows(
     return np.asarray(counts[:, np.searchsorted(groups, names)])
 
 
-def _codes(labels: Sequence[object] | NDArray[Any]) -> NDArray[np.int64]:
+def _codes(labels: ArrayLike) -> NDArray[np.int64]:
     """Whole numbers for labels of any kind, in order of first appearance."""
     seen: dict[str, int] = {}
-    return np.array([seen.setdefault(str(label), len(seen)) for label in labels], dtype=np.int64)
+    return np.array([seen.setdefault(str(label), len(seen)) for label in np.asarray(labels)], dtype=np.int64)
 
 
-def cluster_codes(labels: object, num_rows: int) -> NDArray[np.intp]:
-    """Whole numbers from 0 for cluster labels; every row its own cluster without labels."""
+def cluster_codes(labels: ArrayLike | None, num_rows: int) -> NDArray[np.intp]:
+    """Whole numbers from 0 for cluster labels.
+
+    Parameters
+    ----------
+    labels : array, shape (n,), or None
+        Labels of any kind; None for rows that are drawn one by one.
+    num_rows : int
+        Rows, where there are no labels.
+
+    Returns
+    -------
+    array of int, shape (n,)
+        Cluster of each row, in the order of the sorted labels.
+    """
     if labels is None:
         return np.arange(num_rows)
     _, codes = np.unique(np.asarray([str(label) for label in np.asarray(labels).ravel()]), return_inverse=True)

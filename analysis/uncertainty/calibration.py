@@ -1,7 +1,7 @@
-"""How far a fit may be trusted: sandwich covariance, bootstrap over runs, and intervals calibrated for few runs or
-clusters.
+"""From the spread of a fit's parameters to intervals that cover at their level with few runs or clusters.
 
-Owns draws and intervals of any quantity derived from them. It must not know tables, verbs or figures.
+Owns the factors and quantiles that benchmarks/coverage.py checks, and the warnings where they are not enough. It must
+not know tables, verbs or figures.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Calibration:
         return float(max(self.units - self.num_params, 1))
 
     def quantiles(self, points: Array) -> Array:
-        """Student's quantiles on `dof`, for intervals from a covariance, widened by sqrt(units / dof)."""
+        """Student's quantiles for intervals from a covariance, widened by sqrt(units / dof), at probabilities of any
+        shape."""
         return np.asarray(np.sqrt(self.units / self.dof) * student_quantile(points, self.dof))
 
     def half_width(self, se: Array) -> Array:
@@ -46,12 +47,38 @@ class Calibration:
         return np.asarray(se * float(self.quantiles(np.array([0.5 + self.level / 2]))[0]))
 
     def interval(self, value: Array, draws: Array) -> tuple[Array, Array]:
-        """Ends for quantities `value` (m,) from draws (B, m): percentiles of the inflated deviations."""
+        """Percentiles of the inflated deviations of draws.
+
+        Parameters
+        ----------
+        value : Array, shape (m,)
+            Quantities at the estimate.
+        draws : Array, shape (B, m)
+            The same at the bootstrap draws; NaN where a draw failed.
+
+        Returns
+        -------
+        lo, hi : Array, shape (m,)
+            Ends of the intervals.
+        """
         ends = np.nanquantile(draws - value, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
         return value + self.inflation * ends[0], value + self.inflation * ends[1]
 
     def estimate(self, value: float, draws: Array) -> Estimate:
-        """`interval` for one quantity."""
+        """One quantity with its interval and standard error.
+
+        Parameters
+        ----------
+        value : float
+            The quantity at the estimate.
+        draws : Array, shape (B,)
+            The same at the bootstrap draws.
+
+        Returns
+        -------
+        Estimate
+            With the interval of `interval`.
+        """
         lo, hi = self.interval(np.array([value]), draws[:, None])
         return Estimate(
             value=value,
@@ -63,11 +90,21 @@ class Calibration:
 
 
 def truncated(draws: Array) -> Array:
-    """Draws (B, ...) with the outermost thousandth in each tail moved to that quantile, for standard errors.
+    """Draws for standard errors, with the outermost thousandth in each tail moved to that quantile.
 
     Coefficients are exponentials of what is fitted; their draws have tails in which one draw of 4,000 can move the
     plain standard deviation by a tenth. Truncation keeps the bootstrap's variance consistent (Shao 1992, Statistics and
-    Probability Letters 15, 95-101) and leaves percentiles alone. A column without a finite draw stays as it is.
+    Probability Letters 15, 95-101) and leaves percentiles alone.
+
+    Parameters
+    ----------
+    draws : Array, shape (B, ...)
+        Bootstrap draws.
+
+    Returns
+    -------
+    Array, shape (B, ...)
+        Truncated draws; as they were where none is finite.
     """
     if not np.isfinite(draws).any():
         return draws
@@ -83,6 +120,20 @@ def inflation_for(problem: Problem, phi: Array, units: int) -> float:
     The factor is sqrt(1 + c p / n) with c = 2 q - 1, q the share of residuals within delta beyond the p that any such
     fit passes through. Draws of G clusters spread by (G - 1) / G, and a copied cluster copies all its runs: for
     clusters the factor is sqrt(G / (G - 1) (1 + 1.5 c p / n)). benchmarks/coverage.py measures what this gives.
+
+    Parameters
+    ----------
+    problem : Problem
+        Rows and objective.
+    phi : Array, shape (p,)
+        Working parameters at the minimum.
+    units : int
+        Runs, or clusters of runs (G).
+
+    Returns
+    -------
+    float
+        The factor; 1 with no more rows than parameters.
     """
     n, p = problem.num_rows, problem.num_params
     if n <= p:
@@ -95,14 +146,27 @@ def inflation_for(problem: Problem, phi: Array, units: int) -> float:
 
 ENOUGH_RUNS = 60
 """Independent runs from which 95 % intervals were measured to cover about as often as they say."""
-
-
 ENOUGH_CLUSTERS = 12
 """Clusters of runs from which they were; with four, bands of the law covered 72 to 86 % of the time."""
 
 
 def regime_warnings(num_rows: int, num_clusters: int, num_params: int) -> list[str]:
-    """Warnings for a fit of `num_params` parameters to `num_rows` rows in `num_clusters` independent units."""
+    """Warnings for fits of few runs or few clusters.
+
+    Parameters
+    ----------
+    num_rows : int
+        Rows fitted.
+    num_clusters : int
+        Independent units: as many as rows, or clusters of rows.
+    num_params : int
+        Free parameters.
+
+    Returns
+    -------
+    list of str
+        One sentence, or none.
+    """
     if num_clusters < num_rows and num_clusters < ENOUGH_CLUSTERS:
         return [
             f"{num_clusters} clusters are few for {num_params} parameters: intervals are likely too narrow below "

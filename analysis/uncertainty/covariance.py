@@ -5,15 +5,31 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.arrays import Array
 from analysis.solver.problem import Problem
-from analysis.uncertainty.calibration import Array
+
+DIFFERENCE = 1e-6
+"""Step of central differences in working parameters."""
 
 
 def sandwich(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
-    """Covariance (p, p) of working parameters: H^-1 (sum over clusters of s s^T) H^-1, held parameters left at zero.
+    """Covariance of working parameters: H^-1 (sum over clusters of s s^T) H^-1 (Huber 1967; Liang and Zeger 1986).
 
-    The slope of a robust objective is averaged over a window of the residuals' own width, since few residuals fall
-    inside delta.
+    H is the Hessian with the mean slope of the objective (`Objective.mean_slope`), s the score of a cluster.
+
+    Parameters
+    ----------
+    problem : Problem
+        Rows, weights and objective.
+    phi : Array, shape (p,)
+        Working parameters at the minimum.
+    codes : array of int, shape (n,)
+        Cluster of each row, whole numbers from 0.
+
+    Returns
+    -------
+    Array, shape (p, p)
+        Rows and columns of parameters at a bound are zero.
     """
     r, J, _ = problem.scaled_jacobian(phi[None, :])
     r, J = r[0], J[0]
@@ -40,9 +56,23 @@ def sandwich(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
 
 
 def public_covariance(problem: Problem, phi: Array, covariance: Array) -> Array:
-    """Covariance of public parameters by the delta method."""
-    p = phi.size
-    step = 1e-6
+    """Covariance of public parameters by the delta method.
+
+    Parameters
+    ----------
+    problem : Problem
+        With the law and its units.
+    phi : Array, shape (p,)
+        Working parameters at the minimum.
+    covariance : Array, shape (p, p)
+        Of the working parameters.
+
+    Returns
+    -------
+    Array, shape (p, p)
+        Of the public parameters.
+    """
+    p, step = phi.size, DIFFERENCE
     moved = np.repeat(phi[None, :], 2 * p, axis=0)
     moved[np.arange(p), np.arange(p)] += step
     moved[p + np.arange(p), np.arange(p)] -= step

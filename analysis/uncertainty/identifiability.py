@@ -18,20 +18,37 @@ from analysis.uncertainty.quantiles import student_quantile
 
 SAME_VALUE = 0.02
 """Inputs within this fraction of each other count as one value."""
-COLLINEAR_SPREAD = 0.1
+MIN_SCATTER = 0.1
 """Standard deviation of log D about a smooth function of log N below which the two cannot be told apart."""
 BOUND_DRAWS = 0.1
 """Fraction of draws at a bound above which a parameter counts as undetermined."""
-ONE_SIDED = 0.05
+MIN_SIDE = 0.05
 """Fewest runs, as a fraction, that must lie on either side of the optimum."""
-FAR = 8.0
+MAX_REACH = 8.0
 """Standard errors beyond which a bound cannot be reached by a flat profile."""
 PROFILE_ROWS = 5000
 """Profiles are not walked on tables longer than this: the condition number speaks for them."""
 
 
 def unidentified(problem: Problem, point: PointFit, draws: Array | None, codes: NDArray[np.intp]) -> dict[str, str]:
-    """Reasons by parameter name; parameters that the data determine are absent."""
+    """Which parameters the data do not determine, and why.
+
+    Parameters
+    ----------
+    problem : Problem
+        Rows, law and bounds.
+    point : PointFit
+        The minimum.
+    draws : Array, shape (B, p), or None
+        Working parameters of the bootstrap draws.
+    codes : array of int, shape (n,)
+        Cluster of each row, whole numbers from 0.
+
+    Returns
+    -------
+    dict of str
+        Reasons by parameter; parameters that the data determine are absent.
+    """
     law = problem.law
     names = law.param_names
     few = too_few(problem, codes)
@@ -59,7 +76,20 @@ def unidentified(problem: Problem, point: PointFit, draws: Array | None, codes: 
 
 
 def too_few(problem: Problem, codes: NDArray[np.intp]) -> str | None:
-    """Why there are too few runs or clusters for any interval; None when there are enough."""
+    """Why there are too few runs or clusters for any interval.
+
+    Parameters
+    ----------
+    problem : Problem
+        Rows with weights, and the law.
+    codes : array of int, shape (n,)
+        Cluster of each row, whole numbers from 0.
+
+    Returns
+    -------
+    str or None
+        The reason; None when there are enough.
+    """
     rows, p = int((problem.weights > 0).sum()), problem.num_params
     if rows <= p:
         return f"{rows} rows cannot determine {p} parameters"
@@ -100,18 +130,27 @@ def _structure(problem: Problem) -> dict[str, str]:
 
 
 def tied_inputs(log_n: Array, log_d: Array) -> str | None:
-    """Why params and tokens cannot be told apart: one budget, or one D for each N; None when they can."""
+    """Why params and tokens cannot be told apart.
+
+    Parameters
+    ----------
+    log_n, log_d : Array, shape (n,)
+        Logarithms of params and tokens.
+
+    Returns
+    -------
+    str or None
+        One budget, or one D for each N; None when they can be told apart.
+    """
     if log_n.size < 4 or np.ptp(log_n) < 1e-9 or np.ptp(log_d) < 1e-9:
         return None
-    if float(np.std(log_n + log_d)) < COLLINEAR_SPREAD:
+    if float(np.std(log_n + log_d)) < MIN_SCATTER:
         return "all runs share one compute budget, so size and data cannot be told apart"
     centred = (log_n - log_n.mean()) / np.ptp(log_n)
     columns = np.stack([centred**k for k in range(min(3, np.unique(np.round(log_n, 3)).size))], axis=1)
     rest = log_d - columns @ np.linalg.lstsq(columns, log_d, rcond=None)[0]
     ranks = np.corrcoef(np.argsort(np.argsort(log_n)), np.argsort(np.argsort(log_d)))[0, 1]
-    if float(np.std(rest)) < COLLINEAR_SPREAD or (
-        abs(ranks) > 0.999 and np.unique(np.round(log_n, 3)).size == log_n.size
-    ):
+    if float(np.std(rest)) < MIN_SCATTER or (abs(ranks) > 0.999 and np.unique(np.round(log_n, 3)).size == log_n.size):
         return "there is one D for each N (tokens follow params), so size and data cannot be told apart"
     return None
 
@@ -119,9 +158,9 @@ def tied_inputs(log_n: Array, log_d: Array) -> str | None:
 def _flat_profiles(problem: Problem, point: PointFit, codes: NDArray[np.intp], draws: Array | None) -> dict[str, str]:
     """Exponents that may as well be at a bound: the profile there has not risen above the cutoff.
 
-    Bounds that lie FAR standard errors away are not walked to.
+    Bounds that lie MAX_REACH standard errors away are not walked to.
     """
-    spread = np.sqrt(np.diag(sandwich(problem, point.phi, codes))) if draws is None else draws.std(axis=0)
+    errors = np.sqrt(np.diag(sandwich(problem, point.phi, codes))) if draws is None else draws.std(axis=0)
     dof = max(int(codes.max()) + 1 - problem.num_params, 1)
     cutoff = float(student_quantile(0.975, dof)) ** 2
     factors = scale_of(problem, point.phi, codes)
@@ -130,7 +169,7 @@ def _flat_profiles(problem: Problem, point: PointFit, codes: NDArray[np.intp], d
         if parameter.kind != "exponent":
             continue
         for side, bound in (("lower", problem.lower[j]), ("upper", problem.upper[j])):
-            if parameter.name in reasons or not abs(bound - point.phi[j]) < FAR * spread[j]:
+            if parameter.name in reasons or not abs(bound - point.phi[j]) < MAX_REACH * errors[j]:
                 continue
             _, reached = held_at(problem, point.phi, j, float(bound), iterations=25)
             if factors[j] * (reached - point.value) < cutoff:
@@ -141,11 +180,25 @@ def _flat_profiles(problem: Problem, point: PointFit, codes: NDArray[np.intp], d
 
 
 def one_sided(log_n: Array, log_optimal: Array, weights: Array) -> str | None:
-    """Why a frontier is not determined: nearly all runs lie on one side of the optimum at their own compute; None
-    when not."""
+    """Why a frontier is not determined by runs on one side of it.
+
+    Parameters
+    ----------
+    log_n : Array, shape (n,)
+        Logarithm of each run's size.
+    log_optimal : Array, shape (n,)
+        Logarithm of the optimal size at its compute.
+    weights : Array, shape (n,)
+        Row weights.
+
+    Returns
+    -------
+    str or None
+        The reason where nearly all runs lie on one side; None where they do not.
+    """
     share = float(weights @ (log_n > log_optimal) / weights.sum())
-    if share < ONE_SIDED:
+    if share < MIN_SIDE:
         return "nearly all runs are smaller than the optimum at their compute: the optimum is at the grid's edge"
-    if share > 1 - ONE_SIDED:
+    if share > 1 - MIN_SIDE:
         return "nearly all runs are larger than the optimum at their compute: the optimum is at the grid's edge"
     return None

@@ -40,14 +40,29 @@ class Profile:
 
 
 def scale_of(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
-    """What turns a rise of the objective into chi-squared, for each working parameter, shape (p,)."""
+    """What turns a rise of the objective into chi-squared with one degree of freedom.
+
+    Parameters
+    ----------
+    problem : Problem
+        Rows, weights and objective.
+    phi : Array, shape (p,)
+        Working parameters at the minimum.
+    codes : array of int, shape (n,)
+        Cluster of each row, whole numbers from 0.
+
+    Returns
+    -------
+    Array, shape (p,)
+        A factor for each working parameter.
+    """
     r = problem.residuals(phi[None, :])[0]
     w = problem.weights / problem.weights.sum()
     objective = problem.objective
     psi = objective.smoothed(0.0).psi
     slope = float(w @ objective.mean_slope(r))
-    spread = float(w @ psi(r) ** 2) * r.size / max(r.size - phi.size, 1)
-    plain = 2 * slope / max(spread, 1e-300)
+    variance = float(w @ psi(r) ** 2) * r.size / max(r.size - phi.size, 1)
+    plain = 2 * slope / max(variance, 1e-300)
     naive = np.diag(sandwich(problem, phi, np.arange(r.size)))
     clustered = np.diag(sandwich(problem, phi, codes))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -56,7 +71,28 @@ def scale_of(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
 
 
 def held_at(problem: Problem, phi: Array, j: int, value: float, *, iterations: int = 80) -> tuple[Array, float]:
-    """The other parameters and the objective with parameter `j` held at `value`, starting from `phi`."""
+    """The minimum over the other parameters, with one parameter held.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    phi : Array, shape (p,)
+        Where the search starts.
+    j : int
+        Index of the parameter.
+    value : float
+        Its working value.
+    iterations : int
+        Most steps.
+
+    Returns
+    -------
+    phi : Array, shape (p,)
+        Working parameters at the minimum.
+    value : float
+        The objective there.
+    """
     lower, upper = problem.lower.copy(), problem.upper.copy()
     lower[j] = upper[j] = value
     start = np.clip(phi, lower, upper)[None, :]

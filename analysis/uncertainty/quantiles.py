@@ -1,6 +1,6 @@
-"""Normal and Student quantiles without scipy, whose import costs more than a fit.
+"""Normal and Student quantiles without scipy, whose import takes longer than a fit.
 
-Checked against scipy in the tests.
+The tests check them against scipy; docs/decisions/2026-11-28-own-quantiles.md has the times.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike
 
 from analysis.arrays import Array
 
+LARGE_DOF = 2e5
+"""Degrees of freedom from which Student's quantiles are normal."""
+
 
 def normal_quantile(probability: float) -> float:
     """The standard normal quantile."""
@@ -20,14 +23,40 @@ def normal_quantile(probability: float) -> float:
 
 
 def student_cdf(t: float, dof: float) -> float:
-    """P(T <= t) for Student's t, by the continued fraction of the incomplete beta function."""
+    """Student's distribution function, by the continued fraction of the incomplete beta function.
+
+    Parameters
+    ----------
+    t : float
+        Where it is wanted.
+    dof : float
+        Degrees of freedom.
+
+    Returns
+    -------
+    float
+        P(T <= t).
+    """
     x = dof / (dof + t * t)
     half = 0.5 * _beta_tail(x, dof / 2, 0.5)
     return 1 - half if t > 0 else half
 
 
 def student_quantile(probability: ArrayLike, dof: float) -> Array:
-    """Student's quantiles for probabilities of any shape; above 200,000 degrees of freedom the normal ones."""
+    """Student's quantiles.
+
+    Parameters
+    ----------
+    probability : array
+        Probabilities, of any shape.
+    dof : float
+        Degrees of freedom; above LARGE_DOF the normal quantiles are given.
+
+    Returns
+    -------
+    Array
+        Quantiles in the shape of `probability`, to 2e-11 of their size.
+    """
     wanted = np.atleast_1d(np.asarray(probability, dtype=np.float64))
     out = np.array([_one(float(p), dof) for p in wanted.ravel()]).reshape(wanted.shape)
     return out.reshape(np.shape(probability))
@@ -38,7 +67,7 @@ def _one(p: float, dof: float) -> float:
         return 0.0
     if p < 0.5:
         return -_one(1 - p, dof)
-    if dof > 2e5:
+    if dof > LARGE_DOF:
         return normal_quantile(p)
     low, high = 0.0, 2.0
     while student_cdf(high, dof) < p:

@@ -107,8 +107,9 @@ def run(args: argparse.Namespace) -> int:
     if counts <= set(data) and {"params", "tokens"} == set(law.inputs) and law.target == "loss":
         from analysis.frontiers.counting import side_by_side
 
-        options = {"objective": args.objective, "delta": args.delta, "residuals": args.residuals}
-        conventions["side_by_side"] = side_by_side(data, law=law.name, **options)
+        conventions["side_by_side"] = side_by_side(
+            data, law=law.name, objective=args.objective, delta=args.delta, residuals=args.residuals
+        )
     notes = list(table.notes)
     fitted = frame if rows is None else frame[rows]
     spec = spec_of(args, cluster_of(args, fitted, len(law.parameters), notes))
