@@ -1,20 +1,22 @@
-"""docs/laws.md: one section a law, fitted, drawn and counted by one command.
+"""docs/laws.md: one section for each law, fitted, drawn and counted by one command.
 
-Owns how examples become studies and studies become Markdown. Prose is in prose.md, what is fitted in
-`laws_examples`, drawing in `figures_laws`; every number of the page that is ours is computed here.
+It owns how an example becomes Markdown. Prose is in prose.md, what is fitted in examples.py, and how it is drawn in
+`analysis.figures.laws`. Every number of the page that is ours is computed here.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from analysis.catalogue.examples import EXAMPLES, Example
+from analysis.catalogue.examples import BOOTSTRAP, EXAMPLES, Example
 from analysis.errors import UserError
-from analysis.figures.laws import Study, save_law
+from analysis.figures.laws import LawFigure, save_law
 from analysis.fitting.fit_law import fit_law
 from analysis.formatting import format_number, format_percent
 from analysis.laws.registry import LAWS
@@ -22,9 +24,6 @@ from experiments.files import write_atomic
 
 COMMAND = "python -m analysis laws --write docs/laws.md --data ../shared/data"
 """What makes the page from a checkout with the published runs beside it."""
-BOOTSTRAP = 400
-"""Draws behind the intervals."""
-
 PROSE = Path(__file__).with_name("prose.md")
 """Runs, When and Note of each law."""
 HEAD = f"""# The laws
@@ -40,7 +39,18 @@ the fitted runs of a series and dashed beyond; bands are 95 % intervals of the l
 
 
 def read_prose(text: str) -> dict[str, dict[str, str]]:
-    """law -> {"Runs", "When", "Note"} of the prose file, each one line."""
+    """The prose of every law.
+
+    Parameters
+    ----------
+    text : str
+        Content of prose.md.
+
+    Returns
+    -------
+    dict
+        {"Runs", "When", "Note"} by law, each on one line.
+    """
     out = {}
     for part in re.split(r"^## ", text, flags=re.M)[1:]:
         name, _, body = part.partition("\n")
@@ -49,61 +59,78 @@ def read_prose(text: str) -> dict[str, dict[str, str]]:
     return out
 
 
-def make_study(example: Example, folder: Path, *, bootstrap: int = BOOTSTRAP) -> Study:
-    """The example's law fitted to its rows that are not held out, and predicted at all of them."""
+def figure_of(example: Example, folder: Path, *, bootstrap: int = BOOTSTRAP) -> LawFigure:
+    """Fit the law of an example to its rows that are not held out, and predict all of them.
+
+    Parameters
+    ----------
+    example : Example
+        The law and its table.
+    folder : Path
+        Published runs.
+    bootstrap : int
+        Most draws behind the intervals.
+
+    Returns
+    -------
+    LawFigure
+        What is drawn and counted.
+    """
     frame = example.table(folder)
-    fitted = frame[~frame["held"].astype(bool)]
-    fit = fit_law(example.law, fitted, **{"bootstrap": bootstrap, **example.options})
-    return Study(
+    spec = replace(example.spec, bootstrap=min(bootstrap, example.spec.bootstrap))
+    fit = fit_law(example.law, frame[~frame["held"].astype(bool)], spec)
+    return LawFigure(
         fit=fit,
         frame=frame,
         bands=fit.predict(frame),
         along=example.along,
-        label=example.label,
-        kind=example.kind,
-        ylabel=example.ylabel,
-        log_y=example.log_y,
+        labels=example.labels,
         through_rows=example.through_rows,
     )
 
 
-def parameters(study: Study, example: Example) -> list[str]:
-    """The table of parameters."""
-    fit = study.fit
-    truth = ["true value"] if example.truth else []
-    lines = [
-        "| " + " | ".join(["parameter", "meaning", *truth, "value", "95 % interval"]) + " |",
-        "|---" * (4 + len(truth)) + "|",
-    ]
-    for p in fit.law.parameters:
-        e = fit.estimates[p.name]
-        interval = f"{format_number(e.lo)} to {format_number(e.hi)}" if e.lo is not None else f"none: {e.reason}"
-        true = [format_number(example.truth[p.name])] if example.truth else []
-        lines.append("| " + " | ".join([f"`{p.name}`", p.meaning, *true, format_number(e.value), interval]) + " |")
-    return lines
+def parameters(shown: LawFigure, example: Example) -> list[str]:
+    """The table of parameters.
+
+    Parameters
+    ----------
+    shown : LawFigure
+        With the fit.
+    example : Example
+        With the true values, for simulated runs.
+
+    Returns
+    -------
+    list of str
+        Lines of Markdown.
+    """
+    fit, truth = shown.fit, example.truth
+    head = ["parameter", "meaning", *(["true value"] if truth else []), "value", "95 % interval"]
+    rows = []
+    for parameter in fit.law.parameters:
+        found = fit.estimates[parameter.name]
+        ends = f"{format_number(found.lo)} to {format_number(found.hi)}" if found.has_interval else None
+        true = [format_number(truth[parameter.name])] if truth else []
+        cells = [f"`{parameter.name}`", parameter.meaning, *true, format_number(found.value)]
+        rows.append([*cells, ends or f"none: {found.reason}"])
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
+    return [lines[0], "|---" * len(head) + "|", *lines[1:]]
 
 
-def account(study: Study) -> str:
+def account(shown: LawFigure) -> str:
     """How well the law describes the fitted runs and predicts the held-out ones, in one or two sentences."""
-    errors, held, fit = np.abs(study.errors()), study.held, study.fit
-
-    def write(value: float) -> str:
-        return format_percent(value) if study.relative else format_number(value)
-
-    what = "rows" if study.through_rows else "runs"
-    out = f"The median error over the {int((~held).sum())} fitted {what} is {write(float(np.median(errors[~held])))}"
-    out += f", the largest {write(float(errors[~held].max()))}."
+    held, what = shown.held, "rows" if shown.through_rows else "runs"
+    median, largest = _median_and_largest(shown, ~held)
+    out = f"The median error over the {int((~held).sum())} fitted {what} is {median}, the largest {largest}."
     if held.any():
-        out += (
-            f" Over the {int(held.sum())} held-out {what} it is {write(float(np.median(errors[held])))}, the largest "
-        )
-        out += f"{write(float(errors[held].max()))}"
-        ends = study.bands.loc[held, ["prediction_lo", "prediction_hi"]].to_numpy(dtype=float)
+        median, largest = _median_and_largest(shown, held)
+        out += f" Over the {int(held.sum())} held-out {what} it is {median}, the largest {largest}"
+        ends = shown.bands.loc[held, ["prediction_lo", "prediction_hi"]].to_numpy(dtype=float)
         if np.isfinite(ends).all():
-            inside = (ends[:, 0] <= study.measured[held]) & (study.measured[held] <= ends[:, 1])
+            inside = (ends[:, 0] <= shown.measured[held]) & (shown.measured[held] <= ends[:, 1])
             out += f"; the 95 % prediction interval holds {int(inside.sum())} of them"
         out += "."
-    frontier = fit.frontier_estimates
+    frontier = shown.fit.frontier_estimates
     if frontier is not None and frontier.a.has_interval:
         a = frontier.a
         ends_of_a = f"{format_number(a.lo)} to {format_number(a.hi)}"
@@ -111,11 +138,34 @@ def account(study: Study) -> str:
     return out
 
 
-def section(study: Study, example: Example, prose: Mapping[str, str], figure: str) -> list[str]:
-    """One law."""
-    fit, law = study.fit, study.fit.law
-    options = {k: v for k, v in fit.options.items() if k in ("objective", "residuals")}
-    how = f"{options['objective']} objective on {options['residuals']} residuals, status {fit.status}"
+def _median_and_largest(shown: LawFigure, rows: NDArray[np.bool_]) -> tuple[str, str]:
+    """Of the absolute errors of some rows, in per cent where they are fractions."""
+    errors = np.abs(shown.errors()[rows])
+    write = format_percent if shown.relative else format_number
+    return write(float(np.median(errors))), write(float(errors.max()))
+
+
+def section(shown: LawFigure, example: Example, prose: Mapping[str, str], figure: str) -> list[str]:
+    """The section of one law.
+
+    Parameters
+    ----------
+    shown : LawFigure
+        What was fitted.
+    example : Example
+        The law and its table.
+    prose : mapping
+        Runs, When and Note.
+    figure : str
+        Path of the figure, as the page links it.
+
+    Returns
+    -------
+    list of str
+        Lines of Markdown.
+    """
+    fit, law = shown.fit, shown.fit.law
+    how = f"{fit.options['objective']} objective on {fit.options['residuals']} residuals, status {fit.status}"
     what = "Simulated runs" if example.truth else "Real runs"
     lines = [
         f"## {law.name}",
@@ -131,9 +181,9 @@ def section(study: Study, example: Example, prose: Mapping[str, str], figure: st
         "",
         f"**{what}.** Fitted to {prose['Runs']} ({how}).",
         "",
-        *parameters(study, example),
+        *parameters(shown, example),
         "",
-        f"{account(study)} {prose['Note']}",
+        f"{account(shown)} {prose['Note']}",
     ]
     if example.command:
         command = example.command.replace("DATA", "../shared/data")
@@ -176,9 +226,9 @@ def write_page(
     for example in sorted(EXAMPLES, key=lambda e: order.index(e.law)):
         if names and example.law not in names:
             continue
-        study = make_study(example, folder, bootstrap=bootstrap)
-        save_law(study, figures / f"{example.law}.png")
-        lines += [*section(study, example, prose[example.law], f"figures/laws/{example.law}.png"), ""]
-        say(f"{example.law}: {account(study)}")
+        shown = figure_of(example, folder, bootstrap=bootstrap)
+        save_law(shown, figures / f"{example.law}.png")
+        lines += [*section(shown, example, prose[example.law], f"figures/laws/{example.law}.png"), ""]
+        say(f"{example.law}: {account(shown)}")
     if not names:
         write_atomic(target, "\n".join(lines).rstrip() + "\n")

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from analysis.advice.optimum import compute_optimal
 from analysis.design.plan import Plan
 from analysis.design.text import target_words
-from analysis.figures.axes import log_axis, log_limits, panels
-from analysis.figures.theme import Theme
+from analysis.figures.drawing.axes import log_axis, log_limits, panels
+from analysis.figures.drawing.theme import Theme
 from analysis.fitting.derived import neighbourhood
 from analysis.fitting.fit import Fit
 from analysis.formatting import format_compute, format_percent

@@ -1,52 +1,95 @@
-"""Figures of one fit: residuals, bands and profiles, each `f(fit, *, ax=None) -> Axes`; nothing is shown and no state
-is kept."""
+"""Figures of one fit: residuals, bands and profiles.
+
+Each is `f(fit, *, ax=None) -> Axes`; nothing is shown, and no state is kept.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from analysis.errors import UserError
 from analysis.uncertainty.quantiles import normal_quantile
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from analysis.fitting.fit import Fit
     from analysis.uncertainty.profile import Profile
 
-KINDS = ("residuals", "bands", "profile")
+Kind = Literal["residuals", "bands", "profile"]
+"""The figures of a fit."""
+GRID = 120
+"""Points of a band."""
+REACH = 100.0
+"""A band reaches this factor to either side of the middle of the data."""
 
 
-def plot_fit(fit: Fit, *, ax: Axes | None = None, kind: str = "residuals", **options: Any) -> Axes:
-    """Draw one of KINDS; see `plot_residuals`, `plot_bands` and `plot_profile` for their options."""
-    if kind not in KINDS:
-        raise UserError(f"there is no figure {kind!r} of a fit; there are {', '.join(KINDS)}")
+def plot_fit(fit: Fit, *, ax: Axes | None = None, kind: Kind = "residuals", **options: Any) -> Axes:
+    """Draw one figure of a fit.
+
+    Parameters
+    ----------
+    fit : Fit
+        What is shown.
+    ax : Axes, optional
+        Where it is drawn; new axes by default.
+    kind : "residuals", "bands" or "profile"
+        The figure.
+    **options
+        Those of `plot_residuals`, `plot_bands` or `plot_profile`.
+
+    Returns
+    -------
+    Axes
+        What was drawn on.
+
+    Raises
+    ------
+    UserError
+        For another kind.
+    """
     if kind == "residuals":
         return plot_residuals(fit, ax=ax, **options)
-    return plot_bands(fit, ax=ax, **options) if kind == "bands" else plot_profile(fit, ax=ax, **options)
+    if kind == "bands":
+        return plot_bands(fit, ax=ax, **options)
+    if kind == "profile":
+        return plot_profile(fit, ax=ax, **options)
+    raise UserError(f"there is no figure {kind!r} of a fit; there are {', '.join(get_args(Kind))}")
 
 
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def plot_residuals(
+    fit: Fit,
+    *,
+    ax: Axes | None = None,
+    data: Mapping[str, ArrayLike] | pd.DataFrame | None = None,
+    against: str | None = None,
+) -> Axes:
+    """Draw the residuals of some runs, with two residual scales dashed.
 
-    figure = Figure(figsize=(5.0, 3.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure.add_subplot()
+    Parameters
+    ----------
+    fit : Fit
+        What is shown.
+    ax : Axes, optional
+        Where it is drawn; new axes by default.
+    data : mapping or DataFrame, optional
+        The law's inputs and its target. Without it, the sorted residuals that the fit kept are drawn against the
+        quantiles of a normal distribution.
+    against : str, optional
+        The column on the x-axis; flops by default where it is there, else the law's first input.
 
-
-def plot_residuals(fit: Fit, *, ax: Axes | None = None, data: Any = None, against: str | None = None) -> Axes:
-    """Residuals of `data` against an input (flops where it is there), with two residual scales dashed.
-
-    Without `data` the sorted residuals that the fit kept are drawn against normal quantiles.
+    Returns
+    -------
+    Axes
+        What was drawn on.
     """
     ax = _axes(ax)
     target = fit.law.target
-    unit = f"log {target}" if fit.predictor.log_residuals else target
     if data is None:
         kept = fit.predictor.residuals
         normal = [normal_quantile((i + 0.5) / kept.size) for i in range(kept.size)]
@@ -56,25 +99,49 @@ def plot_residuals(fit: Fit, *, ax: Axes | None = None, data: Any = None, agains
     else:
         predicted = fit.predict(data, interval="none")[target].to_numpy()
         measured = np.asarray(data[target], dtype=float)
-        rest = np.log(measured / predicted) if fit.predictor.log_residuals else measured - predicted
+        residuals = np.log(measured / predicted) if fit.predictor.log_residuals else measured - predicted
         name = against or ("flops" if "flops" in data else fit.law.inputs[0])
-        ax.semilogx(np.asarray(data[name], dtype=float), rest, "o", ms=3)
+        ax.semilogx(np.asarray(data[name], dtype=float), residuals, "o", ms=3)
         ax.axhline(0.0, color="0.5", lw=1)
         for side in (-2, 2):
             ax.axhline(side * fit.residual_scale, color="0.5", lw=1, ls="--")
         ax.set_xlabel(name)
-    ax.set_ylabel(f"residual of {unit}")
+    ax.set_ylabel(f"residual of {f'log {target}' if fit.predictor.log_residuals else target}")
     return ax
 
 
-def plot_bands(fit: Fit, *, ax: Axes | None = None, along: str | None = None, at: Any = None, span: Any = None) -> Axes:
-    """Predicted loss (or other target) along one input with its confidence band and prediction interval.
+def plot_bands(
+    fit: Fit,
+    *,
+    ax: Axes | None = None,
+    along: str | None = None,
+    at: Mapping[str, float] | None = None,
+    span: tuple[float, float] | None = None,
+) -> Axes:
+    """Draw the predicted loss (or other target) along one input, with its confidence and prediction intervals.
 
     Parameters
     ----------
-    along : input on the x-axis; the law's first by default
-    at : values of the other inputs; the middle of the data by default
-    span : (low, high) of `along`; a factor of 100 on each side of the middle by default
+    fit : Fit
+        What is shown.
+    ax : Axes, optional
+        Where it is drawn; new axes by default.
+    along : str, optional
+        The input on the x-axis; the law's first by default.
+    at : mapping, optional
+        Values of the other inputs; the middle of the data by default.
+    span : (float, float), optional
+        Ends of the x-axis; a factor of REACH on each side of the middle by default.
+
+    Returns
+    -------
+    Axes
+        What was drawn on.
+
+    Raises
+    ------
+    UserError
+        For a law over a schedule, which has no such input.
     """
     if not fit.law.row_by_row:
         raise UserError(
@@ -83,10 +150,10 @@ def plot_bands(fit: Fit, *, ax: Axes | None = None, along: str | None = None, at
     ax = _axes(ax)
     middle = dict(zip(fit.law.inputs, np.exp(fit.predictor.log_refs), strict=True))
     name = along or fit.law.inputs[0]
-    low, high = span or (middle[name] / 100, middle[name] * 100)
-    x = np.geomspace(low, high, 120)
-    grid = {**{k: np.full(x.size, float(v)) for k, v in {**middle, **(at or {})}.items()}, name: x}
-    band = fit.predict(grid)
+    low, high = span or (middle[name] / REACH, middle[name] * REACH)
+    x = np.geomspace(low, high, GRID)
+    fixed = {**middle, **(at or {})}
+    band = fit.predict({**{other: np.full(x.size, float(value)) for other, value in fixed.items()}, name: x})
     ax.fill_between(x, band["prediction_lo"], band["prediction_hi"], alpha=0.15, lw=0, label="one run")
     ax.fill_between(x, band["confidence_lo"], band["confidence_hi"], alpha=0.35, lw=0, label="law")
     ax.plot(x, band[fit.law.target], lw=1.5)
@@ -98,8 +165,27 @@ def plot_bands(fit: Fit, *, ax: Axes | None = None, along: str | None = None, at
 
 
 def plot_profile(fit: Fit, *, ax: Axes | None = None, profile: Profile | None = None) -> Axes:
-    """The rise of the scaled objective along one parameter, the cutoff, and the interval; `profile` from
-    `profile_law`."""
+    """Draw the rise of the scaled objective along one parameter, the cutoff, and the interval.
+
+    Parameters
+    ----------
+    fit : Fit
+        Whose law it is.
+    ax : Axes, optional
+        Where it is drawn; new axes by default.
+    profile : Profile
+        Of `profile_law`.
+
+    Returns
+    -------
+    Axes
+        What was drawn on.
+
+    Raises
+    ------
+    UserError
+        Without a profile.
+    """
     if profile is None:
         raise UserError("a profile figure needs profile=profile_law(law, data, name=...)")
     ax = _axes(ax)
@@ -112,3 +198,10 @@ def plot_profile(fit: Fit, *, ax: Axes | None = None, profile: Profile | None = 
     ax.set_xlabel(profile.name)
     ax.set_ylabel(f"rise of the objective ({fit.law.name})")
     return ax
+
+
+def _axes(ax: Axes | None) -> Axes:
+    """The axes that were given, or new ones; matplotlib is imported only now."""
+    from analysis.figures.drawing.axes import axes_or_new
+
+    return axes_or_new(ax)

@@ -1,23 +1,48 @@
-"""The figure of arms: paired difference of each arm from the reference, one point a cell with its interval."""
+"""Figures of paired comparisons: arms against a reference, and peak learning rates against the best one."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.axes import log_axis, panels
-from analysis.figures.render import save_png, standalone_svg, svg_text
-from analysis.figures.theme import LIGHT, Theme
+from analysis.figures.drawing.axes import axes_or_new, log_axis, panels
+from analysis.figures.drawing.render import save_figure
+from analysis.figures.drawing.theme import LIGHT, Theme
 from analysis.formatting import format_size
-from experiments.files import write_atomic
+
+RATES_SIZE = (6.4, 4.0)
+"""Inches of the figure of rates."""
+ACCEPTED_EXCESS = 0.5
+"""Per cent of the loss that a rate may cost; a dashed line shows it."""
 
 
-def plot_arms(frame: pd.DataFrame, *, ax: Axes, theme: Theme = LIGHT) -> Axes:
-    """Differences in nats per token by arm, a colour for each size, with paired 95 % intervals; zero is the
-    reference."""
+def draw_arms(frame: pd.DataFrame, figure: Figure, theme: Theme) -> None:
+    """Fill a figure with `plot_arms`."""
+    plot_arms(frame, ax=panels(figure, left=1.2, bottom=0.95)[0], theme=theme)
+
+
+def plot_arms(frame: pd.DataFrame, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Axes:
+    """Draw the difference of each arm from the reference, one point for each cell, in a colour for each size.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of `analysis.paired.arms.arm_table`.
+    ax : Axes, optional
+        Where it is drawn; new axes by default.
+    theme : Theme
+        Colours.
+
+    Returns
+    -------
+    Axes
+        What was drawn on; the reference is at zero.
+    """
+    ax = axes_or_new(ax)
     shown = frame[frame["reason"].isna()]
     arms = sorted(shown["arm"].unique(), key=lambda arm: float(shown[shown["arm"] == arm]["difference"].mean()))
     sizes = sorted(shown["params"].unique())
@@ -39,63 +64,88 @@ def plot_arms(frame: pd.DataFrame, *, ax: Axes, theme: Theme = LIGHT) -> Axes:
 
 
 def save_arms(frame: pd.DataFrame, folder: Path) -> bool:
-    """Write arms.png and arms.svg; False when no pair can be compared."""
+    """Write arms.png and arms.svg.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of `analysis.paired.arms.arm_table`.
+    folder : Path
+        Where they go.
+
+    Returns
+    -------
+    bool
+        False when no pair can be compared, and nothing is written.
+    """
     shown = frame[frame["reason"].isna()]
     if shown.empty:
         return False
     size = (6.8, 1.5 + 0.42 * shown["arm"].nunique())
-
-    def draw(figure: Figure, theme: Theme) -> None:
-        plot_arms(frame, ax=panels(figure, left=1.2, bottom=0.95)[0], theme=theme)
-
-    save_png(draw, folder / "arms.png", size=size, theme=LIGHT)
-    text = standalone_svg(svg_text(draw, size=size), num_budgets=shown["params"].nunique())
-    write_atomic(folder / "arms.svg", text)
+    save_figure(partial(draw_arms, frame), folder, "arms", size=size, num_budgets=shown["params"].nunique())
     return True
 
 
-SIZE = (6.4, 4.0)
+def draw_rates(frame: pd.DataFrame, figure: Figure, theme: Theme) -> None:
+    """Fill a figure with `plot_rates`."""
+    plot_rates(frame, ax=panels(figure, bottom=1.15)[0], theme=theme)
 
 
-def plot_rates(frame: pd.DataFrame, *, ax: Axes, theme: Theme = LIGHT) -> Axes:
-    """Excess over the best loss (percent) by peak rate, with paired 95 % intervals; the recipe's own rate is ringed."""
+def plot_rates(frame: pd.DataFrame, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Axes:
+    """Draw the excess over the best loss by peak learning rate, a curve for each size, budget and seed.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of `analysis.paired.rates.rate_table`.
+    ax : Axes, optional
+        Where it is drawn; new axes by default.
+    theme : Theme
+        Colours.
+
+    Returns
+    -------
+    Axes
+        What was drawn on; the recipe's own rates are ringed.
+    """
+    ax = axes_or_new(ax)
     ax.set_xscale("log")
-    groups = [
-        ((float(group["params"].iloc[0]), float(group["tokens"].iloc[0])), group)
-        for _, group in frame[frame["status"] == "done"].groupby(["params", "tokens"], sort=True)
-    ]
-    colours = theme.budget_colours(len(groups))
-    for index, ((params, tokens), group) in enumerate(groups):
-        label = f"N = {format_size(params)}, {format_size(tokens)} tokens"
+    groups = [group for _, group in frame[frame["status"] == "done"].groupby(["params", "tokens"], sort=True)]
+    for group, colour in zip(groups, theme.budget_colours(len(groups)), strict=True):
+        params, tokens = (format_size(float(group[name].iloc[0])) for name in ("params", "tokens"))
         for number, (_, curve) in enumerate(group.groupby("seed", sort=True)):
+            first = number == 0
             excess, low, high = (100 * curve[name] for name in ("excess_fraction", "excess_lo", "excess_hi"))
             ax.errorbar(
                 curve["lr"],
                 excess,
                 yerr=[excess - low, high - excess],
-                color=colours[index],
-                linewidth=1.6 if number == 0 else 0.8,
+                color=colour,
+                linewidth=1.6 if first else 0.8,
                 marker="o",
-                markersize=4 if number == 0 else 3,
+                markersize=4 if first else 3,
                 capsize=2,
-                label=label if number == 0 else None,
+                label=f"N = {params}, {tokens} tokens" if first else None,
             )
             own = curve[curve["scale"] == 1]
-            ax.plot(own["lr"], 100 * own["excess_fraction"], "o", color=colours[index], markersize=10, fillstyle="none")
+            ax.plot(own["lr"], 100 * own["excess_fraction"], "o", color=colour, markersize=10, fillstyle="none")
     log_axis(ax, "x", "peak learning rate", kind="number")
     ax.set_ylabel("loss over the best, %")
-    ax.axhline(0.5, color=theme.muted, linewidth=0.8, linestyle=(0, (2, 2)))
+    ax.axhline(ACCEPTED_EXCESS, color=theme.muted, linewidth=0.8, linestyle=(0, (2, 2)))
     ax.set_title("What a peak rate costs; rings: the recipe's own")
     ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     return ax
 
 
 def save_rates(frame: pd.DataFrame, folder: Path) -> None:
-    """Write rates.png and rates.svg."""
+    """Write rates.png and rates.svg.
 
-    def draw(figure: Figure, theme: Theme) -> None:
-        plot_rates(frame, ax=panels(figure, bottom=1.15)[0], theme=theme)
-
-    save_png(draw, folder / "rates.png", size=SIZE, theme=LIGHT)
-    text = standalone_svg(svg_text(draw, size=SIZE), num_budgets=frame.groupby(["params", "tokens"]).ngroups)
-    write_atomic(folder / "rates.svg", text)
+    Parameters
+    ----------
+    frame : DataFrame
+        Of `analysis.paired.rates.rate_table`.
+    folder : Path
+        Where they go.
+    """
+    num_curves = frame.groupby(["params", "tokens"]).ngroups
+    save_figure(partial(draw_rates, frame), folder, "rates", size=RATES_SIZE, num_budgets=num_curves)

@@ -1,5 +1,7 @@
-"""Iso-loss contours of the fitted law over compute and size, and the envelope of loss over compute. Draws; fits
-nothing."""
+"""Loss over compute: contours of the fitted law by compute and size, and its compute-optimal loss.
+
+It draws what a study holds, and fits nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,98 +11,136 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.axes import label_ends, log_axis, log_limits, panels
-from analysis.figures.isoflop import draw_band, draw_key
-from analysis.figures.theme import Theme, hollow
+from analysis.arrays import Array
+from analysis.figures.drawing.axes import EndLabel, axes_or_new, label_ends, log_axis, log_limits, panels
+from analysis.figures.drawing.marks import KeyLine, draw_band, draw_key, run_marks
+from analysis.figures.drawing.theme import LIGHT, Theme
 from analysis.study.study import Study
+
+GRID = 90
+"""Points of the contours along each axis."""
 
 
 def draw_surface(study: Study, figure: Figure, theme: Theme) -> None:
-    """Contours of the law's loss over (C, N), the frontier with its band, and the runs."""
+    """Fill a figure with `plot_surface`."""
     (ax,) = panels(figure, right=0.5, left=0.68)
-    surface_panel(study, ax=ax, theme=theme)
+    plot_surface(study, ax=ax, theme=theme)
 
 
-def surface_panel(study: Study, *, ax: Axes, theme: Theme) -> Axes:
-    """Iso-loss lines: where a line is lowest in C, the compute is best spent."""
-    frame = study.table.frame
-    shown = frame[frame["role_shown"] != "mid-run"]
-    fit = study.comparison.fit
-    frontier = study.comparison.frontiers[-1]
+def plot_surface(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Axes:
+    """Draw the contours of the law's loss over compute and size, the compute-optimal sizes with their band, and the
+    runs.
+
+    Compute is best spent where a contour is lowest in C.
+
+    Parameters
+    ----------
+    study : Study
+        What is shown.
+    ax : Axes, optional
+        Where it is drawn; new axes by default.
+    theme : Theme
+        Colours.
+
+    Returns
+    -------
+    Axes
+        What was drawn on.
+    """
+    ax = axes_or_new(ax)
+    shown = study.shown
+    points = study.comparison.frontiers[-1].points
     x_limits = (float(shown["flops"].min()) / 2, float(shown["flops"].max()) * 4)
-    inside = frame[frame["role_shown"] == "fit"]["flops"]
-    reach = frontier.points[frontier.points["flops"].between(*x_limits)]
-    sizes = np.concatenate([shown["params"].to_numpy(), reach["params"].to_numpy()])
-    y_limits = log_limits(sizes, pad=0.08)
-    flops, params = np.meshgrid(np.geomspace(*x_limits, 90), np.geomspace(*y_limits, 90))
-    tokens = study.shapes.tokens(flops, params)
-    inputs = {"params": params.ravel(), "tokens": tokens.ravel()}
-    loss = fit.law(fit.params, inputs).reshape(flops.shape)
-    lowest, highest = float(shown["loss"].min()) * 0.93, float(shown["loss"].max()) * 1.1
-    levels = MaxNLocator(nbins=11, steps=[1, 2, 2.5, 5]).tick_values(lowest, highest)
-    levels = [float(level) for level in levels if float(loss.min()) < level < float(loss.max())]
+    near = points[points["flops"].between(*x_limits)]
+    y_limits = log_limits(np.concatenate([shown["params"].to_numpy(), near["params"].to_numpy()]), pad=0.08)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    if levels:
-        one_colour = LinearSegmentedColormap.from_list("muted", [theme.muted, theme.muted])
-        lines = ax.contour(flops, params, loss, levels=levels, cmap=one_colour, linewidths=0.9, zorder=1)
-        ax.clabel(lines, fmt=lambda value: f"{value:.3g}", fontsize=7, inline_spacing=3)
-    draw_band(ax, frontier.points, "params", (float(inside.min()), float(inside.max())), theme.accent, x_limits)
-    colours = theme.budget_colours(len(study.budgets))
-    for size, compute, budget, role, flag in zip(
-        shown["params"], shown["flops"], shown["budget_group"], shown["role_shown"],
-        study.table.flags[shown.index], strict=True,
-    ):  # fmt: skip
-        style = hollow(colours[study.colour_index(budget)], bool(flag), theme.paper)
-        ax.plot(compute, size, "s" if role == "heldout" else "o", markersize=4.4, zorder=4, **style)
+    _draw_contours(study, ax, theme, np.geomspace(*x_limits, GRID), np.geomspace(*y_limits, GRID))
+    draw_band(ax, points, "params", inside=study.fitted_span, reach=x_limits, colour=theme.accent)
+    for compute, size, marker in zip(shown["flops"], shown["params"], run_marks(study, shown, theme), strict=True):
+        ax.plot(compute, size, markersize=4.4, zorder=4, **marker)
     ax.set_xlim(*x_limits)
     ax.set_ylim(*y_limits)
-    log_axis(ax, "x", f"C, FLOPs ({study.table.conventions.get('flops', 'as given')})", kind="flops", target=5)
+    log_axis(ax, "x", f"C, FLOPs ({study.flops_convention})", kind="flops", target=5)
     log_axis(ax, "y", "N, parameters", kind="size", target=6)
     ax.set_title("Loss by compute and size, nats per token, and the frontier")
-    end = reach.iloc[-1]
-    label_ends(ax, [(float(end["flops"]), float(end["params"]), "  $N_{opt}$", theme.accent)], size=9)
+    end = near.iloc[-1]
+    label_ends(ax, [EndLabel(float(end["flops"]), float(end["params"]), "  $N_{opt}$", theme.accent)], size=9)
     return ax
 
 
+def _draw_contours(study: Study, ax: Axes, theme: Theme, flops: Array, params: Array) -> None:
+    """Lines of equal loss, labelled, over a grid of compute and sizes."""
+    across, up = np.meshgrid(flops, params)
+    inputs = {"params": up.ravel(), "tokens": study.shapes.tokens(across, up).ravel()}
+    fit = study.comparison.fit
+    loss = fit.law(fit.params, inputs).reshape(across.shape)
+    lowest, highest = float(study.shown["loss"].min()) * 0.93, float(study.shown["loss"].max()) * 1.1
+    ticks = MaxNLocator(nbins=11, steps=[1, 2, 2.5, 5]).tick_values(lowest, highest)
+    levels = [float(level) for level in ticks if float(loss.min()) < level < float(loss.max())]
+    if levels:
+        one_colour = LinearSegmentedColormap.from_list("muted", [theme.muted, theme.muted])
+        lines = ax.contour(across, up, loss, levels=levels, cmap=one_colour, linewidths=0.9, zorder=1)
+        ax.clabel(lines, fmt=lambda value: f"{value:.3g}", fontsize=7, inline_spacing=3)
+
+
 def draw_envelope(study: Study, figure: Figure, theme: Theme) -> None:
-    """Loss over compute: end points by size, the envelope, and the law's compute-optimal loss with its band."""
+    """Fill a figure with `plot_envelope`."""
     (ax,) = panels(figure, right=0.75, left=0.62)
-    frame = study.table.frame
-    shown = frame[frame["role_shown"] != "mid-run"]
-    mid_run = frame[frame["role_shown"] == "mid-run"]
-    colours = theme.budget_colours(len(study.budgets))
+    plot_envelope(study, ax=ax, theme=theme)
+
+
+def plot_envelope(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Axes:
+    """Draw loss over compute: runs, a line for each size, the envelope, and the law's compute-optimal loss with its
+    band.
+
+    Parameters
+    ----------
+    study : Study
+        What is shown.
+    ax : Axes, optional
+        Where it is drawn; new axes by default.
+    theme : Theme
+        Colours.
+
+    Returns
+    -------
+    Axes
+        What was drawn on.
+    """
+    ax = axes_or_new(ax)
+    shown = study.shown
+    points = study.comparison.frontiers[-1].points
+    reach = (float(shown["flops"].min()) / 1.6, float(shown["flops"].max()) * 4)
+    _draw_losses(study, ax, theme)
+    draw_band(ax, points, "loss", inside=study.fitted_span, reach=reach, colour=theme.second)
+    key = [KeyLine("compute-optimal loss of the law, dashed beyond the fitted runs", theme.second)]
+    envelope = next((one for one in study.comparison.frontiers if one.method.startswith("envelope")), None)
+    if envelope is not None and len(envelope.points):
+        ax.plot(envelope.points["flops"], envelope.points["loss"], color=theme.ink, linewidth=1.6, zorder=4)
+        key.append(KeyLine("envelope of decayed end points (approach 1)", theme.ink))
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlim(*reach)
+    near = points[points["flops"].between(*reach)]
+    drawn = np.concatenate([shown["loss"].to_numpy(), near["loss"].to_numpy(), near["loss_lo"].to_numpy()])
+    low, high = log_limits(drawn[np.isfinite(drawn)], pad=0.04)
+    low = max(low, 0.8 * float(near["loss"].min()))
+    ax.set_ylim(low, high * (high / low) ** 0.14)
+    log_axis(ax, "x", f"C, FLOPs ({study.flops_convention})", kind="flops", target=5)
+    log_axis(ax, "y", "validation loss, nats per token", kind="number", target=6)
+    ax.set_title("Loss by compute; thin lines join the runs of one size")
+    draw_key(ax, key, theme)
+    return ax
+
+
+def _draw_losses(study: Study, ax: Axes, theme: Theme) -> None:
+    """Runs by compute, joined where they have one size; points in mid-run as dots."""
+    shown, mid_run = study.shown, study.table.frame[study.table.frame["role_shown"] == "mid-run"]
     if len(mid_run):
         ax.plot(mid_run["flops"], mid_run["loss"], ".", color=theme.grid, markersize=2, zorder=1)
     for _, rows in shown.groupby(np.round(np.log(shown["params"]), 9)):
         line = rows.sort_values("flops").groupby("flops", as_index=False)["loss"].mean()
         ax.plot(line["flops"], line["loss"], color=theme.muted, linewidth=0.6, alpha=0.7, zorder=1)
-    for compute, loss, budget, role, flag in zip(
-        shown["flops"], shown["loss"], shown["budget_group"], shown["role_shown"],
-        study.table.flags[shown.index], strict=True,
-    ):  # fmt: skip
-        style = hollow(colours[study.colour_index(budget)], bool(flag), theme.paper)
-        ax.plot(compute, loss, "s" if role == "heldout" else "o", markersize=4.2, zorder=3, **style)
-    key = []
-    parametric = study.comparison.frontiers[-1]
-    inside = frame[frame["role_shown"] == "fit"]["flops"]
-    span = (float(inside.min()), float(inside.max()))
-    reach = (float(shown["flops"].min()) / 1.6, float(shown["flops"].max()) * 4)
-    draw_band(ax, parametric.points, "loss", span, theme.second, reach)
-    key.append(("compute-optimal loss of the law, dashed beyond the fitted runs", theme.second, "-"))
-    envelope = next((one for one in study.comparison.frontiers if one.method.startswith("envelope")), None)
-    if envelope is not None and len(envelope.points):
-        ax.plot(envelope.points["flops"], envelope.points["loss"], color=theme.ink, linewidth=1.6, zorder=4)
-        key.append(("envelope of decayed end points (approach 1)", theme.ink, "-"))
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.set_xlim(*reach)
-    near = parametric.points[parametric.points["flops"].between(*reach)]
-    drawn = np.concatenate([shown["loss"].to_numpy(), near["loss"].to_numpy(), near["loss_lo"].to_numpy()])
-    low, high = log_limits(drawn[np.isfinite(drawn)], pad=0.04)
-    low = max(low, 0.8 * float(near["loss"].min()))
-    ax.set_ylim(low, high * (high / low) ** 0.14)
-    log_axis(ax, "x", f"C, FLOPs ({study.table.conventions.get('flops', 'as given')})", kind="flops", target=5)
-    log_axis(ax, "y", "validation loss, nats per token", kind="number", target=6)
-    ax.set_title("Loss by compute; thin lines join the runs of one size")
-    draw_key(ax, key, theme)
+    for compute, loss, marker in zip(shown["flops"], shown["loss"], run_marks(study, shown, theme), strict=True):
+        ax.plot(compute, loss, markersize=4.2, zorder=3, **marker)

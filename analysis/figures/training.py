@@ -1,29 +1,50 @@
-"""Training loss by tokens for every run that has a curve, one panel per compute budget. Draws; reads nothing."""
+"""Training curves: loss by tokens of every run that has a curve, one panel for each compute budget.
+
+It draws what a study holds, and reads nothing.
+"""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.axes import log_axis, log_limits
-from analysis.figures.theme import Theme
+from analysis.figures.drawing.axes import axes_or_new, log_axis, log_limits
+from analysis.figures.drawing.theme import LIGHT, Theme
 from analysis.formatting import format_compute, format_size
 from analysis.study.study import Study
 
 MAX_PANELS = 6
-"""Most budgets with a panel of their own; with more, the smallest ones are left out and the caption says so."""
+"""Most budgets with a panel of their own. With more, the smallest ones are left out, and the caption says so."""
+LEFT, RIGHT, TOP, BOTTOM = 0.62, 0.25, 0.3, 0.48
+"""Margins of the figure, inches."""
+GAP_ACROSS, GAP_DOWN = 0.75, 0.85
+"""Space between panels, inches."""
+LONGEST_START = 1e3
+"""The x-axis starts at most this factor before the end of the shortest run."""
+OUTSIDE = 0.015
+"""Part of the losses, the first and largest ones, that lies above the frame."""
 
 
 def training_budgets(study: Study) -> list[float]:
-    """Budgets that have curves, ascending, at most MAX_PANELS of the largest."""
+    """Budgets that have curves.
+
+    Parameters
+    ----------
+    study : Study
+        With or without curves.
+
+    Returns
+    -------
+    list of float
+        C, ascending: the largest ones, at most MAX_PANELS.
+    """
     frame = study.table.frame
-    known = (
-        frame["run_id"].astype(str).isin(study.curves)
-        if "run_id" in frame.columns
-        else np.zeros(len(frame), dtype=bool)
-    )
+    if "run_id" not in frame.columns:
+        return []
+    known = frame["run_id"].astype(str).isin(study.curves)
     indices = sorted({study.colour_index(value) for value in frame.loc[known, "budget_group"]})
     return [study.budgets[index] for index in indices][-MAX_PANELS:]
 
@@ -31,58 +52,87 @@ def training_budgets(study: Study) -> list[float]:
 def training_size(study: Study) -> tuple[float, float]:
     """Inches of the figure."""
     count = max(1, len(training_budgets(study)))
-    return 10.5, 0.35 + 2.65 * math.ceil(count / training_columns(count))
+    return 10.5, 0.35 + 2.65 * math.ceil(count / _columns(count))
 
 
-def training_columns(count: int) -> int:
+def _columns(count: int) -> int:
     """Panels a row: up to three, and four in two rows of two."""
     return 2 if count == 4 else min(3, max(count, 1))
 
 
 def draw_training(study: Study, figure: Figure, theme: Theme) -> None:
-    """Training loss (dots at the end: validation loss of the decayed model) with sizes listed where no curve runs."""
-    frame = study.table.frame
+    """Fill a figure with `plot_training` of each budget, on one scale of loss."""
     budgets = training_budgets(study)
-    columns = training_columns(len(budgets))
+    columns = _columns(len(budgets))
     rows = math.ceil(len(budgets) / columns)
     width, height = figure.get_size_inches()
-    colours = theme.budget_colours(len(study.budgets))
-    curves = list(study.curves.values())
-    settled = np.concatenate([curve["train_loss"].to_numpy()[len(curve) // 20 :] for curve in curves])
-    losses = np.concatenate([settled, frame["loss"].to_numpy(dtype=float)])
-    limits = log_limits([float(losses.min()), float(np.quantile(losses, 0.985))], pad=0.05)
-    wide = (width - 0.62 - 0.25 - 0.75 * (columns - 1)) / columns
-    tall = (height - 0.3 - 0.48 - 0.85 * (rows - 1)) / rows
+    wide = (width - LEFT - RIGHT - GAP_ACROSS * (columns - 1)) / columns
+    tall = (height - TOP - BOTTOM - GAP_DOWN * (rows - 1)) / rows
     for place, budget in enumerate(budgets):
         row, column = divmod(place, columns)
-        left, bottom = 0.62 + column * (wide + 0.75), height - 0.3 - tall - row * (tall + 0.85)
+        left, bottom = LEFT + column * (wide + GAP_ACROSS), height - TOP - tall - row * (tall + GAP_DOWN)
         ax = figure.add_axes((left / width, bottom / height, wide / width, tall / height))
-        index = study.colour_index(budget)
-        members = frame[frame["budget_group"].map(study.colour_index) == index].sort_values("params")
-        sizes: dict[str, float] = {}
-        starts, lasts = [], []
-        shade = np.linspace(0.45, 1.0, max(len(members), 1))
-        runs = zip(members["run_id"].astype(str), members["params"], members["loss"], shade, strict=True)
-        for run_id, size, loss, alpha in runs:
-            curve = study.curves.get(run_id)
-            if curve is None:
-                continue
-            ax.plot(curve["tokens"], curve["train_loss"], color=colours[index], linewidth=0.9, alpha=float(alpha))
-            last = float(curve["tokens"].iloc[-1])
-            ax.plot(last, loss, "o", color=colours[index], markersize=3)
-            starts.append(float(curve["tokens"].iloc[0]))
-            lasts.append(last)
-            sizes[format_size(size)] = float(alpha)
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-        ax.set_xlim(*log_limits([max(min(starts), min(lasts) / 1e3), max(lasts)], pad=0.03))
-        ax.set_ylim(*limits)
-        log_axis(
-            ax, "x", "D, tokens" if row == rows - 1 or place + columns >= len(budgets) else "", kind="size", target=4
-        )
-        log_axis(ax, "y", "training loss, nats per token" if column == 0 else "", kind="number", target=5)
-        ax.set_title(f"C = {format_compute(budget)}", color=colours[index])
-        for line, (text, alpha) in enumerate(reversed(sizes.items())):
-            level = 0.95 - 0.075 * line
-            ax.plot([0.79, 0.85], [level] * 2, color=colours[index], alpha=alpha, transform=ax.transAxes)
-            ax.text(0.87, level, text, transform=ax.transAxes, va="center", fontsize=6.8, color=theme.ink)
+        plot_training(study, budget, ax=ax, theme=theme)
+        if column > 0:
+            ax.set_ylabel("")
+        if place + columns < len(budgets):
+            ax.set_xlabel("")
+
+
+def plot_training(study: Study, budget: float, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Axes:
+    """Draw the training loss of the runs of one budget, deeper in colour for larger models.
+
+    The dot at the end of a curve is the validation loss of the decayed model. Sizes are listed where no curve runs.
+
+    Parameters
+    ----------
+    study : Study
+        With curves.
+    budget : float
+        One of `training_budgets`.
+    ax : Axes, optional
+        Where it is drawn; new axes by default.
+    theme : Theme
+        Colours.
+
+    Returns
+    -------
+    Axes
+        What was drawn on.
+    """
+    ax = axes_or_new(ax)
+    frame, index = study.table.frame, study.colour_index(budget)
+    colour = theme.budget_colours(len(study.budgets))[index]
+    members = frame[frame["budget_group"].map(study.colour_index) == index].sort_values("params")
+    shades = np.linspace(0.45, 1.0, max(len(members), 1)).tolist()
+    sizes: dict[str, float] = {}
+    starts, lasts = [], []
+    runs = zip(members["run_id"].astype(str), members["params"], members["loss"], shades, strict=True)
+    for run_id, size, loss, shade in runs:
+        curve = study.curves.get(run_id)
+        if curve is None:
+            continue
+        ax.plot(curve["tokens"], curve["train_loss"], color=colour, linewidth=0.9, alpha=shade)
+        starts.append(float(curve["tokens"].iloc[0]))
+        lasts.append(float(curve["tokens"].iloc[-1]))
+        ax.plot(lasts[-1], loss, "o", color=colour, markersize=3)
+        sizes[format_size(size)] = shade
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlim(*log_limits([max(min(starts), min(lasts) / LONGEST_START), max(lasts)], pad=0.03))
+    ax.set_ylim(*_loss_limits(study))
+    log_axis(ax, "x", "D, tokens", kind="size", target=4)
+    log_axis(ax, "y", "training loss, nats per token", kind="number", target=5)
+    ax.set_title(f"C = {format_compute(budget)}", color=colour)
+    for line, (text, shade) in enumerate(reversed(sizes.items())):
+        level = 0.95 - 0.075 * line
+        ax.plot([0.79, 0.85], [level] * 2, color=colour, alpha=shade, transform=ax.transAxes)
+        ax.text(0.87, level, text, transform=ax.transAxes, va="center", fontsize=6.8, color=theme.ink)
+    return ax
+
+
+def _loss_limits(study: Study) -> tuple[float, float]:
+    """Of all panels: losses of runs, and of curves after their first twentieth."""
+    settled = [curve["train_loss"].to_numpy()[len(curve) // 20 :] for curve in study.curves.values()]
+    losses = np.concatenate([*settled, study.table.frame["loss"].to_numpy(dtype=float)])
+    return log_limits([float(losses.min()), float(np.quantile(losses, 1 - OUTSIDE))], pad=0.05)

@@ -16,6 +16,14 @@ PUBLISHED_EXPONENTS = (
 equation 6.1."""
 
 
+PUBLISHED_SLOPES = {
+    "params": (("Kaplan", 0.73), ("Hoffmann", 0.50)),
+    "tokens": (("Kaplan", 0.27), ("Hoffmann", 0.50)),
+}
+"""Exponents of N_opt and of D_opt that figures show: Kaplan et al. 2020, equation 6.1 (N ~ C^0.73, D ~ C^0.27);
+Hoffmann et al. 2022, approach 1 (both 0.50)."""
+
+
 HOFFMANN_2022 = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
 """Hoffmann et al. 2022, arXiv 2203.15556, equation 10 and table A3: approach 3."""
 

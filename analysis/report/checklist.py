@@ -7,7 +7,7 @@ Owns the questions and what a fit and its runs answer by themselves; what only a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,7 +150,7 @@ def checklist(
     return tuple(Answer(question=question, text=answers.get(question.key) or None) for question in QUESTIONS)
 
 
-def to_dict(answers: tuple[Answer, ...]) -> dict[str, Any]:
+def to_dict(answers: Sequence[Answer]) -> dict[str, Any]:
     """Plain JSON: answers in order, and the keys of what is missing."""
     return {
         "source": "after Li et al. 2025, (Mis)Fitting: A Survey of Scaling Laws, arXiv 2502.18969",
@@ -170,7 +170,7 @@ def to_dict(answers: tuple[Answer, ...]) -> dict[str, Any]:
     }
 
 
-def summary(answers: tuple[Answer, ...]) -> str:
+def summary(answers: Sequence[Answer]) -> str:
     """How much of the checklist is answered, and what is missing, in one or two sentences."""
     missing = [answer.question.text for answer in answers if answer.text is None]
     said = f"{len(answers) - len(missing)} of {len(answers)} questions are answered by the files of this study."

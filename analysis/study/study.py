@@ -100,6 +100,50 @@ class Study:
         """Rows that were fitted."""
         return (self.table.frame["role_shown"] == "fit").to_numpy(dtype=bool)
 
+    @property
+    def shown(self) -> pd.DataFrame:
+        """Rows that figures show: all but points in mid-run."""
+        return self.table.frame[self.table.frame["role_shown"] != "mid-run"]
+
+    @property
+    def fitted_span(self) -> tuple[float, float]:
+        """Smallest and largest compute of the fitted rows."""
+        flops = self.table.frame.loc[self.fitted, "flops"]
+        return float(flops.min()), float(flops.max())
+
+    @property
+    def flops_convention(self) -> str:
+        """How C is counted: "counted", "6ND" or "as given"."""
+        return self.table.conventions.get("flops", "as given")
+
+    def minima(self) -> list[tuple[pd.Series, bool]]:
+        """Minima of the IsoFLOP curves, and whether their budget was held out.
+
+        Returns
+        -------
+        list of (Series, bool)
+            Points of the frontier: those of fitted budgets as they were fitted, those of held-out budgets from the
+            curves that include them. Empty without curves.
+        """
+        fitted = self.comparison.isoflop
+        if fitted is None or self.isoflop_all is None:
+            return []
+        out = [(point, False) for _, point in fitted.frontier.points.iterrows()]
+        known = {self.colour_index(float(point["flops"])) for point, _ in out}
+        every = self.isoflop_all.frontier.points
+        return out + [(point, True) for _, point in every.iterrows() if self.colour_index(point["flops"]) not in known]
+
     def colour_index(self, budget: float) -> int:
-        """Which of the budgets' colours a run has."""
+        """Which of the budgets' colours a run has.
+
+        Parameters
+        ----------
+        budget : float
+            C of the run's budget.
+
+        Returns
+        -------
+        int
+            Index of the nearest of `budgets`, in logarithms.
+        """
         return int(np.abs(np.log(np.array(self.budgets)) - math.log(budget)).argmin())

@@ -233,7 +233,7 @@ def _write(args: argparse.Namespace, template: Template, cells: list[Any], fit: 
 
 def _draw(path: Path, fit: Fit, plan: Plan) -> None:
     from analysis.figures.design import draw_advice
-    from analysis.figures.render import save_png
+    from analysis.figures.drawing.render import save_png
 
     save_png(lambda figure, theme: draw_advice(fit, plan, figure, theme), path, size=(8.6, 4.2))
 

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the runs, fit, draw, write, and say what was found."""
-    from analysis.report.page import heldout_json, write_report
+    from analysis.report.folder import heldout_json, write_report
     from analysis.report.provenance import provenance
 
     check_bootstrap(args)

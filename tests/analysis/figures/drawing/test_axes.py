@@ -1,4 +1,4 @@
-"""Ticks, labels, colours and files of figures."""
+"""Ticks, labels and colours of figures, and the files that they become."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from analysis.figures.axes import label_ends, log_axis, nice_log_ticks, panels, spread
-from analysis.figures.render import save_png, standalone_svg, svg_text
-from analysis.figures.theme import CSS, DARK, LIGHT, Theme, css_variables
+from analysis.figures.drawing.axes import EndLabel, label_ends, log_axis, nice_log_ticks, panels, spread
+from analysis.figures.drawing.render import save_png, standalone_svg, svg_text
+from analysis.figures.drawing.theme import CSS, DARK, LIGHT, Theme, css_variables
 
 
 def sketch(figure: Figure, theme: Theme) -> None:
@@ -23,7 +23,7 @@ def sketch(figure: Figure, theme: Theme) -> None:
     ax.set_ylim(2.0, 4.0)
     log_axis(ax, "x", "C", kind="flops")
     log_axis(ax, "y", "loss", kind="number")
-    label_ends(ax, [(1e21, 4.0, "one", theme.ink), (1e21, 3.98, "two", theme.ink)])
+    label_ends(ax, [EndLabel(1e21, 4.0, "one", theme.ink), EndLabel(1e21, 3.98, "two", theme.ink)])
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,9 +1,9 @@
-"""Colours and roles of every figure, light, dark and for pages."""
+"""Colours of every figure: on a light background, on a dark one, and as placeholders that a page fills."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -17,8 +17,8 @@ MAX_BUDGET_COLOURS = 24
 class Theme:
     """Colours of one background."""
 
-    name: str
-    """light, dark or css."""
+    name: Literal["light", "dark", "css"]
+    """Which background it is for; css holds placeholders."""
     ink: str
     """Text, axes and the main fit."""
     muted: str
@@ -35,7 +35,18 @@ class Theme:
     """Part of the sequential map (viridis) that is readable on the background."""
 
     def budget_colours(self, count: int) -> list[str]:
-        """One colour per compute budget, ascending; the same in every figure of a report."""
+        """One colour for each compute budget; the same in every figure of a report.
+
+        Parameters
+        ----------
+        count : int
+            Number of budgets.
+
+        Returns
+        -------
+        list of str
+            Ascending with the budgets.
+        """
         if self.name == "css":
             return [f"#0b{min(index, MAX_BUDGET_COLOURS - 1):02x}5a" for index in range(count)]
         places = np.linspace(*self.budget_span, max(count, 2))[:count]
@@ -52,7 +63,7 @@ LIGHT = Theme(
     second="#0b68a8",
     budget_span=(0.0, 0.72),
 )
-
+"""Colours on a white background."""
 
 DARK = Theme(
     name="dark",
@@ -64,7 +75,7 @@ DARK = Theme(
     second="#6cb8f0",
     budget_span=(0.38, 1.0),
 )
-
+"""Colours on a dark background."""
 
 CSS = Theme(
     name="css",
@@ -78,18 +89,25 @@ CSS = Theme(
 )
 """Placeholders of an SVG, one per role, that `svg_text` replaces by CSS variables."""
 
-
 ROLES = ("ink", "muted", "grid", "paper", "accent", "second")
 """The fields of a theme that become the CSS variables `--figure-ROLE`."""
 
 
 def css_variables(theme: Theme, num_budgets: int) -> str:
-    """The CSS declarations of one theme: `--figure-ink: ...; --budget-0: ...;`."""
+    """The CSS declarations of one theme.
+
+    Parameters
+    ----------
+    theme : Theme
+        Whose colours they are.
+    num_budgets : int
+        Colours of budgets that a figure uses.
+
+    Returns
+    -------
+    str
+        `--figure-ink: ...; --budget-0: ...;` and so on.
+    """
     roles = [f"--figure-{role}: {getattr(theme, role)};" for role in ROLES]
     budgets = [f"--budget-{index}: {colour};" for index, colour in enumerate(theme.budget_colours(num_budgets))]
     return " ".join(roles + budgets)
-
-
-def hollow(colour: str, flagged: bool, paper: str) -> dict[str, Any]:
-    """Marker colours: filled, or hollow when the run is flagged."""
-    return {"markerfacecolor": paper if flagged else colour, "markeredgecolor": colour, "markeredgewidth": 1.2}

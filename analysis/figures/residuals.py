@@ -1,0 +1,110 @@
+"""Residuals of the fitted law against size, data and compute.
+
+It draws what a study holds, and fits nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.arrays import Array
+from analysis.figures.drawing.axes import TickKind, axes_or_new, log_axis, log_limits, panels, percent_axis
+from analysis.figures.drawing.marks import DOTTED, run_marks
+from analysis.figures.drawing.theme import LIGHT, Theme
+from analysis.runs.columns import as_columns
+from analysis.study.study import Study
+
+Against = Literal["params", "tokens", "flops"]
+"""What is on the x-axis."""
+AXES: dict[Against, tuple[str, TickKind]] = {
+    "params": ("N, parameters", "size"),
+    "tokens": ("D, tokens", "size"),
+    "flops": ("C, FLOPs", "flops"),
+}
+"""Label and ticks of each x-axis."""
+
+
+class _Scale(NamedTuple):
+    """Per cent of the loss."""
+
+    residuals: Array
+    """Of the rows that are shown, shape (n,)."""
+    band: float
+    """Two standard deviations of the fit."""
+    seeds: float | None
+    """Two standard deviations between seeds; None when they are not drawn."""
+    reach: float
+    """Half-height of the axes."""
+
+
+def draw_residuals(study: Study, figure: Figure, theme: Theme) -> None:
+    """Fill a figure with `plot_run_residuals` against N, D and C, on one scale."""
+    axes = panels(figure, (1, 1, 1), gap=0.3, left=0.7)
+    for ax, name in zip(axes, AXES, strict=True):
+        plot_run_residuals(study, name, ax=ax, theme=theme)
+        if ax is not axes[0]:
+            ax.tick_params(labelleft=False)
+            ax.set_ylabel("")
+    axes[0].set_title("Residuals of the law")
+    axes[1].set_title("shaded: 2 sd of the fit", fontweight="normal", fontsize=8)
+    if _scale_of(study).seeds is not None:
+        axes[2].set_title("dotted: 2 sd between seeds", fontweight="normal", fontsize=8)
+
+
+def plot_run_residuals(
+    study: Study, against: Against = "flops", *, ax: Axes | None = None, theme: Theme = LIGHT
+) -> Axes:
+    """Draw measured over predicted loss, less one, of every run.
+
+    The band is two standard deviations of the fit; dotted lines, where they are near enough, are two standard
+    deviations between seeds.
+
+    Parameters
+    ----------
+    study : Study
+        What is shown.
+    against : "params", "tokens" or "flops"
+        The x-axis.
+    ax : Axes, optional
+        Where it is drawn; new axes by default.
+    theme : Theme
+        Colours.
+
+    Returns
+    -------
+    Axes
+        What was drawn on.
+    """
+    ax = axes_or_new(ax)
+    label, kind = AXES[against]
+    shown, scale = study.shown, _scale_of(study)
+    ax.axhspan(-scale.band, scale.band, color=theme.second, alpha=0.12, linewidth=0)
+    ax.axhline(0, color=theme.muted, linewidth=0.8)
+    if scale.seeds is not None:
+        for end in (-scale.seeds, scale.seeds):
+            ax.axhline(end, color=theme.muted, linewidth=0.9, linestyle=DOTTED)
+    for x, y, marker in zip(shown[against], scale.residuals, run_marks(study, shown, theme), strict=True):
+        ax.plot(x, y, markersize=4.4, zorder=3, **marker)
+    ax.set_xscale("log")
+    ax.set_xlim(*log_limits(shown[against].to_numpy(), pad=0.08))
+    ax.set_ylim(-scale.reach, scale.reach)
+    log_axis(ax, "x", label, kind=kind, target=4)
+    percent_axis(ax.yaxis, target=7)
+    ax.set_ylabel("measured over predicted, less 1")
+    return ax
+
+
+def _scale_of(study: Study) -> _Scale:
+    """What the three panels share; seeds are shown where they do not make the residuals small."""
+    fit, shown = study.comparison.fit, study.shown
+    predicted = fit.predict(as_columns(shown, fit.law.inputs), interval="none")["loss"].to_numpy()
+    residuals = 100 * (shown["loss"].to_numpy(dtype=float) / predicted - 1)
+    band = 200 * fit.residual_scale
+    seeds = 0.0 if study.noise_floor is None else 200 * study.noise_floor.value
+    largest = max(float(np.abs(residuals).max()), band, 1e-9)
+    reach = 1.18 * max(largest, seeds if seeds < 2 * largest else 0.0)
+    return _Scale(residuals, band, seeds if 0 < seeds < reach else None, reach)
