@@ -57,15 +57,15 @@ def submit(script: Path, arrays: Sequence[str], store: RunStore, sweep: str) -> 
     """Submit one script as one or several arrays; each job's number is written down before the next is submitted."""
     made = []
     for array in arrays:
-        said = ask("sbatch", "--parsable", f"--array={array}", str(script.resolve()))
-        submission = Submission(job=said.split(";")[0].strip(), array=array, unix_seconds=round(time.time(), 3))
+        answer = ask("sbatch", "--parsable", f"--array={array}", str(script.resolve()))
+        submission = Submission(job=answer.split(";")[0].strip(), array=array, unix_seconds=round(time.time(), 3))
         with submissions_path(store, sweep).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(vars(submission), sort_keys=True) + "\n")
         made.append(submission)
     return made
 
 
-def told_queued(elements: Sequence[Element]) -> str:
+def queued_summary(elements: Sequence[Element]) -> str:
     """What is queued or running, in words: '3 running, 9 pending (Resources), jobs 15, 16'."""
     counts: dict[str, int] = {}
     for element in elements:
@@ -195,13 +195,15 @@ def launch(options: SlurmOptions, *, store: RunStore, sweep: str, demand: Demand
     waiting = sum(element.state == "PENDING" for element in alive)
     number = max(wanted - len(alive), num_wanted(demand.added, workers) - waiting)
     if number <= 0:
-        return f"{len(alive)} workers of this sweep are queued already ({told_queued(alive)}); nothing was submitted\n"
+        return (
+            f"{len(alive)} workers of this sweep are queued already ({queued_summary(alive)}); nothing was submitted\n"
+        )
     arrays = split(number, options.array_max, max_array_size())
     logs, script = store.root / "logs", script_path(store, sweep)
     logs.mkdir(exist_ok=True)
     write_atomic(script, _script(store, sweep, arrays[0], options, demand))
     made = submit(script, arrays, store, sweep)
-    before = f" beside {len(alive)} that are queued already ({told_queued(alive)})" if alive else ""
+    before = f" beside {len(alive)} that are queued already ({queued_summary(alive)})" if alive else ""
     jobs = "jobs" if len(made) > 1 else "job"
     return (
         f"submitted {number} workers{before} for {missing} runs: {jobs} {', '.join(item.job for item in made)}\n"

@@ -82,17 +82,17 @@ def ask(program: str, *words: str) -> str:
     """
     require(program)
     try:
-        told = subprocess.run(
+        answer = subprocess.run(
             [program, *words], capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False, errors="replace"
         )
     except subprocess.TimeoutExpired:
         raise UserError(f"{program} has not answered for {TIMEOUT_SECONDS:.0f} s; try again later") from None
-    if told.returncode != 0:
+    if answer.returncode != 0:
         prefix = f"{program}: error: "
-        lines = [line.removeprefix(prefix).strip() for line in told.stderr.splitlines() if line.strip()]
-        reason = "; ".join(dict.fromkeys(lines)) or f"exit status {told.returncode}"
+        lines = [line.removeprefix(prefix).strip() for line in answer.stderr.splitlines() if line.strip()]
+        reason = "; ".join(dict.fromkeys(lines)) or f"exit status {answer.returncode}"
         raise UserError(f"{program} refused: {reason}")
-    return told.stdout
+    return answer.stdout
 
 
 # -- what was submitted ------------------------------------------------------------------------------------------------
@@ -138,8 +138,8 @@ def parse_squeue(text: str) -> list[tuple[str, Element]]:
 def live_elements(store: RunStore, sweep: str) -> list[Element]:
     """Elements of a sweep's jobs that are queued, running or on their way out; UserError when Slurm cannot be asked."""
     jobs = {submission.job for submission in read_submissions(store, sweep)}
-    said = ask("squeue", "--noheader", "--array", f"--name={job_name(sweep)}", f"--format={SQUEUE_FORMAT}")
-    return [element for name, element in parse_squeue(said) if element.job in jobs and name == job_name(sweep)]
+    answer = ask("squeue", "--noheader", "--array", f"--name={job_name(sweep)}", f"--format={SQUEUE_FORMAT}")
+    return [element for name, element in parse_squeue(answer) if element.job in jobs and name == job_name(sweep)]
 
 
 def parse_sacct(text: str) -> list[Element]:
@@ -159,10 +159,10 @@ def ended_elements(jobs: Sequence[str]) -> list[Element] | None:
         return None
     words = [f"--jobs={','.join(jobs)}", "--noheader", "--parsable2", "--allocations", f"--format={SACCT_FIELDS}"]
     try:
-        said = ask("sacct", *words)
+        answer = ask("sacct", *words)
     except UserError:  # accounting is switched off on many small clusters; what is done, the store knows
         return None
-    return [item for item in parse_sacct(said) if item.state not in ("PENDING", "RUNNING", "REQUEUED", "SUSPENDED")]
+    return [item for item in parse_sacct(answer) if item.state not in ("PENDING", "RUNNING", "REQUEUED", "SUSPENDED")]
 
 
 # -- beside the store's view -------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class SchedulerView:
     ended: tuple[Element, ...] | None
     """Ended, None where Slurm keeps no accounts."""
     runs: Mapping[str, str]
-    """Element -> the run, or the stretch of shared steps, that its worker says it trains."""
+    """Element -> the run, or the segment of a shared prefix, that its worker says it trains."""
 
     @property
     def num_running(self) -> int:
@@ -208,7 +208,7 @@ def view(store: RunStore, sweep: str, names: Iterable[str]) -> SchedulerView | N
     store, sweep
         Where the manifest is, and its name.
     names
-        Names under which workers claim: runs, and stretches of shared steps.
+        Names under which workers claim: runs, and segments of shared prefixes.
 
     Raises
     ------

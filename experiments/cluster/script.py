@@ -44,7 +44,7 @@ class SlurmOptions:
     devices_per_run: int = 1
     """Processes of one worker on each of its nodes, one a GPU."""
     signal_seconds: int = 120
-    """How long before the time limit a worker is told to save and let go."""
+    """How long before the time limit a worker is warned to save and let go."""
     lines: tuple[str, ...] = ()
     """Further #SBATCH options, such as --cpus-per-task=8."""
 
@@ -123,36 +123,36 @@ BODY = """\
 # One element of the array is one worker: it takes runs until none is free. Ahead of the time limit, and when a job is
 # preempted, it saves a checkpoint and lets go of its run, and the element asks to be queued again.
 element=${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}
-say() {{ echo "$(date '+%F %T') $element: $*"; }}
+log() {{ echo "$(date '+%F %T') $element: $*"; }}
 {exports}
 worker=({command})
 {lingering}
 
-pid= told= signalled=
-stop() {{ told=yes signalled=yes; [ -z "$pid" ] || kill -{forwarded} "$pid" 2>/dev/null; }}
+pid= warned= signalled=
+stop() {{ warned=yes signalled=yes; [ -z "$pid" ] || kill -{forwarded} "$pid" 2>/dev/null; }}
 trap stop USR1 USR2 TERM
 
 node=${{SLURMD_NODENAME:-$(hostname)}}
-say "on $node, restart ${{SLURM_RESTART_COUNT:-0}}, CUDA_VISIBLE_DEVICES=${{CUDA_VISIBLE_DEVICES-none}}"
+log "on $node, restart ${{SLURM_RESTART_COUNT:-0}}, CUDA_VISIBLE_DEVICES=${{CUDA_VISIBLE_DEVICES-none}}"
 kills=0 status=4
-while [ -z "$told" ]; do
+while [ -z "$warned" ]; do
   "${{worker[@]}}" &
   pid=$!
-  [ -z "$told" ] || stop  # the signal came before the worker's number was known
+  [ -z "$warned" ] || stop  # the signal came before the worker's number was known
   wait "$pid"; status=$?
   while [ -n "$signalled" ] || kill -0 "$pid" 2>/dev/null; do signalled=; wait "$pid"; status=$?; done  # cut short
   if [ "$status" -gt 128 ] && [ "$kills" -lt {max_kills} ]; then kills=$((kills + 1))  # killed: start it again
   elif [ "$status" -ne 75 ]; then break; fi  # 75: it asks for a fresh process
 done
-say "the worker ended with status $status"
+log "the worker ended with status $status"
 
-# 4, or told to stop and anything but an end of its own: there is more to do. Only a RUNNING job asks to come back: one
+# 4, or warned, and anything but an end of its own: there is more to do. Only a RUNNING job asks to come back: one
 # that was cancelled, or that Slurm itself queues again, is COMPLETING.
-if [ "$status" -eq 4 ] || {{ [ -n "$told" ] && ! [[ "$status" =~ ^[0-3]$ ]]; }}; then
+if [ "$status" -eq 4 ] || {{ [ -n "$warned" ] && ! [[ "$status" =~ ^[0-3]$ ]]; }}; then
   for attempt in 1 2 3; do
     if state=$(squeue --noheader --jobs="$element" --format=%T); then
       [ "$state" = RUNNING ] || break
-      say "asks to be queued again"
+      log "asks to be queued again"
       scontrol requeue "$element" && exit 0
     fi
     sleep 5  # the controller is busy

@@ -1,4 +1,4 @@
-"""The processes that train one run together: what they tell each other, what they agree on, which part each takes.
+"""The processes that train one run together: what they exchange, what they agree on, which part each takes.
 
 Rank 0 decides and the others follow. A process alone is a group of one, for which everything here is free of cost.
 Words go by a gloo group of their own on the CPU; gradients go by the strategy's. It must not know claims, sweeps or
@@ -109,7 +109,7 @@ class Ranks:
         return [torch.device("cuda", 0 if alone else number) for number in numbers]
 
     def leave(self) -> None:
-        """Part from the others after all were told that nothing is left; rank 0, where they meet, goes last."""
+        """Part from the others after all know that nothing is left; rank 0, where they meet, goes last."""
         if self._store is None:
             return
         with contextlib.suppress(RuntimeError):  # somebody vanished meanwhile: there is nothing left to wait for
@@ -125,7 +125,7 @@ class Ranks:
     def report(self, failure: RankFailure) -> None:
         """Tell rank 0 what this rank cannot go on from, and wait until it has written that down."""
         if self._store is not None:
-            with contextlib.suppress(RuntimeError):  # rank 0 has vanished: nobody is left to be told
+            with contextlib.suppress(RuntimeError):  # rank 0 has vanished: nobody is left to report to
                 self._store.compare_set("failure", "", json.dumps(vars(failure)))
                 self._store.wait(["acknowledged"], FAREWELL)
 
@@ -226,9 +226,9 @@ class Agreement:
         now = self._clock()
         seconds = (now - self._since) / max(1, step - self._asked)
         pause = min(ASK_STEPS, max(1, int(ASK_SECONDS / max(seconds, 1e-6)))) if step > self._asked else 1
-        said = torch.tensor([int(stop), int(save), pause])
-        dist.all_reduce(said, op=dist.ReduceOp.MAX, group=self._ranks._group)
-        stops, saves, agreed = said.tolist()
+        votes = torch.tensor([int(stop), int(save), pause])
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self._ranks._group)
+        stops, saves, agreed = votes.tolist()
         self._asked, self._since, self._next = step, now, step + agreed
         return bool(stops), bool(saves)
 

@@ -137,7 +137,7 @@ class Execution:
     # -- the ranks that follow -----------------------------------------------------------------------------------------
 
     def follow(self) -> bool:
-        """Carry out rank 0's orders until there are no more; False after a failure, which rank 0 was told."""
+        """Carry out rank 0's orders until there are no more; False after a failure, which was reported to rank 0."""
         while True:
             try:
                 order = self.ranks.broadcast()

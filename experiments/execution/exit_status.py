@@ -13,6 +13,6 @@ class ExitStatus(IntEnum):
     REFUSED = 3
     """A problem that no other run would escape: disk, store, changed data. Its message is one sentence."""
     STOPPED = 4
-    """The worker was told to stop; there may be more to do."""
+    """The worker was asked to stop; there may be more to do."""
     RESTART = 75
     """It asks for a fresh process: many runs done, memory grown, a CUDA error, or a rank that failed."""

@@ -33,7 +33,7 @@ class Claimed:
     attempt: int
     """Number of this execution."""
     start: Path | None
-    """The trunk's checkpoint to start from."""
+    """The checkpoint of the shared prefix to start from; None: from nothing."""
     num_ooms: int
     """Attempts that ended because memory did not suffice."""
 
@@ -61,7 +61,7 @@ class SegmentQueue:
     watch: HeartbeatWatch
     """Judges workers of other machines."""
     owner: Mapping[str, Any]
-    """What tells this worker apart."""
+    """What identifies this worker."""
     on_exhausted: Callable[[str, RunState], None]
     """Called with a run whose retries are used up."""
     fits: Callable[[Segment], bool] = lambda segment: True
@@ -179,12 +179,12 @@ class SegmentQueue:
             return None, None
         return None, f"waits for {item.after}"
 
-    def _broken(self, trunk: str, step: int) -> bool:
+    def _broken(self, prefix: str, step: int) -> bool:
         """Whether a segment will never be trained: it, or one before it, diverged or has used up its retries."""
         states = (
-            self._states.get(prefix_segment_id(trunk, end), RunState())
-            for end in self._ends.get(trunk, ())
-            if end <= step and not checkpoint_path(self.store, trunk, end).exists()
+            self._states.get(prefix_segment_id(prefix, end), RunState())
+            for end in self._ends.get(prefix, ())
+            if end <= step and not checkpoint_path(self.store, prefix, end).exists()
         )
         return any(
             RunStatus.DIVERGED in state.endings or (self._exhausted(state) and not state.running) for state in states

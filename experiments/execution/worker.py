@@ -187,12 +187,12 @@ class Worker:
 
     @contextlib.contextmanager
     def _heartbeat(self, claimed: Claimed) -> Iterator[None]:
-        """Let the claim grow while its segment is trained, and hear of failures on other ranks."""
+        """Let the claim grow while its segment is trained, and watch for failures of other ranks."""
         over, name = threading.Event(), claimed.segment.segment_id
 
         def beat() -> None:
             while not over.wait(HEARTBEAT_SECONDS):
-                with contextlib.suppress(OSError):  # a full disk is met, and told, by the training itself
+                with contextlib.suppress(OSError):  # a full disk ends the training itself, with a message
                     self.store.claims.beat(name, claimed.attempt)
                 self._end_without_parent()
                 if (failure := self.ranks.failure()) is not None:

@@ -32,7 +32,7 @@ OVER_FLOPS = "over_flops/"
 
 
 class WandbError(Exception):
-    """W&B did not do what it was asked within its time; the message is what the client said, in one line."""
+    """W&B did not do what it was asked within its time; the message is the client's, in one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class Client:
         Parameters
         ----------
         label
-            What it is called. A resumed run is told again: offline files know nothing of those before them.
+            What it is called. A resumed run is described again: offline files know nothing of those before them.
         fragment
             How many offline files of this run there are: two of one second must differ by name.
         worker_pid
@@ -142,7 +142,7 @@ class Client:
             x_stats_sampling_interval=self.stats_seconds,
             **({} if worker_pid is None else {"x_stats_pid": worker_pid}),
         )
-        with speaking():
+        with wandb_errors():
             run = wandb.init(
                 entity=self.entity,
                 project=self.project,
@@ -222,14 +222,14 @@ class OpenRun:
 
     def finish(self, *, done: bool, summary: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         """Add the outcome and wait until everything has arrived; WandbError after the client's patience."""
-        with speaking():
+        with wandb_errors():
             self.run.config.update(dict(config), allow_val_change=True)
             self.run.summary.update(dict(summary))
             self._end(exit_code=0 if done else 1)
 
     def suspend(self) -> None:
         """Wait until everything has arrived and leave the run to go on later: its state in W&B is 'preempted'."""
-        with speaking():
+        with wandb_errors():
             self.run.mark_preempting()
             self._end(exit_code=1)
 
@@ -268,7 +268,7 @@ def check_reachable(url: str, timeout: float) -> None:
 
 
 @contextmanager
-def speaking() -> Iterator[None]:
+def wandb_errors() -> Iterator[None]:
     """Turn what the client raises into a WandbError; a missing login is the user's to mend."""
     import wandb.errors
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError

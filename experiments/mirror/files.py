@@ -26,7 +26,7 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 @dataclass(frozen=True, kw_only=True)
 class OfflineFile:
-    """One .wandb file: a stretch of one run."""
+    """One .wandb file: a part of one run."""
 
     run_id: str
     """Id of the W&B run."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from experiments.mirror.client import Client, check_reachable, speaking
+from experiments.mirror.client import Client, check_reachable, wandb_errors
 from experiments.mirror.files import OfflineFile, read_offline_file
 
 RUNS_PER_QUERY = 50
@@ -100,7 +100,7 @@ class OnlineHoldings:
     def look(self, run_ids: Sequence[str]) -> dict[str, Holding]:
         """See `Holdings`; one request for every fifty runs."""
         found: dict[str, Holding] = {}
-        with speaking():
+        with wandb_errors():
             self.api().flush()  # it would else answer from memory
             for begin in range(0, len(run_ids), RUNS_PER_QUERY):
                 wanted = list(run_ids[begin : begin + RUNS_PER_QUERY])
@@ -123,7 +123,7 @@ class OnlineHoldings:
         """See `Holdings`; reads the column `step` of the run's history, and the summary, where the client goes on."""
         if held.state is None:
             return Steps()
-        with speaking():
+        with wandb_errors():
             run = self._runs[run_id]
             rows = list(run.scan_history(keys=["step"], use_cache=False)) if held.num_rows else []
             last = max(int(run.lastHistoryStep), int(run.summary.get("_step") or -1))
@@ -133,7 +133,7 @@ class OnlineHoldings:
 
     def artifact_digest(self, run_id: str, name: str) -> str | None:
         """See `Holdings`."""
-        with speaking():
+        with wandb_errors():
             api = self.api()
             if not api.artifact_exists(f"{self._path()}/{name}:latest"):
                 return None

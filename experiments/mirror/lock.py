@@ -92,7 +92,7 @@ class MirrorLock:
         where = "this machine" if here else owner.get("host", "another machine")
         return Holder(who=f"process {owner.get('pid', 'unknown')} on {where}", certain=certain)
 
-    def wait(self, *, until: threading.Event, patient: bool, tell: Callable[[str], None]) -> bool:
+    def wait(self, *, until: threading.Event, patient: bool, warn: Callable[[str], None]) -> bool:
         """Take the place as soon as it is free; False when `until` came first.
 
         Raises
@@ -100,16 +100,16 @@ class MirrorLock:
         UserError
             When somebody who is certainly alive has it and `patient` is false.
         """
-        told = False
+        warned = False
         while (holder := self.take()) is not None:
             if holder.certain and not patient:
                 raise UserError(
                     f"{holder.who} mirrors this sweep already; stop it or wait until it has ended, "
                     "or add --follow to take over when it ends"
                 )
-            if not told:
-                tell(f"{holder.who} mirrors this sweep; waiting to take over")
-                told = True
+            if not warned:
+                warn(f"{holder.who} mirrors this sweep; waiting to take over")
+                warned = True
             if until.wait(HEARTBEAT_SECONDS / 2):
                 return False
         return True

@@ -13,7 +13,7 @@ from pathlib import Path
 from experiments.config.designs import PlannedRun
 from experiments.errors import UserError
 from experiments.manifests import Manifest
-from experiments.mirror.client import Client, Label, WandbError, speaking
+from experiments.mirror.client import Client, Label, WandbError, wandb_errors
 from experiments.mirror.holdings import Holdings
 from experiments.records import RunStatus
 from experiments.store.store import RunStore
@@ -36,10 +36,10 @@ def is_current(folder: Path, store: RunStore, runs: Sequence[PlannedRun]) -> boo
     if not table.is_file():
         return False
     with table.open(encoding="utf-8", newline="") as stream:
-        told = {row.get("run_id"): row.get("loss") for row in csv.DictReader(stream)}
+        listed = {row.get("run_id"): row.get("loss") for row in csv.DictReader(stream)}
     records = [store.read_record(run.run_id) for run in runs]
     losses = {record.run_id: record.outcome["loss"] for record in records if record and record.status is RunStatus.DONE}
-    return bool(losses) and all(told.get(run_id) == repr(loss) for run_id, loss in losses.items())
+    return bool(losses) and all(listed.get(run_id) == repr(loss) for run_id, loss in losses.items())
 
 
 def check_report(folder: Path) -> Path:
@@ -75,7 +75,7 @@ def send_report(client: Client, holdings: Holdings, manifest: Manifest, folder: 
         tags=(manifest.name,),
     )
     target = client.open(label, fragment=held.num_fragments if held else 0)
-    with speaking():
+    with wandb_errors():
         logged = target.run.log_artifact(artifact)
         if client.online:
             logged.wait(timeout=round(client.patience))

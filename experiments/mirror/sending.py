@@ -48,7 +48,7 @@ class Shortfall:
     run_id: str
     """The run."""
     reason: str
-    """What W&B lacks, has too much, or said."""
+    """What W&B lacks, has too much, or answered."""
 
 
 @dataclass
@@ -131,7 +131,7 @@ class Mirror:
                 progress.counted = local.record is not None
                 return 0
             if progress.held.num_rows > len(local.rows):
-                return 0  # nothing that is sent makes it right; told as a shortfall
+                return 0  # nothing that is sent makes it right; reported as a shortfall
         if progress.steps is None:
             progress.steps = self.holdings.steps(run.run_id, progress.held)
         if progress.steps is None:

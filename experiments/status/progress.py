@@ -17,7 +17,7 @@ from experiments.store.claims import RunState
 from experiments.store.store import parse_metrics
 
 TAIL_BYTES = 4096
-TOLD = (RunStatus.FAILED, RunStatus.LOST, RunStatus.OOM)
+EXPLAINED_STATUSES = (RunStatus.FAILED, RunStatus.LOST, RunStatus.OOM)
 """Endings whose reason is shown while the run waits for its next attempt."""
 
 
@@ -123,56 +123,56 @@ class ProgressReader:
     def read(self) -> SweepProgress:
         """The sweep as its files say now."""
         states = self.store.claims.states()
-        trunks = self._trunks(states)
-        rows = tuple(self._row(run_id, states.get(run_id, RunState()), trunks) for run_id in self.facts)
+        prefixes = self._prefixes(states)
+        rows = tuple(self._row(run_id, states.get(run_id, RunState()), prefixes) for run_id in self.facts)
         return SweepProgress(
             name=self.name,
             runs=rows,
             seconds_left=self._remaining.seconds(
                 {row.run_id: row.seconds_left for row in rows},
-                {name: prefix.steps for name, prefix in trunks.items()},
+                {name: prefix.steps for name, prefix in prefixes.items()},
                 workers=self.workers,
             ),
-            flops_spent=self._spent(rows, trunks),
+            flops_spent=self._spent(rows, prefixes),
         )
 
-    def _trunks(self, states: Mapping[str, RunState]) -> dict[str, _Trunk]:
-        """How far the trunks are that something still waits for."""
-        found: dict[str, _Trunk] = {}
+    def _prefixes(self, states: Mapping[str, RunState]) -> dict[str, _PrefixProgress]:
+        """How far the prefixes are that something still waits for."""
+        found: dict[str, _PrefixProgress] = {}
         for item in self._segments.values():
             if not item.is_prefix:
                 continue
-            trunk = found.setdefault(str(item.prefix), _Trunk())
-            if trunk.steps == 0:
+            prefix = found.setdefault(str(item.prefix), _PrefixProgress())
+            if prefix.steps == 0:
                 last = self._last_metrics(self.store.prefixes / str(item.prefix))
-                trunk.steps = int(last.get("tokens", 0)) // self.facts[item.run_id].batch_tokens
-                trunk.loss, trunk.rate = last.get("train_loss"), last.get("tokens_per_second")
+                prefix.steps = int(last.get("tokens", 0)) // self.facts[item.run_id].batch_tokens
+                prefix.loss, prefix.rate = last.get("train_loss"), last.get("tokens_per_second")
             if states.get(item.segment_id, RunState()).running:
-                trunk.running_to = item.end_step
+                prefix.running_to = item.end_step
         return found
 
-    def _spent(self, rows: Sequence[RunProgress], trunks: Mapping[str, _Trunk]) -> float:
+    def _spent(self, rows: Sequence[RunProgress], prefixes: Mapping[str, _PrefixProgress]) -> float:
         """FLOPs of every step that was taken, shared ones counted once."""
         spent = 0.0
         shared: dict[str, float] = {}
         for row in rows:
             record, segment = self._records.get(row.run_id), self._segments.get(row.run_id)
             if record is not None:
-                trunk = record.execution.get("trunk")
+                prefix = record.execution.get("trunk")
                 tokens = record.execution.get("shared_steps", 0) * self.facts[row.run_id].batch_tokens
             else:
-                trunk = segment.prefix if segment else None
+                prefix = segment.prefix if segment else None
                 tokens = segment.start_step * self.facts[row.run_id].batch_tokens if segment else 0
-                live = trunks.get(str(trunk))
+                live = prefixes.get(str(prefix))
                 if live is not None:
                     tokens = min(tokens, live.steps * self.facts[row.run_id].batch_tokens)
             per_token = row.flops / row.tokens
             spent += per_token * max(row.tokens_done - tokens, 0)
-            if trunk is not None and row.tokens_done:
-                shared[trunk] = max(shared.get(trunk, 0.0), per_token * tokens)
+            if prefix is not None and row.tokens_done:
+                shared[prefix] = max(shared.get(prefix, 0.0), per_token * tokens)
         return spent + sum(shared.values())
 
-    def _row(self, run_id: str, state: RunState, trunks: Mapping[str, _Trunk]) -> RunProgress:
+    def _row(self, run_id: str, state: RunState, prefixes: Mapping[str, _PrefixProgress]) -> RunProgress:
         facts = self.facts[run_id]
         record = self._record(run_id, state)
         if record is not None:
@@ -188,9 +188,9 @@ class ProgressReader:
                 reason=record.reason,
             )
         segment = self._segments.get(run_id)
-        trunk = trunks.get(str(segment.prefix)) if segment else None
-        if segment and trunk and not state.attempts and segment.start_step:
-            return self._on_trunk(run_id, segment, trunk)
+        prefix = prefixes.get(str(segment.prefix)) if segment else None
+        if segment and prefix and not state.attempts and segment.start_step:
+            return self._on_prefix(run_id, segment, prefix)
         last = self._last_metrics(self.store.run_folder(run_id)) if state.attempts else {}
         status = RunStatus.QUEUED
         if state.running:
@@ -212,22 +212,22 @@ class ProgressReader:
             tokens_per_second=rate,
             mfu=last.get("mfu") if state.running else None,
             attempts=state.attempts,
-            reason=self.store.claims.reason(run_id, state.attempts, status) if status in TOLD else None,
+            reason=self.store.claims.reason(run_id, state.attempts, status) if status in EXPLAINED_STATUSES else None,
             seconds_left=whole * (1 - ahead / facts.tokens),
         )
 
-    def _on_trunk(self, run_id: str, segment: Segment, trunk: _Trunk) -> RunProgress:
-        """A run that waits for its trunk: as far as the trunk is, running while it is trained towards the run."""
+    def _on_prefix(self, run_id: str, segment: Segment, prefix: _PrefixProgress) -> RunProgress:
+        """A run that waits for its prefix: as far as the prefix is, running while it is trained towards the run."""
         facts = self.facts[run_id]
-        steps, ahead = min(trunk.steps, segment.start_step), segment.start_step * facts.batch_tokens
-        running = trunk.running_to is not None and trunk.running_to <= segment.start_step
+        steps, ahead = min(prefix.steps, segment.start_step), segment.start_step * facts.batch_tokens
+        running = prefix.running_to is not None and prefix.running_to <= segment.start_step
         return RunProgress(
             run_id=run_id,
             **facts.shown,
             status=RunStatus.RUNNING if running else RunStatus.QUEUED,
             tokens_done=steps * facts.batch_tokens,
-            loss=trunk.loss if running else None,
-            tokens_per_second=trunk.rate if running else None,
+            loss=prefix.loss if running else None,
+            tokens_per_second=prefix.rate if running else None,
             reason="shares its first steps" if running else None,
             seconds_left=self._remaining.whole_seconds(run_id) * (1 - ahead / facts.tokens),
         )
@@ -250,8 +250,8 @@ class ProgressReader:
 
 
 @dataclass
-class _Trunk:
-    """How far a trunk is."""
+class _PrefixProgress:
+    """How far a prefix is."""
 
     steps: int = 0
     loss: float | None = None

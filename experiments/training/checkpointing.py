@@ -1,9 +1,9 @@
 """Checkpoints: everything that the next step depends on, as plain values and tensors, written atomically.
 
-Two kinds: a run's own newest one, and a trunk's, which runs of several budgets branch from and which therefore holds
-the loss and gradient norm of every step, so that each run can write the rows that it would have written alone. Both
-hold whole states, however many ranks trained, so that any other number can go on from them. It must not know loops,
-claims or sweeps.
+There are two kinds: a run's own newest checkpoint, and those of a shared prefix, from which runs of several budgets
+branch. The latter also hold the loss and gradient norm of every step, so that each run can write the rows that it would
+have written alone. Both hold whole states, however many ranks trained, so that any other number can go on from them. It
+must not know loops, claims or sweeps.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from models.lit import LitTransformer
 def snapshot(
     identity: str, step: int, lit: LitTransformer, optimizer: torch.optim.Optimizer, ranks: Ranks = ALONE
 ) -> dict[str, Any]:
-    """What the next step depends on after `step` steps of what `identity` names (a run or a trunk).
+    """What the next step depends on after `step` steps of what `identity` names (a run or a shared prefix).
 
     Of several ranks each has to call it, and rank 0's is the one to write.
     """

@@ -1,4 +1,4 @@
-"""What a trunk remembers of its steps, so that a run that leaves it writes the rows that it would have written alone.
+"""The history of a shared prefix, from which each of its runs writes the rows that it would have written alone.
 
 Owns losses and norms that wait on the device, their history by step, and the replay of that history in another run's
 windows. It must not know files or loops.
@@ -18,7 +18,7 @@ from models.lit import LitTransformer
 
 @dataclass
 class History:
-    """Loss and gradient norm of every step of a trunk so far."""
+    """Loss and gradient norm of every step of a shared prefix so far."""
 
     losses: list[float] = field(default_factory=list)
     """Nats per token, by step."""
@@ -41,9 +41,9 @@ class History:
 def replay(
     recorder: Recorder, past: History, lit: LitTransformer, trained_seconds: float
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """The rows of a trunk's steps in the windows of one of its runs, and the guard's verdict on them.
+    """The rows of a shared prefix's steps in the windows of one of its runs, and the guard's verdict on them.
 
-    Losses, norms and rates of learning are those of the run trained alone; times are the trunk's, spread evenly.
+    Losses, norms and rates of learning are those of the run trained alone; times are the prefix's, spread evenly.
     """
     rows: list[dict[str, Any]] = []
     num_steps, begun = len(past.losses), 0

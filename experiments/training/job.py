@@ -1,7 +1,7 @@
 """The training loop: a run to its budget, or a shared prefix to one of its steps, over a `TrainState`.
 
 Owns the steps and the order of saving, stopping and recording. It must not know claims, sweeps or other workers: it is
-told when to stop and where its files are.
+asked to stop and where its files are.
 """
 
 from __future__ import annotations

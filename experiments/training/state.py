@@ -43,7 +43,7 @@ class Diverged(Exception):
 
 
 class Interrupted(Exception):
-    """The training was told to stop; a checkpoint was written."""
+    """The training was asked to stop; a checkpoint was written."""
 
 
 @dataclass(frozen=True, kw_only=True)

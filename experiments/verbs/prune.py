@@ -1,5 +1,4 @@
-"""`prune`: remove what no sweep lists: runs with their records, checkpoints of finished runs and of trunks that nobody
-needs, leftovers of killed writers."""
+"""`prune`: remove what no sweep lists or needs: runs, checkpoints, leftovers of killed writers."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trunks",
         action="store_true",
-        help="also the last checkpoint of each trunk, from which longer budgets go on",
+        help="also the last checkpoint of each shared prefix, from which longer budgets go on",
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
@@ -44,11 +43,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def removable(store: RunStore, *, trunks: bool = False) -> list[Path]:
-    """Folders of runs that no manifest lists with their claims, checkpoints of published runs, trunks' checkpoints that
-    no missing run needs, and temporary files; never a running run's.
+    """Folders of runs that no manifest lists with their claims, checkpoints of published runs, checkpoints of
+    shared prefixes that no missing run needs, and temporary files; never a running run's.
 
-    Temporary files are taken only where no attempt of their run is under way. With `trunks`, trunks whose runs are all
-    published go whole.
+    Temporary files are taken only where no attempt of their run is under way. With `trunks`, shared prefixes whose runs
+    are all published go whole.
     """
     manifests = [read_manifest(path) for path in store.sweeps.glob("*.json")]
     listed = {run_id for manifest in manifests for run_id in manifest.runs}

@@ -14,8 +14,8 @@ from experiments.config.prefixes import prefix_id
 from experiments.data.cache import Cache
 from experiments.distributed.place import STRATEGIES
 from experiments.errors import UserError
-from experiments.execution.driver import Driver
-from experiments.execution.launchers import LocalLauncher
+from experiments.execution.launcher import Launcher
+from experiments.execution.local_workers import LocalWorkers
 from experiments.formatting import compute
 from experiments.machine.devices import DeviceKind, find_devices, gpu_memory_bytes
 from experiments.manifests import Segment
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     expanded = expand_file(args.sweep, args.overrides, kind=devices[0].kind, cache=Cache())
     store = RunStore(args.store)
     sweep, _ = _write(args, expanded, store, devices[0].kind)
-    launcher = LocalLauncher(
+    workers = LocalWorkers(
         manifest=sweep.path, logs=store.root / "logs", arguments=[*worker_arguments(args), *together]
     )
     small = args.workers is None and not together
@@ -92,10 +92,10 @@ def run(args: argparse.Namespace) -> int:
     if memory is not None:  # several small runs to one GPU where they fit
         devices = find_devices(args.device, len(devices) * workers_per_gpu(sweep.segments(), memory))
     reader = ProgressReader(sweep, sweep.costs(devices[0].kind), len(devices))
-    driver = Driver(store=store, reader=reader, launcher=launcher, devices=devices)
+    launcher = Launcher(store=store, reader=reader, workers=workers, devices=devices)
     mirror = None if args.wandb == "off" else _start_mirror(sweep.path, args.wandb, reader.read())
     try:
-        progress = driver.run()
+        progress = launcher.run()
     finally:
         if mirror is not None:
             _end_mirror(mirror)

@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     reader = ProgressReader(sweep, CostModel(kind=devices[0].kind), workers)
     progress = reader.read()
     if args.json:
-        told = progress.to_dict() | ({} if jobs is None else {"scheduler": jobs.to_dict()})
-        print(json.dumps(told, indent=1, allow_nan=False))
+        shown = progress.to_dict() | ({} if jobs is None else {"scheduler": jobs.to_dict()})
+        print(json.dumps(shown, indent=1, allow_nan=False))
     elif args.watch:
         with Live(progress_table(progress), refresh_per_second=2) as live:
             while progress.settled < len(progress.runs):

@@ -24,9 +24,9 @@ from experiments.mirror.sending import Mirror, Shortfall
 from experiments.planning.planned_sweep import PlannedSweep
 from experiments.store.store import RunStore
 
-LONGEST_PAUSE_SECONDS = 300.0
+MAX_PAUSE_SECONDS = 300.0
 """Between two tries of a follower whose W&B does not answer."""
-SHOWN_SHORTFALLS = 5
+MAX_SHORTFALLS_SHOWN = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Send what W&B lacks and count it there; 0 when W&B holds all that is here, 1 when it does not."""
-    if not 0 < args.seconds <= LONGEST_PAUSE_SECONDS:
-        raise UserError(f"--seconds is {args.seconds}; it must be above 0 and at most {LONGEST_PAUSE_SECONDS:.0f}")
+    if not 0 < args.seconds <= MAX_PAUSE_SECONDS:
+        raise UserError(f"--seconds is {args.seconds}; it must be above 0 and at most {MAX_PAUSE_SECONDS:.0f}")
     lower_priority()
     sweep = PlannedSweep.find(args.sweep, args.store)
     store, manifest = sweep.store, sweep.manifest
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if args.follow and sys.stdin is not None and stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
         threading.Thread(target=_wait_for_end, args=(over,), daemon=True).start()
     lock = MirrorLock(folder / "wandb" / "mirror", f"{manifest.name}-{args.mode}")
-    if not lock.wait(until=over, patient=args.follow, tell=_say):
+    if not lock.wait(until=over, patient=args.follow, warn=_warn):
         return 0
     try:
         sync = Sync(store=store, manifest=manifest, client=client, report=args.report)
@@ -124,7 +124,7 @@ class Sync:
         if folder is not None:
             sent = send_report(self.client, self.holdings, self.manifest, folder)
             print(f"report {folder} {'sent' if sent else 'is in W&B as it is here'}")
-        return self._say_short(short) if short else 0
+        return self._report_shortfalls(short) if short else 0
 
     def follow(self, over: threading.Event, seconds: float) -> int:
         """Send what is new again and again, until all is sent or `over`; then as `once`.
@@ -148,12 +148,12 @@ class Sync:
                 self.rows += self.mirror.update(self.runs, live=True)
                 pause = seconds
             except WandbError as error:
-                if ending or (pause >= LONGEST_PAUSE_SECONDS and self._all_published()):
+                if ending or (pause >= MAX_PAUSE_SECONDS and self._all_published()):
                     return self._no_answer(error)
                 if pause == seconds:
-                    _say(f"W&B does not answer ({error}); trying again until it does")
+                    _warn(f"W&B does not answer ({error}); trying again until it does")
                 self.client.drop()
-                surveyed, pause = False, min(2 * pause, LONGEST_PAUSE_SECONDS)
+                surveyed, pause = False, min(2 * pause, MAX_PAUSE_SECONDS)
             if not (surveyed and self.mirror.all_sent()):
                 over.wait(pause)
 
@@ -176,12 +176,12 @@ class Sync:
         )
         return 1
 
-    def _say_short(self, short: Sequence[Shortfall]) -> int:
-        told = "; ".join(f"{one.run_id}: {one.reason}" for one in short[:SHOWN_SHORTFALLS])
-        more = f"; and {len(short) - SHOWN_SHORTFALLS} more" if len(short) > SHOWN_SHORTFALLS else ""
+    def _report_shortfalls(self, short: Sequence[Shortfall]) -> int:
+        listed = "; ".join(f"{one.run_id}: {one.reason}" for one in short[:MAX_SHORTFALLS_SHOWN])
+        more = f"; and {len(short) - MAX_SHORTFALLS_SHOWN} more" if len(short) > MAX_SHORTFALLS_SHOWN else ""
         fresh = "another --project" if self.client.online else "another --folder"
         print(
-            f"{len(short)} of {len(self.runs)} runs are not in W&B as they are here ({told}{more}); run "
+            f"{len(short)} of {len(self.runs)} runs are not in W&B as they are here ({listed}{more}); run "
             f"`{self._command()}` again, and where W&B holds too many rows, with {fresh}",
             file=sys.stderr,
         )
@@ -199,7 +199,7 @@ def lower_priority() -> None:
         os.nice(10)
 
 
-def _say(text: str) -> None:
+def _warn(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from experiments.cluster.launch import Demand, launch, told_queued
+from experiments.cluster.launch import Demand, launch, queued_summary
 from experiments.cluster.scheduler import cancel, ended_elements, parse_sacct, parse_squeue, read_submissions, view
 from experiments.cluster.script import SlurmOptions
 from experiments.data.cache import Cache
@@ -46,7 +46,7 @@ def test_squeue_is_read_line_by_line() -> None:
         "3:59:44",
     )
     assert (second.name, second.state, second.reason, second.nodes) == ("15_1", "PENDING", "Resources", None)
-    assert told_queued([first, second]) == "1 running, 1 pending (Resources), job 15"
+    assert queued_summary([first, second]) == "1 running, 1 pending (Resources), job 15"
 
 
 def test_sacct_is_read_and_pending_ranges_are_left_to_squeue() -> None:

@@ -62,17 +62,17 @@ def test_one_who_will_not_wait_is_told_who_has_the_place(tmp_path: Path) -> None
     holder, other = MirrorLock(tmp_path, "study"), MirrorLock(tmp_path, "study")
     assert holder.take() is None
     with pytest.raises(UserError, match="mirrors this sweep already"):
-        other.wait(until=threading.Event(), patient=False, tell=print)
+        other.wait(until=threading.Event(), patient=False, warn=print)
     over, told = threading.Event(), list[str]()
 
-    def tell(text: str) -> None:
+    def warn(text: str) -> None:
         told.append(text)
         over.set()
 
-    assert not other.wait(until=over, patient=True, tell=tell)
+    assert not other.wait(until=over, patient=True, warn=warn)
     assert "waiting to take over" in told[0]
     holder.release()
-    assert other.wait(until=threading.Event(), patient=True, tell=tell)
+    assert other.wait(until=threading.Event(), patient=True, warn=warn)
     other.release()
 
 

@@ -272,7 +272,7 @@ def test_a_follower_gives_up_when_nothing_is_left_to_train_and_wandb_stays_away(
 ) -> None:
     study = make_study(1)
     study.publish(0)
-    monkeypatch.setattr("experiments.verbs.sync.LONGEST_PAUSE_SECONDS", 0.4)
+    monkeypatch.setattr("experiments.verbs.sync.MAX_PAUSE_SECONDS", 0.4)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     client = study.client("online")
     try:

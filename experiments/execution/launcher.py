@@ -1,7 +1,7 @@
-"""The local driver: starts workers, replaces those that end, shows the live table, and says at the end what remains.
+"""Train a sweep on this machine: start workers, replace those that end, show the live table.
 
-Owns the loop around `launchers.py`. Truth is in the store: this process can be killed at any moment and started again.
-Torch-free.
+Owns the loop over the processes of `local_workers`. The truth is in the store: this process can be killed at any moment
+and started again. Torch-free.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 
 from experiments.errors import UserError
 from experiments.execution.exit_status import ExitStatus
-from experiments.execution.launchers import LocalLauncher, LocalWorker
+from experiments.execution.local_workers import LocalWorker, LocalWorkers
 from experiments.machine.devices import Device
 from experiments.machine.liveness import HeartbeatWatch
 from experiments.records import SETTLED_STATUSES
@@ -25,19 +26,19 @@ from experiments.status.tables import progress_line, progress_table
 from experiments.store.store import RunStore
 
 MAX_EARLY_ENDS = 3
-"""Workers that may end in a row, with an error and without finishing anything, before the driver gives up."""
+"""Workers that may end in a row, with an error and without finishing anything, before the launcher gives up."""
 
 
 @dataclass
-class Driver:
+class Launcher:
     """Runs one sweep to its end on this machine."""
 
     store: RunStore
     """The store."""
     reader: ProgressReader
     """Reads progress."""
-    launcher: LocalLauncher
-    """Starts workers."""
+    workers: LocalWorkers
+    """The worker processes."""
     devices: Sequence[Device]
     """One worker for each."""
     refresh_seconds: float = 0.5
@@ -74,11 +75,11 @@ class Driver:
                         break
                     self._wake.wait(self.refresh_seconds)
                     self._wake.clear()
-                    for worker in self.launcher.reap():
+                    for worker in self.workers.reap():
                         self._ended(worker, progress)
                     self._fill(progress)
             finally:
-                self.launcher.stop()
+                self.workers.stop()
             progress = self.reader.read()
             show(progress)
         if self._interrupted:
@@ -88,10 +89,10 @@ class Driver:
     def _fill(self, progress: SweepProgress) -> None:
         """Keep one worker on each device while runs remain that it could take."""
         remaining = sum(run.status not in SETTLED_STATUSES for run in progress.runs)
-        busy = [worker.device for worker in self.launcher.workers]
+        busy = [worker.device for worker in self.workers.running]
         for device in self.devices[:remaining]:
             if busy.count(device) < list(self.devices).count(device):
-                self.launcher.start(device)
+                self.workers.start(device)
                 busy.append(device)
 
     def _ended(self, worker: LocalWorker, progress: SweepProgress) -> None:
@@ -138,8 +139,6 @@ class Driver:
             with Live(refresh_per_second=2, transient=False) as live:
                 yield lambda progress: live.update(progress_table(progress, max_rows=live.console.height - 6))
             return
-        import time
-
         last = [-self.line_seconds]
 
         def line(progress: SweepProgress) -> None:

@@ -1,7 +1,7 @@
-"""Launchers start K identical workers, `python -m experiments work SWEEP`; anything that can run that command K times
-is one.
+"""Worker processes on this machine: started one a device, ended together.
 
-This one starts processes on this machine. It must not know what the workers train.
+Each runs `python -m experiments work SWEEP`; whatever can run that command several times can take this file's place. It
+must not know what the workers train.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class LocalWorker:
     def last_error(self) -> str | None:
         """The last `error: ...` line of its log, without the prefix."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
-        told = [line for line in lines if line.startswith("error: ")]
-        return told[-1].removeprefix("error: ") if told else (lines[-1] if lines else None)
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return next(reversed(errors or lines), None)
 
 
 @dataclass
-class LocalLauncher:
+class LocalWorkers:
     """Starts and ends workers on this machine, one a device."""
 
     manifest: Path
@@ -54,11 +54,11 @@ class LocalLauncher:
     """Folder of the workers' logs."""
     arguments: Sequence[str] = ()
     """Options handed to each `work` command."""
-    workers: list[LocalWorker] = field(default_factory=list)
+    running: list[LocalWorker] = field(default_factory=list)
     """Those that were started and not yet reaped."""
 
     def start(self, device: Device) -> LocalWorker:
-        """Start a worker on `device`, in a session of its own, so that Ctrl-C reaches only the driver."""
+        """Start a worker on `device`, in a session of its own, so that Ctrl-C reaches only the launcher."""
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{device.kind}-{device.index}-{os.getpid()}.log"
         command = [
@@ -76,23 +76,23 @@ class LocalLauncher:
                 start_new_session=True,
             )
         worker = LocalWorker(device=device, process=process, log=log)
-        self.workers.append(worker)
+        self.running.append(worker)
         return worker
 
     def reap(self) -> list[LocalWorker]:
         """Workers that have ended since the last call."""
-        ended = [worker for worker in self.workers if worker.exit_status() is not None]
-        self.workers = [worker for worker in self.workers if worker not in ended]
+        ended = [worker for worker in self.running if worker.exit_status() is not None]
+        self.running = [worker for worker in self.running if worker not in ended]
         return ended
 
     def stop(self, grace_seconds: float = 60.0) -> None:
         """Ask all workers to checkpoint and end; kill those that have not within the grace time."""
-        for worker in self.workers:
+        for worker in self.running:
             worker.process.send_signal(signal.SIGTERM)
-        for worker in self.workers:
+        for worker in self.running:
             try:
                 worker.process.wait(timeout=grace_seconds)
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
-        self.workers.clear()
+        self.running.clear()
