@@ -102,9 +102,9 @@ def test_every_missing_run_is_covered_once_from_a_checkpoint_that_is_there_or_is
             assert item.start_step <= branch[item.run_id]
     covered: set[int] = set()
     for item in (item for item in plan.segments if item.is_prefix):
-        steps = set(range(item.start_step, item.end_step))
-        assert not steps & covered, "a step of the prefix is trained twice"
-        covered |= steps
+        part = set(range(item.start_step, item.end_step))
+        assert not part & covered, "a step of the prefix is trained twice"
+        covered |= part
     assert plan.flops <= plan.flops_alone
 
 
