@@ -145,6 +145,20 @@ EXAMPLES: tuple[Example, ...] = (
         truth=tables.TRANSFERRED,
     ),
     Example(
+        law="bounded",
+        table=tables.bounded_curve,
+        along="x",
+        labels=Labels(x="fine-tuning examples", x_ticks="size", y=LOSS),
+        truth=tables.BOUNDED_CURVE,
+    ),
+    Example(
+        law="bounded-size",
+        table=tables.bounded_sizes,
+        along="x",
+        labels=Labels(x="fine-tuning examples", x_ticks="size", y=LOSS),
+        truth=tables.BOUNDED_SIZES,
+    ),
+    Example(
         law="parallel",
         table=tables.streams,
         along="params",

@@ -150,6 +150,9 @@ TRANSFERRED = {
 """Of Kaplan et al. 2020 for the loss from scratch; of the transfer, numbers of the size that Hernandez et al. find."""
 
 
+BOUNDED_CURVE = {"E": 0.8, "I": 4.6, "m": 6e4, "b": 0.5}
+BOUNDED_SIZES = {"E": 0.8, "I": 4.6, "n": 2e9, "a": 0.4, "m": 6e4, "b": 0.5}
+"""Of the size of those that Lin et al. 2024 find."""
 CRITICAL = {"B_star": 2e8, "alpha_B": 0.21}
 """Of Kaplan et al. 2020."""
 TRADED = {"S_min": 2000.0, "B_crit": 3e5}
@@ -169,6 +172,21 @@ def fine_tuning(folder: Path) -> pd.DataFrame:
     size, data = (a.ravel() for a in np.meshgrid([1e9, 2e9, 4e9, 16e9], np.geomspace(1e5, 1e8, 9), indexing="ij"))
     frame = simulated("zhang", FINE_TUNED, params=size, finetune_tokens=data)
     return _labelled(frame, [f"{format_size(n)} params" for n in size], size > 1e10)
+
+
+def bounded_curve(folder: Path) -> pd.DataFrame:
+    """One model fine-tuned on 200 to 1.6M examples, the two largest amounts held out."""
+    examples = 200.0 * 2.0 ** np.arange(14)
+    frame = simulated("bounded", BOUNDED_CURVE, x=examples)
+    return _labelled(frame, "one model", examples > 5e5)
+
+
+def bounded_sizes(folder: Path) -> pd.DataFrame:
+    """Five sizes by ten amounts of data, the largest size held out."""
+    axes = ([1e8, 3e8, 1e9, 3e9, 9e9], 200.0 * 3.0 ** np.arange(10))
+    size, examples = (a.ravel() for a in np.meshgrid(*axes, indexing="ij"))
+    frame = simulated("bounded-size", BOUNDED_SIZES, params=size, x=examples)
+    return _labelled(frame, [f"{format_size(n)} params" for n in size], size > 5e9)
 
 
 def transfer(folder: Path) -> pd.DataFrame:

@@ -200,9 +200,11 @@ class Fit:
             raise UserError(f"{self.law.name} needs {', '.join(missing)} to predict; give {', '.join(self.law.inputs)}")
         out = {n: np.atleast_1d(np.asarray(given[n], dtype=np.float64)) for n in self.law.inputs}
         for name, values in out.items():
-            if not (np.isfinite(values) & (values > 0)).all():
-                bad = int(np.argmax(~(np.isfinite(values) & (values > 0))))
-                raise UserError(f"{name} must be finite and above zero to predict, not {values[bad]} (row {bad + 1})")
+            zero = name in self.law.zero_inputs
+            good = np.isfinite(values) & ((values >= 0) if zero else (values > 0))
+            if not good.all():
+                bad, least = int(np.argmax(~good)), "at or above zero" if zero else "above zero"
+                raise UserError(f"{name} must be finite and {least} to predict, not {values[bad]} (row {bad + 1})")
         return out
 
     def summary(self) -> str:

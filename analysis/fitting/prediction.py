@@ -94,7 +94,7 @@ class Predictor:
 
     def _features(self, law: Law, x: Mapping[str, Array]) -> Array:
         shape = np.broadcast_shapes(*[v.shape for v in x.values()])
-        z = np.log(np.stack([np.broadcast_to(x[n], shape) for n in law.inputs]))
+        z = law.logs(np.stack([np.broadcast_to(x[n], shape) for n in law.inputs]))
         return law.features(z - self.log_refs[:, None])
 
     def sample(self, law: Law, x: Mapping[str, Array], num: int, *, rng: np.random.Generator) -> tuple[Array, Array]:

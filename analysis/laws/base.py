@@ -21,6 +21,9 @@ from analysis.arrays import Array
 STACKED = 2000
 """(Vector, row) pairs up to which all differences of a curvature are taken in one call: with few starts and short
 tables most of the time is spent between calls."""
+LOG_ZERO = -1e6
+"""Stands for the logarithm of zero: every power of it, the smallest exponent's included, is exactly zero, and a product
+with that power is no NaN."""
 LOG_SPAN = 60.0
 """Working bound of a logarithm: amplitudes between exp(-60) and exp(60) times the loss's own scale."""
 
@@ -77,6 +80,8 @@ class Law(abc.ABC):
     """Column that is fitted and predicted: loss, or error, optimum, batch, steps where the law is of something else."""
     optional: tuple[str, ...] = ()
     """Inputs that a table may leave out; `prepare` fills them in."""
+    zero_inputs: tuple[str, ...] = ()
+    """Inputs that may be zero, such as a number of examples."""
     min_starts: int = 1
     """Fewest starts to polish; where the grid has fewer local minima, the best of each slice of its first axis are
     added."""
@@ -95,6 +100,11 @@ class Law(abc.ABC):
         """Columns of a table, with labels put as numbers and `optional` inputs filled in; most laws take them as they
         are."""
         return dict(data)
+
+    def logs(self, columns: Array) -> Array:
+        """Logarithms of inputs (k, n), LOG_ZERO where one is zero."""
+        positive = columns > 0
+        return np.where(positive, np.log(np.where(positive, columns, 1.0)), LOG_ZERO)
 
     def features(self, z: Array) -> Array:
         """What `working_value` and its derivatives take, (m, n), from centred log inputs (k, n).

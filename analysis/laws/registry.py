@@ -7,6 +7,7 @@ from collections.abc import Callable
 from analysis.errors import UserError
 from analysis.laws.base import Law
 from analysis.laws.one_input.bnsl import BNSL, bnsl
+from analysis.laws.one_input.bounded import BOUNDED, BOUNDED_SIZE
 from analysis.laws.one_input.m4 import M4_LAW
 from analysis.laws.one_input.power import POWER, SHIFTED
 from analysis.laws.other_targets.batch import BATCH_TRADEOFF, CRITICAL_BATCH, LR_BATCH, OPTIMUM_POWER
@@ -30,6 +31,8 @@ LAWS: dict[str, Law] = {
         POWER,
         SHIFTED,
         M4_LAW,
+        BOUNDED,
+        BOUNDED_SIZE,
         BNSL,
         HOFFMANN,
         KAPLAN,

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.arrays import Array
 from analysis.errors import UserError
-from analysis.laws.base import Law
+from analysis.laws.base import LOG_ZERO, Law
 from analysis.runs.columns import checked
 from analysis.solver.objectives import Objective
 
@@ -219,7 +219,7 @@ def make_problem(
     if residuals not in RESIDUALS:
         raise UserError(f"residuals are 'log' or 'raw', not {residuals!r}")
     data = law.prepare(data)
-    columns = [checked(data, name, positive=True) for name in law.inputs]
+    columns = [_input(law, data, name) for name in law.inputs]
     fitted = np.ones(columns[0].size, dtype=bool) if rows is None else np.asarray(rows, dtype=bool)
     y = checked(_where_fitted(data, law.target, fitted), law.target, positive=residuals == "log")
     w = np.ones(y.size) if weights is None else checked({"weights": weights}, "weights", positive=False)
@@ -228,7 +228,7 @@ def make_problem(
     usual = law.row_weights({name: c[fitted] for name, c in zip(law.inputs, columns, strict=True)})
     if weights is None and usual is not None:
         w[fitted] = usual
-    logs = np.log(np.stack(columns))
+    logs = law.logs(np.stack(columns))
     refs = _references(law, logs, w)
     lower, upper = _bounds(law, bounds, free_offset=residuals == "raw" and bool((y <= 0).any()))
     return Problem(
@@ -267,10 +267,26 @@ def _check_weights(w: Array) -> None:
         raise UserError(f"weights must be zero or more and not all zero; row {bad} has {w[bad - 1]}")
 
 
+def _input(law: Law, data: Mapping[str, Any], name: str) -> Array:
+    """One input, above zero, or at zero where the law allows it."""
+    if name not in law.zero_inputs:
+        return checked(data, name, positive=True)
+    column = checked(data, name, positive=False)
+    if (column < 0).any():
+        row = int(np.argmax(column < 0))
+        raise UserError(f"{name} is negative in row {row + 1} ({column[row]:g}); mend or leave out that row")
+    if not (column > 0).any():
+        raise UserError(f"{name} is zero in every row; give runs with more than that")
+    return column
+
+
 def _references(law: Law, logs: Array, w: Array) -> Array:
-    """What is subtracted from each log input, shape (k,): its weighted mean where the law's form allows it."""
+    """What is subtracted from each log input, shape (k,): its weighted mean where the law's form allows it; zeros have
+    no part in it."""
     centred = [name in law.centred_inputs() for name in law.inputs]
-    refs = np.where(centred, (logs * w).sum(axis=1) / w.sum(), 0.0)
+    inner = w * (logs > LOG_ZERO)
+    total = inner.sum(axis=1)
+    refs = np.where(centred, (logs * inner).sum(axis=1) / np.where(total > 0, total, 1.0), 0.0)
     for name, other in law.shared_units().items():
         refs[law.inputs.index(name)] = refs[law.inputs.index(other)]
     return refs
