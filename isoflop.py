@@ -94,9 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0 when all went well, 2 after bad input, 130 after Ctrl-C; what else a verb returns is on its page.
     """
+    from models.command_line import Verb
     from models.command_line import main as run_command
 
-    verbs = {}
+    verbs: dict[str, Verb] = {}
     for package in ("models", "experiments", "analysis"):
         verbs |= importlib.import_module(f"{package}.__main__").VERBS
     grouped = {heading: {name: verbs.pop(name) for name in names} for heading, names in _GROUPS.items()}

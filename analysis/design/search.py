@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.design.criterion import Array, Counts, Experiment, gram
+from analysis.arrays import Array
+from analysis.design.criterion import Counts, Experiment, gram
 
 Shared = tuple[Array, Array, Array]
 """What `_Trunks.shared` gives."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.laws.base import Array, Law, Parameter
+from analysis.arrays import Array
+from analysis.laws.base import Law, Parameter
 
 SMALLEST_EXPONENT, LARGEST_EXPONENT = 0.01, 6.0
 """Working bounds of an exponent: below, a term cannot be told from the offset; above, one row carries it."""

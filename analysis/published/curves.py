@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.arrays import Array
 from analysis.fitting.fit_law import fit_law
-from analysis.laws.base import Array
 from analysis.laws.schedules.multipower import MULTIPOWER
 from analysis.published.row import Row
 from analysis.runs.columns import as_columns

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.arrays import Array
 from analysis.errors import UserError
-from analysis.laws.base import Array, Law, Parameter
+from analysis.laws.base import Law, Parameter
 from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT, exponent_grid
 
 MOST_BREAKS = 4

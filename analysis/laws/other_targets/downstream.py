@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.laws.base import Array, Law, Parameter
+from analysis.arrays import Array
+from analysis.laws.base import Law, Parameter
 
 UNITS = "error is a fraction of answers; loss in nats per token, on the same validation set for every run"
 """Units of both laws."""

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.arrays import Array
 from analysis.errors import UserError
-from analysis.laws.base import Array, Law, Parameter
+from analysis.laws.base import Law, Parameter
 from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT
 
 MOST_PAIRS = 50_000_000

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.laws.base import Array, Parameter
+from analysis.arrays import Array
+from analysis.laws.base import Parameter
 from analysis.laws.schedules.base import AREA_PARAMETERS, Curve, ScheduleLaw, Second
 from analysis.laws.sums import LARGEST_EXPONENT
 

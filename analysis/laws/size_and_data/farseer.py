@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.laws.base import Array, Law, Parameter
+from analysis.arrays import Array
+from analysis.laws.base import Law, Parameter
 
 TOKENS_SCALE = 1e10
 """Tokens at which the working amplitude of the data term is taken."""

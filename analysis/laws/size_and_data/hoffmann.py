@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.laws.base import Array
+from analysis.arrays import Array
 from analysis.laws.sums import SumOfPowers, power_parameters
 
 _TERMS = (("A", "params", "alpha"), ("B", "tokens", "beta"))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.laws.base import Array, Law, Parameter
+from analysis.arrays import Array
+from analysis.laws.base import Law, Parameter
 from analysis.laws.sums import power_parameters
 
 REPEATS = 0.02
