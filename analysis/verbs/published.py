@@ -10,7 +10,8 @@ from pathlib import Path
 
 from analysis.files import json_ready
 from analysis.formatting import format_number
-from analysis.published.refits import SECTIONS, Row, compare
+from analysis.published.refits import SECTIONS, compare
+from analysis.published.row import Row
 from experiments.files import write_atomic
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.laws.base import Array, Law, Parameter
+from analysis.arrays import Array
+from analysis.laws.base import Law, Parameter
 from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT, exponent_grid
 
 LARGEST_LOG = 300.0
