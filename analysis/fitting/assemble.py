@@ -24,7 +24,7 @@ from analysis.solver.problem import Problem
 from analysis.solver.search import PointFit, Status
 from analysis.uncertainty.calibration import Calibration, inflation_for, regime_warnings, truncated
 from analysis.uncertainty.covariance import public_covariance, sandwich
-from analysis.uncertainty.identifiability import one_sided, too_few, unidentified
+from analysis.uncertainty.identifiability import Walk, one_sided, too_few, unidentified
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,8 @@ class Solved:
     """Cluster of each row, whole numbers from 0."""
     draws: Array | None
     """Working parameters of the bootstrap draws, shape (B, p); None without them."""
+    walks: tuple[Walk, ...] = ()
+    """Ends of profiles."""
 
     @property
     def num_units(self) -> int:
@@ -82,7 +84,7 @@ def assemble(
         inflation=inflation_for(problem, point.phi, solved.num_units),
     )
     cov, working = _covariances(solved)
-    reasons = unidentified(problem, point, solved.draws, solved.codes)
+    reasons = unidentified(problem, point, solved.draws, solved.codes, solved.walks)
     residuals = problem.residuals(point.phi[None, :])[0]
     predictor = Predictor(
         phi=point.phi,
@@ -106,6 +108,7 @@ def assemble(
         num_rows=problem.num_rows,
         num_clusters=solved.num_units,
         agreement=point.agreement,
+        certificate=point.certificate,
         condition=point.condition,
         residual_scale=_residual_scale(problem, residuals),
         predictor=predictor,
@@ -146,6 +149,8 @@ def _warnings(solved: Solved, reasons: Mapping[str, str], frontier: FrontierExpo
     warnings = [f"{name} is not identified: {reason}" for name, reason in reasons.items()]
     if frontier is not None and frontier.reason is not None:
         warnings.append(f"the frontier is not identified: {frontier.reason}")
+    if solved.point.certificate.verdict == "disagreed":
+        warnings.append(solved.point.certificate.text)
     if solved.point.status == "max_iterations":
         warnings.append("the solver ran out of iterations; the optimum may not be reached")
     return (*warnings, *regime_warnings(solved.problem.num_rows, solved.num_units, solved.problem.num_params))

@@ -28,6 +28,7 @@ from analysis.formatting import format_number
 from analysis.laws.base import Law
 from analysis.laws.registry import get_law
 from analysis.runs.columns import as_columns, completed
+from analysis.solver.certificate import Certificate
 from analysis.solver.objectives import Objective
 from analysis.solver.search import Status
 from experiments.files import write_atomic
@@ -61,6 +62,8 @@ class Fit:
     """Independent units: rows, or clusters of rows."""
     agreement: float
     """Fraction of the polished starts that ended at this minimum."""
+    certificate: Certificate | None
+    """Which starts ended at the minimum, and whether they agree; None for fits saved before there was one."""
     condition: float
     """Condition number of the scaled Gauss-Newton Hessian."""
     residual_scale: float
@@ -216,6 +219,8 @@ class Fit:
             f"condition {format_number(self.condition)}",
             f"{'':12}{'value':>12}{'se':>12}{'lo':>12}{'hi':>12}",
         ]
+        if self.certificate is not None:
+            lines.insert(2, self.certificate.text)
         for name, e in self.estimates.items():
             cells = "".join(f"{format_number(v):>12}" for v in (e.value, e.se, e.lo, e.hi))
             reason = self.identified.get(name)
@@ -284,6 +289,7 @@ class Fit:
             "num_rows": self.num_rows,
             "num_clusters": self.num_clusters,
             "agreement": self.agreement,
+            "certificate": None if self.certificate is None else self.certificate.to_dict(),
             "condition": self.condition,
             "residual_scale": self.residual_scale,
             "warnings": list(self.warnings),
@@ -353,8 +359,9 @@ class Fit:
             num_rows=raw["num_rows"],
             num_clusters=raw["num_clusters"],
             agreement=raw["agreement"],
-            condition=math.inf if raw["condition"] is None else raw["condition"],
-            residual_scale=math.nan if raw["residual_scale"] is None else raw["residual_scale"],
+            certificate=None if raw.get("certificate") is None else Certificate.from_dict(raw["certificate"]),
+            condition=float("inf") if raw["condition"] is None else raw["condition"],
+            residual_scale=nan if raw["residual_scale"] is None else raw["residual_scale"],
             predictor=predictor,
             frontier_estimates=frontier,
             options=raw["options"],

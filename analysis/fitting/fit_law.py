@@ -18,8 +18,9 @@ from analysis.laws.base import Law
 from analysis.laws.registry import get_law
 from analysis.runs.columns import as_columns, checked, completed
 from analysis.solver.problem import Problem, make_problem
-from analysis.solver.search import solve
+from analysis.solver.search import SAME_OPTIMUM, solve
 from analysis.uncertainty.bootstrap import cluster_codes, resample
+from analysis.uncertainty.identifiability import walk_to_bounds
 from analysis.uncertainty.profile import Profile, profile
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ RUN_COLUMNS = ("params", "tokens", "flops", "width", "depth", "context", "vocab"
 """Columns of the table that a fit keeps beside the law's inputs and the loss, where they are numbers."""
 STAND_INS = ("flops", "tokens", "params", "step")
 """Columns that a law of one input x reads where there is no column x, in order of preference."""
+RESTARTS = 3
+"""Times that a search is begun again where a profile ended lower than its minimum."""
 SHARED_ERRORS = "rows of one curve share their errors: without --cluster curve, intervals are too narrow"
 """Warning of fits over schedules whose rows were drawn one by one."""
 
@@ -99,15 +102,9 @@ def fit_law(
     spec = spec_from(spec, options)
     prepared = _prepare(law, data, spec, rows)
     problem = prepared.problem
-    point = solve(problem)
-    draws = None
-    if spec.bootstrap:
-        strata = _labels(data, spec.strata, "strata", prepared.kept)
-        draws = resample(
-            problem, point.minima, prepared.codes, num_draws=spec.bootstrap, rng=spec.generator, strata=strata
-        )
+    strata = _labels(data, spec.strata, "strata", prepared.kept)
     fit = assemble(
-        Solved(problem=problem, point=point, codes=prepared.codes, draws=draws),
+        _solved(problem, prepared.codes, spec, strata),
         spec,
         aliases=prepared.aliases,
         columns=columns or {},
@@ -116,6 +113,22 @@ def fit_law(
     clustered = spec.cluster is not None
     warnings = fit.warnings if law.row_by_row or clustered else (*fit.warnings, SHARED_ERRORS)
     return replace(fit, runs=_runs(prepared, rows is not None, clustered), warnings=warnings)
+
+
+def _solved(problem: Problem, codes: NDArray[np.intp], spec: FitSpec, strata: NDArray[Any] | None) -> Solved:
+    """The minimum, its draws and the ends of its profiles; a profile that ends lower restarts the search there."""
+    point = solve(problem)
+    for _ in range(RESTARTS):
+        draws = None
+        if spec.bootstrap:
+            rng = spec.generator
+            draws = resample(problem, point.minima, codes, num_draws=spec.bootstrap, rng=rng, strata=strata)
+        walks = walk_to_bounds(problem, point, draws, codes)
+        lower = [walk.phi for walk in walks if walk.value < point.value * (1 - SAME_OPTIMUM)]
+        if not lower:
+            break
+        point = solve(problem, also=np.stack(lower))
+    return Solved(problem=problem, point=point, codes=codes, draws=draws, walks=walks)
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")

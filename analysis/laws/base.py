@@ -206,6 +206,11 @@ class Law(abc.ABC):
             out[:, j, :] = (up - down) / (2 * steps[:, [j]])
         return 0.5 * (out + out.transpose(0, 2, 1))
 
+    @property
+    def curves_cheaply(self) -> bool:
+        """Whether second derivatives have a form of their own, and cost no more than first ones."""
+        return type(self).working_curvature is not Law.working_curvature
+
     def _unit_shift(self, j: int, theta_or_phi: Array, log_refs: Array) -> Array:
         shift = np.zeros(theta_or_phi.shape[0])
         for name, power in self.parameters[j].scales:

@@ -7,7 +7,7 @@ by an active set. It knows a `Problem` and nothing of laws, tables or starts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,13 @@ from analysis.solver.problem import Problem
 
 CHUNK_ELEMENTS = 40_000
 """Draws are taken in chunks of about this many (draw, row) pairs: the arrays of one chunk stay in the cache."""
+
+
+LOOSE = 1e-4
+"""Tolerance of the wider objectives of a graduated descent."""
+HONEST_DAMPING = 1e2
+"""Damping, in units of the scaled Hessian's diagonal, up to which a small predicted decrease shows a minimum. Beyond it
+the objective has a kink across which Newton's steps fail; the next step is along a parabola above the objective."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +42,15 @@ class Solution:
 
 
 def polish(
-    problem: Problem, phi: Array, weights: Array | None = None, *, max_iterations: int = 100, tolerance: float = 1e-11
+    problem: Problem,
+    phi: Array,
+    weights: Array | None = None,
+    *,
+    max_iterations: int = 100,
+    tolerance: float = 1e-11,
+    fixed: NDArray[np.bool_] | None = None,
+    coarse: bool = False,
+    graduated: bool = False,
 ) -> Solution:
     """Minimise from every start, each under weights of its own.
 
@@ -53,6 +68,14 @@ def polish(
         Most steps from one start.
     tolerance : float
         A start is done when the predicted decrease is below this fraction of the objective.
+    fixed : array of bool, shape (B, p), optional
+        Parameters that stay where a start has them.
+    coarse : bool
+        Whether steps leave out the law's second derivatives and the objective is the one given, not smoother ones:
+        cheap steps that find the basin of a start, not its minimum.
+    graduated : bool
+        Whether to descend through least squares and ever narrower Huber functions: another way into the valley, past
+        kinks that hold a direct descent.
 
     Returns
     -------
@@ -62,31 +85,47 @@ def polish(
     weights = problem.weights if weights is None else weights
     objective = problem.objective
     typical = 0.0
-    if not objective.is_quadratic:
+    if not objective.is_quadratic and len(phi):
         typical = float(np.median(np.abs(problem.residuals(np.clip(phi[:1], problem.lower, problem.upper)))))
-    smoother = objective.widening(typical)
+    smoother = () if coarse else objective.widening(typical, graduated=graduated)
+    settings = _Settings(max_iterations=max_iterations, tolerance=tolerance, coarse=coarse)
     if not smoother:
-        return _in_chunks(problem, phi, weights, max_iterations, tolerance)
+        return _in_chunks(problem, phi, weights, fixed, settings)
     iterations = 0
+    on_the_way = replace(settings, tolerance=max(tolerance, LOOSE)) if graduated else settings
     for smooth in smoother:
-        solution = _in_chunks(problem.with_objective(smooth), phi, weights, max_iterations, tolerance)
+        path = settings if smooth is smoother[-1] else on_the_way
+        solution = _in_chunks(problem.with_objective(smooth), phi, weights, fixed, path)
         phi, iterations = solution.phi, iterations + solution.iterations
     exact = problem.with_objective(objective.smoothed(0.0))
     return Solution(phi=phi, value=exact.value(phi, weights), converged=solution.converged, iterations=iterations)
 
 
-def _in_chunks(problem: Problem, phi: Array, weights: Array, max_iterations: int, tolerance: float) -> Solution:
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """How long and how exactly to descend."""
+
+    max_iterations: int
+    tolerance: float
+    coarse: bool
+
+
+def _in_chunks(
+    problem: Problem, phi: Array, weights: Array, fixed: NDArray[np.bool_] | None, settings: _Settings
+) -> Solution:
     size = max(1, CHUNK_ELEMENTS // max(problem.num_rows, 1))
     parts = [
         _newton(
             problem,
             phi[s : s + size],
             weights if weights.ndim == 1 else weights[s : s + size],
-            max_iterations,
-            tolerance,
+            None if fixed is None else fixed[s : s + size],
+            settings,
         )
         for s in range(0, phi.shape[0], size)
     ]
+    if not parts:
+        return Solution(phi=phi, value=np.zeros(0), converged=np.zeros(0, dtype=bool), iterations=0)
     return Solution(
         phi=np.concatenate([p.phi for p in parts]),
         value=np.concatenate([p.value for p in parts]),
@@ -95,21 +134,27 @@ def _in_chunks(problem: Problem, phi: Array, weights: Array, max_iterations: int
     )
 
 
-def _newton(problem: Problem, start: Array, weights: Array, max_iterations: int, tolerance: float) -> Solution:
-    lower, upper = problem.lower, problem.upper
+def _newton(
+    problem: Problem, start: Array, weights: Array, fixed: NDArray[np.bool_] | None, settings: _Settings
+) -> Solution:
+    lower, upper, tolerance, units = problem.lower, problem.upper, settings.tolerance, problem.steps
     phi = np.clip(start, lower, upper)
     W = np.broadcast_to(weights, (phi.shape[0], problem.num_rows)) if weights.ndim == 1 else weights
     value = problem.value(phi, W)
     damping = np.full(phi.shape[0], 1e-3)
     converged = np.zeros(phi.shape[0], dtype=bool)
+    majorised = np.full(phi.shape[0], settings.coarse)
     active = np.flatnonzero(np.isfinite(value))
     iteration = 0
-    while active.size and iteration < max_iterations:
+    while active.size and iteration < settings.max_iterations:
         iteration += 1
         p, w = phi[active], W[active] if weights.ndim > 1 else W[: active.size]
-        gradient, hessian, scale = problem.derivatives(p, w)
+        above = majorised[active]
+        gradient, hessian, scale = problem.derivatives(p, w, majorised=above, curved=not settings.coarse)
         held = ((p <= lower) & (gradient > 0)) | ((p >= upper) & (gradient < 0))
-        step_at = _steps(gradient, hessian, scale, held)
+        if fixed is not None:
+            held |= fixed[active]
+        step_at = _steps(gradient, hessian, scale, held, units)
         left = np.arange(active.size)
         for _ in range(12):
             step, predicted = step_at(left, damping[active[left]])
@@ -119,17 +164,23 @@ def _newton(problem: Problem, start: Array, weights: Array, max_iterations: int,
             gained = value[active[left]] - reached
             good = gained > 1e-4 * np.maximum(predicted, 0.0)
             floor = tolerance * np.maximum(value[active[left]], 1e-300)
-            done = (predicted <= floor) & (gained >= -floor)
             index = active[left]
+            # a decrease that damping alone makes small says nothing, except of a step along a majorising parabola
+            honest = (damping[index] <= HONEST_DAMPING) | above[left]
+            done = (predicted <= floor) & (gained >= -floor) & honest
             better = good | (done & (gained >= 0))
             phi[index[better]] = trial[better]
             value[index[better]] = reached[better]
             converged[index[done]] = True
             damping[index[good]] *= np.where(gained[good] > 0.75 * predicted[good], 0.1, 0.5)
             damping[index[~good & ~done]] *= 8.0
+            majorised[index[good]] = settings.coarse
             left = left[~good & ~done]
+            left = left[above[left] | (damping[active[left]] <= HONEST_DAMPING)]
             if not left.size:
                 break
+        in_kink = active[~converged[active] & ~majorised[active] & (damping[active] > HONEST_DAMPING)]
+        majorised[in_kink], damping[in_kink] = True, 1e-3
         damping[active] = np.clip(damping[active], 1e-10, 1e12)
         stuck = active[left]
         converged[stuck] = damping[stuck] > 1e6
@@ -137,9 +188,11 @@ def _newton(problem: Problem, start: Array, weights: Array, max_iterations: int,
     return Solution(phi=phi, value=value, converged=converged, iterations=iteration)
 
 
-def _steps(gradient: Array, hessian: Array, scale: Array, held: NDArray[np.bool_]) -> Any:
+def _steps(gradient: Array, hessian: Array, scale: Array, held: NDArray[np.bool_], units: Array) -> Any:
     """A function (rows, damping) -> (step, predicted decrease) from one eigendecomposition of the scaled Hessian."""
-    root = np.sqrt(np.maximum(scale, 1e-12 * scale.max(axis=1, keepdims=True) + 1e-300))
+    free_of_units = scale * units**2
+    least = 1e-12 * free_of_units.max(axis=1, keepdims=True) + 1e-300
+    root = np.sqrt(np.maximum(free_of_units, least)) / units
     g = np.where(held, 0.0, gradient / root)
     H = hessian / (root[:, :, None] * root[:, None, :])
     free = ~held

@@ -24,6 +24,9 @@ MIN_DELTA = 0.05
 """A huber delta below this fraction of the typical residual is reached through wider ones."""
 FIRST_WIDTH, LAST_WIDTH = 0.1, 1e-9
 """Widths of the first and last smoothing of lad, as fractions of the typical residual."""
+GRADUATED_WIDTH = 4.0
+"""Width of the first smoothing of a graduated descent: nearly least squares, without the kinks of few residuals (Blake
+and Zisserman 1987, graduated non-convexity)."""
 NO_RESIDUAL = 1e-3
 """What counts as the typical residual where all residuals vanish."""
 LIKELIHOOD_SPAN, LIKELIHOOD_STEPS = 20.0, 90
@@ -149,17 +152,30 @@ class Objective:
             return np.full_like(r, 2.0)
         return 1.0 / np.maximum(np.abs(r), max(self.delta if self.name == "huber" else 0.0, floor))
 
+    def majorising_slope(self, r: Array) -> Array:
+        """psi(r) / r: the curvature of the parabola that touches rho at r and lies nowhere below it.
+
+        A step with it descends where steps with `slope` go back and forth across the kinks of a robust objective.
+        """
+        if self.is_quadratic:
+            return np.full_like(r, 2.0)
+        width = max(self.delta, 1e-300)
+        inside = 1.0 / np.maximum(np.abs(r), width)
+        return np.asarray(inside * width if self.name == "huber" else inside)
+
     def smoothed(self, width: float) -> Objective:
         """The objective that the solver walks on: lad smoothed within `width`, the others as they are."""
         return Objective(name=self.name, delta=width) if self.name == "lad" else self
 
-    def widening(self, typical: float) -> tuple[Objective, ...]:
+    def widening(self, typical: float, *, graduated: bool = False) -> tuple[Objective, ...]:
         """Smoother objectives through which a minimum is reached, widest first.
 
         Parameters
         ----------
         typical : float
             Median size of the residuals at the start.
+        graduated : bool
+            Whether to begin where all residuals count by their square, even if the objective can be minimised as it is.
 
         Returns
         -------
@@ -167,12 +183,12 @@ class Objective:
             The last is the objective itself, or lad smoothed within a billionth of the typical residual. Empty where
             the objective can be minimised as it is.
         """
-        if self.is_quadratic or (self.name == "huber" and self.delta > MIN_DELTA * typical):
+        if self.is_quadratic or (not graduated and self.name == "huber" and self.delta > MIN_DELTA * typical):
             return ()
         scale = typical or NO_RESIDUAL
         last = self.delta if self.name == "huber" else LAST_WIDTH * scale
-        steps = max(1, int(np.ceil(np.log(max(FIRST_WIDTH * scale / last, 4.0)) / np.log(4.0))))
-        widths = np.geomspace(FIRST_WIDTH * scale, last, steps)
+        first = max((GRADUATED_WIDTH if graduated else FIRST_WIDTH) * scale, 4.0 * last)
+        widths = np.geomspace(first, last, 1 + int(np.ceil(np.log(first / last) / np.log(4.0) - 1e-9)))
         return tuple(Objective(name=self.name, delta=float(width)) for width in widths)
 
     def share_inside(self, r: Array, num_params: int) -> float:

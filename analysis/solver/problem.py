@@ -138,8 +138,10 @@ class Problem:
         inverse = 1.0 / np.maximum(value, 1e-300)
         return r, jacobian * inverse[:, None, :], inverse
 
-    def derivatives(self, phi: Array, weights: Array) -> tuple[Array, Array, Array]:
-        """First and second derivatives of the sum.
+    def derivatives(
+        self, phi: Array, weights: Array, *, majorised: NDArray[np.bool_] | None = None, curved: bool = True
+    ) -> tuple[Array, Array, Array]:
+        """First and second derivatives of the objective by the working parameters.
 
         Parameters
         ----------
@@ -147,15 +149,19 @@ class Problem:
             Working parameters.
         weights : Array, shape (B, n) or (n,)
             Row weights.
+        majorised : array of bool, shape (B,), optional
+            Where the objective's second derivative is replaced by that of a parabola above it.
+        curved : bool
+            Whether the law's own second derivatives count; without them the Hessian is cheap and never negative.
 
         Returns
         -------
         gradient : Array, shape (B, p)
             First derivatives.
         hessian : Array, shape (B, p, p)
-            Second derivatives, exact.
+            Second derivatives.
         scale : Array, shape (B, p)
-            Sum of squared derivatives of the residuals: a positive scale of each parameter.
+            The positive Gauss-Newton scale of each parameter.
         """
         p = phi.shape[1]
         gradient, scale, hessian = np.zeros_like(phi), np.zeros_like(phi), np.zeros((phi.shape[0], p, p))
@@ -163,17 +169,27 @@ class Problem:
             value, J = part.law.working_jacobian(phi, part.z)
             r = part.residuals_of(value)
             slope, wpsi = part.objective.slope(r), w * part.objective.psi(r)
+            if majorised is not None and majorised.any():
+                slope = np.where(majorised[:, None], part.objective.majorising_slope(r), slope)
             if part.log_residuals:  # d log L = dL / L, d2 log L = d2L / L - dL dL^T / L^2
                 inverse = 1.0 / np.maximum(value, 1e-300)
                 square = inverse * inverse
-                inner, outer, size = (w * slope - wpsi) * square, wpsi * inverse, w * square
+                bent = wpsi if curved else 0.0
+                inner, outer, size = (w * slope - bent) * square, wpsi * inverse, w * square
             else:
                 inner, outer, size = w * slope, wpsi, np.broadcast_to(w, r.shape)
             gradient += np.matmul(J, outer[:, :, None])[:, :, 0]
             hessian += np.matmul(J * inner[:, None, :], J.transpose(0, 2, 1))
-            hessian += part.law.working_curvature(phi, part.z, outer, J)
+            if curved:
+                hessian += part.law.working_curvature(phi, part.z, outer, J)
             scale += np.matmul(J * J, size[:, :, None])[:, :, 0]
         return gradient, hessian, scale
+
+    @property
+    def steps(self) -> Array:
+        """A natural step of each working parameter, shape (p,): the typical loss for offsets, one for the others."""
+        unit = float(np.median(np.abs(self.y))) or 1.0
+        return np.array([unit if p.kind == "offset" else 1.0 for p in self.law.parameters])
 
 
 def make_problem(

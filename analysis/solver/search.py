@@ -1,21 +1,22 @@
-"""Point fits: arrays -> a checked `Problem` -> the global minimum with its status, the agreement of starts and
-conditioning.
+"""Point fits: the global minimum of a `Problem`, with its status, its certificate and its conditioning.
 
-Owns validation of arrays, the search (grid, polish, certificate) and nothing about intervals or tables.
+Starts of the grid are polished first; then rounds of starts of other kinds, until starts of several kinds agree or the
+search says that they do not. It knows nothing of intervals or tables.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.arrays import Array
 from analysis.errors import UserError
-from analysis.solver.newton import Solution, polish
+from analysis.solver.certificate import KINDS, Certificate, Kind
+from analysis.solver.newton import polish
 from analysis.solver.problem import Problem
+from analysis.solver.scatter import Starts, scattered
 from analysis.solver.starts import grid_starts
 
 Status = Literal["converged", "bound_hit", "flat", "max_iterations"]
@@ -25,10 +26,23 @@ SEARCH_ROWS = 500
 """The grid is searched on at most this many rows, spread evenly over the sorted table; polishing uses all."""
 SAME_OPTIMUM = 1e-6
 """Starts whose objectives agree to this fraction count as one optimum."""
+COARSE_ITERATIONS = 25
+"""Cheap steps that every start is given."""
 FIRST_ITERATIONS = 60
-"""Steps that every start is given; the best MAX_FINISHED may go on."""
-MAX_FINISHED = 3
-"""Starts that are polished to the end."""
+"""Newton steps that the lowest of them are given; the best three may go on."""
+ENOUGH = 1e-8
+"""Tolerance of further starts: enough to tell whether they end at the same minimum."""
+FIRST_ROUND, LATER_ROUNDS = 3, 8
+"""Starts of each further kind in the first round, and in later ones."""
+POLISHED = 6
+"""The lowest starts of a round are polished to the end."""
+MOST_ROUNDS = 6
+"""Rounds after which a search gives up and says so."""
+QUIET_ROUNDS = 2
+"""Rounds without a lower minimum that end a search whose first starts disagreed."""
+ENOUGH_HITS, ENOUGH_SHARE = 3, 0.5
+"""Starts of further kinds that must end at the minimum, and the share of all starts of the first round with which one
+round is enough."""
 FLAT_CONDITION = 1e12
 """A Hessian, scaled to a unit diagonal, with a condition number above this is flat: some direction is not
 determined."""
@@ -47,101 +61,184 @@ class PointFit:
     bounds_hit: tuple[int, ...]
     """Indices of parameters at a bound."""
     agreement: float
-    """Fraction of polished starts that reached this minimum."""
+    """Fraction of polished starts, of all kinds, that reached this minimum."""
     condition: float
     """Condition number of the Gauss-Newton Hessian in working parameters scaled to a unit diagonal; inf when
     singular."""
     minima: Array
     """Distinct local minima reached, best first, shape (M, p)."""
+    certificate: Certificate
+    """Which starts ended here."""
 
 
-def solve(problem: Problem, *, keep: int = 8, max_iterations: int = 600) -> PointFit:
-    """The global minimum of a problem.
+@dataclass
+class _Found:
+    """Where all polished starts of a search ended."""
 
-    All local minima of the projected objective on the law's grid are polished; long tables are searched on an even
-    spread of their rows, and the best minima are then polished on all rows.
+    phi: Array
+    value: Array
+    converged: NDArray[np.bool_]
+    kinds: list[Kind] = field(default_factory=list)
+
+    @classmethod
+    def nothing(cls, num_params: int) -> _Found:
+        """Before the first start."""
+        return cls(phi=np.zeros((0, num_params)), value=np.zeros(0), converged=np.zeros(0, dtype=bool))
+
+    def descend(
+        self, problem: Problem, starts: Starts, *, most: int, tolerance: float = 1e-11, graduated: bool = False
+    ) -> None:
+        """Polish all starts; for laws with dear derivatives the lowest `most` after cheap steps of all."""
+        near, kinds = starts.phi, list(starts.kinds)
+        if not problem.law.curves_cheaply:
+            coarse = polish(problem, near, max_iterations=COARSE_ITERATIONS, tolerance=1e-7, coarse=True)
+            order = np.argsort(coarse.value, kind="stable")
+            order = order[np.isfinite(coarse.value[order])][:most]
+            near, kinds = coarse.phi[order], [starts.kinds[i] for i in order]
+        if not len(near):
+            return
+        solution = polish(problem, near, max_iterations=FIRST_ITERATIONS, tolerance=tolerance, graduated=graduated)
+        self.phi = np.concatenate([self.phi, solution.phi])
+        self.value = np.concatenate([self.value, solution.value])
+        self.converged = np.concatenate([self.converged, solution.converged])
+        self.kinds += kinds
+
+    def finish(self, problem: Problem, max_iterations: int) -> None:
+        """Go on with the best three where they have not converged."""
+        left = [i for i in _distinct(self.phi, self.value)[:3] if not self.converged[i]]
+        if left:
+            longer = polish(problem, self.phi[left], max_iterations=max_iterations)
+            self.phi[left], self.value[left], self.converged[left] = longer.phi, longer.value, longer.converged
+
+    def sharpen(self, problem: Problem, before: float) -> None:
+        """Polish a minimum that lies below `before` to the last digit."""
+        best = int(np.argmin(self.value))
+        if self.value[best] < before:
+            sharp = polish(problem, self.phi[[best]], max_iterations=FIRST_ITERATIONS)
+            self.phi[best], self.value[best] = sharp.phi[0], sharp.value[0]
+            self.converged[best] |= sharp.converged[0]
+
+    @property
+    def least(self) -> float:
+        """The lowest objective."""
+        return float(self.value.min())
+
+    def reached(self, tiny: float) -> NDArray[np.bool_]:
+        """Which starts ended at the lowest objective."""
+        return np.asarray(self.value <= self.least * (1 + SAME_OPTIMUM) + tiny)
+
+
+def solve(problem: Problem, *, keep: int = 8, max_iterations: int = 600, also: Array | None = None) -> PointFit:
+    """The global minimum, by starts of several kinds until they agree.
 
     Parameters
     ----------
     problem : Problem
         What is minimised.
     keep : int
-        Most starts that are polished.
+        Most local minima of the grid to start from.
     max_iterations : int
-        Most steps from each of the MAX_FINISHED best starts; the others are given FIRST_ITERATIONS.
+        Most Newton steps for the best starts.
+    also : Array, shape (S, p), optional
+        Further starts, such as points of a profile that lie lower than an earlier minimum.
 
     Returns
     -------
     PointFit
-        The minimum, how it was reached, and the other minima.
+        The lowest minimum found, with its status and certificate.
 
     Raises
     ------
     UserError
         When the law gives no finite prediction anywhere on its grid.
     """
-    search = problem.rows(_evenly_spaced(problem)) if problem.num_rows > 2 * SEARCH_ROWS else problem
+    search = problem.rows(_spread(problem)) if problem.num_rows > 2 * SEARCH_ROWS else problem
+    found = _Found.nothing(problem.num_params)
     starts, _ = grid_starts(search, keep=keep)
-    if not len(starts):
+    if len(starts):
+        found.descend(search, Starts(phi=starts, kinds=("grid",) * len(starts)), most=len(starts))
+    if also is not None:
+        found.descend(search, Starts(phi=also, kinds=("profile",) * len(also)), most=len(also))
+    if not found.value.size:
         raise UserError(
             f"{problem.law.name} gives no finite prediction anywhere on its grid; check the units of the columns"
         )
-    solution = polish(search, starts, max_iterations=FIRST_ITERATIONS)
+    found.finish(search, max_iterations)
+    certificate = _certify(search, found, max_iterations)
     if search is not problem:
-        best = _distinct(solution.phi, solution.value)[:MAX_FINISHED]
-        solution = polish(problem, solution.phi[best], max_iterations=FIRST_ITERATIONS)
-    best = _distinct(solution.phi, solution.value)[:MAX_FINISHED]
-    unfinished = [i for i in best if not solution.converged[i]]
-    if unfinished:
-        longer = polish(problem, solution.phi[unfinished], max_iterations=max_iterations)
-        solution.phi[unfinished], solution.value[unfinished] = longer.phi, longer.value
-        solution.converged[unfinished] = longer.converged
-    solution.phi[:] = problem.law.canonical(solution.phi)
-    return _point_fit(problem, solution)
+        best = _distinct(found.phi, found.value)[:3]
+        solution = polish(problem, found.phi[best], max_iterations=FIRST_ITERATIONS)
+        found = _Found(phi=solution.phi, value=solution.value, converged=solution.converged)
+        found.finish(problem, max_iterations)
+    return _point(problem, found, certificate)
 
 
-def _point_fit(problem: Problem, solution: Solution) -> PointFit:
-    """The best of the polished starts, with what is known about it."""
-    order = _distinct(solution.phi, solution.value)
+def _certify(problem: Problem, found: _Found, max_iterations: int) -> Certificate:
+    """Rounds of starts of further kinds until they agree with the lowest minimum, or are given up."""
+    rng = np.random.default_rng(0)
+    tiny = 1e-18 * float(problem.weights.sum())
+    of_grid, quiet, rounds, agreed = found.least, 0, 0, False
+    while not agreed and rounds < MOST_ROUNDS:
+        rounds += 1
+        before = found.least
+        minima = found.phi[_distinct(found.phi, found.value)]
+        size = FIRST_ROUND if rounds == 1 else LATER_ROUNDS
+        found.descend(
+            problem, scattered(problem, minima, size, rng), most=POLISHED, tolerance=ENOUGH, graduated=rounds == 1
+        )
+        found.finish(problem, max_iterations)
+        found.sharpen(problem, before)
+        lowered = found.least < before * (1 - SAME_OPTIMUM) - tiny
+        quiet = 0 if lowered else quiet + 1
+        reached = found.reached(tiny)
+        kinds = {kind for kind, hit in zip(found.kinds, reached, strict=True) if hit}
+        hits = sum(hit and kind != "grid" for kind, hit in zip(found.kinds, reached, strict=True))
+        enough = len(kinds) > 1 and hits >= ENOUGH_HITS
+        agreed = enough and (quiet >= QUIET_ROUNDS or (rounds == 1 and quiet > 0 and reached.mean() >= ENOUGH_SHARE))
+    reached = found.reached(tiny)
+    above = found.value[~reached & np.isfinite(found.value)]
+    return Certificate(
+        verdict="agreed" if agreed else "disagreed",
+        starts={kind: found.kinds.count(kind) for kind in KINDS},
+        reached={
+            kind: sum(k == kind and bool(hit) for k, hit in zip(found.kinds, reached, strict=True)) for kind in KINDS
+        },
+        rounds=rounds,
+        lowered_by=max(1 - found.least / of_grid, 0.0) if of_grid > 0 else 0.0,
+        next_basin=float(above.min() / found.least - 1) if above.size and found.least > 0 else None,
+    )
+
+
+def _point(problem: Problem, found: _Found, certificate: Certificate) -> PointFit:
+    """The best of what was found, with what it says of itself."""
+    found.phi[:] = problem.law.canonical(found.phi)
+    order = _distinct(found.phi, found.value)
     top = int(order[0])
-    phi, value = solution.phi[top], float(solution.value[top])
-    close = solution.value <= value * (1 + SAME_OPTIMUM) + 1e-18 * float(problem.weights.sum())
+    phi = found.phi[top]
     hit = bounds_hit(problem, phi)
     condition = condition_number(problem, phi)
-    status: Status = "converged"
-    if not solution.converged[top]:
+    if not found.converged[top]:
         status = "max_iterations"
     elif hit:
         status = "bound_hit"
-    elif condition > FLAT_CONDITION or problem.num_rows <= problem.num_params:
-        status = "flat"
+    else:
+        status = "flat" if condition > FLAT_CONDITION or problem.num_rows <= problem.num_params else "converged"
+    starts = sum(certificate.starts.values())
     return PointFit(
         phi=phi,
-        value=value,
+        value=float(found.value[top]),
         status=status,
         bounds_hit=hit,
-        agreement=float(close.mean()),
+        agreement=sum(certificate.reached.values()) / starts,
         condition=condition,
-        minima=solution.phi[order],
+        minima=found.phi[order],
+        certificate=certificate,
     )
 
 
 def bounds_hit(problem: Problem, phi: Array) -> tuple[int, ...]:
-    """Which parameters sit at a working bound.
-
-    Parameters
-    ----------
-    problem : Problem
-        With the bounds.
-    phi : Array, shape (p,)
-        Working parameters.
-
-    Returns
-    -------
-    tuple of int
-        Indices of the parameters.
-    """
-    span = np.where(np.isfinite(problem.upper - problem.lower), problem.upper - problem.lower, 1.0)
+    """Indices of the parameters that sit at a working bound."""
+    span = np.where(np.isfinite(problem.upper - problem.lower), problem.upper - problem.lower, problem.steps)
     at = (phi - problem.lower <= 1e-9 * span) | (problem.upper - phi <= 1e-9 * span)
     return tuple(int(j) for j in np.flatnonzero(at))
 

@@ -2,7 +2,7 @@
 once.
 
 For every grid point the amplitudes and the offset follow by nonnegative least squares, reweighted a few times towards
-the robust objective; the local minima of the resulting surface are the starts. Nothing is drawn at random.
+the robust objective; the local minima of the resulting surface are the starts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from analysis.solver.problem import Problem
 
 REWEIGHTINGS = 2
 """Reweighted solves after the first; more change the starts, not the optimum reached from them."""
+SMALLEST_COEFFICIENT = 1e-12
+"""An amplitude that vanishes starts at this fraction of the typical loss."""
 ELEMENTS = 2_000_000
 """Most (grid point, column, row) triples held at once."""
 
@@ -46,7 +48,7 @@ def grid_starts(problem: Problem, *, keep: int = 8, reweightings: int = REWEIGHT
     size = max(1, ELEMENTS // max(probe.shape[1] * problem.num_rows, 1))
     phis, values = [], []
     for s in range(0, eta.shape[0], size):
-        phi, value = _projected(problem, eta[s : s + size], reweightings)
+        phi, value = projected(problem, eta[s : s + size], reweightings)
         phis.append(phi)
         values.append(value)
     phi, value = np.concatenate(phis), np.concatenate(values)
@@ -86,7 +88,11 @@ def local_minima(value: Array, shape: tuple[int, ...]) -> NDArray[np.intp]:
     return np.flatnonzero(lowest)
 
 
-def _projected(problem: Problem, eta: Array, reweightings: int) -> tuple[Array, Array]:
+def projected(problem: Problem, eta: Array, reweightings: int = REWEIGHTINGS) -> tuple[Array, Array]:
+    """Working parameters (G, p) with amplitudes and offset solved for at nonlinear parameters (G, k), and values (G,).
+
+    A value is infinite where the law gives no finite loss.
+    """
     columns = problem.law.basis(eta, problem.z)
     target = problem.y
     if problem.log_residuals:
@@ -104,7 +110,8 @@ def _projected(problem: Problem, eta: Array, reweightings: int) -> tuple[Array, 
             floor = 0.01 * float(np.median(np.abs(r[:: max(1, len(r) // 16)])))
             reweighted = weights * objective.irls(r, max(floor, 1e-15))
             coefficients = nonnegative_least_squares(columns, target, reweighted, free)
-    phi = np.clip(problem.law.assemble(eta, coefficients), problem.lower, problem.upper)
+    least = np.where(free, -np.inf, SMALLEST_COEFFICIENT * float(np.median(np.abs(problem.y))))
+    phi = np.clip(problem.law.assemble(eta, np.maximum(coefficients, least)), problem.lower, problem.upper)
     r = np.einsum("gq,gqn->gn", coefficients, columns) - target
     if problem.log_residuals:
         with np.errstate(divide="ignore", invalid="ignore"):

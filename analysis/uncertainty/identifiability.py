@@ -6,16 +6,22 @@ bound, then draws that end there. It must not know how a table was read or how r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.arrays import Array
+from analysis.laws.base import Parameter
 from analysis.solver.problem import Problem
 from analysis.solver.search import FLAT_CONDITION, PointFit
 from analysis.uncertainty.covariance import sandwich
 from analysis.uncertainty.profile import held_at, scale_of
 from analysis.uncertainty.quantiles import student_quantile
 
+NO_SPREAD = 1e-9
+"""Losses that differ by less than this fraction are constant."""
 SAME_VALUE = 0.02
 """Inputs within this fraction of each other count as one value."""
 MIN_SCATTER = 0.1
@@ -30,24 +36,90 @@ PROFILE_ROWS = 5000
 """Profiles are not walked on tables longer than this: the condition number speaks for them."""
 
 
-def unidentified(problem: Problem, point: PointFit, draws: Array | None, codes: NDArray[np.intp]) -> dict[str, str]:
-    """Which parameters the data do not determine, and why.
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """The end of one parameter's profile: the parameter held at a bound, the others where they are best."""
+
+    index: int
+    """Which parameter."""
+    side: str
+    """lower or upper."""
+    phi: Array
+    """Working parameters there, shape (p,)."""
+    value: float
+    """Objective there."""
+
+
+def walk_to_bounds(problem: Problem, point: PointFit, draws: Array | None, codes: NDArray[np.intp]) -> tuple[Walk, ...]:
+    """Hold every parameter with bounds of its own at each of them, and minimise over the others until that converges.
 
     Parameters
     ----------
     problem : Problem
-        Rows, law and bounds.
+        What was minimised.
     point : PointFit
         The minimum.
     draws : Array, shape (B, p), or None
-        Working parameters of the bootstrap draws.
+        Working parameters of the draws, for the spread beyond which a bound is too far to be reached.
     codes : array of int, shape (n,)
-        Cluster of each row, whole numbers from 0.
+        Cluster of each row.
 
     Returns
     -------
-    dict of str
-        Reasons by parameter; parameters that the data determine are absent.
+    tuple of Walk
+        One for each bound within FAR standard errors; none on tables longer than PROFILE_ROWS, where the structure of
+        the data already decides, or where a bound was hit.
+    """
+    if problem.num_rows > PROFILE_ROWS or point.bounds_hit or too_few(problem, codes) or _structure(problem):
+        return ()
+    if point.condition > FLAT_CONDITION:
+        return ()
+    spread = np.sqrt(np.diag(sandwich(problem, point.phi, codes)))
+    if draws is not None:
+        spread = np.maximum(spread, draws.std(axis=0))
+    wanted: list[tuple[int, str, float]] = []
+    for j, parameter in enumerate(problem.law.parameters):
+        if not bounded_by_law(parameter):
+            continue
+        for side, bound in (("lower", problem.lower[j]), ("upper", problem.upper[j])):
+            if abs(bound - point.phi[j]) < FAR * spread[j]:
+                wanted.append((j, side, float(bound)))
+    if not wanted:
+        return ()
+    index = np.array([j for j, _, _ in wanted])
+    phi, value = held_at(problem, point.phi, index, np.array([bound for _, _, bound in wanted]))
+    return tuple(Walk(index=j, side=side, phi=phi[i], value=float(value[i])) for i, (j, side, _) in enumerate(wanted))
+
+
+def bounded_by_law(parameter: Parameter) -> bool:
+    """Whether a bound of the parameter means that its part of the law has vanished or cannot be told from another."""
+    if parameter.kind == "offset":
+        return False
+    return parameter.kind == "exponent" or bool(np.isfinite(parameter.lower) or np.isfinite(parameter.upper))
+
+
+def unidentified(
+    problem: Problem, point: PointFit, draws: Array | None, codes: NDArray[np.intp], walks: Sequence[Walk]
+) -> dict[str, str]:
+    """Reasons by parameter name; parameters that the data determine are absent.
+
+    Parameters
+    ----------
+    problem : Problem
+        What was minimised.
+    point : PointFit
+        The minimum.
+    draws : Array, shape (B, p), or None
+        Working parameters of the draws.
+    codes : array of int, shape (n,)
+        Cluster of each row.
+    walks : sequence of Walk
+        What `walk_to_bounds` found.
+
+    Returns
+    -------
+    dict of str to str
+        In the order of the law's parameters.
     """
     law = problem.law
     names = law.param_names
@@ -56,7 +128,7 @@ def unidentified(problem: Problem, point: PointFit, draws: Array | None, codes: 
         return dict.fromkeys(names, few)
     reasons = _structure(problem)
     for j in point.bounds_hit:
-        side = "lower" if point.phi[j] <= problem.lower[j] + 1e-9 else "upper"
+        side = "lower" if point.phi[j] - problem.lower[j] < problem.upper[j] - point.phi[j] else "upper"
         reasons.setdefault(names[j], f"the optimum is at its {side} bound")
         if law.parameters[j].kind == "exponent":
             for name in _companions(problem, names[j]):
@@ -64,8 +136,8 @@ def unidentified(problem: Problem, point: PointFit, draws: Array | None, codes: 
     if point.condition > FLAT_CONDITION:
         for name in names:
             reasons.setdefault(name, f"the problem is flat (condition number {point.condition:.1e})")
-    if problem.num_rows <= PROFILE_ROWS and not reasons:
-        reasons.update(_flat_profiles(problem, point, codes, draws))
+    if not reasons:
+        reasons.update(_flat_profiles(problem, point, codes, walks))
     if draws is not None:
         span = np.where(np.isfinite(problem.upper - problem.lower), problem.upper - problem.lower, np.inf)
         near = (draws - problem.lower <= 1e-6 * span) | (problem.upper - draws <= 1e-6 * span)
@@ -108,6 +180,9 @@ def _companions(problem: Problem, exponent: str) -> list[str]:
 
 def _structure(problem: Problem) -> dict[str, str]:
     law, used = problem.law, problem.weights > 0
+    losses = problem.y[used]
+    if np.ptp(losses) <= NO_SPREAD * float(np.abs(losses).max()):
+        return dict.fromkeys(law.param_names, f"all values of {law.target} are equal, so nothing depends on anything")
     reasons = law.undetermined(problem.z[:, used])
     if not law.row_by_row:
         return reasons
@@ -155,27 +230,23 @@ def tied_inputs(log_n: Array, log_d: Array) -> str | None:
     return None
 
 
-def _flat_profiles(problem: Problem, point: PointFit, codes: NDArray[np.intp], draws: Array | None) -> dict[str, str]:
-    """Exponents that may as well be at a bound: the profile there has not risen above the cutoff.
-
-    Bounds that lie MAX_REACH standard errors away are not walked to.
-    """
-    errors = np.sqrt(np.diag(sandwich(problem, point.phi, codes))) if draws is None else draws.std(axis=0)
+def _flat_profiles(problem: Problem, point: PointFit, codes: NDArray[np.intp], walks: Sequence[Walk]) -> dict[str, str]:
+    """Parameters that may as well be at a bound: the profile there has not risen above the cutoff."""
+    reasons: dict[str, str] = {}
+    if not walks:
+        return reasons
     dof = max(int(codes.max()) + 1 - problem.num_params, 1)
     cutoff = float(student_quantile(0.975, dof)) ** 2
     factors = scale_of(problem, point.phi, codes)
-    reasons: dict[str, str] = {}
-    for j, parameter in enumerate(problem.law.parameters):
-        if parameter.kind != "exponent":
+    for walk in walks:
+        parameter = problem.law.parameters[walk.index]
+        if parameter.name in reasons or factors[walk.index] * (walk.value - point.value) >= cutoff:
             continue
-        for side, bound in (("lower", problem.lower[j]), ("upper", problem.upper[j])):
-            if parameter.name in reasons or not abs(bound - point.phi[j]) < MAX_REACH * errors[j]:
-                continue
-            _, reached = held_at(problem, point.phi, j, float(bound), iterations=25)
-            if factors[j] * (reached - point.value) < cutoff:
-                reasons[parameter.name] = f"the profile is flat up to its {side} bound {bound:g}"
-                for name in _companions(problem, parameter.name):
-                    reasons.setdefault(name, f"{parameter.name} is not determined")
+        bound = walk.phi[walk.index]
+        shown = np.exp(bound) if parameter.kind == "amplitude" else bound
+        reasons[parameter.name] = f"the profile is flat up to its {walk.side} bound {shown:.3g}"
+        for name in _companions(problem, parameter.name):
+            reasons.setdefault(name, f"{parameter.name} is not determined")
     return reasons
 
 

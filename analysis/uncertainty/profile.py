@@ -6,7 +6,7 @@ of the clustered to the naive variance where runs are clustered. It must not kno
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analysis.arrays import Array
 from analysis.solver.newton import polish
 from analysis.solver.problem import Problem
-from analysis.solver.search import PointFit
+from analysis.solver.search import PointFit, solve
 from analysis.uncertainty.covariance import sandwich
 from analysis.uncertainty.quantiles import student_quantile
 
@@ -70,34 +70,42 @@ def scale_of(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
     return np.asarray(plain * np.minimum(ratio, 1.0))
 
 
-def held_at(problem: Problem, phi: Array, j: int, value: float, *, iterations: int = 80) -> tuple[Array, float]:
-    """The minimum over the other parameters, with one parameter held.
+MOST_STEPS = 300
+"""Most steps of the others while parameters are held: along a curved valley Newton's steps are short."""
+RESTARTS = 3
+"""Times that a search is begun again from a lower point of the profile."""
+LOWER = 1e-6
+"""A point of a profile below the minimum by more than this fraction shows that the minimum was a local one."""
+
+
+def held_at(problem: Problem, phi: Array, index: NDArray[np.intp], values: Array) -> tuple[Array, Array]:
+    """The other parameters and the objective, each with one parameter held at a value.
 
     Parameters
     ----------
     problem : Problem
         What is minimised.
-    phi : Array, shape (p,)
-        Where the search starts.
-    j : int
-        Index of the parameter.
-    value : float
-        Its working value.
-    iterations : int
-        Most steps.
+    phi : Array, shape (p,) or (m, p)
+        Where the others start.
+    index : array of int, shape (m,)
+        The parameters held.
+    values : Array, shape (m,)
+        At which working values.
 
     Returns
     -------
-    phi : Array, shape (p,)
-        Working parameters at the minimum.
-    value : float
+    phi : Array, shape (m, p)
+        Working parameters at the conditional minima.
+    value : Array, shape (m,)
         The objective there.
     """
-    lower, upper = problem.lower.copy(), problem.upper.copy()
-    lower[j] = upper[j] = value
-    start = np.clip(phi, lower, upper)[None, :]
-    solution = polish(replace(problem, lower=lower, upper=upper), start, max_iterations=iterations, tolerance=1e-9)
-    return solution.phi[0], float(solution.value[0])
+    rows = np.arange(index.size)
+    start = np.array(np.broadcast_to(phi, (index.size, problem.num_params)))
+    start[rows, index] = values
+    held = np.zeros(start.shape, dtype=bool)
+    held[rows, index] = True
+    solution = polish(problem, start, max_iterations=MOST_STEPS, tolerance=1e-9, fixed=held)
+    return solution.phi, solution.value
 
 
 def profile(
@@ -123,9 +131,22 @@ def profile(
     Returns
     -------
     Profile
-        Values along the parameter, the rise there, and the ends of the interval.
+        Values along the parameter, the rise there, and the ends of the interval. A point below the minimum makes the
+        search begin again from there.
     """
-    phi, value = point.phi, point.value
+    for _ in range(RESTARTS):
+        result, lower = _walk(problem, point, name, codes, level, points)
+        if lower is None:
+            return result
+        point = solve(problem, also=lower[None, :])
+    return result
+
+
+def _walk(
+    problem: Problem, point: PointFit, name: str, codes: NDArray[np.intp], level: float, points: int
+) -> tuple[Profile, Array | None]:
+    """The profile about a minimum, and a point of it that lies lower; None when there is none."""
+    phi, value, lower = point.phi, point.value, None
     j = problem.law.param_names.index(name)
     factor = scale_of(problem, phi, codes)[j]
     dof = max(int(codes.max()) + 1 - phi.size, 1)
@@ -140,20 +161,22 @@ def profile(
         for _ in range(points):
             there = here + side * stride
             there = max(there, bound) if side < 0 else min(there, bound)
-            moved, reached = held_at(problem, at, j, there)
+            moved, reached = _held(problem, at, j, there)
+            if reached < value * (1 - LOWER):
+                lower = moved
             rise = factor * max(reached - value, 0.0)
             track.append((there, moved, rise))
             if rise >= cutoff:
                 share = (np.sqrt(cutoff) - np.sqrt(previous)) / max(np.sqrt(rise) - np.sqrt(previous), 1e-12)
                 crossing = here + share * (there - here)
-                ends[side] = _public(problem, held_at(problem, moved, j, crossing)[0], j)
+                ends[side] = _public(problem, _held(problem, moved, j, crossing)[0], j)
                 break
             if there == bound:
                 break
             stride *= 2.0 if rise < 0.25 * cutoff else 1.0
             here, at, previous = there, moved, rise
     track.sort(key=lambda entry: entry[0])
-    return Profile(
+    found = Profile(
         name=name,
         working=np.array([entry[0] for entry in track]),
         public=np.array([_public(problem, entry[1], j) for entry in track]),
@@ -162,6 +185,12 @@ def profile(
         lo=ends[-1],
         hi=ends[1],
     )
+    return found, lower
+
+
+def _held(problem: Problem, phi: Array, j: int, value: float) -> tuple[Array, float]:
+    at, reached = held_at(problem, phi, np.array([j]), np.array([value]))
+    return at[0], float(reached[0])
 
 
 def _public(problem: Problem, phi: Array, j: int) -> float:

@@ -6,6 +6,7 @@ The tests check them against scipy; docs/decisions/2026-11-28-own-quantiles.md h
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -62,6 +63,7 @@ def student_quantile(probability: ArrayLike, dof: float) -> Array:
     return out.reshape(np.shape(probability))
 
 
+@lru_cache(maxsize=4096)
 def _one(p: float, dof: float) -> float:
     if p == 0.5:
         return 0.0
