@@ -2,8 +2,8 @@
 
 `python -m benchmarks.optima --data ../shared/data --out benchmarks/optima.json` fits each law to each table that has
 its columns, then minimises from random starts of three kinds (random points of its grid, jittered minima, the
-working box), and records by how much the best of them lies below the fit. Cases that the record holds are left alone, so
-that a stopped benchmark goes on; `--again` measures all anew.
+working box), and records by how much the best of them lies below the fit. Cases that the record holds are left
+alone, so that a stopped benchmark goes on; `--again` measures all anew.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ search says that they do not. It knows nothing of intervals or tables.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ SAME_OPTIMUM = 1e-6
 """Starts whose objectives agree to this fraction count as one optimum."""
 COARSE_ITERATIONS = 25
 """Cheap steps that every start is given."""
+MAX_FINISHED = 3
+"""Starts that are polished to the end."""
 FIRST_ITERATIONS = 60
 """Newton steps that the lowest of them are given; the best three may go on."""
 ENOUGH = 1e-8
@@ -105,7 +108,7 @@ class _Found:
 
     def finish(self, problem: Problem, max_iterations: int) -> None:
         """Go on with the best three where they have not converged."""
-        left = [i for i in _distinct(self.phi, self.value)[:3] if not self.converged[i]]
+        left = [i for i in _distinct(self.phi, self.value)[:MAX_FINISHED] if not self.converged[i]]
         if left:
             longer = polish(problem, self.phi[left], max_iterations=max_iterations)
             self.phi[left], self.value[left], self.converged[left] = longer.phi, longer.value, longer.converged
@@ -152,7 +155,7 @@ def solve(problem: Problem, *, keep: int = 8, max_iterations: int = 600, also: A
     UserError
         When the law gives no finite prediction anywhere on its grid.
     """
-    search = problem.rows(_spread(problem)) if problem.num_rows > 2 * SEARCH_ROWS else problem
+    search = problem.rows(_evenly_spaced(problem)) if problem.num_rows > 2 * SEARCH_ROWS else problem
     found = _Found.nothing(problem.num_params)
     starts, _ = grid_starts(search, keep=keep)
     if len(starts):
@@ -166,7 +169,7 @@ def solve(problem: Problem, *, keep: int = 8, max_iterations: int = 600, also: A
     found.finish(search, max_iterations)
     certificate = _certify(search, found, max_iterations)
     if search is not problem:
-        best = _distinct(found.phi, found.value)[:3]
+        best = _distinct(found.phi, found.value)[:MAX_FINISHED]
         solution = polish(problem, found.phi[best], max_iterations=FIRST_ITERATIONS)
         found = _Found(phi=solution.phi, value=solution.value, converged=solution.converged)
         found.finish(problem, max_iterations)
@@ -217,12 +220,13 @@ def _point(problem: Problem, found: _Found, certificate: Certificate) -> PointFi
     phi = found.phi[top]
     hit = bounds_hit(problem, phi)
     condition = condition_number(problem, phi)
+    status: Status = "converged"
     if not found.converged[top]:
         status = "max_iterations"
     elif hit:
         status = "bound_hit"
-    else:
-        status = "flat" if condition > FLAT_CONDITION or problem.num_rows <= problem.num_params else "converged"
+    elif condition > FLAT_CONDITION or problem.num_rows <= problem.num_params:
+        status = "flat"
     starts = sum(certificate.starts.values())
     return PointFit(
         phi=phi,
@@ -237,7 +241,20 @@ def _point(problem: Problem, found: _Found, certificate: Certificate) -> PointFi
 
 
 def bounds_hit(problem: Problem, phi: Array) -> tuple[int, ...]:
-    """Indices of the parameters that sit at a working bound."""
+    """Which parameters sit at a working bound.
+
+    Parameters
+    ----------
+    problem : Problem
+        With the bounds.
+    phi : Array, shape (p,)
+        Working parameters.
+
+    Returns
+    -------
+    tuple of int
+        Indices of the parameters.
+    """
     span = np.where(np.isfinite(problem.upper - problem.lower), problem.upper - problem.lower, problem.steps)
     at = (phi - problem.lower <= 1e-9 * span) | (problem.upper - phi <= 1e-9 * span)
     return tuple(int(j) for j in np.flatnonzero(at))

@@ -67,8 +67,8 @@ def walk_to_bounds(problem: Problem, point: PointFit, draws: Array | None, codes
     Returns
     -------
     tuple of Walk
-        One for each bound within FAR standard errors; none on tables longer than PROFILE_ROWS, where the structure of
-        the data already decides, or where a bound was hit.
+        One for each bound within MAX_REACH standard errors; none on tables longer than PROFILE_ROWS, where the structure
+        of the data already decides, or where a bound was hit.
     """
     if problem.num_rows > PROFILE_ROWS or point.bounds_hit or too_few(problem, codes) or _structure(problem):
         return ()
@@ -82,7 +82,7 @@ def walk_to_bounds(problem: Problem, point: PointFit, draws: Array | None, codes
         if not bounded_by_law(parameter):
             continue
         for side, bound in (("lower", problem.lower[j]), ("upper", problem.upper[j])):
-            if abs(bound - point.phi[j]) < FAR * spread[j]:
+            if abs(bound - point.phi[j]) < MAX_REACH * spread[j]:
                 wanted.append((j, side, float(bound)))
     if not wanted:
         return ()
