@@ -25,6 +25,7 @@ from analysis.solver.search import PointFit, Status
 from analysis.uncertainty.calibration import Calibration, inflation_for, regime_warnings, truncated
 from analysis.uncertainty.covariance import public_covariance, sandwich
 from analysis.uncertainty.identifiability import Walk, one_sided, too_few, unidentified
+from analysis.uncertainty.lack_of_fit import lack_of_fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +110,7 @@ def assemble(
         num_clusters=solved.num_units,
         agreement=point.agreement,
         certificate=point.certificate,
+        lack_of_fit=lack_of_fit(problem, point.phi, codes=solved.codes),
         condition=point.condition,
         residual_scale=_residual_scale(problem, residuals),
         predictor=predictor,

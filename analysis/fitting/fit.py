@@ -31,6 +31,7 @@ from analysis.runs.columns import as_columns, completed
 from analysis.solver.certificate import Certificate
 from analysis.solver.objectives import Objective
 from analysis.solver.search import Status
+from analysis.uncertainty.lack_of_fit import LackOfFit
 from experiments.files import write_atomic
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Fit:
     """Fraction of the polished starts that ended at this minimum."""
     certificate: Certificate | None
     """Which starts ended at the minimum, and whether they agree; None for fits saved before there was one."""
+    lack_of_fit: LackOfFit | None
+    """Whether its residuals hold a pattern that the law misses; None for fits saved before this was tested."""
     condition: float
     """Condition number of the scaled Gauss-Newton Hessian."""
     residual_scale: float
@@ -94,6 +97,11 @@ class Fit:
     def bse(self) -> dict[str, float]:
         """Standard errors by name; NaN where there is none."""
         return {name: float("nan") if e.se is None else e.se for name, e in self.estimates.items()}
+
+    @property
+    def doubt(self) -> str | None:
+        """The line that says that the law misses a pattern of the data; None where it does not."""
+        return None if self.lack_of_fit is None else self.lack_of_fit.text
 
     @property
     def loss_term(self) -> Objective:
@@ -229,6 +237,8 @@ class Fit:
             a = self.frontier_estimates.a
             text = a.text() if math.isfinite(a.value) else "none"
             lines.append(f"N_opt ~ C**a, a = {text} ({self.frontier_estimates.convention})")
+        if self.doubt is not None:
+            lines.append(f"warning: {self.doubt}")
         lines += [f"warning: {w}" for w in self.warnings]
         return "\n".join(lines)
 
@@ -290,6 +300,7 @@ class Fit:
             "num_clusters": self.num_clusters,
             "agreement": self.agreement,
             "certificate": None if self.certificate is None else self.certificate.to_dict(),
+            "lack_of_fit": None if self.lack_of_fit is None else self.lack_of_fit.to_dict(),
             "condition": self.condition,
             "residual_scale": self.residual_scale,
             "warnings": list(self.warnings),
@@ -360,6 +371,7 @@ class Fit:
             num_clusters=raw["num_clusters"],
             agreement=raw["agreement"],
             certificate=None if raw.get("certificate") is None else Certificate.from_dict(raw["certificate"]),
+            lack_of_fit=None if raw.get("lack_of_fit") is None else LackOfFit.from_dict(raw["lack_of_fit"]),
             condition=math.inf if raw["condition"] is None else raw["condition"],
             residual_scale=math.nan if raw["residual_scale"] is None else raw["residual_scale"],
             predictor=predictor,

@@ -85,6 +85,8 @@ def warnings(study: Study) -> list[str]:
     out += [f"{name}: {why}" for name, why in study.comparison.missing.items()]
     fit = study.comparison.fit
     out += [f"{name} is not identified: {why}" for name, why in fit.identified.items() if why]
+    if fit.doubt is not None:
+        out.append(fit.doubt)
     if fit.status != "converged":
         out.append(f"the fit ended with status {fit.status}")
     return list(dict.fromkeys(out))

@@ -6,6 +6,7 @@ function of its table alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,7 @@ class Starts:
 
     phi: Array
     """Working parameters, shape (S, p)."""
-    kinds: tuple[Kind, ...]
+    kinds: Sequence[Kind]
     """Where each came from."""
 
 
@@ -61,7 +62,7 @@ def scattered(problem: Problem, minima: Array, size: int, rng: np.random.Generat
         ("hop", hops(problem, minima, size, rng)),
     ]
     phi = np.concatenate([part for _, part in parts])
-    kinds = tuple(kind for kind, part in parts for _ in range(len(part)))
+    kinds = [kind for kind, part in parts for _ in range(len(part))]
     return Starts(phi=np.clip(phi, problem.lower, problem.upper), kinds=kinds)
 
 

@@ -159,9 +159,11 @@ def solve(problem: Problem, *, keep: int = 8, max_iterations: int = 600, also: A
     found = _Found.nothing(problem.num_params)
     starts, _ = grid_starts(search, keep=keep)
     if len(starts):
-        found.descend(search, Starts(phi=starts, kinds=("grid",) * len(starts)), most=len(starts))
+        of_grid: list[Kind] = ["grid"] * len(starts)
+        found.descend(search, Starts(phi=starts, kinds=of_grid), most=len(starts))
     if also is not None:
-        found.descend(search, Starts(phi=also, kinds=("profile",) * len(also)), most=len(also))
+        of_profile: list[Kind] = ["profile"] * len(also)
+        found.descend(search, Starts(phi=also, kinds=of_profile), most=len(also))
     if not found.value.size:
         raise UserError(
             f"{problem.law.name} gives no finite prediction anywhere on its grid; check the units of the columns"

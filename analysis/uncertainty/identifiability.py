@@ -67,8 +67,8 @@ def walk_to_bounds(problem: Problem, point: PointFit, draws: Array | None, codes
     Returns
     -------
     tuple of Walk
-        One for each bound within MAX_REACH standard errors; none on tables longer than PROFILE_ROWS, where the structure
-        of the data already decides, or where a bound was hit.
+        One for each bound within MAX_REACH standard errors. None on tables longer than PROFILE_ROWS, where the
+        structure of the data already decides, or where a bound was hit.
     """
     if problem.num_rows > PROFILE_ROWS or point.bounds_hit or too_few(problem, codes) or _structure(problem):
         return ()

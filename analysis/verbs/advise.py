@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +125,8 @@ def shape_rules(args: argparse.Namespace, fit: Fit, template: Template | None) -
 def run(args: argparse.Namespace) -> int:
     """Answer and print."""
     fit = Fit.load(args.fit)
+    if fit.doubt is not None:
+        print(f"warning: {fit.doubt}", file=sys.stderr)
     check_law(fit)
     target = parse_target(args.at, args.exponent)
     if args.budget is None and args.target_loss is None:

@@ -107,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
 
         data = read_points(args.table, None if args.columns is None else parse_columns(args.columns), fit)
     predicted = fit.predict(data)
+    if fit.doubt is not None:
+        print(f"warning: {fit.doubt}; the intervals hold if the law does", file=sys.stderr)
     rows = as_rows(predicted)
     for row, (extrapolates, reason) in zip(rows, fit.reach_notes(data), strict=True):
         row |= {"extrapolates": extrapolates, "reason": reason}
