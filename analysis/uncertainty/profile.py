@@ -146,8 +146,10 @@ def _walk(
     problem: Problem, point: PointFit, name: str, codes: NDArray[np.intp], level: float, points: int
 ) -> tuple[Profile, Array | None]:
     """The profile about a minimum, and a point of it that lies lower; None when there is none."""
-    phi, value, lower = point.phi, point.value, None
+    phi, value = point.phi, point.value
     j = problem.law.param_names.index(name)
+    at_once, reached = _held(problem, phi, j, float(phi[j]))
+    lower = at_once if reached < value * (1 - LOWER) else None
     factor = scale_of(problem, phi, codes)[j]
     dof = max(int(codes.max()) + 1 - phi.size, 1)
     cutoff = float(student_quantile(0.5 + level / 2, dof)) ** 2
