@@ -101,6 +101,7 @@ EXAMPLES: tuple[Example, ...] = (
         labels=Labels(x="step", x_ticks="size", y=LOSS),
         command='DATA/multipowerlaw/25M/constant_72000.csv --law shifted --columns x=step --where "step <= 24000"',
     ),
+    Example(law="m3", table=tables.llama_minima, along="x", labels=replace(COMPUTE, y="loss as published")),
     *_several(LAMBADA, LAMBADA_COMMAND, "m4", "bnsl"),
     *_several(LLAMA, LLAMA_COMMAND, "hoffmann", "kaplan", "skaling", "farseer"),
     *_several(GEMSTONES, GEMSTONES_COMMAND, "gemstones", "gemstones-shape"),

@@ -82,6 +82,8 @@ class Law(abc.ABC):
     """Inputs that a table may leave out; `prepare` fills them in."""
     zero_inputs: tuple[str, ...] = ()
     """Inputs that may be zero, such as a number of examples."""
+    by_default: bool = True
+    """Whether a choice among laws offers it unless laws are named."""
     min_starts: int = 1
     """Fewest starts to polish; where the grid has fewer local minima, the best of each slice of its first axis are
     added."""

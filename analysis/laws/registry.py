@@ -9,7 +9,7 @@ from analysis.laws.base import Law
 from analysis.laws.one_input.bnsl import BNSL, bnsl
 from analysis.laws.one_input.bounded import BOUNDED, BOUNDED_SIZE
 from analysis.laws.one_input.m4 import M4_LAW
-from analysis.laws.one_input.power import POWER, SHIFTED
+from analysis.laws.one_input.power import M3, POWER, SHIFTED
 from analysis.laws.other_targets.batch import BATCH_TRADEOFF, CRITICAL_BATCH, LR_BATCH, OPTIMUM_POWER
 from analysis.laws.other_targets.downstream import EXPONENTIAL, SIGMOID
 from analysis.laws.schedules.multipower import MULTIPOWER
@@ -30,6 +30,7 @@ LAWS: dict[str, Law] = {
     for law in (
         POWER,
         SHIFTED,
+        M3,
         M4_LAW,
         BOUNDED,
         BOUNDED_SIZE,

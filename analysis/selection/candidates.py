@@ -72,7 +72,8 @@ def available(data: Mapping[str, Any]) -> list[str]:
         present.add("tokens")
     if present & {"flops", "tokens", "params", "step"}:
         present.add("x")
-    return [name for name, law in LAWS.items() if law.target == "loss" and {*law.inputs, *law.optional} <= present]
+    offered = {name: law for name, law in LAWS.items() if law.target == "loss" and law.by_default}
+    return [name for name, law in offered.items() if {*law.inputs, *law.optional} <= present]
 
 
 def law_named(name: str, data: Mapping[str, Any]) -> Law:

@@ -1,4 +1,4 @@
-"""Laws of one input: a power above a floor, and the same with a shifted input."""
+"""Laws of one input: a power above a floor, the same with a shifted input, and a power that levels off (M3)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POWER = SumOfPowers(
 
 @dataclass(frozen=True, kw_only=True)
 class Shifted(Law):
-    """L = E + A / (x + s)**alpha: a plateau at small x, M3 of Alabdulmohsin et al. 2022."""
+    """L = E + A / (x + s)**alpha: a plateau at small x."""
 
     def value(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Array:
         """The shifted power."""
@@ -67,6 +67,54 @@ SHIFTED = Shifted(
             scales=(("x", 1.0),),
         ),
     ),
-    source="M3 of Alabdulmohsin et al. 2022, arXiv 2209.06640",
+    source="Hestness et al. 2017, arXiv 1712.00409, with x counted from -s",
     units="loss in nats per token; x is whatever column is named: flops, params, tokens, ...",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevellingPower(Law):
+    """L = A (1 / x + g)**c: a power law that levels off at large x, without a floor of its own."""
+
+    def value(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Array:
+        """The power."""
+        A, c, g = theta
+        return A * (1 / x["x"] + g) ** c
+
+    def jacobian(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Sequence[Array]:
+        """By A, c and g."""
+        A, c, g = theta
+        inner = 1 / x["x"] + g
+        power = inner**c
+        return [power, A * power * np.log(inner), A * c * power / inner]
+
+
+M3 = LevellingPower(
+    name="m3",
+    formula="L = A * (1 / x + g)**c",
+    inputs=("x",),
+    parameters=(
+        Parameter(name="A", kind="amplitude", meaning="amplitude, loss times x**c", scales=(("x", "c"),)),
+        Parameter(
+            name="c",
+            kind="exponent",
+            meaning="exponent of x before the curve levels off",
+            lower=SMALLEST_EXPONENT,
+            upper=LARGEST_EXPONENT,
+            grid=exponent_grid(30),
+        ),
+        Parameter(
+            name="g",
+            kind="amplitude",
+            meaning="inverse of the x at which the curve levels off; zero gives the pure power law",
+            lower=-30.0,
+            upper=12.0,
+            grid=tuple(float(v) for v in np.linspace(-10.0, 4.0, 15)),
+            scales=(("x", -1.0),),
+        ),
+    ),
+    source="M3 of Alabdulmohsin et al. 2022, arXiv 2209.06640: beta (1 / x + gamma)**c",
+    domain="x above zero; the loss that is left at large x is A * g**c",
+    units="loss in nats per token; x is whatever column is named: flops, params, tokens, ...",
+    by_default=False,
 )

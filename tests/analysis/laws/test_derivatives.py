@@ -17,6 +17,7 @@ from analysis.solver.search import solve
 TRUTHS = {
     "power": (1.7, 30.0, 0.2),
     "shifted": (1.7, 4000.0, 0.2, 1e17),
+    "m3": (190.0, 0.1, 1e-18),
     "m4": (1.9, 9.0, 60.0, 1.4, 0.12),
     "bounded": (1.2, 4.5, 3e18, 0.4),
     "bounded-size": (1.2, 4.5, 3e9, 0.3, 3e18, 0.4),
