@@ -84,6 +84,7 @@ def whole_curves(table: RunTable) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
 def run(args: argparse.Namespace) -> int:
     """Fit, write, print."""
     from analysis.fitting.fit_law import fit_law
+    from analysis.runs.replicates import replicates_note
 
     law = get_law(args.law, **({} if args.breaks is None else {"breaks": args.breaks}))
     columns = parse_columns(args.columns)
@@ -112,6 +113,8 @@ def run(args: argparse.Namespace) -> int:
         )
     notes = list(table.notes)
     fitted = frame if rows is None else frame[rows]
+    same = replicates_note(fitted, inputs, law.target) if law.row_by_row else None
+    notes += [] if same is None else [same]
     spec = spec_of(args, cluster_of(args, fitted, len(law.parameters), notes))
     fit = fit_law(law, data, spec, rows=rows, columns=columns, conventions=conventions)
     if aliases:

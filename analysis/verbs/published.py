@@ -35,7 +35,7 @@ def page(sections: Mapping[str, list[Row]], command: str) -> str:
         "be lower. Intervals are 95 %, from draws over runs (over curves for Gemstones: its rows are points of them).",
     ]
     for name, rows in sections.items():
-        doc = (SECTIONS[name].__doc__ or "").strip().splitlines()[0]
+        doc = _prose(SECTIONS[name].__doc__ or "")
         lines += [
             "",
             f"## {name}",
@@ -64,6 +64,13 @@ def page(sections: Mapping[str, list[Row]], command: str) -> str:
             )
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _prose(doc: str) -> str:
+    """The paragraphs of a docstring before its list of parameters, one line each."""
+    paragraphs = [" ".join(part.split()) for part in doc.strip().split("\n\n")]
+    listed = [i for i, part in enumerate(paragraphs) if part.split(" ")[0] in ("Parameters", "Returns", "Yields")]
+    return "\n\n".join(paragraphs[: listed[0]] if listed else paragraphs)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -165,6 +165,13 @@ def report(
     if at is not None:
         more["average_at"] = at
     result = to_dict(selection, rows, **more, notes=notes)
+    r2 = {entry["law"]: entry["r2"] for entry in result["ranking"]}.get(selection.chosen)
+    if r2 is not None and r2 < 0:
+        notes.append(
+            f"{selection.chosen} was chosen, but predicts the held-out losses worse than their mean would (R2 = "
+            f"{r2:.2g}): no law of these extrapolates here"
+        )
+        result["notes"] = notes
     if args.out:
         from analysis.figures.selection import save_selection
 
