@@ -63,7 +63,7 @@ _GROUPS = {
     "data and records": ("data", "collect", "sync", "prune", "generate"),
     "fit and predict": ("fit", "predict", "isoflop", "frontier", "compare", "select"),
     "decide": ("advise", "arms", "multiplier", "rates"),
-    "report": ("report", "laws", "published"),
+    "report": ("report", "scoreboard", "laws", "published"),
 }
 """Verbs by what people do."""
 

@@ -53,6 +53,10 @@ VERBS = {
         module="analysis.verbs.rates",
         summary="what a recipe's peak learning rate costs against the best of those tried",
     ),
+    "scoreboard": Verb(
+        module="analysis.verbs.scoreboard",
+        summary="over all studies, how often prediction intervals covered",
+    ),
     "published": Verb(
         module="analysis.verbs.published",
         summary="published results beside our re-fits",

@@ -23,7 +23,7 @@ from experiments.files import write_atomic
 
 HELD_KEYS = ("run_id", "flops", "predicted", "lo", "hi", "measured", "error_fraction", "carried_forward")
 """What other people's scripts read of each held-out run."""
-MORE_HELD_KEYS = ("row", "params", "tokens", "budget", "carried_error")
+MORE_HELD_KEYS = ("row", "params", "tokens", "budget", "carried_error", "lo_90", "hi_90")
 """What heldout.json holds of each run besides."""
 
 
@@ -53,6 +53,8 @@ def write_report(study: Study, out: Path, *, origin: dict[str, Any]) -> Path:
         write_atomic(out / "tables" / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     _write_fit(study, out / "fit.json")
     write_json(out / "heldout.json", heldout_json(study))
+    if len(study.registered):
+        write_json(out / "registered.json", json_ready({"runs": study.registered.to_dict("records")}))
     write_json(out / "provenance.json", origin)
     checked = answers(study, origin)
     write_json(out / "checklist.json", checklist.to_dict(checked))
@@ -99,6 +101,7 @@ def csv_tables(study: Study) -> dict[str, pd.DataFrame]:
         "frontier": study.comparison.frontiers[-1].points,
         "heldout": study.heldout.rows if study.heldout is not None else pd.DataFrame(),
         "seeds": study.noise,
+        "registered": study.registered,
     }
     return {name: frame for name, frame in every.items() if len(frame)}
 
@@ -127,6 +130,7 @@ def heldout_json(study: Study) -> dict[str, Any]:
             "carried_mape": held.carried_mape.to_dict(),
             "coverage": held.coverage,
             "half_width": held.half_width,
+            "reach": held.reach,
             "level": study.choices.level,
         }
     )

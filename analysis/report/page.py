@@ -15,6 +15,7 @@ from markupsafe import Markup
 from analysis.figures.drawing.theme import DARK, LIGHT, css_variables
 from analysis.report import checklist, tables, text
 from analysis.report.plates import Plate
+from analysis.report.registered import registered_table
 from analysis.study.study import Study
 
 Section = tuple[str, str, tables.TextTable]
@@ -75,6 +76,7 @@ def render_page(
         runs=tables.runs_table(study),
         excluded=tables.excluded_table(study) if len(study.table.excluded) else None,
         noise=tables.noise_table(study) if len(study.noise) else None,
+        registered=registered_table(study.registered) if len(study.registered) else None,
         has_curves=bool(study.curves),
         origin=origin,
         files=files,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -9,6 +11,9 @@ from analysis.estimate import Estimate
 from analysis.fitting.fit import Fit
 from analysis.runs.columns import as_columns
 from analysis.study.study import Choices, HeldOut
+
+NARROW = 0.9
+"""Coverage of the second prediction interval of a held-out run."""
 
 
 def held_out(fit: Fit, fitted: pd.DataFrame, held: pd.DataFrame, choices: Choices) -> HeldOut:
@@ -18,6 +23,7 @@ def held_out(fit: Fit, fitted: pd.DataFrame, held: pd.DataFrame, choices: Choice
     """
     inputs = as_columns(held, fit.law.inputs)
     predicted = fit.predict(inputs)
+    narrower = _at_level(fit, NARROW).predict(inputs)
     measured = held["loss"].to_numpy(dtype=float)
     best = float(fitted["loss"].min())
     value = predicted["loss"].to_numpy(dtype=float)
@@ -30,6 +36,8 @@ def held_out(fit: Fit, fitted: pd.DataFrame, held: pd.DataFrame, choices: Choice
             "predicted": value,
             "lo": predicted["prediction_lo"].to_numpy(),
             "hi": predicted["prediction_hi"].to_numpy(),
+            "lo_90": narrower["prediction_lo"].to_numpy(),
+            "hi_90": narrower["prediction_hi"].to_numpy(),
             "measured": measured,
             "error_fraction": (value - measured) / measured,
             "carried_forward": best,
@@ -57,3 +65,9 @@ def held_out(fit: Fit, fitted: pd.DataFrame, held: pd.DataFrame, choices: Choice
         half_width=float(((rows["hi"] - rows["lo"]) / (2 * rows["predicted"])).mean()),
         reach=float(held["flops"].max() / fitted["flops"].max()),
     )
+
+
+def _at_level(fit: Fit, level: float) -> Fit:
+    """The fit with intervals of another coverage."""
+    calibration = replace(fit.predictor.calibration, level=level)
+    return replace(fit, predictor=replace(fit.predictor, calibration=calibration))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -94,6 +94,8 @@ class Study:
     """What the reader must know."""
     manifest: Manifest | None
     """The sweep, when the table is one."""
+    registered: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Registered predictions whose runs have come, beside what was measured; empty without any."""
 
     @property
     def fitted(self) -> NDArray[np.bool_]:

@@ -27,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--downstream", metavar="FIT", help="fit of a law of error from loss: adds the error")
     parser.add_argument("--columns", metavar="NAME=COLUMN,...", help="our names = theirs; those of the fit by default")
+    parser.add_argument(
+        "--register",
+        metavar="FILE",
+        help="append the predictions to FILE, before their runs exist; `report` scores them",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -95,6 +100,21 @@ def line(row: dict[str, Any], percent: str) -> str:
     return f"{target} {format_number(value, 5)}  law {confidence}  one run {prediction}  ({percent}){beyond}"
 
 
+def register_all(fit: Fit, data: Any, path: Path) -> None:
+    """Write the predictions down, with the version of the code."""
+    from importlib.metadata import version
+
+    from analysis.report.provenance import git_state
+    from analysis.study.registered import predictions_of, register
+
+    git = git_state()
+    commit = "" if git["commit"] is None else f" {git['commit'][:12]}"
+    changed = " with uncommitted changes" if git["uncommitted_changes"] else ""
+    found = predictions_of(fit, data, code=f"isoflop {version('isoflop')}{commit}{changed}")
+    register(path, found)
+    print(f"registered {len(found)} prediction{'s' if len(found) > 1 else ''} in {path}", file=sys.stderr)
+
+
 def run(args: argparse.Namespace) -> int:
     """Predict and print."""
     if (args.at is None) == (args.table is None):
@@ -115,6 +135,8 @@ def run(args: argparse.Namespace) -> int:
     if args.downstream:
         for row, below in zip(rows, follow(fit, args.downstream, data, predicted[fit.law.target]), strict=True):
             row["downstream"] = below
+    if args.register:
+        register_all(fit, data, Path(args.register))
     if args.json:
         print(json.dumps(json_ready(rows[0] if args.at is not None else {"rows": rows}), allow_nan=False))
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from analysis.errors import UserError
@@ -34,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
     parser.add_argument(
         "--simulations", type=int, default=SIMULATIONS, metavar="K", help="tables of the test of disagreement"
+    )
+    parser.add_argument(
+        "--registered",
+        metavar="FILE",
+        help="score predictions that `predict --register` wrote (default: registered.jsonl in the report's folder)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
@@ -68,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         drop_largest_losses=args.drop_largest_losses,
     )
     out = Path(args.out) if args.out else Path("reports") / Path(args.tables[0]).stem
+    study = with_registered(study, args.registered, out)
     origin = provenance(args.tables, study.table.frame, manifest, command_of(args, out))
     page = write_report(study, out, origin=origin)
     for note in study.notes:
@@ -81,12 +88,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def with_registered(study: Study, file: str | None, out: Path) -> Study:
+    """The study with the registered predictions scored whose runs have come."""
+    from analysis.study.registered import score
+
+    path = Path(file) if file else out / "registered.jsonl"
+    if file is None and not path.exists():
+        return study
+    return replace(study, registered=score(path, study.table.frame, study.comparison.fit.law))
+
+
 def command_of(args: argparse.Namespace, out: Path) -> list[str]:
     """The words after `python -m analysis` that make this report again: only what differs from the defaults."""
     from analysis.report.provenance import display_path
 
     words = ["report", *[display_path(Path(table)) for table in args.tables]]
-    for name in ("columns", "where", "holdout", "law", "title", "cluster"):
+    for name in ("columns", "where", "holdout", "law", "title", "cluster", "registered"):
         if getattr(args, name):
             words += [f"--{name}", str(getattr(args, name))]
     defaults = {"drop_largest_losses": 0, "method": "parabola", "bootstrap": 1000, "level": 0.95, "seed": 0}
