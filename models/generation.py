@@ -103,8 +103,8 @@ def generate(
     model.eval()
     try:
         memory_BSD = model.encode(source_BS, source_mask_BS) if source_BS is not None else None
-        reader = Reader(model, prompt_BT, prompt_mask_BT, memory_BSD, source_mask_BS, cached=config.cached)
-        return beam_search(reader, config) if config.method == "beam" else choose_each(reader, config)
+        decoder = Decoder(model, prompt_BT, prompt_mask_BT, memory_BSD, source_mask_BS, cached=config.cached)
+        return beam_search(decoder, config) if config.method == "beam" else sample(decoder, config)
     finally:
         model.train(was_training)
 
@@ -131,7 +131,7 @@ def check(
         raise UserError("prompts must be padded on the left: their last tokens must be real")
 
 
-class Reader:
+class Decoder:
     """Feeds tokens to a model and returns the logits of the next one, with or without caches."""
 
     def __init__(
@@ -151,13 +151,13 @@ class Reader:
 
     def next_logits(self) -> Tensor:
         """Return (B, V) float32 logits of the token after those read and appended so far."""
-        new_BT, place_BT = self.tokens_BT[:, self.num_read :], None
+        new_BT, position_ids_BT = self.tokens_BT[:, self.num_read :], None
         if self.mask_BT is not None:
-            place_BT = (self.mask_BT.long().cumsum(1) - 1).clamp(min=0)[:, self.num_read :]
+            position_ids_BT = (self.mask_BT.long().cumsum(1) - 1).clamp(min=0)[:, self.num_read :]
         states_BTD = self.model.hidden(
             new_BT,
             mask_BT=self.mask_BT,
-            place_BT=place_BT,
+            position_ids_BT=position_ids_BT,
             memory_BSD=self.memory_BSD,
             source_mask_BS=self.memory_mask_BS,
             caches=self.caches,
@@ -200,16 +200,16 @@ def filter_logits(logits_BV: Tensor, *, top_k: int | None = None, top_p: float |
     return logits_BV
 
 
-def choose_each(reader: Reader, config: GenerationConfig) -> Generated:
+def sample(decoder: Decoder, config: GenerationConfig) -> Generated:
     """Choose one token after the other: the likeliest, or one drawn at random."""
-    num_prompts, prompt_length = reader.tokens_BT.shape
-    device = reader.tokens_BT.device
+    num_prompts, prompt_length = decoder.tokens_BT.shape
+    device = decoder.tokens_BT.device
     generator = torch.Generator().manual_seed(config.seed)
     ended_B = torch.zeros(num_prompts, dtype=torch.bool, device=device)
     lengths_B = torch.zeros(num_prompts, dtype=torch.long, device=device)
     log_probs_B = torch.zeros(num_prompts, device=device)
     for _ in range(config.max_new_tokens):
-        logits_BV = reader.next_logits()
+        logits_BV = decoder.next_logits()
         if config.method == "greedy":
             token_B = logits_BV.argmax(-1)
         else:
@@ -220,30 +220,30 @@ def choose_each(reader: Reader, config: GenerationConfig) -> Generated:
         log_prob_B = logits_BV.log_softmax(-1).gather(1, token_B[:, None])[:, 0]
         log_probs_B += log_prob_B.masked_fill(ended_B, 0.0)
         lengths_B += (~ended_B).long()
-        reader.append(token_B)
+        decoder.append(token_B)
         if config.end_id is not None:
             ended_B = ended_B | (token_B == config.end_id)
             if bool(ended_B.all()):
                 break
-    return Generated(tokens_BT=reader.tokens_BT[:, prompt_length:], lengths_B=lengths_B, log_probs_B=log_probs_B)
+    return Generated(tokens_BT=decoder.tokens_BT[:, prompt_length:], lengths_B=lengths_B, log_probs_B=log_probs_B)
 
 
-def beam_search(reader: Reader, config: GenerationConfig) -> Generated:
+def beam_search(decoder: Decoder, config: GenerationConfig) -> Generated:
     """Return for each prompt the best of the hypotheses that beam search keeps.
 
     An ended hypothesis stays among the beams with its score; hypotheses are compared by their sum of log probabilities
     while searching, and by log probability / length^penalty at the end.
     """
-    num_prompts, prompt_length = reader.tokens_BT.shape
-    num_beams, device = config.num_beams, reader.tokens_BT.device
+    num_prompts, prompt_length = decoder.tokens_BT.shape
+    num_beams, device = config.num_beams, decoder.tokens_BT.device
     first_B1 = torch.arange(num_prompts, device=device)[:, None] * num_beams
-    reader.select(torch.arange(num_prompts, device=device).repeat_interleave(num_beams))
+    decoder.select(torch.arange(num_prompts, device=device).repeat_interleave(num_beams))
     score_BM = torch.full((num_prompts, num_beams), float("-inf"), device=device)
     score_BM[:, 0] = 0.0
     ended_BM = torch.zeros(num_prompts, num_beams, dtype=torch.bool, device=device)
     length_BM = torch.zeros(num_prompts, num_beams, dtype=torch.long, device=device)
     for _ in range(config.max_new_tokens):
-        log_prob_BMV = reader.next_logits().log_softmax(-1).unflatten(0, (num_prompts, num_beams))
+        log_prob_BMV = decoder.next_logits().log_softmax(-1).unflatten(0, (num_prompts, num_beams))
         if config.end_id is not None:
             log_prob_BMV = log_prob_BMV.masked_fill(ended_BM[..., None], float("-inf"))
             log_prob_BMV[..., config.end_id] = log_prob_BMV[..., config.end_id].masked_fill(ended_BM, 0.0)
@@ -252,8 +252,8 @@ def beam_search(reader: Reader, config: GenerationConfig) -> Generated:
         parent_BM, token_BM = flat_BM // vocab, flat_BM % vocab
         ended_BM, length_BM = ended_BM.gather(1, parent_BM), length_BM.gather(1, parent_BM)
         length_BM = length_BM + (~ended_BM).long()
-        reader.select((first_B1 + parent_BM).flatten())
-        reader.append(token_BM.flatten())
+        decoder.select((first_B1 + parent_BM).flatten())
+        decoder.append(token_BM.flatten())
         if config.end_id is not None:
             ended_BM = ended_BM | (token_BM == config.end_id)
             if bool(ended_BM.all()):
@@ -261,7 +261,7 @@ def beam_search(reader: Reader, config: GenerationConfig) -> Generated:
     best_B = (score_BM / length_BM.clamp(min=1) ** config.length_penalty).argmax(1)
     rows_B = first_B1[:, 0] + best_B
     return Generated(
-        tokens_BT=reader.tokens_BT[rows_B, prompt_length:],
+        tokens_BT=decoder.tokens_BT[rows_B, prompt_length:],
         lengths_B=length_BM.flatten()[rows_B],
         log_probs_B=score_BM.flatten()[rows_B],
     )

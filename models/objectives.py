@@ -73,15 +73,15 @@ def span_corruption(tokens_BT: Tensor, objective: ObjectiveConfig, step: int) ->
     span_BT = edges_BT.scatter_(1, starts_BP, 1)[:, :-1].cumsum(1)  # spans that have begun, this one included
     taken_BT = span_BT > edges_BT.zero_().scatter_(1, kept_ends_BP + taken_ends_BP, 1)[:, :-1].cumsum(1)
     taken_so_far_BT = taken_BT.cumsum(1)
-    place_T, order_P = positions(length, tokens_BT.device), positions(counts.spans, tokens_BT.device)
+    position_T, order_P = positions(length, tokens_BT.device), positions(counts.spans, tokens_BT.device)
     num_source = length - counts.noise + counts.spans
     # A kept token stands after the kept tokens and the sentinels before it, a taken one likewise in the target.
-    place_BT = torch.where(taken_BT, taken_so_far_BT + (num_source - 1), place_T - taken_so_far_BT) + span_BT
+    slot_BT = torch.where(taken_BT, taken_so_far_BT + (num_source - 1), position_T - taken_so_far_BT) + span_BT
     sentinel_places = ((kept_ends_BP + order_P), (taken_ends_BP - taken_BP + order_P + num_source))
     out = torch.full(
         (batch, num_source + counts.target), objective.end_id, dtype=tokens_BT.dtype, device=tokens_BT.device
     )
-    out.scatter_(1, place_BT, tokens_BT)
+    out.scatter_(1, slot_BT, tokens_BT)
     sentinels = (order_P + objective.first_sentinel).to(tokens_BT.dtype).repeat(batch, 2)
     out.scatter_(1, torch.cat(sentinel_places, 1), sentinels)
     source_BS, targets_BT = out[:, :num_source], out[:, num_source:]
@@ -106,11 +106,11 @@ def infilling(tokens_BT: Tensor, objective: ObjectiveConfig, step: int) -> Examp
     span_BT = counted(starts_BP, length)[:, :-1].cumsum(1)
     taken_BT = span_BT > counted(starts_BP + taken_BP, length)[:, :-1].cumsum(1)
     num_source = length - counts.noise + counts.spans
-    place_T = positions(length, tokens_BT.device)
-    place_BT = (place_T - taken_BT.cumsum(1) + span_BT).masked_fill_(taken_BT, num_source)
+    position_T = positions(length, tokens_BT.device)
+    slot_BT = (position_T - taken_BT.cumsum(1) + span_BT).masked_fill_(taken_BT, num_source)
     source_BS = torch.full(
         (batch, num_source + 1), objective.mask_id, dtype=tokens_BT.dtype, device=tokens_BT.device
-    ).scatter_(1, place_BT, tokens_BT)[:, :-1]
+    ).scatter_(1, slot_BT, tokens_BT)[:, :-1]
     return Examples(inputs_BT=shifted(tokens_BT, objective.start_id), targets_BT=tokens_BT, source_BS=source_BS)
 
 

@@ -77,7 +77,7 @@ class SoftPrompt(nn.Module):
 
     def forward(self, x_BTD: Tensor, *, mask_BT: Tensor | None = None, **options: object) -> Tensor:
         """Return the states of the sequence's own tokens, which have seen the prompt."""
-        if options.get("caches") is not None or options.get("place_BT") is not None:
+        if options.get("caches") is not None or options.get("position_ids_BT") is not None:
             raise UserError("a soft prompt reads whole sequences; use cached=False and no padding")
         num = self.prompt_PD.shape[0]
         prompt_BPD = self.prompt_PD.expand(x_BTD.shape[0], -1, -1)

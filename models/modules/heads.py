@@ -78,7 +78,7 @@ class TokenClassifier(nn.Module):
         return F.cross_entropy(logits_BTC[mask_BT], labels_BT[mask_BT])
 
 
-class SpanFinder(nn.Module):
+class ExtractiveQAHead(nn.Module):
     """Extractive question answering: the first and the last token of the answer (Devlin et al. 2019, section 4.2)."""
 
     def __init__(self, body: Transformer, *, seed: int = 0) -> None:

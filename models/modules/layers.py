@@ -26,7 +26,7 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
-class Table(nn.Embedding):
+class Embedding(nn.Embedding):
     """nn.Embedding whose rows stay unset until `initialise_`."""
 
     def reset_parameters(self) -> None:

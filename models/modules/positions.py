@@ -13,9 +13,6 @@ from torch import Tensor, nn
 
 from models.config.transformer import TransformerConfig
 
-LENGTH_FREE = ("none", "sinusoidal", "rotary", "alibi", "t5")
-"""Encodings defined past the length that the config names; "learned" is not."""
-
 
 def sinusoidal_table(length: int, width: int, *, base: float = 10000.0) -> Tensor:
     """Return the (length, width) table of Vaswani et al. 2017, section 3.5: even columns sine, odd ones cosine."""

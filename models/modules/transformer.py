@@ -13,7 +13,7 @@ from models.config.transformer import TransformerConfig
 from models.errors import UserError
 from models.kernels.linear import linear
 from models.modules.attention import Attention, LayerCache, causal_bias
-from models.modules.layers import FeedForward, Linear, Table, make_norm
+from models.modules.layers import Embedding, FeedForward, Linear, make_norm
 from models.modules.parametrization import branch_scale, initialise_, output_scale
 from models.modules.positions import PositionBias, cached_table
 
@@ -82,7 +82,7 @@ class Stack(nn.Module):
         self.config, self.causal = config, causal
         cross = causal and config.family == "encoder-decoder"
         rows = config.context + config.position_offset
-        self.positions = Table(rows, config.width) if config.positions == "learned" else None
+        self.positions = Embedding(rows, config.width) if config.positions == "learned" else None
         self.embedding_norm = make_norm(config) if config.embedding_norm else None
         self.bias = PositionBias(config, causal=causal) if config.positions in ("alibi", "t5") else None
         depth = config.num_decoder_blocks if causal else config.num_encoder_blocks
@@ -94,7 +94,7 @@ class Stack(nn.Module):
         x_BTD: Tensor,
         *,
         mask_BT: Tensor | None = None,
-        place_BT: Tensor | None = None,
+        position_ids_BT: Tensor | None = None,
         memory_BSD: Tensor | None = None,
         memory_mask_BS: Tensor | None = None,
         caches: list[tuple[LayerCache, LayerCache]] | None = None,
@@ -107,7 +107,7 @@ class Stack(nn.Module):
             Embedded tokens, positions not yet added.
         mask_BT
             True where a token is real; over all positions up to now where there are caches.
-        place_BT
+        position_ids_BT
             Position of each token; None: 0, 1, ... after what the caches hold.
         memory_BSD, memory_mask_BS
             The encoder's states and which of them are real.
@@ -116,8 +116,8 @@ class Stack(nn.Module):
         """
         first = caches[0][0].length if caches is not None else 0
         length = x_BTD.shape[1]
-        x_BTD = self._add_positions(x_BTD, first, place_BT)
-        rotation = self._rotation(x_BTD.device, first, length, place_BT)
+        x_BTD = self._add_positions(x_BTD, first, position_ids_BT)
+        rotation = self._rotation(x_BTD.device, first, length, position_ids_BT)
         causal, bias = self._visibility(x_BTD, first, mask_BT)
         memory_bias = key_bias(memory_mask_BS, x_BTD.dtype)
         for index, block in enumerate(self.blocks):
@@ -132,7 +132,7 @@ class Stack(nn.Module):
             )
         return self.final_norm(x_BTD) if self.final_norm is not None else x_BTD
 
-    def _add_positions(self, x_BTD: Tensor, first: int, place_BT: Tensor | None) -> Tensor:
+    def _add_positions(self, x_BTD: Tensor, first: int, position_ids_BT: Tensor | None) -> Tensor:
         config, length = self.config, x_BTD.shape[1]
         end = first + length
         table: Tensor | None = None
@@ -146,17 +146,17 @@ class Stack(nn.Module):
         elif config.positions == "sinusoidal":
             table, shift = table_for("sinusoidal", config, config.width, end, x_BTD.device), 0
         if table is not None:
-            rows = table[shift + first : shift + end] if place_BT is None else table[place_BT + shift]
+            rows = table[shift + first : shift + end] if position_ids_BT is None else table[position_ids_BT + shift]
             x_BTD = x_BTD + rows
         if self.embedding_norm is not None:
             x_BTD = self.embedding_norm(x_BTD)
         return F.dropout(x_BTD, config.dropout) if config.dropout and self.training else x_BTD
 
-    def _rotation(self, device: torch.device, first: int, length: int, place_BT: Tensor | None) -> Tensor | None:
+    def _rotation(self, device: torch.device, first: int, length: int, position_ids_BT: Tensor | None) -> Tensor | None:
         if self.config.positions != "rotary":
             return None
         table = table_for("rotary", self.config, self.config.key_dim, first + length, device)
-        return table[first : first + length, None] if place_BT is None else table[place_BT][:, :, None]
+        return table[first : first + length, None] if position_ids_BT is None else table[position_ids_BT][:, :, None]
 
     def _visibility(self, x_BTD: Tensor, first: int, mask_BT: Tensor | None) -> tuple[bool, Tensor | None]:
         length, end = x_BTD.shape[1], first + x_BTD.shape[1]
@@ -206,8 +206,8 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
-        self.tokens = Table(config.vocab_size, config.width)
-        self.segments = Table(config.num_segments, config.width) if config.num_segments else None
+        self.tokens = Embedding(config.vocab_size, config.width)
+        self.segments = Embedding(config.num_segments, config.width) if config.num_segments else None
         self.encoder = Stack(config, causal=False) if config.num_encoder_blocks else None
         self.decoder = Stack(config, causal=True) if config.num_decoder_blocks else None
         self.pooler = Linear(config.width, config.width, bias=config.bias) if config.pooler else None
@@ -237,7 +237,7 @@ class Transformer(nn.Module):
         *,
         mask_BT: Tensor | None = None,
         segments_BT: Tensor | None = None,
-        place_BT: Tensor | None = None,
+        position_ids_BT: Tensor | None = None,
         source_BS: Tensor | None = None,
         source_mask_BS: Tensor | None = None,
         memory_BSD: Tensor | None = None,
@@ -253,7 +253,7 @@ class Transformer(nn.Module):
         return self.decoder(
             self.embed(tokens_BT, segments_BT),
             mask_BT=mask_BT,
-            place_BT=place_BT,
+            position_ids_BT=position_ids_BT,
             memory_BSD=memory_BSD,
             memory_mask_BS=source_mask_BS,
             caches=caches,
@@ -267,7 +267,7 @@ class Transformer(nn.Module):
         tokens_BT
             Token ids; of the decoder's side where there are two.
         **options
-            Those of `hidden`: `mask_BT` (True where a token is real), `segments_BT`, `place_BT` (positions),
+            Those of `hidden`: `mask_BT` (True where a token is real), `segments_BT`, `position_ids_BT` (positions),
             `source_BS` with `source_mask_BS` or `memory_BSD` (encoder-decoder), `caches`.
         """
         states_BTD = self.hidden(tokens_BT, **options)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
-from models.generation import GenerationConfig, Reader, filter_logits, generate
+from models.generation import Decoder, GenerationConfig, filter_logits, generate
 from models.modules.transformer import Transformer
 
 V = 23
@@ -73,14 +73,14 @@ def test_cached_logits_equal_uncached_to_1e_5(shape: str) -> None:
     extra = source_of(model)
     memory_BSD = model.encode(**extra) if extra else None
     readers = [
-        Reader(model, prompts(), None, memory_BSD, extra.get("source_mask_BS"), cached=cached)
+        Decoder(model, prompts(), None, memory_BSD, extra.get("source_mask_BS"), cached=cached)
         for cached in (True, False)
     ]
     for token in range(10):
-        cached_BV, uncached_BV = (reader.next_logits() for reader in readers)
+        cached_BV, uncached_BV = (decoder.next_logits() for decoder in readers)
         assert (cached_BV - uncached_BV).abs().max() <= 1e-5
-        for reader in readers:
-            reader.append(torch.full((3,), token))
+        for decoder in readers:
+            decoder.append(torch.full((3,), token))
 
 
 @pytest.mark.parametrize("shape", [name for name in SHAPES if not name.startswith("encoder")])

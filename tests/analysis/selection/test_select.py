@@ -275,7 +275,7 @@ def test_the_noise_floor_of_a_mean_is_what_simulated_seeds_give_it() -> None:
     assert noise_of_mean(0.01, windows) == pytest.approx(means.std(), rel=0.03)
 
 
-def test_far_runs_are_flagged_with_reasons_and_stay_in() -> None:
+def test_outliers_are_flagged_with_reasons_and_stay_in() -> None:
     data = isoflop_runs()
     data["loss"][5] *= 1.2
     found = select_law(data, laws=["hoffmann"])

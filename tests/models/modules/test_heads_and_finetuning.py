@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
 from models.modules.finetuning import FinetuneConfig, merge_lora, prepare, trainable_params
-from models.modules.heads import SequenceClassifier, SpanFinder, TokenClassifier
+from models.modules.heads import ExtractiveQAHead, SequenceClassifier, TokenClassifier
 from models.modules.transformer import Transformer
 
 
@@ -68,7 +68,7 @@ def test_tokens_are_classified() -> None:
 
 
 def test_answers_are_found_as_spans() -> None:
-    head, x_BT = SpanFinder(make()), tokens()
+    head, x_BT = ExtractiveQAHead(make()), tokens()
     x_BT[:, 5] = 1
     first_B = torch.full((16,), 5)
     _, last = train(head, lambda: head.loss(x_BT, first_B, first_B + 2))

@@ -79,8 +79,10 @@ def test_absolute_positions_see_a_shift_unless_places_undo_it(positions: str) ->
     mask_BT = torch.ones(2, 12, dtype=torch.bool)
     mask_BT[:, :5] = False
     assert (model(shifted_BT, mask_BT=mask_BT)[:, 5:] - model(tokens_BT)).abs().max() > 1e-2
-    place_BT = (torch.arange(12) - 5).clamp(min=0).expand(2, -1)
-    assert (model(shifted_BT, mask_BT=mask_BT, place_BT=place_BT)[:, 5:] - model(tokens_BT)).abs().max() < 2e-5
+    position_ids_BT = (torch.arange(12) - 5).clamp(min=0).expand(2, -1)
+    assert (
+        model(shifted_BT, mask_BT=mask_BT, position_ids_BT=position_ids_BT)[:, 5:] - model(tokens_BT)
+    ).abs().max() < 2e-5
 
 
 @pytest.mark.parametrize("positions", [name for name in POSITIONS if name != "learned"])
