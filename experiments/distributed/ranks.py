@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import TCPStore
 
 from experiments.distributed.place import Place
 
@@ -74,7 +75,7 @@ class Ranks:
         self.place = place
         self.rank, self.size = (place.rank, place.size) if place is not None else (0, 1)
         self.strategy = strategy if self.many else "single"
-        self._store: dist.TCPStore | None = None
+        self._store: TCPStore | None = None
         self._group: dist.ProcessGroup | None = None
 
     @property
@@ -92,7 +93,7 @@ class Ranks:
         if device == "cuda":
             device_id = self.devices(device)[place.local_rank]
             torch.cuda.set_device(device_id)
-        self._store = dist.TCPStore(place.address, place.port, self.size, self.rank == 0, timeout=PATIENCE)
+        self._store = TCPStore(place.address, place.port, self.size, self.rank == 0, timeout=PATIENCE)
         backend = "nccl" if device == "cuda" else "gloo"
         dist.init_process_group(
             backend, store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE, device_id=device_id
