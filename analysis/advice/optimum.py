@@ -1,8 +1,7 @@
-"""What a law says to do with a budget: the compute-optimal size on shapes that exist, what training longer costs and
-saves, and what a target loss costs.
+"""The compute-optimal size of a budget, between the shapes that exist and on them.
 
-Owns three questions to a fitted law, each answered with intervals from the fit's draws. Which runs to add is
-advice_plan.py's. C in floating-point operations, N in parameters, D in tokens.
+C in floating-point operations, N in parameters, D in tokens. The optimum of a law at given parameters is found by
+`analysis.laws.allocation`; this file adds the shapes and the intervals. It must not know which runs to add.
 """
 
 from __future__ import annotations
@@ -16,20 +15,16 @@ from analysis.advice.ladder import Ladder, Size
 from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.estimate import Estimate
-from analysis.files import json_ready
 from analysis.fitting.derived import frontier_reason, neighbourhood
 from analysis.fitting.fit import Fit
 from analysis.laws.allocation import optimum, supports_frontier
-
-Start = tuple[Array, Array, Array]
-"""log N, log D and loss at the optimum of a budget."""
 
 NEIGHBOUR = 1.25
 """Least factor in N between the shapes shown beside the best one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class TrainedShape:
     """A shape that exists, trained on what the budget pays for."""
 
     size: Size
@@ -42,6 +37,11 @@ class Choice:
     """Loss over that of the optimum, less one."""
     within: bool
     """Whether N lies in the interval of the optimal N."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        own = {name: getattr(self, name) for name in ("tokens", "loss", "excess", "within")}
+        return {**self.size.to_dict(), **own}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,26 +56,21 @@ class Optimum:
     """D there."""
     loss: Estimate
     """Predicted loss there."""
-    choices: tuple[Choice, ...]
+    shapes: tuple[TrainedShape, ...]
     """The best shape and its neighbours, ascending in N."""
 
     @property
-    def best(self) -> Choice:
+    def best(self) -> TrainedShape:
         """The shape of least predicted loss."""
-        return min(self.choices, key=lambda choice: choice.loss)
+        return min(self.shapes, key=lambda shape: shape.loss)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        rows = [
-            {**c.size.to_dict(), "tokens": c.tokens, "loss": c.loss, "excess": c.excess, "within": c.within}
-            for c in self.choices
-        ]
-        best = self.choices.index(self.best)
         return {
             "flops": self.flops,
             **{name: getattr(self, name).to_dict() for name in ("params", "tokens", "loss")},
-            "shapes": rows,
-            "best": rows[best],
+            "shapes": [shape.to_dict() for shape in self.shapes],
+            "best": self.best.to_dict(),
         }
 
 
@@ -93,9 +88,19 @@ def compute_optimal(fit: Fit, flops: float, ladder: Ladder, *, neighbours: int =
 
     Parameters
     ----------
-    flops : C
-    ladder : shapes, which also say what a token costs between them
-    neighbours : shapes shown on either side of the best one
+    fit : Fit
+        Of a law of params and tokens.
+    flops : float
+        C.
+    ladder : Ladder
+        Shapes, which also say what a token costs between them.
+    neighbours : int
+        Shapes shown on either side of the best one.
+
+    Returns
+    -------
+    Optimum
+        With intervals, or the reason why there are none.
     """
     near = neighbourhood(fit)
     at = np.array([np.log(flops)])
@@ -106,21 +111,19 @@ def compute_optimal(fit: Fit, flops: float, ladder: Ladder, *, neighbours: int =
         for value, values in zip(middle[:2], about[:2], strict=True)
     )
     loss = near.interval(float(middle[2][0, 0]), about[2][:, 0], log=bool(middle[2] > 0), reason=fit.predictor.reason)
-    sizes = ladder.sizes
-    amounts = np.array([flops / size.flops_per_token for size in sizes])
+    amounts = np.array([flops / size.flops_per_token for size in ladder.sizes])
     losses = fit.law(near.centre[0], {"params": ladder.params, "tokens": amounts})
-    shown = _spaced(ladder.params, int(np.nanargmin(losses)), neighbours)
-    choices = tuple(
-        Choice(
-            size=sizes[i],
+    shapes = tuple(
+        TrainedShape(
+            size=ladder.sizes[i],
             tokens=float(amounts[i]),
             loss=float(losses[i]),
             excess=float(losses[i] / loss.value - 1),
-            within=params.covers(sizes[i].params),
+            within=params.covers(ladder.sizes[i].params),
         )
-        for i in shown
+        for i in _spaced(ladder.params, int(np.nanargmin(losses)), neighbours)
     )
-    return Optimum(flops=flops, params=params, tokens=tokens, loss=loss, choices=choices)
+    return Optimum(flops=flops, params=params, tokens=tokens, loss=loss, shapes=shapes)
 
 
 def _spaced(params: Array, best: int, neighbours: int) -> list[int]:
@@ -134,8 +137,3 @@ def _spaced(params: Array, best: int, neighbours: int) -> list[int]:
                 shown.append(place)
                 last, count = place, count + 1
     return sorted(shown)
-
-
-def to_json(**parts: Any) -> dict[str, Any]:
-    """Parts of the advice as one plain JSON object; what was not asked for is null."""
-    return dict(json_ready(parts))

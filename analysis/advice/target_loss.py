@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,8 +18,11 @@ from analysis.laws.allocation import FlopsPerToken, optimum
 from analysis.laws.base import Law
 from analysis.univariate import boundary
 
-LEAST_FLOPS, MOST_FLOPS = 1e3, 1e36
+MIN_FLOPS, MAX_FLOPS = 1e3, 1e36
 """Compute between which a target loss is looked for."""
+
+Reachable = Literal["yes", "no", "unsure"]
+"""Whether a loss is above the irreducible one: no below its interval, unsure within it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +31,8 @@ class TargetLoss:
 
     loss: float
     """The loss asked for."""
-    reachable: str
-    """"yes", "no" (below the irreducible loss by its interval) or "unsure" (within it)."""
+    reachable: Reachable
+    """Whether some compute reaches it."""
     flops: Estimate
     """Least C; infinite when no compute reaches the loss."""
     params: Estimate
@@ -52,45 +55,83 @@ class TargetLoss:
         }
 
 
-@np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def _least_flops(law: Law, theta: Array, loss: float, per_token: FlopsPerToken) -> tuple[Array, Array, Array]:
-    """Least log C, log N and log D at which each draw reaches the loss, each of shape (B,); infinite where it does
-    not."""
-    lo = np.full((len(theta), 1), np.log(LEAST_FLOPS))
-    hi = np.full((len(theta), 1), np.log(MOST_FLOPS))
-    reached = optimum(law, theta, hi, per_token)[2] <= loss
-    log_c = boundary(lambda c: optimum(law, theta, c, per_token)[2] > loss, lo, hi)
-    log_n, log_d, _ = optimum(law, theta, log_c, per_token)
-    never = ~reached[:, 0]
-    return tuple(np.where(never, np.inf, side[:, 0]) for side in (log_c, log_n, log_d))  # type: ignore[return-value]
-
-
 def target_loss(fit: Fit, loss: float, ladder: Ladder) -> TargetLoss:
-    """The least compute that reaches a loss, with N and D there: the inverse of the frontier's loss, draw by draw."""
+    """The least compute that reaches a loss, with N and D there: the inverse of the frontier's loss, draw by draw.
+
+    Parameters
+    ----------
+    fit : Fit
+        Of a law of params and tokens.
+    loss : float
+        The loss, nats per token.
+    ladder : Ladder
+        Says what a token costs by size.
+
+    Returns
+    -------
+    TargetLoss
+        C, N and D with intervals, and whether the loss can be reached at all.
+
+    Raises
+    ------
+    UserError
+        For a loss that is not above zero.
+    """
     if not (math.isfinite(loss) and loss > 0):
         raise UserError(f"--target-loss is {loss:g}; give a loss above zero in nats per token")
     near = neighbourhood(fit)
     value, about = (_least_flops(fit.law, theta, loss, ladder.per_token) for theta in (near.centre, near.about))
     drawn = about if near.has_draws else _least_flops(fit.law, plausible(fit), loss, ladder.per_token)
-    reached = float(np.isfinite(drawn[0]).mean())
-    floors = [fit.estimates[p.name] for p in fit.law.parameters if p.kind == "offset"]
-    floor = floors[0] if len(floors) == 1 else None
+    share = float(np.isfinite(drawn[0]).mean())
+    reached = bool(np.isfinite(value[0][0]))
     reason = frontier_reason(fit)
-    if not np.isfinite(value[0][0]):
-        reason = f"by the estimate no compute up to {MOST_FLOPS:.0e} FLOPs reaches the loss"
-    estimates = [
-        near.interval(float(np.exp(one[0])), np.exp(many), reason=reason, missing=1 - reached)
+    if not reached:
+        reason = f"by the estimate no compute up to {MAX_FLOPS:.0e} FLOPs reaches the loss"
+    flops, params, tokens = (
+        near.interval(float(np.exp(one[0])), np.exp(many), reason=reason, missing=1 - share)
         for one, many in zip(value, about, strict=True)
-    ]
-    share = None if fit.predictor.reason is not None else reached
-    reachable = "yes" if np.isfinite(value[0][0]) else "unsure"
-    if floor is not None and floor.lo is not None and floor.hi is not None:
-        reachable = "no" if loss <= floor.lo else "unsure" if loss <= floor.hi else reachable
-    elif floor is not None and loss <= floor.value:
-        reachable = "no"
-    if share == 0.0 and not np.isfinite(value[0][0]):
-        reachable = "no"
-    flops, params, tokens = estimates
-    return TargetLoss(
-        loss=loss, reachable=reachable, flops=flops, params=params, tokens=tokens, floor=floor, share=share
     )
+    floor = _irreducible(fit)
+    known_share = None if fit.predictor.reason is not None else share
+    return TargetLoss(
+        loss=loss,
+        reachable=_reachable(loss, floor, reached=reached, share=known_share),
+        flops=flops,
+        params=params,
+        tokens=tokens,
+        floor=floor,
+        share=known_share,
+    )
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def _least_flops(law: Law, theta: Array, loss: float, per_token: FlopsPerToken) -> tuple[Array, Array, Array]:
+    """Least log C at which each draw reaches the loss, and log N and log D there, each of shape (B,); infinite where
+    it does not."""
+    lo = np.full((len(theta), 1), np.log(MIN_FLOPS))
+    hi = np.full((len(theta), 1), np.log(MAX_FLOPS))
+    never = ~(optimum(law, theta, hi, per_token)[2][:, 0] <= loss)
+    log_c = boundary(lambda c: optimum(law, theta, c, per_token)[2] > loss, lo, hi)
+    log_n, log_d, _ = optimum(law, theta, log_c, per_token)
+    c, n, d = (np.where(never, np.inf, side[:, 0]) for side in (log_c, log_n, log_d))
+    return c, n, d
+
+
+def _irreducible(fit: Fit) -> Estimate | None:
+    """The law's one offset; None for a law with none or several."""
+    floors = [fit.estimates[parameter.name] for parameter in fit.law.parameters if parameter.kind == "offset"]
+    return floors[0] if len(floors) == 1 else None
+
+
+def _reachable(loss: float, floor: Estimate | None, *, reached: bool, share: float | None) -> Reachable:
+    """What the irreducible loss, the estimate and the draws say together."""
+    if share == 0.0 and not reached:
+        return "no"
+    if floor is not None and floor.lo is not None and floor.hi is not None:
+        if loss <= floor.lo:
+            return "no"
+        if loss <= floor.hi:
+            return "unsure"
+    elif floor is not None and loss <= floor.value:
+        return "no"
+    return "yes" if reached else "unsure"

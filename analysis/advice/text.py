@@ -1,4 +1,4 @@
-"""Advice in words: what to train for a budget, what a target loss costs, which runs to add. Owns wording only."""
+"""Advice in words for a terminal: what to train for a budget, what training longer costs, the price of a loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sized(estimate: Estimate) -> str:
 
 
 def computed(estimate: Estimate) -> str:
-    """A count of floating-point operations with its interval."""
+    """A count of floating-point operations with its interval: `3.0e18 (2.1e18, 4.4e18)`."""
     if estimate.lo is None or estimate.hi is None:
         value = format_compute(estimate.value) if math.isfinite(estimate.value) else "none"
         return f"{value} (no interval: {estimate.reason})"
@@ -30,7 +30,22 @@ def computed(estimate: Estimate) -> str:
 
 
 def optimum_lines(found: Optimum, ladder: Ladder, level: float) -> list[str]:
-    """What to train for a budget."""
+    """What to train for a budget.
+
+    Parameters
+    ----------
+    found : Optimum
+        The optimum.
+    ladder : Ladder
+        Its shapes, with their source and convention.
+    level : float
+        Nominal coverage of the intervals.
+
+    Returns
+    -------
+    list of str
+        Lines.
+    """
     best = found.best
     lines = [
         f"compute-optimal at C = {format_compute(found.flops)} ({ladder.convention}), {100 * level:g} % intervals:",
@@ -38,13 +53,15 @@ def optimum_lines(found: Optimum, ladder: Ladder, level: float) -> list[str]:
         f"  shapes that exist ({ladder.source}):",
         f"  {'width x depth':>15} {'N':>8} {'D':>8} {'D/N':>7} {'loss':>8} {'above optimum':>14}",
     ]
-    for choice in found.choices:
-        size = choice.size
-        marks = [word for word, said in (("best", choice is best), ("in the interval of N", choice.within)) if said]
+    for shape in found.shapes:
+        size = shape.size
+        marks = ["best"] if shape is best else []
+        if shape.within:
+            marks.append("in the interval of N")
         lines.append(
-            f"  {f'{size.width} x {size.depth}':>15} {format_size(size.params):>8} {format_size(choice.tokens):>8} "
-            f"{choice.tokens / size.params:>7.3g} {format_number(choice.loss, 5):>8} "
-            f"{format_percent(choice.excess):>14}  {', '.join(marks)}".rstrip()
+            f"  {f'{size.width} x {size.depth}':>15} {format_size(size.params):>8} {format_size(shape.tokens):>8} "
+            f"{shape.tokens / size.params:>7.3g} {format_number(shape.loss, 5):>8} "
+            f"{format_percent(shape.excess):>14}  {', '.join(marks)}".rstrip()
         )
     return lines
 
@@ -52,7 +69,22 @@ def optimum_lines(found: Optimum, ladder: Ladder, level: float) -> list[str]:
 def overtraining_lines(
     rows: Sequence[Overtraining], *, inference_tokens: float | None = None, cheapest: Estimate | None = None
 ) -> list[str]:
-    """What training longer costs and saves."""
+    """What training longer costs and saves.
+
+    Parameters
+    ----------
+    rows : sequence of Overtraining
+        One for each factor.
+    inference_tokens : float, optional
+        Tokens that the model will generate.
+    cheapest : Estimate, optional
+        The factor at which training and inference together cost least.
+
+    Returns
+    -------
+    list of str
+        Lines.
+    """
     lines = ["training longer than optimal: k times the tokens per parameter"]
     for row in rows:
         lines += [
@@ -69,7 +101,20 @@ def overtraining_lines(
 
 
 def target_lines(found: TargetLoss, ladder: Ladder) -> list[str]:
-    """What a target loss costs."""
+    """What a target loss costs.
+
+    Parameters
+    ----------
+    found : TargetLoss
+        Its price.
+    ladder : Ladder
+        Says how compute is counted.
+
+    Returns
+    -------
+    list of str
+        Lines.
+    """
     floor = "" if found.floor is None else f" (irreducible loss {found.floor.text(4)})"
     if found.reachable == "no":
         return [f"a loss of {found.loss:g} cannot be reached{floor}"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from analysis.advice.ladder import ShapeRules, build_ladder
-from analysis.advice.optimum import check_law, compute_optimal, to_json
+from analysis.advice.optimum import check_law, compute_optimal
 from analysis.advice.overtraining import cheapest_factor, overtraining
 from analysis.advice.target_loss import target_loss
 from analysis.design.cells import Limits
@@ -22,6 +22,7 @@ from analysis.design.plan import Plan, plan_runs
 from analysis.design.sweep_file import Template, read_template
 from analysis.design.target import Target
 from analysis.errors import UserError
+from analysis.files import json_ready
 from analysis.fitting.fit import Fit
 from analysis.verbs.predict import parse_point
 from experiments.files import write_atomic
@@ -173,7 +174,7 @@ def _what_a_budget_buys(args: argparse.Namespace, fit: Fit, template: Template |
         best = found.best
         cells = [(best.size, best.tokens, [0])]
         _write(args, template, cells, fit, "The compute-optimal run of a budget")
-    report = to_json(
+    report = _report(
         optimum=None if found is None else found.to_dict(),
         overtraining=None if rows is None else [row.to_dict() for row in rows],
         inference_tokens=args.inference_tokens,
@@ -220,11 +221,16 @@ def _runs_to_add(
         _write(args, template, cells, fit, f"Runs for the {target_words(plan)}")
     if args.figure is not None:
         _draw(args.figure, fit, plan)
-    report = to_json(
+    report = _report(
         optimum=None, overtraining=None, inference_tokens=None, cheapest_factor=None, target_loss=None,
         plan=plan.to_dict(), convention=ladder.convention,
     )  # fmt: skip
     return _print(args, report, plan_lines(plan, fit.level))
+
+
+def _report(**parts: Any) -> dict[str, Any]:
+    """Parts of the answer as plain JSON; what was not asked for is null."""
+    return dict(json_ready(parts))
 
 
 def _write(args: argparse.Namespace, template: Template, cells: list[Any], fit: Fit, what: str) -> None:

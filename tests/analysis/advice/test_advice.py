@@ -132,7 +132,7 @@ def test_the_cheapest_factor_is_where_training_and_inference_together_cost_least
     factors = np.geomspace(best.value / 1.3, best.value * 1.3, 41)
     totals = [
         row.total_flops.value
-        for row in overtraining(fit, 1e21, factors, ladder, inference_tokens=1e12)
+        for row in overtraining(fit, 1e21, factors.tolist(), ladder, inference_tokens=1e12)
         if row.total_flops
     ]
     assert abs(math.log(factors[int(np.argmin(totals))] / best.value)) < 0.05
