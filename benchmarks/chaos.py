@@ -99,10 +99,10 @@ def takeup_seconds(store: Path, driver: subprocess.Popen[bytes], claims_before: 
 
 def disturb(sweep: Path, store: Path, rng: random.Random, *, kills: int, runs: int, seconds: float) -> dict[str, Any]:
     """Kill until the sweep is done or the kills are spent, then let it end; what happened."""
-    told: dict[str, int] = {}
+    counts: dict[str, int] = {}
     takeups: list[float | None] = []
     driver = start(sweep, store, checkpoint_seconds=1)
-    while sum(told.values()) < kills and len(outcomes(store)) < runs:
+    while sum(counts.values()) < kills and len(outcomes(store)) < runs:
         if driver.poll() is not None:
             driver = start(sweep, store, checkpoint_seconds=1)
         if not until_claimed(store, driver):
@@ -112,7 +112,7 @@ def disturb(sweep: Path, store: Path, rng: random.Random, *, kills: int, runs: i
         except subprocess.TimeoutExpired:
             before = {path.name for path in (store / "claims").glob("*") if path.suffix[1:].isdigit()}
             choice = kill_some(driver, rng)
-            told[choice] = told.get(choice, 0) + 1
+            counts[choice] = counts.get(choice, 0) + 1
             if choice == "workers":
                 takeups.append(takeup_seconds(store, driver, before))
     if driver.poll() is None:
@@ -125,7 +125,7 @@ def disturb(sweep: Path, store: Path, rng: random.Random, *, kills: int, runs: i
             endings[parts[2]] = endings.get(parts[2], 0) + 1
     return {
         "runs": len(outcomes(store)),
-        "kills": told,
+        "kills": counts,
         "executions": sum(len(parts) == 2 for parts in claims),
         "endings": endings,
         "exit_status": status,

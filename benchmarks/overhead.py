@@ -93,8 +93,8 @@ def bare_loop(
     lit.train()
     began = clock()
     for step, batch in enumerate(batches):
-        loss = lit.training_step(batch, step)
-        loss.backward()
+        loss: torch.Tensor = lit.training_step(batch, step)
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -92,16 +92,17 @@ class Chaos:
     @property
     def job(self) -> str:
         """Number of the first array."""
-        return json.loads((self.store / "sweeps" / "chaos.jobs").read_text().splitlines()[0])["job"]
+        first = (self.store / "sweeps" / "chaos.jobs").read_text().splitlines()[0]
+        return str(json.loads(first)["job"])
 
     def verb(self, *words: object) -> str:
         """What a command of the project says; it must end well."""
-        told = subprocess.run(
+        answer = subprocess.run(
             command(*words), env=self.cluster.environment, capture_output=True, text=True, check=False, timeout=120
         )
-        if told.returncode not in (0, 1):
-            raise RuntimeError(f"{words} ended with {told.returncode}: {told.stderr}")
-        return told.stdout
+        if answer.returncode not in (0, 1):
+            raise RuntimeError(f"{words} ended with {answer.returncode}: {answer.stderr}")
+        return answer.stdout
 
     def submit(self) -> str:
         """`run --launcher slurm`; what it says."""
@@ -114,8 +115,8 @@ class Chaos:
 
     def elements(self, *states: str) -> dict[str, str]:
         """Element -> node, of the sweep's jobs in these states (all: none given)."""
-        said = self.cluster.command("squeue", "--noheader", "--array", "--partition=low", "--format=%i|%T|%N")
-        rows = [line.split("|") for line in said.splitlines()]
+        answer = self.cluster.command("squeue", "--noheader", "--array", "--partition=low", "--format=%i|%T|%N")
+        rows = [line.split("|") for line in answer.splitlines()]
         return {name: node for name, state, node in rows if not states or state in states}
 
     def until(self, condition: Any, what: str) -> None:
@@ -152,7 +153,7 @@ class Chaos:
             self._requeues_before = None
 
     def first_log(self) -> str:
-        """What the first element has said."""
+        """What the first element has logged."""
         return (self.store / "logs" / f"slurm-{self.job}_0.log").read_text()
 
     def victim_node(self) -> str | None:
@@ -220,7 +221,7 @@ class Chaos:
         self.until(lambda: self.is_done() or self._struck(kind), f"a victim of {kind}")
 
     def _struck(self, kind: str) -> bool:
-        struck = getattr(self, kind)()
+        struck = bool(getattr(self, kind)())
         self.strikes[kind] += struck
         return struck
 
@@ -238,10 +239,10 @@ def _kill(pid: int) -> bool:
 KINDS = ("meet_limit", "kill_trainer", "kill_worker", "cancel_element", "preempt", "kill_node")
 
 
-def endings(store: Path, *, stretches: bool) -> tuple[int, dict[str, int]]:
-    """Executions, and how they ended, of runs or of the stretches that runs share."""
+def endings(store: Path, *, prefixes: bool) -> tuple[int, dict[str, int]]:
+    """Executions, and how they ended, of runs, or of the segments of their shared prefixes."""
     names = [path.name.split(".") for path in (store / "claims").glob("[!.]*")]
-    names = [parts for parts in names if ("-" in parts[0]) == stretches]
+    names = [parts for parts in names if ("-" in parts[0]) == prefixes]
     return sum(len(parts) == 2 for parts in names), dict(Counter(parts[2] for parts in names if len(parts) == 3))
 
 
@@ -305,7 +306,7 @@ def chaos(
         began = time.monotonic()
         deadline = began + limit
         it = Chaos(cluster=cluster, sweep=sweep, store=war, num_runs=num_runs, rng=rng, deadline=deadline, share=share)
-        said = [it.submit().splitlines()[0] for _ in range(2)]
+        submissions = [it.submit().splitlines()[0] for _ in range(2)]
         for number in range(rounds):
             if number:
                 it.submit()  # replaces the element that was cancelled
@@ -315,7 +316,7 @@ def chaos(
         war_seconds = time.monotonic() - began
         status = json.loads(it.verb("status", "chaos", "--store", war, "--json"))
         it.until(lambda: not it.elements(), "every job ending by itself")
-    executions, run_endings = endings(war, stretches=False)
+    executions, run_endings = endings(war, prefixes=False)
     logs = "\n".join(path.read_text() for path in (war / "logs").glob("slurm-*.log"))
     return {
         "runs": len(outcomes(war)),
@@ -323,13 +324,13 @@ def chaos(
         "strikes": {kind: number for kind, number in it.strikes.items() if number},
         "executions": executions,
         "endings": run_endings,
-        "stretches": endings(war, stretches=True),
+        "stretches": endings(war, prefixes=True),
         "published_once": run_endings["done"] == len(outcomes(war)),
         "job_starts": len(re.findall(r": on n\d", logs)),
         "asked_to_be_queued_again": logs.count(ASKS),
         "restarts_by_slurm": len(re.findall(r"restart [1-9]", logs)),
         "devices_at_first": sorted(map(" ".join, re.findall(r"on (n\d), restart 0, (CUDA_VISIBLE_DEVICES=\S+)", logs))),
-        "submissions": said,
+        "submissions": submissions,
         "status_counts": status["counts"],
         "peace_seconds": round(peace_seconds),
         "seconds": round(war_seconds),
@@ -368,7 +369,7 @@ def main() -> None:
             shutil.rmtree(folder)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
-    if not all(told["losses_equal_to_the_last_digit"] and told["runs"] == args.runs for told in result.values()):
+    if not all(one["losses_equal_to_the_last_digit"] and one["runs"] == args.runs for one in result.values()):
         sys.exit("error: the disturbed sweep differs from the undisturbed one")
 
 

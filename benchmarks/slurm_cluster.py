@@ -123,7 +123,7 @@ class SlurmCluster:
 
     def command(self, *words: object, check: bool = True, timeout_seconds: float = 60.0) -> str:
         """What a Slurm command says on standard output."""
-        told = subprocess.run(
+        answer = subprocess.run(
             [str(word) for word in words],
             env=self.environment,
             capture_output=True,
@@ -131,9 +131,9 @@ class SlurmCluster:
             timeout=timeout_seconds,
             check=False,
         )
-        if check and told.returncode != 0:
-            raise RuntimeError(f"{' '.join(map(str, words))} ended with {told.returncode}: {told.stderr}")
-        return told.stdout.strip()
+        if check and answer.returncode != 0:
+            raise RuntimeError(f"{' '.join(map(str, words))} ended with {answer.returncode}: {answer.stderr}")
+        return answer.stdout.strip()
 
     def start_node(self, name: str) -> None:
         """Start, or start again, the daemon of a node, under a host name of its own where that is permitted."""
@@ -194,7 +194,7 @@ class SlurmCluster:
             time.sleep(0.2)  # between two questions to a daemon, which gives no other sign
 
     def log(self, name: str) -> str:
-        """What a daemon has said."""
+        """What a daemon has logged."""
         return (self.root / f"{name}.log").read_text(errors="replace")
 
     # -- inside --------------------------------------------------------------------------------------------------------

@@ -41,7 +41,8 @@ def snapshot(
     if not ranks.many:
         return state
     others = ranks.gather([state["rng_cpu"], state["rng_cuda"]])[1:]
-    return whole(ranks, state) | {"rng_ranks": others}
+    gathered: dict[str, Any] = whole(ranks, state)
+    return gathered | {"rng_ranks": others}
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:

@@ -231,4 +231,5 @@ def _exchange(setup: TrainSetup, module: Any, *, last: bool) -> AbstractContextM
     gradients would take the memory that pieces save."""
     if last or setup.ranks.strategy != "ddp":
         return nullcontext()
-    return setup.fabric.no_backward_sync(module)
+    no_exchange: AbstractContextManager[Any] = setup.fabric.no_backward_sync(module)
+    return no_exchange

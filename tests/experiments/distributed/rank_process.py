@@ -20,7 +20,7 @@ from experiments.config.run import run_config_from_dict
 from experiments.data.cache import Cache
 from experiments.data.corpus import prepare
 from experiments.distributed.place import place_of
-from experiments.distributed.ranks import Ranks
+from experiments.distributed.ranks import Ranks, Share
 from experiments.distributed.sharding import make_fabric
 from experiments.execution.worker import Worker
 from experiments.planning.planned_sweep import alone
@@ -61,10 +61,10 @@ def work(ranks: Ranks, store: RunStore, cache: Cache) -> int:
     """One worker of all ranks, of which rank 1 has too little memory."""
     backward = loop.backward
 
-    def scarce(setup: TrainSetup, state: TrainState, *rest: Any) -> torch.Tensor:
+    def scarce(setup: TrainSetup, state: TrainState, tokens: torch.Tensor, share: Share) -> torch.Tensor:
         if state.step == 3:
             raise MemoryError("not enough for rank 1")
-        return backward(setup, state, *rest)
+        return backward(setup, state, tokens, share)
 
     if ranks.rank == 1:
         loop.backward = scarce

@@ -58,7 +58,7 @@ def test_ranks_take_every_sequence_of_a_batch_once_and_their_weights_average_to_
     batch: int, size: int, micro_batch: int | None
 ) -> None:
     shares = [ranks.share(batch, micro_batch) for ranks in ranks_of(size)]
-    taken, sums = [], 0.0
+    taken, sums = list[int](), 0.0
     for share in shares:
         for part, weight in share.pieces:
             rows = range(share.begin, share.begin + share.count)[part]

@@ -32,7 +32,7 @@ from experiments.store.checkpoints import (
 )
 from experiments.store.store import RunStore
 from experiments.training import job
-from experiments.training.job import TrainedRun
+from experiments.training.job import TrainedRun, train_prefix, train_run
 from experiments.training.state import TrainSetup
 from experiments.verbs.prune import removable
 from models.config.optimizer import OptimizerConfig
@@ -157,7 +157,7 @@ def test_a_prefix_that_was_stopped_goes_on_where_it_was(
 ) -> None:
     runs = budgets(make_config, 100, 200)
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
-    original = engine.train_prefix
+    original = train_prefix
     stopped: list[int] = []
 
     def stop_once(setup: TrainSetup, keep: tuple[int, Path]) -> None:
@@ -187,7 +187,7 @@ def test_a_branch_that_was_stopped_goes_on_from_its_own_checkpoint_and_remembers
     runs = budgets(make_config, 100, 200)
     alone = RunStore(tmp_path / "alone")
     shared = RunStore(tmp_path / "shared")
-    original, attempts = engine.train_run, []
+    original, attempts = train_run, list[int]()
 
     def stop_the_branch(setup: TrainSetup, keep: tuple[int, Path] | None) -> TrainedRun:
         if run_id(setup.config) == runs[0].run_id and not attempts:
@@ -298,7 +298,7 @@ def test_a_checkpoint_that_was_removed_too_early_is_made_again(
 ) -> None:
     runs = budgets(make_config, 60, 120)
     shared, alone = RunStore(tmp_path / "shared"), RunStore(tmp_path / "alone")
-    trunk, original = str(prefix_id(runs[0].config)), engine.train_prefix
+    trunk, original = str(prefix_id(runs[0].config)), train_prefix
     removed: list[Path] = []
 
     def remove_once(setup: TrainSetup, keep: tuple[int, Path]) -> None:

@@ -22,6 +22,7 @@ from experiments.machine.liveness import identify
 from experiments.planning.planned_sweep import alone
 from experiments.records import RunStatus
 from experiments.store.store import RunStore
+from experiments.training.job import train_run
 from experiments.training.state import TrainSetup
 
 
@@ -70,7 +71,7 @@ def test_a_run_that_fails_is_retried_up_to_the_limit_recorded_with_its_reason_an
     two_runs: tuple[RunStore, list[str]], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, ids = two_runs
-    run = engine.train_run
+    run = train_run
 
     def break_the_first(job: TrainSetup, keep: Any) -> Any:
         if run_id(job.config) == ids[0]:
@@ -92,7 +93,7 @@ def test_a_run_that_fails_once_is_trained_by_the_next_attempt(
     two_runs: tuple[RunStore, list[str]], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, ids = two_runs
-    run, calls = engine.train_run, []
+    run, calls = train_run, []
 
     def break_once(job: TrainSetup, keep: Any) -> Any:
         calls.append(run_id(job.config))

@@ -17,7 +17,7 @@ from experiments.config.run import RunConfig, canonical, run_id
 from experiments.files import append_rows
 from experiments.manifests import Manifest
 from experiments.mirror.client import Client
-from experiments.records import RunRecord
+from experiments.records import RunRecord, RunStatus
 from experiments.store.store import RunStore
 from experiments.verbs.sync import Sync
 from tests.experiments.mirror.wandb_backend import Backend
@@ -58,12 +58,12 @@ class Study:
         """Append rows to a run."""
         append_rows(self.store.metrics_path(self.ids[index]), metrics(steps))
 
-    def publish(self, index: int, status: str = "done", **execution: Any) -> RunRecord:
+    def publish(self, index: int, status: RunStatus = RunStatus.DONE, **execution: Any) -> RunRecord:
         """Publish a run's record."""
         record = RunRecord(
             run_id=self.ids[index],
             status=status,
-            reason=None if status == "done" else "the loss became nan",
+            reason=None if status == RunStatus.DONE else "the loss became nan",
             config=canonical(self.configs[index]),
             design=design_of(self.configs[index], num_train_tokens=61440),
             outcome={"loss": 0.45 + index, "loss_se": 0.01, "bpb": 0.6, "val_sums": [1.0, 2.0]},

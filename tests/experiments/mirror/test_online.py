@@ -20,7 +20,8 @@ from experiments.records import RunStatus
 from experiments.store.store import RunStore
 from experiments.verbs.sync import Sync
 from tests.experiments.mirror.conftest import Study
-from tests.experiments.mirror.wandb_backend import KEY, Backend, StoredRun
+from tests.experiments.mirror.wandb_backend import KEY, Backend
+from tests.experiments.mirror.wandb_stored import StoredRun
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -159,6 +160,7 @@ def test_a_killed_mirror_is_gone_on_with_in_the_same_run_and_two_do_not_follow_o
     backend.wait_for(lambda: set(names) <= set(backend.runs) and backend.runs[names[0]].state == "finished")
     refused = start(words, stdin=subprocess.DEVNULL)
     assert refused.wait(timeout=60) == 2
+    assert refused.stderr is not None
     assert f"process {follower.pid} on this machine mirrors this sweep already" in refused.stderr.read()
     follower.send_signal(signal.SIGKILL)
     follower.wait(timeout=30)

@@ -66,6 +66,11 @@ class Backend:
         self._server.shutdown()
         self._server.server_close()
 
+    def upload(self, path: str, content: bytes) -> dict[str, Any]:
+        """Keep what was sent to a signed address."""
+        self.uploads[path] = content
+        return {}
+
     def environment(self) -> dict[str, str]:
         """What tells the client to come here."""
         return {
@@ -112,7 +117,7 @@ class Backend:
 
             def do_PUT(self) -> None:
                 path, content = unquote(urlparse(self.path).path), self._content()
-                self._serve("storage", lambda: backend.uploads.__setitem__(path, content) or {})
+                self._serve("storage", lambda: backend.upload(path, content))
 
             def do_GET(self) -> None:
                 content = backend.uploads.get(unquote(urlparse(self.path).path))

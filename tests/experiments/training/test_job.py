@@ -20,6 +20,7 @@ from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpus import prepare
 from experiments.data.identity import resolve
+from experiments.data.languages.markov import MarkovLanguage
 from experiments.training.job import Outcome, train_run
 from experiments.training.state import Diverged, Interrupted, TrainSetup, run_target
 from experiments.training.validation import clustered_mean
@@ -57,7 +58,7 @@ def test_a_small_model_learns_a_markov_language_to_within_five_hundredths_of_its
         batch_tokens=1024,
     )
     corpus = prepare(data, cache)
-    assert corpus.language is not None
+    assert isinstance(corpus.language, MarkovLanguage)
     assert corpus.language.block_entropies[0] - corpus.language.entropy_rate >= 0.5
     outcome = train_run(job(config, cache, tmp_path)[0]).outcome
     source_sums, counts = corpus.source_val_sums()

@@ -15,15 +15,15 @@ def test_a_run_gets_between_one_and_two_hundred_rows(num_steps: int) -> None:
     assert min(num_steps, ROWS_PER_RUN) <= rows <= 2 * ROWS_PER_RUN + 1
 
 
-def recorder(**changes: float) -> Recorder:
+def recorder(peak_flops_per_second: float = 60.0) -> Recorder:
     clock = iter(range(10**6))
     return Recorder(
         num_steps=800,
         batch_tokens=10,
         flops_per_step=300,
         clock=lambda: next(clock),
-        **({"peak_flops_per_second": 60.0} | changes),
-    )  # type: ignore[arg-type]
+        peak_flops_per_second=peak_flops_per_second,
+    )
 
 
 def rows_of(record: Recorder, losses: list[float], start: int = 0) -> list[dict[str, object]]:
