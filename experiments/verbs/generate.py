@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"run {matches[0]} was trained on tokens of {config.data.corpus!r}, which are no text")
 
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from experiments.data.tokenizers.tokenizer import EOD, load_tokenizer
@@ -49,7 +50,11 @@ def run(args: argparse.Namespace) -> int:
     from models.modules.transformer import Transformer
 
     model = Transformer(config.model, seed=config.seed)
-    model.load_state_dict(load_file(weights))
+    try:
+        model.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:  # no safetensors, or another model's
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise UserError(f"{weights} does not hold the weights of this run ({reason}); train it again") from error
     tokenizer = load_tokenizer(config.data, Cache())
     (prompt,) = tokenizer.encode([args.prompt.encode()])
     torch.manual_seed(args.seed)
