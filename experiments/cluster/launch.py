@@ -54,7 +54,24 @@ def num_wanted(missing: int, workers: int | None) -> int:
 
 
 def submit(script: Path, arrays: Sequence[str], store: RunStore, sweep: str) -> list[Submission]:
-    """Submit one script as one or several arrays; each job's number is written down before the next is submitted."""
+    """Submit one script as one or several arrays; each job's number is written down before the next is submitted.
+
+    Parameters
+    ----------
+    script : Path
+        The batch script.
+    arrays : sequence of str
+        Values of `--array`.
+    store : RunStore
+        Where the numbers are written down.
+    sweep : str
+        Name of the sweep.
+
+    Raises
+    ------
+    UserError
+        When Slurm refuses.
+    """
     made = []
     for array in arrays:
         answer = ask("sbatch", "--parsable", f"--array={array}", str(script.resolve()))

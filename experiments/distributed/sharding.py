@@ -78,7 +78,17 @@ class PlaceEnvironment(ClusterEnvironment):
 
 
 def make_fabric(ranks: Ranks, device: str, precision: Precision) -> Fabric:
-    """Fabric for a process alone, or for one of several ranks that have joined."""
+    """Make Fabric for a process alone, or for one of several ranks that have joined.
+
+    Parameters
+    ----------
+    ranks : Ranks
+        Who trains together.
+    device : str
+        cpu or cuda.
+    precision : Precision
+        Of the run.
+    """
     if ranks.place is None or not ranks.many:
         alone = PlaceEnvironment(Place(rank=0, size=1, local_rank=0, port=0))  # else it counts a Slurm step's tasks
         fabric = Fabric(accelerator=device, devices=1, precision=FABRIC_PRECISION[precision], plugins=[alone])
@@ -105,7 +115,15 @@ def make_fabric(ranks: Ranks, device: str, precision: Precision) -> Fabric:
 
 
 def shard_(lit: LitTransformer, mesh: DeviceMesh) -> LitTransformer:
-    """Shard a module in place, block by block, the rest together."""
+    """Shard a module in place: each block by itself, and the rest together.
+
+    Parameters
+    ----------
+    lit : LitTransformer
+        The module.
+    mesh : DeviceMesh
+        The devices of all ranks.
+    """
     mesh = mesh["data_parallel"]
     for stack in (lit.model.encoder, lit.model.decoder):
         for block in stack.blocks if stack is not None else ():
@@ -117,7 +135,24 @@ def shard_(lit: LitTransformer, mesh: DeviceMesh) -> LitTransformer:
 
 
 def set_up(ranks: Ranks, fabric: Fabric, lit: LitTransformer) -> tuple[Any, torch.optim.Optimizer]:
-    """(the module whose training step is to be called, the optimiser), on the device and over the ranks."""
+    """Place a module on its device and over the ranks, and make its optimiser.
+
+    Parameters
+    ----------
+    ranks : Ranks
+        Who trains together.
+    fabric : Fabric
+        Of `make_fabric`.
+    lit : LitTransformer
+        The module.
+
+    Returns
+    -------
+    module : Any
+        The wrapped module, whose training step is to be called.
+    optimizer : Optimizer
+        Over its parameters, or their shards.
+    """
     if ranks.strategy == "fsdp":  # the optimiser is one of shards
         module = fabric.setup_module(lit)
         optimizer = lit.configure_optimizers()
@@ -131,7 +166,20 @@ def set_up(ranks: Ranks, fabric: Fabric, lit: LitTransformer) -> tuple[Any, torc
 
 
 def clip_gradients_(ranks: Ranks, lit: LitTransformer) -> torch.Tensor | None:
-    """Clip the norm of the whole gradient, wherever its parts are; the norm before it, or None without clipping."""
+    """Clip the norm of the whole gradient, wherever its parts are.
+
+    Parameters
+    ----------
+    ranks : Ranks
+        Who trains together.
+    lit : LitTransformer
+        The module, after its gradients were computed.
+
+    Returns
+    -------
+    Tensor or None
+        The norm before clipping; None where the run does not clip.
+    """
     if ranks.strategy != "fsdp":
         return lit.clip_gradients_()
     limit = lit.optimizer_config.grad_clip
@@ -148,8 +196,20 @@ def clip_gradients_(ranks: Ranks, lit: LitTransformer) -> torch.Tensor | None:
 
 
 def whole(ranks: Ranks, state: Any) -> Any:
-    """A state whose shards are put together on the CPU of rank 0; every rank has to call it, and the others get None
-    for them."""
+    """Put the shards of a state together on the CPU of rank 0; called by every rank.
+
+    Parameters
+    ----------
+    ranks : Ranks
+        Who trains together.
+    state : Any
+        Nested dicts and lists with sharded tensors.
+
+    Returns
+    -------
+    Any
+        The same with whole tensors; ranks other than 0 get None for them.
+    """
     if ranks.strategy != "fsdp":
         return state
     if isinstance(state, dict):
@@ -165,7 +225,24 @@ def whole(ranks: Ranks, state: Any) -> Any:
 def spread(
     ranks: Ranks, state: dict[str, Any] | None, lit: LitTransformer, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Rank 0's whole state on every rank, in the form that its module and optimiser load: whole, or by shards."""
+    """Give rank 0's whole state to every rank, in the form that its module and optimiser load.
+
+    Parameters
+    ----------
+    ranks : Ranks
+        Who trains together.
+    state : dict or None
+        The whole state, on rank 0; None on the others.
+    lit : LitTransformer
+        The module that will load it: whole or in shards.
+    optimizer : Optimizer
+        Its optimiser.
+
+    Returns
+    -------
+    dict
+        The state, with tensors laid out as this rank's are.
+    """
     if not ranks.many:
         assert state is not None
         return state

@@ -27,11 +27,11 @@ def supervise_group(command: Sequence[str], *, size: int, parent: int | None) ->
 
     Parameters
     ----------
-    command
+    command : sequence of str
         What each process runs; it gets its place by the environment and `--parent` with this process's id.
-    size
+    size : int
         Processes.
-    parent
+    parent : int or None
         Process id that this one ends with.
     """
     group: list[subprocess.Popen[bytes]] = []

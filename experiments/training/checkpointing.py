@@ -25,9 +25,25 @@ from models.lit import LitTransformer
 def snapshot(
     identity: str, step: int, lit: LitTransformer, optimizer: torch.optim.Optimizer, ranks: Ranks = ALONE
 ) -> dict[str, Any]:
-    """What the next step depends on after `step` steps of what `identity` names (a run or a shared prefix).
+    """Gather what the next step depends on; called by every rank, and rank 0's result is the one to write.
 
-    Of several ranks each has to call it, and rank 0's is the one to write.
+    Parameters
+    ----------
+    identity : str
+        The run_id, or the name of a shared prefix.
+    step : int
+        Steps taken so far.
+    lit : LitTransformer
+        The module.
+    optimizer : Optimizer
+        Its optimiser.
+    ranks : Ranks
+        Who trains together.
+
+    Returns
+    -------
+    dict
+        Plain values and tensors.
     """
     on_cuda = next(lit.parameters()).device.type == "cuda"
     state = {
@@ -46,14 +62,31 @@ def snapshot(
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Replace a checkpoint atomically; a full disk leaves the one before."""
+    """Replace a checkpoint atomically; a full disk leaves the one before.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint.
+    state : dict
+        Plain values and tensors.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_atomic(path, buffer.getvalue())
 
 
 def read_state(path: Path, identity: str, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint of `identity`.
+    """Read a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint.
+    identity : str
+        The run_id, or the name of the shared prefix, that it has to belong to.
+    device : torch.device
+        Where its tensors go.
 
     Raises
     ------
@@ -69,9 +102,24 @@ def read_state(path: Path, identity: str, device: torch.device) -> dict[str, Any
 def read_for_ranks(
     path: Path, identity: str, lit: LitTransformer, optimizer: torch.optim.Optimizer, ranks: Ranks, *, seed: int
 ) -> dict[str, Any]:
-    """What `read_state` gives rank 0, on every rank and in the form that its module loads.
+    """Read a checkpoint on rank 0 and give it to every rank, in the form that its module loads.
 
     Random states are each rank's own where as many ranks wrote them; else those of other ranks than 0 begin anew.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint.
+    identity : str
+        As in `read_state`.
+    lit : LitTransformer
+        The module that will load it.
+    optimizer : Optimizer
+        Its optimiser.
+    ranks : Ranks
+        Who trains together.
+    seed : int
+        The run's seed.
     """
     state = read_state(path, identity, torch.device("cpu")) if ranks.rank == 0 else None
     state = spread(ranks, state, lit, optimizer)
@@ -85,7 +133,22 @@ def read_for_ranks(
 
 
 def restore(state: dict[str, Any], lit: LitTransformer, optimizer: torch.optim.Optimizer) -> int:
-    """Put weights, optimiser and random states back; the step to go on from."""
+    """Put weights, optimiser and random states back.
+
+    Parameters
+    ----------
+    state : dict
+        Of `read_state` or `read_for_ranks`.
+    lit : LitTransformer
+        The module.
+    optimizer : Optimizer
+        Its optimiser.
+
+    Returns
+    -------
+    int
+        The step to go on from.
+    """
     lit.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["rng_cpu"].cpu())
@@ -102,7 +165,17 @@ def restore_recorder(recorder: Recorder, saved: dict[str, Any]) -> None:
 
 
 def save_weights(path: Path, lit: LitTransformer, ranks: Ranks = ALONE) -> None:
-    """The model's weights as safetensors, by the names of `Transformer`; called by every rank."""
+    """Write the model's weights as safetensors, by the names of `Transformer`; called by every rank.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    lit : LitTransformer
+        The module.
+    ranks : Ranks
+        Who trains together; rank 0 writes.
+    """
     state = whole(ranks, lit.model.state_dict())
     if ranks.rank == 0:
         tensors = {name: value.contiguous().cpu() for name, value in state.items()}

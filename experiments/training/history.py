@@ -41,9 +41,27 @@ class History:
 def replay(
     recorder: Recorder, past: History, lit: LitTransformer, trained_seconds: float
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """The rows of a shared prefix's steps in the windows of one of its runs, and the guard's verdict on them.
+    """Write the steps of a shared prefix again, as rows in the windows of one of its runs.
 
     Losses, norms and rates of learning are those of the run trained alone; times are the prefix's, spread evenly.
+
+    Parameters
+    ----------
+    recorder : Recorder
+        The run's; it is brought to the end of the prefix.
+    past : History
+        Of the prefix.
+    lit : LitTransformer
+        The run's module, for its rates of learning.
+    trained_seconds : float
+        Training time of the prefix.
+
+    Returns
+    -------
+    rows : list of dict
+        The run's rows until there.
+    verdict : str or None
+        Why the guard stops the run, or None.
     """
     rows: list[dict[str, Any]] = []
     num_steps, begun = len(past.losses), 0
