@@ -59,8 +59,8 @@ _HOMES = {
 
 _GROUPS = {
     "describe a model and plan a sweep": ("init", "help", "describe", "plan"),
-    "train": ("run", "work", "status", "list", "cancel"),
-    "data and records": ("data", "collect", "sync", "prune", "generate"),
+    "train": ("run", "work", "status", "list", "cancel", "finetune"),
+    "data and records": ("data", "collect", "sync", "prune", "generate", "label"),
     "fit and predict": ("fit", "predict", "isoflop", "frontier", "compare", "select"),
     "decide": ("advise", "arms", "multiplier", "rates"),
     "report": ("report", "scoreboard", "laws", "published"),

@@ -1,0 +1,118 @@
+"""Classification tasks from a user's own table: csv, JSON lines or Parquet with a text and a label column.
+
+Inputs are deduplicated before they are split, and a split is a hash of the input. It must not know models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.data.cache import Cache
+from experiments.data.tasks import SPLITS, Example, Task, load_task, split_of
+from experiments.errors import UserError
+
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    "csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False),
+    "jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
+    "parquet": lambda path: pd.read_parquet(path),
+}
+"""Kinds of files."""
+
+
+def find_task(name: str, cache: Cache, *, text: str = "text", label: str = "label") -> Task:
+    """Load a task by its name, or from a file.
+
+    Parameters
+    ----------
+    name : str
+        A name of TASKS, or csv:PATH, jsonl:PATH or parquet:PATH.
+    cache : Cache
+        Holds the fetched corpora.
+    text, label : str
+        Columns of the file.
+
+    Returns
+    -------
+    Task
+        A classification without an input in two splits, whose labels are all seen in training.
+
+    Raises
+    ------
+    UserError
+        When there is no such task, file or column, the task is of another kind, or a label is seen in test alone.
+    """
+    kind, colon, where = name.partition(":")
+    task = _from_file(kind, Path(where), text, label) if colon and kind in READERS else load_task(name, cache)
+    if task.kind != "classification":
+        raise UserError(f"task {name!r} is of the kind {task.kind}; name a classification such as sentiment")
+    check_leaks(task)
+    seen = {example.label for example in task.splits["train"]}
+    missing = sorted({str(e.label) for split in ("val", "test") for e in task.splits[split]} - {str(s) for s in seen})
+    if missing:
+        raise UserError(
+            f"label {missing[0]!r} of {name} is in no training example; give more rows of it or leave it out"
+        )
+    if len(task.labels) < 2 or not task.splits["test"]:
+        count = sum(map(len, task.splits.values()))
+        raise UserError(f"{name} has {count} inputs with {len(task.labels)} labels; give two labels and more rows")
+    return task
+
+
+def _from_file(kind: str, path: Path, text: str, label: str) -> Task:
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; name a {kind} file")
+    try:
+        table = READERS[kind](path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read as {kind} ({str(error).splitlines()[0]}); mend it") from error
+    for column in (text, label):
+        if column not in table:
+            raise UserError(
+                f"{path} has no column {column!r} (it has {', '.join(map(str, table))}); name it with --text or --label"
+            )
+    splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    known: dict[str, str] = {}
+    for row, (words, answer) in enumerate(zip(table[text].astype(str), table[label].astype(str), strict=True), start=1):
+        key = " ".join(words.split())
+        if known.get(key, answer) != answer:
+            raise UserError(f"{path} labels the text of row {row} {answer!r} there and {known[key]!r} before; mend one")
+        if key not in known:
+            known[key] = answer
+            splits[split_of(key, None)].append(Example(text=words, label=answer))
+    unique = {name: tuple(some) for name, some in splits.items()}
+    labels = tuple(sorted({str(one.label) for some in unique.values() for one in some}))
+    return Task(name=kind, kind="classification", labels=labels, splits=unique)
+
+
+def check_leaks(task: Task) -> None:
+    """Refuse a task that shows one input in two splits.
+
+    Parameters
+    ----------
+    task : Task
+        Its splits.
+
+    Raises
+    ------
+    UserError
+        Naming the rows.
+    """
+    seen: dict[str, str] = {}
+    for split in SPLITS:
+        for row, example in enumerate(task.splits[split], start=1):
+            key = f"{' '.join(example.text.split())}\n{example.question}"
+            if seen.setdefault(key, f"{split} {row}").split()[0] != split:
+                raise UserError(
+                    f"row {row} of {split} is row {seen[key].split()[1]} of {seen[key].split()[0]}; drop one"
+                )
+
+
+def task_hash(task: Task) -> str:
+    """12 hex digits of the sha256 of all inputs and labels with their splits."""
+    rows = [[split, e.text, e.label] for split in SPLITS for e in task.splits[split]]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
