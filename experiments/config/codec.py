@@ -14,8 +14,6 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-import msgspec
-
 from experiments.errors import UserError
 from models.config.checks import nearest_names
 
@@ -60,11 +58,14 @@ def convert(cls: type[Config], raw: object, *, where: str, prefix: str = "") -> 
         For an unknown or missing field, a value of another type, or one that the config refuses; the sentence names
         the file, the dotted field, the value and what would be right.
     """
+    import msgspec  # here and not above: `status` converts nothing, and shall not wait for it
+
     check_keys(cls, raw, where=where, prefix=prefix)
     try:
         return msgspec.convert(raw, cls)
     except msgspec.ValidationError as error:
-        raise UserError(f"{where}: {_sentence(cls, raw, error, prefix)}") from error
+        reason = _reason(error.__cause__, str(error), _Spot(hint=cls, value=raw, place=prefix))
+        raise UserError(f"{where}: {reason}") from error
 
 
 def check_value(cls: type, name: str, value: object, *, prefix: str) -> None:
@@ -294,17 +295,26 @@ _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _STEP = re.compile(r"(?P<name>\w+)|\[(?P<index>\d+)\]|(?P<any>\[\.\.\.\])")
 
 
-def _sentence(cls: type, raw: object, error: msgspec.ValidationError, prefix: str) -> str:
-    """What msgspec found, with the field, the value and what would be right."""
-    found = _PLACE.match(str(error))
+def _reason(cause: BaseException | None, message: str, spot: _Spot) -> str:
+    """What msgspec found below a place, with the field, the value and what would be right.
+
+    Parameters
+    ----------
+    cause : exception or None
+        What a config's own check raised.
+    message : str
+        What msgspec says: types, and the path from the place.
+    spot : _Spot
+        The place from which msgspec began.
+    """
+    found = _PLACE.match(message)
     assert found is not None
-    spot = _Spot(hint=cls, value=raw, place=prefix)
     for step in _STEP.finditer(found["path"] or ""):
         spot = spot.follow(step)
     place = spot.place
-    if error.__cause__ is not None:  # a config's own check
-        reason = str(error.__cause__)
-        return reason if not place or re.match(rf"{re.escape(place)}[. ]", reason) else f"{place}: {reason}"
+    if cause is not None:
+        named = not place or re.match(rf"{re.escape(place)}[. ]", str(cause))
+        return str(cause) if named else f"{place}: {cause}"
     missing = _MISSING.match(found["what"])
     if missing:
         return f"{place + '.' if place else ''}{missing[1]} is missing"
@@ -350,6 +360,8 @@ class _Spot:
 
 
 def _fits(value: object, hint: Any) -> bool:
+    import msgspec
+
     try:
         msgspec.convert(value, hint)
     except msgspec.ValidationError:

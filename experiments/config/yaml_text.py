@@ -1,7 +1,7 @@
 """YAML text to plain data and back: version 1.2, so that 1e18 is a number and `no` is text; a key may stand once.
 
 Every YAML file of the suite is read and written here. It must not know what a file means. Neither torch nor numpy is
-imported.
+imported, and ruamel.yaml only by what needs it: `status` reads no YAML.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import ScalarNode
-from ruamel.yaml.representer import SafeRepresenter
+from typing import TYPE_CHECKING, Any
 
 from experiments.errors import UserError
+
+if TYPE_CHECKING:
+    from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.nodes import ScalarNode
 
 
 def parse_yaml(text: str, *, where: str) -> Any:
@@ -40,12 +38,16 @@ def parse_yaml(text: str, *, where: str) -> Any:
     UserError
         When the text is no YAML, or a key stands twice; the sentence names the place.
     """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.constructor import DuplicateKeyError
+    from ruamel.yaml.error import YAMLError
+
     try:
         return YAML(typ="safe", pure=True).load(text)
     except DuplicateKeyError as error:
         raise UserError(f"{where}{_line(error)}: {_first(error.problem)}; leave one of them out") from error
     except YAMLError as error:
-        problem = error.problem if isinstance(error, MarkedYAMLError) else str(error)
+        problem = getattr(error, "problem", None) or str(error)
         raise UserError(f"{where}{_line(error)} is not YAML: {_first(problem)}; mend that line") from error
     except ValueError as error:  # a date such as 2020-13-40
         raise UserError(f"{where} is not YAML: {error}; put such a value in quotes") from error
@@ -99,8 +101,21 @@ def dump_yaml(raw: Mapping[str, Any]) -> str:
     str
         Text that `parse_yaml` reads back to the same data.
     """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.representer import SafeRepresenter
+
+    class Representer(SafeRepresenter):
+        """Writes 1.0e+18 where YAML 1.2 is content with 1e+18, so that readers of YAML 1.1 see a number too."""
+
+        def represent_float(self, data: float) -> ScalarNode:
+            text = repr(data)
+            if "e" not in text or "." in text:
+                return super().represent_float(data)
+            return self.represent_scalar("tag:yaml.org,2002:float", text.replace("e", ".0e", 1))
+
+    Representer.add_representer(float, Representer.represent_float)
     writer = YAML(typ="safe", pure=True)
-    writer.Representer = _Representer
+    writer.Representer = Representer
     writer.default_flow_style = None
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its stub knows the initial None alone
     writer.width = 110
@@ -109,21 +124,8 @@ def dump_yaml(raw: Mapping[str, Any]) -> str:
     return stream.getvalue()
 
 
-class _Representer(SafeRepresenter):
-    """Writes 1.0e+18 where YAML 1.2 is content with 1e+18, so that readers of YAML 1.1 see a number too."""
-
-    def represent_float(self, data: float) -> ScalarNode:
-        text = repr(data)
-        if "e" not in text or "." in text:
-            return super().represent_float(data)
-        return self.represent_scalar("tag:yaml.org,2002:float", text.replace("e", ".0e", 1))
-
-
-_Representer.add_representer(float, _Representer.represent_float)
-
-
 def _line(error: YAMLError) -> str:
-    mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+    mark = getattr(error, "problem_mark", None)
     return "" if mark is None else f", line {mark.line + 1}"
 
 

@@ -1,18 +1,15 @@
 """Corpora as a stream of documents, each a piece of bytes, in a fixed order. Empty documents are left out.
 
-One reader per kind of place. Splitting, tokens and hashes of whole corpora are not its business; pyarrow and datasets
-are imported only by the readers that need them.
+One reader per kind of place. Splitting, tokens and hashes of whole corpora are not its business; what only some
+readers need, pyarrow and datasets among it, is imported by them alone, for planning imports this file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import lzma
 import zlib
 from collections.abc import Iterable, Iterator
-from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -73,6 +70,9 @@ def _read(data: DataConfig, cache: Cache) -> Iterator[bytes]:
 
 
 def _packaged(name: str) -> Iterator[bytes]:
+    import lzma
+    from importlib import resources
+
     packed = resources.files("experiments.data").joinpath("packaged", f"{name}.jsonl.xz")
     with packed.open("rb") as raw, lzma.open(raw, "rt", encoding="utf-8", newline="\n") as lines:
         for line in lines:
@@ -230,6 +230,8 @@ def spool_stream(data: DataConfig, cache: Cache) -> Path:
 
 
 def _stream(data: DataConfig) -> Iterator[str]:
+    import logging
+
     try:
         import datasets
     except ImportError as error:
