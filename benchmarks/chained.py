@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from analysis.arrays import Array
 from analysis.fitting.downstream import predict_error
 from analysis.fitting.fit_law import fit_law
+from analysis.fitting.spec import FitSpec
 from analysis.laws.registry import LAWS
 
 LOSS = np.array([1.8172, 482.01, 2085.43, 0.3478, 0.3658])
@@ -32,18 +34,16 @@ ERROR_NOISE = 0.005
 HELD_OUT = {"params": np.array([2e10, 2e10, 5e10]), "tokens": np.array([4e11, 2e12, 1e12])}
 """N and D of the held-out points."""
 SETTINGS = {
-    "drawn": {"bootstrap": 200, "objective": "huber"},
-    "drawn, least squares": {"bootstrap": 200, "objective": "squared"},
-    "by covariance": {"bootstrap": 0, "objective": "squared"},
+    "drawn": FitSpec(bootstrap=200, objective="huber"),
+    "drawn, least squares": FitSpec(bootstrap=200, objective="squared"),
+    "by covariance": FitSpec(bootstrap=0, objective="squared"),
 }
 """How both fits are made."""
 BATCH = 25
 """Studies of a setting at a time."""
 
 
-def study(
-    seed: int, *, bootstrap: int, objective: str, num_runs: int = 60
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def study(seed: int, spec: FitSpec, num_runs: int = 60) -> tuple[Array, Array, Array]:
     """Which of the held-out points were covered, by confidence and by prediction, and the widths of the latter."""
     rng = np.random.default_rng([seed, num_runs])
     sizes = num_runs // 5
@@ -51,14 +51,14 @@ def study(
     runs = {"params": params, "tokens": params * np.tile(np.geomspace(2.5, 160, 5), sizes)}
     loss_law, error_law = LAWS["hoffmann"], LAWS["downstream-exponential"]
 
-    def draw(at: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def draw(at: dict[str, Array]) -> dict[str, Array]:
         expected = loss_law(LOSS, at)
         loss = expected * np.exp(LOSS_NOISE * rng.standard_normal(expected.size))
         return {"loss": loss, "error": error_law(ERROR, {"loss": loss}) + ERROR_NOISE * rng.standard_normal(loss.size)}
 
     runs |= draw(runs)
-    fit = fit_law(loss_law, runs, objective=objective, bootstrap=bootstrap, rng=rng)
-    error_fit = fit_law(error_law, runs, objective=objective, residuals="raw", bootstrap=bootstrap, rng=rng)
+    fit = fit_law(loss_law, runs, spec, rng=rng)
+    error_fit = fit_law(error_law, runs, spec, residuals="raw", rng=rng)
     band = predict_error(fit, error_fit, HELD_OUT, rng=rng)
     truth = error_law(ERROR, {"loss": loss_law(LOSS, HELD_OUT)})
     new = draw(HELD_OUT)["error"]
@@ -66,10 +66,14 @@ def study(
         ((band[f"{kind}_lo"] <= value) & (value <= band[f"{kind}_hi"])).to_numpy()
         for kind, value in (("confidence", truth), ("prediction", new))
     ]
-    return inside[0], inside[1], (band["prediction_hi"] - band["prediction_lo"]).to_numpy()
+    return (
+        inside[0].astype(float),
+        inside[1].astype(float),
+        (band["prediction_hi"] - band["prediction_lo"]).to_numpy(dtype=float),
+    )
 
 
-def summary(studies: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, Any]:
+def summary(studies: list[tuple[Array, Array, Array]]) -> dict[str, Any]:
     """Shares covered over studies and points, with twice the Monte-Carlo standard error over studies."""
     out: dict[str, Any] = {"studies": len(studies)}
     for place, kind in enumerate(("confidence", "prediction")):
@@ -88,10 +92,10 @@ def main() -> None:
     parser.add_argument("--record", type=Path, help="write the JSON here")
     args = parser.parse_args()
     begun = time.process_time()
-    found: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {name: [] for name in SETTINGS}
+    found: dict[str, list[tuple[Array, Array, Array]]] = {name: [] for name in SETTINGS}
     for start in range(0, args.studies, BATCH):
-        for name, options in SETTINGS.items():
-            found[name] += [study(seed, **options) for seed in range(start, min(start + BATCH, args.studies))]  # type: ignore[arg-type]
+        for name, spec in SETTINGS.items():
+            found[name] += [study(seed, spec) for seed in range(start, min(start + BATCH, args.studies))]
         done = {name: (round(s["confidence"], 3), round(s["prediction"], 3)) for name, s in _all(found).items()}
         print(
             f"{min(start + BATCH, args.studies)} studies, {time.process_time() - begun:.0f} CPU s: {done}", flush=True
@@ -112,7 +116,7 @@ def main() -> None:
     print(text)
 
 
-def _all(found: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]) -> dict[str, dict[str, Any]]:
+def _all(found: dict[str, list[tuple[Array, Array, Array]]]) -> dict[str, dict[str, Any]]:
     return {name: summary(studies) for name, studies in found.items()}
 
 

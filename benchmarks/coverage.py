@@ -1,4 +1,4 @@
-"""Coverage of 95 % intervals, measured: `python benchmarks/coverage.py --studies 2000 --log build/coverage.jsonl`.
+"""Coverage of 95 % intervals, measured: `python -m benchmarks.coverage --studies 2000 --log build/coverage.jsonl`.
 
 Each study draws a grid of runs from Hoffmann's law with Besiroglu's coefficients and noise of known kind, fits it
 with the public API, and asks whether the intervals contain the truth: the frontier exponent a, the law at held-out
@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from analysis.arrays import Array
 from analysis.estimate import Estimate
 from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import LAWS
+from analysis.solver.objectives import ObjectiveName
 
 TRUTH = np.array([1.8172, 482.01, 2085.43, 0.3478, 0.3658])
 """E, A, B, alpha, beta of Besiroglu et al. 2024, arXiv 2404.10102."""
@@ -37,7 +40,7 @@ BATCH = 20
 """Studies to a line of the log."""
 
 
-def design(name: str, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def design(name: str, n: int) -> tuple[Array, Array, Array]:
     """N, D and cluster of n runs: five budgets to a size, each size a cluster; or parabolas about 20 tokens a
     parameter."""
     if name == "ladder":
@@ -51,22 +54,25 @@ def design(name: str, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return params, flops / (6 * params), np.repeat(np.arange(n // 5), 5)
 
 
-def noise(rng: np.random.Generator, kind: str, size: int) -> np.ndarray:
+def noise(rng: np.random.Generator, kind: str, size: int) -> Array:
     """Unit-variance noise."""
     return rng.standard_normal(size) if kind == "normal" else rng.standard_t(3, size) / np.sqrt(3)
 
 
-def study(seed: int, n: int, kind: str, grouping: str, shape: str, draws: int, objective: str) -> dict[str, Any]:
+def study(
+    seed: int, n: int, kind: str, grouping: str, shape: str, draws: int, objective: ObjectiveName
+) -> dict[str, Any]:
     """One study: which intervals covered, and how wide they were."""
     rng = np.random.default_rng([seed, n, KINDS.index(kind), GROUPINGS.index(grouping), DESIGNS.index(shape)])
     params, tokens, clusters = design(shape, n)
     law = LAWS["hoffmann"]
 
-    def errors(labels: np.ndarray | None, size: int) -> np.ndarray:
+    def errors(labels: NDArray[Any] | None, size: int) -> Array:
         if labels is None:
             return NOISE * noise(rng, kind, size)
         shared = noise(rng, kind, int(labels.max()) + 1)[labels]
-        return NOISE * (np.sqrt(CLUSTER_SHARE) * shared + np.sqrt(1 - CLUSTER_SHARE) * noise(rng, kind, size))
+        drawn = np.sqrt(CLUSTER_SHARE) * shared + np.sqrt(1 - CLUSTER_SHARE) * noise(rng, kind, size)
+        return np.asarray(NOISE * drawn)
 
     clustered = grouping == "clustered"
     data = {"params": params, "tokens": tokens}

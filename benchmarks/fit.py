@@ -1,4 +1,5 @@
-"""Speed of the engine against its bars: `python benchmarks/fit.py [--data ../shared/data]`; CPU seconds, one thread."""
+"""Speed of the engine against its bars: `python -m benchmarks.fit [--data ../shared/data]`; CPU seconds, one
+thread."""
 
 from __future__ import annotations
 

@@ -24,10 +24,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
+from analysis.arrays import Array
 from analysis.laws.registry import LAWS
 from analysis.selection.select import select_law
-
-Array = np.ndarray
 
 TRUTHS: dict[str, tuple[float, ...]] = {
     "hoffmann": (1.8172, 482.01, 2085.43, 0.3478, 0.3658),
@@ -173,8 +172,8 @@ def simulate(args: argparse.Namespace) -> None:
 
 def simulated_table(record: dict[str, Any]) -> str:
     """The record as Markdown."""
-    head = ("true law", "studies", "good", "within half the tolerance", "the truth itself", "what was chosen")
-    head += ("far error, median", "of the truth's re-fit")
+    head = ["true law", "studies", "good", "within half the tolerance", "the truth itself", "what was chosen"]
+    head += ["far error, median", "of the truth's re-fit"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for truth, row in record["by_truth"].items():
         chosen = ", ".join(

@@ -211,7 +211,7 @@ def working_draws(fit: Fit, num: int | None = None) -> Array:
     rng = np.random.default_rng(0)
     steps = rng.standard_normal((num or NORMAL_DRAWS, values.size)) * np.sqrt(np.maximum(values, 0.0))
     lower, upper = fit.law.bounds()
-    return np.clip(predictor.phi + steps @ vectors.T, lower, upper)
+    return np.asarray(np.clip(predictor.phi + steps @ vectors.T, lower, upper))
 
 
 def plausible(fit: Fit) -> Array:

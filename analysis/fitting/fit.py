@@ -7,7 +7,6 @@ in the unit of the loss.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,25 +19,19 @@ import numpy as np
 from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.estimate import Estimate
-from analysis.files import json_ready, write_json
 from analysis.fitting.frontier_exponents import FrontierExponents
 from analysis.fitting.prediction import Interval, Predictor
 from analysis.fitting.reach import Reach, why_no_interval
 from analysis.formatting import format_number
 from analysis.laws.base import Law
-from analysis.laws.registry import get_law
 from analysis.runs.columns import as_columns, completed
 from analysis.solver.certificate import Certificate
 from analysis.solver.objectives import Objective
 from analysis.solver.search import Status
 from analysis.uncertainty.lack_of_fit import LackOfFit
-from experiments.files import write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SCHEMA = "isoflop.fit/1"
-"""Name and version of the JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,45 +266,9 @@ class Fit:
         dict
             Plain JSON: null for what is absent, never NaN.
         """
-        params = {
-            name: {
-                "value": e.value,
-                "se": e.se,
-                "lo": e.lo,
-                "hi": e.hi,
-                "identified": self.identified.get(name) is None,
-                "reason": self.identified.get(name),
-            }
-            for name, e in self.estimates.items()
-        }
-        out = {
-            "schema": SCHEMA,
-            "law": self.law.name,
-            "law_options": dict(self.law.options),
-            "formula": self.law.formula,
-            "source": self.law.source,
-            "columns": dict(self.columns),
-            "conventions": dict(self.conventions),
-            "params": params,
-            "cov": self.cov,
-            "objective": self.objective,
-            "status": self.status,
-            "num_rows": self.num_rows,
-            "num_clusters": self.num_clusters,
-            "agreement": self.agreement,
-            "certificate": None if self.certificate is None else self.certificate.to_dict(),
-            "lack_of_fit": None if self.lack_of_fit is None else self.lack_of_fit.to_dict(),
-            "condition": self.condition,
-            "residual_scale": self.residual_scale,
-            "warnings": list(self.warnings),
-            "frontier": None if self.frontier_estimates is None else self.frontier_estimates.to_dict(),
-            "draws": draws,
-            "runs": runs,
-            "options": dict(self.options),
-            "working": self.predictor.to_dict(),
-        }
-        ready: dict[str, Any] = json_ready(out)
-        return ready
+        from analysis.fitting.saved import fit_to_dict
+
+        return fit_to_dict(self, draws=draws, runs=runs)
 
     @classmethod
     def from_dict(
@@ -345,43 +302,9 @@ class Fit:
         UserError
             When the object is not a fit of this version, or lacks a field.
         """
-        if raw.get("schema") != SCHEMA:
-            raise UserError(
-                f"this is not a fit of schema {SCHEMA!r} but {raw.get('schema')!r}; make it with `fit --out`"
-            )
-        try:
-            return cls._from_fields(raw, draws, law or get_law(raw["law"], **raw.get("law_options", {})), runs)
-        except KeyError as error:
-            raise UserError(f"the fit lacks the field {error}; make it again with `fit --out`") from None
+        from analysis.fitting.saved import fit_from_dict
 
-    @classmethod
-    def _from_fields(
-        cls, raw: Mapping[str, Any], draws: Array | None, law: Law, runs: Mapping[str, Array] | None
-    ) -> Fit:
-        predictor = Predictor.from_dict(raw["working"], draws=draws)
-        frontier = raw["frontier"] and FrontierExponents.from_dict(raw["frontier"], level=predictor.level)
-        return cls(
-            law=law,
-            estimates={n: Estimate.from_dict(raw["params"][n], level=predictor.level) for n in law.param_names},
-            identified={n: raw["params"][n].get("reason") for n in law.param_names},
-            cov=np.array([[math.nan if v is None else v for v in row] for row in raw["cov"]], dtype=np.float64),
-            objective=raw["objective"],
-            status=raw["status"],
-            num_rows=raw["num_rows"],
-            num_clusters=raw["num_clusters"],
-            agreement=raw["agreement"],
-            certificate=None if raw.get("certificate") is None else Certificate.from_dict(raw["certificate"]),
-            lack_of_fit=None if raw.get("lack_of_fit") is None else LackOfFit.from_dict(raw["lack_of_fit"]),
-            condition=math.inf if raw["condition"] is None else raw["condition"],
-            residual_scale=math.nan if raw["residual_scale"] is None else raw["residual_scale"],
-            predictor=predictor,
-            frontier_estimates=frontier,
-            options=raw["options"],
-            columns=raw["columns"],
-            conventions=raw["conventions"],
-            warnings=tuple(raw["warnings"]),
-            runs=runs,
-        )
+        return fit_from_dict(raw, draws=draws, law=law, runs=runs)
 
     def save(self, path: str | Path) -> Path:
         """Write the fit as JSON, with its draws and its rows as Parquet beside it; each file atomically.
@@ -396,20 +319,9 @@ class Fit:
         Path
             The JSON file.
         """
-        import pandas as pd
+        from analysis.fitting.saved import save_fit
 
-        path = Path(path)
-        frames = {}
-        if self.predictor.draws is not None:
-            frames["draws"] = pd.DataFrame(self.predictor.draws, columns=list(self.law.param_names))
-        if self.runs is not None:
-            frames["runs"] = pd.DataFrame(dict(self.runs))
-        names = {}
-        for kind, frame in frames.items():
-            names[kind] = f"{path.stem}.{kind}.parquet"
-            write_atomic(path.with_name(names[kind]), frame.to_parquet())
-        write_json(path, self.to_dict(**names))
-        return path
+        return save_fit(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Fit:
@@ -430,29 +342,6 @@ class Fit:
         UserError
             When there is no such file, or it does not hold a fit.
         """
-        path = Path(path)
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"there is no file {path}; make it with `fit ... --out {path}`") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not JSON ({error}); make it with `fit ... --out {path}`") from None
-        if not isinstance(raw, dict):
-            raise UserError(f"{path} does not hold a fit; make it with `fit ... --out {path}`")
-        draws = runs = None
-        if raw.get("draws") and path.with_name(raw["draws"]).exists():
-            import pandas as pd
+        from analysis.fitting.saved import load_fit
 
-            draws = pd.read_parquet(path.with_name(raw["draws"])).to_numpy(dtype=np.float64)
-        if raw.get("runs") and path.with_name(raw["runs"]).exists():
-            import pandas as pd
-
-            frame = pd.read_parquet(path.with_name(raw["runs"]))
-            runs = {str(name): frame[name].to_numpy(dtype=np.float64) for name in frame.columns}
-        try:
-            return cls.from_dict(raw, draws=draws, runs=runs)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{path} does not hold a whole fit ({type(error).__name__}: {error}); "
-                f"make it with `fit ... --out {path}`"
-            ) from error
+        return load_fit(Path(path))

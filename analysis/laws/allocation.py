@@ -17,10 +17,10 @@ from analysis.univariate import minimum
 
 FlopsPerToken = Callable[[Array], Array]
 """Training FLOPs per token of a model with N parameters, along the ladder; 6 N is the usual rule."""
-
-
 SIZES = (1e3, 1e15)
 """Smallest and largest N that is looked at."""
+MIN_SPAN = 0.5
+"""Least distance in log C between the two budgets of a slope."""
 GOLDEN_STEPS = 52
 """Golden-section steps between them: to 4e-10 in log N."""
 
@@ -35,8 +35,20 @@ def ladder(params: ArrayLike, flops_per_token: ArrayLike) -> FlopsPerToken:
 
     Parameters
     ----------
-    params : N of each shape, ascending, at least two
-    flops_per_token : counted training FLOPs per token of each shape, ascending
+    params : array, shape (m,)
+        N of each shape, ascending, at least two.
+    flops_per_token : array, shape (m,)
+        Counted training FLOPs per token of each shape, ascending.
+
+    Returns
+    -------
+    callable
+        N -> training FLOPs per token.
+
+    Raises
+    ------
+    UserError
+        When there are fewer than two shapes, or they do not ascend.
     """
     x, y = np.log(np.asarray(params, dtype=np.float64)), np.log(np.asarray(flops_per_token, dtype=np.float64))
     if x.size < 2 or x.size != y.size or not ((np.diff(x) > 0).all() and (np.diff(y) > 0).all()):
@@ -56,12 +68,23 @@ def ladder(params: ArrayLike, flops_per_token: ArrayLike) -> FlopsPerToken:
 def optimum(
     law: Law, theta: Array, log_flops: Array, flops_per_token: FlopsPerToken = six_n
 ) -> tuple[Array, Array, Array]:
-    """log N, log D and loss at the optimum for every draw and budget, each of shape (B, m); golden section in log N.
+    """The optimum of each budget under a law, by golden section in log N.
 
     Parameters
     ----------
-    theta : public parameters, shape (B, p)
-    log_flops : log C, shape (m,), or (B, m) when every draw has budgets of its own
+    law : Law
+        A law of params and tokens.
+    theta : Array, shape (B, p)
+        Public parameters of each draw.
+    log_flops : Array, shape (m,) or (B, m)
+        log C; two dimensions when every draw has budgets of its own.
+    flops_per_token : callable
+        N -> training FLOPs per token; 6 N by default.
+
+    Returns
+    -------
+    log_n, log_d, loss : Array, shape (B, m)
+        Size, tokens and loss at the optimum.
     """
     columns = [theta[:, [j]] for j in range(theta.shape[1])]
     shape = np.broadcast_shapes((theta.shape[0], 1), log_flops.shape)
@@ -81,14 +104,30 @@ def optimum(
 def exponents(
     law: Law, theta: Array, log_flops: tuple[float, float], flops_per_token: FlopsPerToken | None = None
 ) -> tuple[Array, Array]:
-    """a = d log N_opt / d log C and b = d log D_opt / d log C for every draw (B,): closed form, or the slope between
-    two budgets."""
+    """The exponents of the frontier, in closed form or as the slope between two budgets.
+
+    Parameters
+    ----------
+    law : Law
+        A law of params and tokens.
+    theta : Array, shape (B, p)
+        Public parameters of each draw.
+    log_flops : (float, float)
+        log C of the two budgets; those less than MIN_SPAN apart are moved apart.
+    flops_per_token : callable, optional
+        N -> training FLOPs per token; None for 6 N, where a law may have a closed form.
+
+    Returns
+    -------
+    a, b : Array, shape (B,)
+        d log N_opt / d log C and d log D_opt / d log C.
+    """
     closed = law.frontier_exponent(theta) if flops_per_token is None else None
     if closed is not None:
         return closed, 1.0 - closed
     first, last = log_flops
-    if last - first < 0.5:
-        first, last = 0.5 * (first + last) - 0.25, 0.5 * (first + last) + 0.25
+    if last - first < MIN_SPAN:
+        first, last = 0.5 * (first + last - MIN_SPAN), 0.5 * (first + last + MIN_SPAN)
     log_n, log_d, _ = optimum(law, theta, np.array([first, last]), flops_per_token or six_n)
     return (log_n[:, 1] - log_n[:, 0]) / (last - first), (log_d[:, 1] - log_d[:, 0]) / (last - first)
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.arrays import Array
+from analysis.laws.parameter import Parameter
 
 STACKED = 2000
 """(Vector, row) pairs up to which all differences of a curvature are taken in one call: with few starts and short
@@ -24,37 +25,6 @@ tables most of the time is spent between calls."""
 LOG_ZERO = -1e6
 """Stands for the logarithm of zero: every power of it, the smallest exponent's included, is exactly zero, and a product
 with that power is no NaN."""
-LOG_SPAN = 60.0
-"""Working bound of a logarithm: amplitudes between exp(-60) and exp(60) times the loss's own scale."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parameter:
-    """One free parameter of a law."""
-
-    name: str
-    """Name used in tables and JSON."""
-    kind: str
-    """"amplitude": positive, fitted by its logarithm; "offset": at least zero, linear; "exponent" or "real": as it
-    stands."""
-    meaning: str
-    """One line: symbol, role and unit."""
-    lower: float = -np.inf
-    """Smallest working value (a logarithm for an amplitude)."""
-    upper: float = np.inf
-    """Largest working value."""
-    grid: tuple[float, ...] = ()
-    """Working values from which the search starts; empty for parameters solved linearly."""
-    scales: tuple[tuple[str, str | float], ...] = ()
-    """(input, power): an amplitude grows as input**power when the input's unit shrinks; power is a parameter's name
-    or a number."""
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Working bounds with the defaults of the kind filled in."""
-        floor = {"amplitude": -LOG_SPAN, "offset": 0.0}.get(self.kind, -np.inf)
-        ceiling = LOG_SPAN if self.kind == "amplitude" else np.inf
-        return max(self.lower, floor), min(self.upper, ceiling)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +60,52 @@ class Law(abc.ABC):
 
     @abc.abstractmethod
     def value(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Array:
-        """Loss for public parameters `theta` (each broadcasts against the rows) at raw inputs `x` (each of shape
-        (n,))."""
+        """The loss.
+
+        Parameters
+        ----------
+        theta : sequence of Array
+            Public parameters in order, each of which broadcasts against the rows.
+        x : mapping
+            Raw inputs by name, each of shape (n,).
+
+        Returns
+        -------
+        Array, shape (n,), or (B, n) for parameters of shape (B, 1)
+            In the unit of the target.
+        """
 
     @abc.abstractmethod
     def jacobian(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Sequence[Array]:
-        """Derivatives of `value` by each public parameter, in order."""
+        """Derivatives of `value`.
+
+        Parameters
+        ----------
+        theta : sequence of Array
+            Public parameters in order.
+        x : mapping
+            Raw inputs by name, each of shape (n,).
+
+        Returns
+        -------
+        sequence of Array
+            One for each parameter in order, in the shape of `value`.
+        """
 
     # -- laws whose rows depend on other rows -------------------------------------------------------------------------
     def prepare(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Columns of a table, with labels put as numbers and `optional` inputs filled in; most laws take them as they
-        are."""
+        """Columns as the law takes them.
+
+        Parameters
+        ----------
+        data : mapping
+            Columns of a table by name.
+
+        Returns
+        -------
+        dict
+            The columns, with labels put as numbers and `optional` inputs filled in; most laws take them as they are.
+        """
         return dict(data)
 
     def logs(self, columns: Array) -> Array:
@@ -109,10 +114,20 @@ class Law(abc.ABC):
         return np.where(positive, np.log(np.where(positive, columns, 1.0)), LOG_ZERO)
 
     def features(self, z: Array) -> Array:
-        """What `working_value` and its derivatives take, (m, n), from centred log inputs (k, n).
+        """What `working_value` and its derivatives read.
 
-        The same for most laws. A law over a schedule computes the features of a row from all rows of its curve; rows
-        can then be left out or drawn on their own.
+        The inputs themselves for most laws. A law over a schedule computes the features of a row from all rows of its
+        curve; rows can then be left out or drawn on their own.
+
+        Parameters
+        ----------
+        z : Array, shape (k, n)
+            Centred log inputs.
+
+        Returns
+        -------
+        Array, shape (m, n)
+            Features of each row.
         """
         return z
 
@@ -122,12 +137,33 @@ class Law(abc.ABC):
         return True
 
     def row_weights(self, x: Mapping[str, Array]) -> Array | None:
-        """Weights of rows where none are given; None for rows that count alike."""
+        """Weights of rows where none are given.
+
+        Parameters
+        ----------
+        x : mapping
+            Raw inputs of the fitted rows, each of shape (n,).
+
+        Returns
+        -------
+        Array, shape (n,), or None
+            None for rows that count alike.
+        """
         return None
 
     def undetermined(self, features: Array) -> dict[str, str]:
-        """Parameters that these rows cannot determine whatever their values, with reasons; empty where the general
-        checks suffice."""
+        """Parameters that some rows cannot determine, whatever the losses.
+
+        Parameters
+        ----------
+        features : Array, shape (m, n)
+            Features of the rows.
+
+        Returns
+        -------
+        dict of str
+            Reasons by parameter; empty where the general checks suffice.
+        """
         return {}
 
     # -- what callers use ---------------------------------------------------------------------------------------------
@@ -142,16 +178,19 @@ class Law(abc.ABC):
         return tuple(p.name for p in self.parameters)
 
     def __call__(self, theta: Mapping[str, float] | ArrayLike, data: Mapping[str, ArrayLike]) -> Array:
-        """Loss at the rows of `data`.
+        """The loss at the rows of a table.
 
         Parameters
         ----------
-        theta : mapping by name, or array of shape (p,)
-        data : mapping from input name to array of shape (n,); a pandas frame will do
+        theta : mapping, or array, shape (p,)
+            Public parameters by name, or in order.
+        data : mapping or DataFrame
+            Inputs by name, each of shape (n,).
 
         Returns
         -------
-        array of shape (n,), in the unit of the fitted loss
+        Array, shape (n,)
+            In the unit of the target.
         """
         data = self.prepare(data)
         values = [theta[name] for name in self.param_names] if isinstance(theta, Mapping) else theta
@@ -170,12 +209,40 @@ class Law(abc.ABC):
         return [np.exp(phi[:, [j]]) if p.kind == "amplitude" else phi[:, [j]] for j, p in enumerate(self.parameters)]
 
     def working_value(self, phi: Array, z: Array) -> Array:
-        """Loss, shape (B, n), for working parameters (B, p) at centred log inputs z (k, n)."""
+        """The loss for many parameter vectors.
+
+        Parameters
+        ----------
+        phi : Array, shape (B, p)
+            Working parameters.
+        z : Array, shape (m, n)
+            Features: centred log inputs for most laws.
+
+        Returns
+        -------
+        Array, shape (B, n)
+            In the unit of the target.
+        """
         x = dict(zip(self.inputs, np.exp(z), strict=True))
         return np.broadcast_to(self.value(self._public_at_unit_scale(phi), x), (phi.shape[0], z.shape[1]))
 
     def working_jacobian(self, phi: Array, z: Array) -> tuple[Array, Array]:
-        """Loss (B, n) and its derivatives (B, p, n) by the working parameters."""
+        """The loss with its derivatives, for many parameter vectors.
+
+        Parameters
+        ----------
+        phi : Array, shape (B, p)
+            Working parameters.
+        z : Array, shape (m, n)
+            Features: centred log inputs for most laws.
+
+        Returns
+        -------
+        value : Array, shape (B, n)
+            In the unit of the target.
+        jacobian : Array, shape (B, p, n)
+            Derivatives by the working parameters.
+        """
         theta, x = self._public_at_unit_scale(phi), dict(zip(self.inputs, np.exp(z), strict=True))
         shape = (phi.shape[0], z.shape[1])
         out = np.empty((shape[0], len(self.parameters), shape[1]))
@@ -184,9 +251,23 @@ class Law(abc.ABC):
         return np.array(np.broadcast_to(self.value(theta, x), shape)), out
 
     def working_curvature(self, phi: Array, z: Array, weights: Array, jacobian: Array | None = None) -> Array:
-        """Weighted sum over rows of second derivatives, shape (B, p, p); here by central differences.
+        """Weighted sum over rows of second derivatives; here by central differences.
 
-        `jacobian` is what `working_jacobian` gave at the same place, for laws that can use it again.
+        Parameters
+        ----------
+        phi : Array, shape (B, p)
+            Working parameters.
+        z : Array, shape (m, n)
+            Features of the rows.
+        weights : Array, shape (B, n)
+            Weight of each row.
+        jacobian : Array, shape (B, p, n), optional
+            What `working_jacobian` gave at the same place, for laws that can use it again.
+
+        Returns
+        -------
+        Array, shape (B, p, p)
+            The sum.
         """
         B, p = phi.shape
         steps = 1e-5 * np.maximum(np.abs(phi), 0.1)
@@ -221,7 +302,20 @@ class Law(abc.ABC):
         return shift
 
     def to_public(self, phi: Array, log_refs: Array) -> Array:
-        """Public parameters (B, p) of working ones, for inputs that were divided by exp(log_refs)."""
+        """Public parameters of working ones.
+
+        Parameters
+        ----------
+        phi : Array, shape (B, p)
+            Working parameters.
+        log_refs : Array, shape (k,)
+            Logarithms of what the inputs were divided by.
+
+        Returns
+        -------
+        Array, shape (B, p)
+            Public parameters, in the units of the table.
+        """
         theta = np.array(phi, dtype=np.float64)
         for j, p in enumerate(self.parameters):
             if p.kind == "amplitude":
@@ -229,7 +323,20 @@ class Law(abc.ABC):
         return theta
 
     def to_working(self, theta: Array, log_refs: Array) -> Array:
-        """Working parameters (B, p) of public ones; the inverse of `to_public`."""
+        """The inverse of `to_public`.
+
+        Parameters
+        ----------
+        theta : Array, shape (B, p)
+            Public parameters.
+        log_refs : Array, shape (k,)
+            Logarithms of what the inputs were divided by.
+
+        Returns
+        -------
+        Array, shape (B, p)
+            Working parameters.
+        """
         phi = np.array(theta, dtype=np.float64)
         for j, p in enumerate(self.parameters):
             if p.kind == "amplitude":
@@ -274,10 +381,22 @@ class Law(abc.ABC):
         return {}
 
     def basis(self, eta: Array, z: Array) -> Array:
-        """Columns (G, q, n) whose nonnegative combination is the loss, for nonlinear parameters eta (G, k).
+        """Columns whose nonnegative combination is the loss.
 
         By default the loss at unit amplitude and zero offset, one column for each amplitude and offset alone: right
         for every law that is a sum of one term per amplitude. Others override `basis` and `assemble`.
+
+        Parameters
+        ----------
+        eta : Array, shape (G, k)
+            Nonlinear working parameters.
+        z : Array, shape (m, n)
+            Features of the rows.
+
+        Returns
+        -------
+        Array, shape (G, q, n)
+            q columns for each grid point.
         """
         linear = [j for j, p in enumerate(self.parameters) if not p.grid]
         columns = []
@@ -290,7 +409,20 @@ class Law(abc.ABC):
         return np.stack(columns, axis=1)
 
     def assemble(self, eta: Array, coefficients: Array) -> Array:
-        """Working parameters (G, p) from nonlinear ones (G, k) and the coefficients (G, q) of `basis`."""
+        """Working parameters from nonlinear ones and the coefficients of `basis`.
+
+        Parameters
+        ----------
+        eta : Array, shape (G, k)
+            Nonlinear working parameters.
+        coefficients : Array, shape (G, q)
+            Of the columns of `basis`.
+
+        Returns
+        -------
+        Array, shape (G, p)
+            Working parameters.
+        """
         phi = np.empty((eta.shape[0], len(self.parameters)))
         phi[:, list(self.nonlinear())] = eta
         for c, j in enumerate(j for j, p in enumerate(self.parameters) if not p.grid):

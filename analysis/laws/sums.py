@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Law, Parameter
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
 
-SMALLEST_EXPONENT, LARGEST_EXPONENT = 0.01, 6.0
+MIN_EXPONENT, MAX_EXPONENT = 0.01, 6.0
 """Working bounds of an exponent: below, a term cannot be told from the offset; above, one row carries it."""
 
 
@@ -108,8 +109,8 @@ def power_parameters(
                 name=e,
                 kind="exponent",
                 meaning=f"exponent of the {x} term",
-                lower=SMALLEST_EXPONENT,
-                upper=LARGEST_EXPONENT,
+                lower=MIN_EXPONENT,
+                upper=MAX_EXPONENT,
                 grid=exponent_grid(count),
             )
             for _, x, e in terms

@@ -28,18 +28,18 @@ def arm_table(records: Iterable[Pair], arm: str, *, reference: str | None = None
 
     Parameters
     ----------
-    records
+    records : iterable of (RunRecord, mapping)
         Records with the sweep's labels.
-    arm
+    arm : str
         The varied field, as the sweep's `vary` names it.
-    reference
-        The arm that others are compared with; None: the first in the records.
-    level
+    reference : str, optional
+        The arm that others are compared with; the first in the records by default.
+    level : float
         Coverage of the intervals.
 
     Returns
     -------
-    frame
+    DataFrame
         arm, width, depth, params, tokens, flops, seed, objective, loss, loss_se, difference, lo, hi (nats per token,
         arm minus reference), reason (why there is no interval).
 
@@ -91,9 +91,16 @@ def pooled(frame: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     """Mean difference of each arm over cells, with an interval over cells: what another seed or size would change is
     in it.
 
+    Parameters
+    ----------
+    frame : DataFrame
+        As `arm_table` makes it.
+    level : float
+        Coverage of the intervals.
+
     Returns
     -------
-    frame
+    DataFrame
         arm, num_cells, difference, lo, hi, reason; an arm with fewer than two cells has no interval.
     """
     rows = []
@@ -116,9 +123,18 @@ def gains(records: Iterable[Pair], arm: str, *, level: float = 0.95) -> pd.DataF
     Each run is compared with the run of the same arm, shape and seed at the next smaller number of tokens, on the same
     validation documents.
 
+    Parameters
+    ----------
+    records : iterable of (RunRecord, mapping)
+        Records with the sweep's labels.
+    arm : str
+        The varied field, as the sweep's `vary` names it.
+    level : float
+        Coverage of the intervals.
+
     Returns
     -------
-    frame
+    DataFrame
         arm, params, seed, tokens_from, tokens_to, change, lo, hi: the change of loss as a fraction of the smaller
         run's loss.
     """

@@ -41,7 +41,9 @@ def pair_runs(columns: Mapping[str, Any], *, cluster: str | None = None) -> NDAr
     if keys:
         labels = list(zip(*(_rounded(columns[name]) for name in keys), strict=True))
     codes = _codes(labels)
-    joined = cluster if cluster is not None else ("trunk" if _complete(columns, "trunk") else None)
+    joined = cluster
+    if joined is None and _complete(columns, "trunk"):
+        joined = "trunk"
     return codes if joined is None else _join(codes, _codes([str(value) for value in columns[joined]]))
 
 

@@ -21,12 +21,17 @@ def paired_difference(sums_a: ArrayLike, sums_b: ArrayLike, counts: ArrayLike, *
 
     Parameters
     ----------
-    sums_a, sums_b
-        Shape (n,): nats per document of the two runs.
-    counts
-        Shape (n,): tokens per document, the same for both.
-    level
+    sums_a, sums_b : array, shape (n,)
+        Nats per document of the two runs.
+    counts : array, shape (n,)
+        Tokens per document, the same for both.
+    level : float
         Coverage of the interval.
+
+    Returns
+    -------
+    Estimate
+        The difference in nats per token, with its interval and standard error.
 
     Raises
     ------

@@ -66,25 +66,64 @@ class ArmFrontier:
         alpha, beta = local[:, [2]], local[:, [4]]
         log_a = local[:, [1]] + alpha * self.centre[0]
         log_b = local[:, [3]] + beta * self.centre[1]
-        return (np.log(alpha / (t * beta)) + log_a - log_b + beta * (log_c - k)) / (alpha + t * beta)
+        return np.asarray((np.log(alpha / (t * beta)) + log_a - log_b + beta * (log_c - k)) / (alpha + t * beta))
 
     def log_reducible(self, theta: Array, log_c: Array) -> Array:
-        """log of the loss above the floor at the optimum, shape (B, m)."""
+        """Logarithm of the loss above the floor at the optimum.
+
+        Parameters
+        ----------
+        theta : Array, shape (B, P)
+            Parameters of all arms.
+        log_c : Array, shape (m,) or (B, m)
+            Logarithm of each budget.
+
+        Returns
+        -------
+        Array, shape (B, m)
+            Logarithms of the reducible loss.
+        """
         local = self._local(theta)
         if self.law.form != "surface":
-            return local[:, [-2]] - local[:, [-1]] * (log_c - self.centre[0])
+            return np.asarray(local[:, [-2]] - local[:, [-1]] * (log_c - self.centre[0]))
         log_n = self._log_size(theta, log_c)
         log_d = log_c - self.cost[0] - self.cost[1] * log_n
         first = local[:, [1]] - local[:, [2]] * (log_n - self.centre[0])
         second = local[:, [3]] - local[:, [4]] * (log_d - self.centre[1])
-        return np.logaddexp(first, second)
+        return np.asarray(np.logaddexp(first, second))
 
     def log_loss(self, theta: Array, log_c: Array) -> Array:
-        """log of the loss at the optimum of each budget, shape (B, m)."""
+        """Logarithm of the loss at the optimum.
+
+        Parameters
+        ----------
+        theta : Array, shape (B, P)
+            Parameters of all arms.
+        log_c : Array, shape (m,) or (B, m)
+            Logarithm of each budget.
+
+        Returns
+        -------
+        Array, shape (B, m)
+            Log losses.
+        """
         return np.log(self.floor(theta) + np.exp(self.log_reducible(theta, log_c)))
 
     def log_compute_for(self, theta: Array, log_loss: Array) -> Array:
-        """log of the compute at which the frontier has the loss (B, m); infinite where the floor lies above it."""
+        """Logarithm of the compute at which the frontier reaches a loss.
+
+        Parameters
+        ----------
+        theta : Array, shape (B, P)
+            Parameters of all arms.
+        log_loss : Array, shape (B, m)
+            Log losses.
+
+        Returns
+        -------
+        Array, shape (B, m)
+            Logarithms of compute; infinite where the floor lies above the loss.
+        """
         excess = np.exp(log_loss) - self.floor(theta)
         at = np.array([self.largest])
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -92,7 +131,20 @@ class ArmFrontier:
         return at - (wanted - self.log_reducible(theta, at)) / self.exponent(theta)[:, None]
 
     def log_tokens(self, theta: Array, log_c: Array) -> Array:
-        """log of the tokens at the optimum of each budget, shape (B, m)."""
+        """Logarithm of the tokens at the optimum.
+
+        Parameters
+        ----------
+        theta : Array, shape (B, P)
+            Parameters of all arms.
+        log_c : Array, shape (m,) or (B, m)
+            Logarithm of each budget.
+
+        Returns
+        -------
+        Array, shape (B, m)
+            Logarithms of tokens; NaN where tokens are not known.
+        """
         if self.law.form == "surface":
             with np.errstate(invalid="ignore"):  # an infinite budget stays without tokens
                 return log_c - self.cost[0] - self.cost[1] * self._log_size(theta, log_c)
@@ -103,7 +155,22 @@ class ArmFrontier:
 def arm_frontiers(
     law: JointLaw, columns: Mapping[str, Any], rows: Sequence[NDArray[np.intp]]
 ) -> tuple[ArmFrontier, ...]:
-    """The frontier of every arm, with the cost of a token and the tokens of a budget as its runs have them."""
+    """The frontier of every arm, with the cost of a token and the tokens of a budget as its runs have them.
+
+    Parameters
+    ----------
+    law : JointLaw
+        The law of all arms.
+    columns : mapping
+        flops, and params and tokens where they are known.
+    rows : sequence of array of int
+        Rows of each arm.
+
+    Returns
+    -------
+    tuple of ArmFrontier
+        One for each arm.
+    """
     log_c = np.log(np.asarray(columns["flops"], dtype=np.float64))
     names = ("params", "tokens") if law.form == "surface" else ("flops",)
     centre = np.array([np.log(np.asarray(columns[name], dtype=np.float64)).mean() for name in names])

@@ -86,7 +86,24 @@ class JointLaw:
         return low, high
 
     def evaluate(self, theta: Array, arm: int, x: Array) -> tuple[Array, Array]:
-        """Log loss (B, n) of one arm at centred log inputs (k, n), and its derivatives (B, n, local parameters)."""
+        """Log losses of one arm, with their derivatives.
+
+        Parameters
+        ----------
+        theta : Array, shape (B, P)
+            Parameters of all arms.
+        arm : int
+            Which arm.
+        x : Array, shape (k, n)
+            Centred log inputs.
+
+        Returns
+        -------
+        value : Array, shape (B, n)
+            Log losses.
+        jacobian : Array, shape (B, n, num_local)
+            Derivatives by the arm's own parameters.
+        """
         local = theta[:, self.slots(arm)][:, :, None]
         first = 0 if self.form == "power" else 1
         loss = np.exp(local[:, 0]) if first else np.zeros((theta.shape[0], 1))
@@ -157,7 +174,7 @@ def starts(law: JointLaw) -> Array:
 
 def fit_squares(law: JointLaw) -> Array:
     """Parameters (P,) of least squared log residuals from the most promising start; quick, for comparisons of forms."""
-    return polish(law, starts(law)[:1], law.y[None], np.inf)[0][0]
+    return np.asarray(polish(law, starts(law)[:1], law.y[None], np.inf)[0][0])
 
 
 def fit_point(law: JointLaw) -> tuple[Array, float]:
@@ -210,9 +227,9 @@ def polish(
 def _rho(residuals: Array, width: float) -> Array:
     size = np.abs(residuals)
     if not np.isfinite(width):
-        return 0.5 * (size * size).sum(axis=1)
+        return np.asarray(0.5 * (size * size).sum(axis=1))
     inner = np.minimum(size, width)
-    return (inner * (size - 0.5 * inner)).sum(axis=1)
+    return np.asarray((inner * (size - 0.5 * inner)).sum(axis=1))
 
 
 def _normal_equations(law: JointLaw, theta: Array, targets: Array, width: float) -> tuple[Array, Array]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +28,46 @@ CONSTANT = math.log10(1.1)
 """A multiplier that changes by less than a tenth in a decade of compute is constant."""
 TOO_WIDE = 100.0
 """An interval whose ends differ by more than this factor determines nothing."""
+MIN_DRAWS = 100
+"""Fewest draws of an interval."""
 DISTINCT = 3
 """Fewest different budgets, or different N and D, from which a law's floor can be told."""
-FEWEST_SURFACE = 6
+MIN_SURFACE = 6
 """Fewest cells of an arm for a law of N and D."""
 BETTER = 0.85
 """Arms have floors of their own where this lowers the error on larger runs below this fraction of the error with one
 floor."""
 SECONDS = ("train_seconds", "seconds")
 """Columns of a run's measured training time, in order of preference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampling:
+    """How intervals of multipliers are drawn."""
+
+    bootstrap: int = 1000
+    """Draws, at least MIN_DRAWS."""
+    cluster: str | None = None
+    """A column whose equal values join pairs; runs with a shared prefix (`trunk`) are joined by default."""
+    level: float = 0.95
+    """Nominal coverage of the intervals."""
+    seed: int = 0
+    """Seed of the draws."""
+
+    def __post_init__(self) -> None:
+        if self.bootstrap < MIN_DRAWS:
+            raise UserError(f"bootstrap is {self.bootstrap}; intervals of multipliers need {MIN_DRAWS} draws or more")
+        if not 0 < self.level < 1:
+            raise UserError(f"level is {self.level}; give a coverage between 0 and 1, such as .95")
+
+
+class ResamplingOptions(TypedDict, total=False):
+    """The fields of a Resampling as keyword arguments."""
+
+    bootstrap: int
+    cluster: str | None
+    level: float
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +78,8 @@ class _Fitted:
     theta: Array
     draws: Array
     signs: Array
-    stretch: float
+    inflation: float
+    level: float
 
 
 def compute_multiplier(
@@ -56,10 +88,7 @@ def compute_multiplier(
     arm: str,
     reference: str | None = None,
     at: Sequence[float] | None = None,
-    bootstrap: int = 1000,
-    cluster: str | None = None,
-    level: float = 0.95,
-    seed: int = 0,
+    **options: Unpack[ResamplingOptions],
 ) -> Multipliers:
     """Fit the arms' laws together and compare what compute each needs for the same loss.
 
@@ -74,14 +103,8 @@ def compute_multiplier(
         The arm that others are compared with; the first by default.
     at : sequence of float, optional
         Budgets in FLOPs; by default the largest that all arms were trained with, a tenth and ten times it.
-    bootstrap : int
-        Draws, at least 100.
-    cluster : str, optional
-        A column whose equal values join pairs; runs with a shared prefix (`trunk`) are joined by default.
-    level : float
-        Coverage of the intervals.
-    seed : int
-        Seed of the draws.
+    **options
+        Fields of a `Resampling`: bootstrap, cluster, level and seed.
 
     Returns
     -------
@@ -94,18 +117,15 @@ def compute_multiplier(
         When a column is missing, or fewer than two arms are there.
     """
     names = _arms(columns, arm, reference)
-    if bootstrap < 100:
-        raise UserError(f"bootstrap is {bootstrap}; intervals of multipliers need 100 draws or more")
-    if not 0 < level < 1:
-        raise UserError(f"level is {level}; give a coverage between 0 and 1, such as .95")
+    resampling = Resampling(**options)
     rows = tuple(np.flatnonzero(np.asarray([str(value) for value in columns[arm]]) == name) for name in names)
     flops = _positive(columns, "flops")
     budgets = _budgets(flops, rows, at)
     warnings: list[str] = []
     law = _choose_law(columns, rows, warnings)
-    blocks = pair_runs(columns, cluster=cluster)
+    blocks = pair_runs(columns, cluster=resampling.cluster)
     _check_pairs(blocks, rows, warnings)
-    fitted = _fit(law, blocks, bootstrap, level, seed)
+    fitted = _fit(law, blocks, resampling)
     frontiers = arm_frontiers(fitted.law, columns, rows)
     log_c = np.log(budgets)
     losses = np.stack([one.log_loss(fitted.draws, log_c) for one in frontiers])
@@ -113,7 +133,7 @@ def compute_multiplier(
     p_best = {name: np.mean(best == k, axis=0) for k, name in enumerate(names)}
     rates = _throughput(columns, rows, blocks, fitted)
     arms = {
-        name: _compare(fitted, (frontiers[0], frontiers[k]), log_c, None if rates is None else rates[k], level)
+        name: _compare(fitted, (frontiers[0], frontiers[k]), log_c, None if rates is None else rates[k])
         for k, name in enumerate(names)
         if k
     }
@@ -125,7 +145,7 @@ def compute_multiplier(
         form=law.form,
         shared_floor=fitted.law.shared_floor,
         num_blocks=int(blocks.max()) + 1,
-        level=level,
+        level=resampling.level,
         warnings=tuple(warnings),
     )
 
@@ -196,7 +216,7 @@ def _spread_apart(x: Array) -> bool:
     if min(_num_distinct(axis) for axis in x) < DISTINCT:
         return False
     cells = len({(round(float(a), 2), round(float(b), 2)) for a, b in x.T})
-    return cells >= FEWEST_SURFACE and abs(float(np.atleast_2d(np.corrcoef(x))[0, 1])) < 0.98
+    return cells >= MIN_SURFACE and abs(float(np.atleast_2d(np.corrcoef(x))[0, 1])) < 0.98
 
 
 def _check_pairs(blocks: NDArray[np.intp], rows: tuple[NDArray[np.intp], ...], warnings: list[str]) -> None:
@@ -212,22 +232,22 @@ def _check_pairs(blocks: NDArray[np.intp], rows: tuple[NDArray[np.intp], ...], w
         warnings.append(f"{num} pairs are few: intervals may miss their nominal coverage, measured from 12 pairs on")
 
 
-def _fit(law: JointLaw, blocks: NDArray[np.intp], bootstrap: int, level: float, seed: int) -> _Fitted:
+def _fit(law: JointLaw, blocks: NDArray[np.intp], resampling: Resampling) -> _Fitted:
     """The joint fit, and a wild bootstrap over blocks: a draw turns the residuals of each block's arms together."""
     if law.form != "power" and _own_floors_extrapolate(law):
         law = replace(law, shared_floor=False)
     theta, scale = fit_point(law)
     fitted = law.predict(theta[None])[0]
     residuals = _unshrunk(law, theta, law.y - fitted, blocks)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(resampling.seed)
     num = int(blocks.max()) + 1
-    signs = rng.choice(WEBB, size=(bootstrap, num))
+    signs = rng.choice(WEBB, size=(resampling.bootstrap, num))
     targets = fitted + signs[:, blocks] * residuals
-    draws, _ = polish(law, np.repeat(theta[None], bootstrap, axis=0), targets, scale)
+    draws, _ = polish(law, np.repeat(theta[None], resampling.bootstrap, axis=0), targets, scale)
     dof = max(num * (1 - law.num_params / law.y.size), 2.0)
-    tail = (1 + level) / 2
-    stretch = float(stats.t.ppf(tail, dof) / stats.norm.ppf(tail))
-    return _Fitted(law=law, theta=theta, draws=draws, signs=signs, stretch=stretch)
+    tail = (1 + resampling.level) / 2
+    inflation = float(stats.t.ppf(tail, dof) / stats.norm.ppf(tail))
+    return _Fitted(law=law, theta=theta, draws=draws, signs=signs, inflation=inflation, level=resampling.level)
 
 
 WEBB = np.array([-math.sqrt(1.5), -1.0, -math.sqrt(0.5), math.sqrt(0.5), 1.0, math.sqrt(1.5)])
@@ -296,10 +316,9 @@ def _compare(
     pair: tuple[ArmFrontier, ArmFrontier],
     log_c: Array,
     rate: tuple[float, Array] | None,
-    level: float,
 ) -> ArmMultiplier:
     """One arm against the reference at every budget."""
-    base, one = pair
+    (base, one), level = pair, fitted.level
     theta = np.concatenate([fitted.theta[None], fitted.draws])
     needed = base.log_compute_for(theta, one.log_loss(theta, log_c))
     gain = needed - log_c
@@ -307,23 +326,28 @@ def _compare(
     time = None if rate is None else gain + np.concatenate([[rate[0]], rate[1]])[:, None]
     at = []
     for j, c in enumerate(log_c):
-        multiplier, reason = _estimate(gain[:, j], fitted.stretch, level)
+        multiplier, reason = _estimate(gain[:, j], fitted)
         reach = float(np.exp(needed[0, j] - base.largest)) if multiplier is not None else None
         if multiplier is not None and reach is not None and reach > 1.05:
             reason = f"extrapolated: the reference needs {reach:.2g} times the compute of its largest run"
         others = [
-            None if multiplier is None or logs is None else _estimate(logs[:, j], fitted.stretch, level)[0]
+            None if multiplier is None or logs is None else _estimate(logs[:, j], fitted)[0]
             for logs in (tokens if one.has_tokens and base.has_tokens else None, time)
         ]
+        budget = float(np.exp(c))
         at.append(
             AtBudget(
-                flops=float(np.exp(c)), multiplier=multiplier, reason=reason, tokens=others[0], seconds=others[1],
+                flops=budget,
+                multiplier=multiplier,
+                reason=reason,
+                tokens=others[0],
+                seconds=others[1],
                 reach=reach,
             )
-        )  # fmt: skip
+        )
     slopes = one.exponent(theta) - base.exponent(theta)
     center = float(slopes[0])
-    ends = np.quantile(slopes[1:] - center, [(1 - level) / 2, (1 + level) / 2]) * fitted.stretch
+    ends = np.quantile(slopes[1:] - center, [(1 - level) / 2, (1 + level) / 2]) * fitted.inflation
     grows = Estimate(value=center, lo=center + float(ends[0]), hi=center + float(ends[1]), level=level)
     return ArmMultiplier(by_budget=tuple(at), grows=grows, verdict=_verdict(grows, float(base.exponent(theta)[0])))
 
@@ -338,16 +362,16 @@ def _verdict(grows: Estimate, exponent: float) -> Verdict:
     return "constant" if max(-grows.lo, grows.hi) / exponent < CONSTANT else "not determined"
 
 
-def _estimate(logs: Array, stretch: float, level: float) -> tuple[Estimate | None, str | None]:
+def _estimate(logs: Array, fitted: _Fitted) -> tuple[Estimate | None, str | None]:
     """The multiplier from its logarithm at the fit (first) and in the draws, or the reason why there is none."""
-    center, draws = float(logs[0]), logs[1:]
+    center, draws, level = float(logs[0]), logs[1:], fitted.level
     if not math.isfinite(center):
         return None, "not determined: by its law the reference never reaches this loss"
     never = float(np.mean(~np.isfinite(draws)))
     if never > (1 - level) / 2:
         return None, f"not determined: in {100 * never:.0f} % of the draws the reference never reaches this loss"
     ends = np.quantile(np.where(np.isfinite(draws), draws, np.inf), [(1 - level) / 2, (1 + level) / 2], method="lower")
-    lo, hi = center + stretch * (ends - center)
+    lo, hi = center + fitted.inflation * (ends - center)
     if not hi - lo < math.log(TOO_WIDE):
         return None, f"not determined: its interval spans more than a factor of {TOO_WIDE:g}"
     return Estimate(value=math.exp(center), lo=math.exp(lo), hi=math.exp(hi), level=level), None

@@ -22,9 +22,14 @@ SCALE = "recipe.rate_scale"
 def rate_table(records: Iterable[tuple[RunRecord, dict[str, Any]]]) -> pd.DataFrame:
     """One row a run: its rate, loss, and excess over the best run of its size and tokens with a paired interval.
 
+    Parameters
+    ----------
+    records : iterable of (RunRecord, dict)
+        Records with the sweep's labels.
+
     Returns
     -------
-    frame
+    DataFrame
         width, depth, params, tokens, batch, lr, seed, scale, status, loss, best_lr, excess_fraction, excess_lo,
         excess_hi; losses in nats per token, excesses as fractions of the best loss. A run that diverged has no loss.
 

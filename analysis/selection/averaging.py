@@ -207,7 +207,7 @@ def thin(values: Array) -> Array:
     """At most THINNED of the values, evenly spaced in their order."""
     if len(values) <= THINNED:
         return values
-    return values[np.linspace(0, len(values) - 1, THINNED).round().astype(int)]
+    return np.asarray(values[np.linspace(0, len(values) - 1, THINNED).round().astype(int)])
 
 
 def weighted_quantiles(parts: Sequence[Array], shares: Sequence[float], tails: Sequence[float]) -> list[float]:

@@ -165,4 +165,4 @@ def nonnegative_least_squares(columns: Array, target: Array, weights: Array, fre
         best_gain[rows] = gain[rows]
         if not drop and bool(feasible.all()):
             break
-    return best / scale
+    return np.asarray(best / scale)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.arrays import Array
-from analysis.laws.base import Parameter
+from analysis.laws.parameter import Parameter
 from analysis.solver.problem import Problem
 from analysis.solver.search import FLAT_CONDITION, PointFit
 from analysis.uncertainty.covariance import sandwich

@@ -70,7 +70,7 @@ def scale_of(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
     return np.asarray(plain * np.minimum(ratio, 1.0))
 
 
-MOST_STEPS = 300
+MAX_STEPS = 300
 """Most steps of the others while parameters are held: along a curved valley Newton's steps are short."""
 RESTARTS = 3
 """Times that a search is begun again from a lower point of the profile."""
@@ -104,7 +104,7 @@ def held_at(problem: Problem, phi: Array, index: NDArray[np.intp], values: Array
     start[rows, index] = values
     held = np.zeros(start.shape, dtype=bool)
     held[rows, index] = True
-    solution = polish(problem, start, max_iterations=MOST_STEPS, tolerance=1e-9, fixed=held)
+    solution = polish(problem, start, max_iterations=MAX_STEPS, tolerance=1e-9, fixed=held)
     return solution.phi, solution.value
 
 

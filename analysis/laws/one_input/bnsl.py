@@ -14,8 +14,9 @@ import numpy as np
 
 from analysis.arrays import Array
 from analysis.errors import UserError
-from analysis.laws.base import Law, Parameter
-from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT, exponent_grid
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
+from analysis.laws.sums import MAX_EXPONENT, MIN_EXPONENT, exponent_grid
 
 MOST_BREAKS = 4
 """More breaks have more parameters (3 n + 3) than a curve of published length can determine."""
@@ -171,7 +172,7 @@ def bnsl(breaks: int = 1) -> BrokenPower:
     if breaks not in range(MOST_BREAKS + 1):
         raise UserError(f"bnsl has from 0 to {MOST_BREAKS} breaks, not {breaks}")
     factors = [f"(1 + (x/d{i})**(1/f{i}))**(-c{i} f{i})" for i in range(1, breaks + 1)]
-    first = SMALLEST_EXPONENT if breaks == 0 else -LARGEST_EXPONENT
+    first = MIN_EXPONENT if breaks == 0 else -MAX_EXPONENT
     return BrokenPower(
         name="bnsl",
         formula=" * ".join(["L = E + A * x**-c0", *factors]),
@@ -185,7 +186,7 @@ def bnsl(breaks: int = 1) -> BrokenPower:
                 kind="exponent",
                 meaning="exponent before the first break",
                 lower=first,
-                upper=LARGEST_EXPONENT,
+                upper=MAX_EXPONENT,
                 grid=_SLOPES[breaks],
             ),
             *(p for i in range(1, breaks + 1) for p in _break_parameters(i)),
@@ -197,7 +198,7 @@ def bnsl(breaks: int = 1) -> BrokenPower:
 
 
 def _break_parameters(i: int) -> tuple[Parameter, ...]:
-    reach = 2 * LARGEST_EXPONENT
+    reach = 2 * MAX_EXPONENT
     return (
         Parameter(
             name=f"c{i}",

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Law, Parameter
-from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT, exponent_grid
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
+from analysis.laws.sums import MAX_EXPONENT, MIN_EXPONENT, exponent_grid
 
 LARGEST_LOG = 300.0
 """A power is held at exp(300): beyond, the loss is E to the last digit, and squares overflow."""
@@ -119,8 +120,8 @@ def _term(scale: str, name: str, exponent: str, counts: tuple[int, int]) -> tupl
             name=exponent,
             kind="exponent",
             meaning=f"exponent of {name}",
-            lower=SMALLEST_EXPONENT,
-            upper=LARGEST_EXPONENT,
+            lower=MIN_EXPONENT,
+            upper=MAX_EXPONENT,
             grid=exponent_grid(counts[1]),
         ),
     )

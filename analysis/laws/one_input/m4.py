@@ -13,28 +13,39 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Law, Parameter
-from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT, exponent_grid
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
+from analysis.laws.sums import MAX_EXPONENT, MIN_EXPONENT, exponent_grid
 
-SMALLEST_ALPHA = 1e-3
+MIN_ALPHA = 1e-3
 """Working lower bound of alpha: at zero the law is the power law cut off at I, which has a kink."""
-MOST_STEPS = 60
+MAX_STEPS = 60
 """Newton steps; at most some ten are taken, except at alpha near zero."""
 SMALL_STEP = 1e-10
 """A step of this size is the last: the next would be below the rounding."""
 
 
 def generalised_sigmoid(log_u: Array, alpha: Array) -> tuple[Array, Array]:
-    """S in (0, 1) with S / (1 - S)**alpha = u, and 1 - S without cancellation, for log u and alpha > 0 that broadcast.
+    """S in (0, 1) with S / (1 - S)**alpha = u.
 
     In v = log(S / (1 - S)) the equation is -log(1 + exp(-v)) + alpha log(1 + exp(v)) = log u. The slope of its left
     side, 1 - S + alpha S, is monotone between 1 and alpha, so that Newton's method converges from everywhere; it starts
     on the asymptotes. Equal to min(u, 1) at alpha = 0, to u / (1 + u) at alpha = 1, and to u as u goes to zero.
+
+    Parameters
+    ----------
+    log_u, alpha : Array
+        log u, and alpha above zero; they broadcast.
+
+    Returns
+    -------
+    s, rest : Array
+        S, and 1 - S without cancellation.
     """
     log_u, alpha = np.broadcast_arrays(np.asarray(log_u, dtype=np.float64), np.asarray(alpha, dtype=np.float64))
     alpha = np.maximum(alpha, 1e-12)
     v = np.where(log_u < 0, log_u, log_u / alpha)
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         inside, outside, s, rest = _logistic(v)
         step = (log_u - inside - alpha * outside) / (rest + alpha * s)
         v = v + step
@@ -184,7 +195,7 @@ M4_LAW = M4(
             name="alpha",
             kind="real",
             meaning="how slowly the curve leaves the ceiling; near zero a power law cut off at I",
-            lower=SMALLEST_ALPHA,
+            lower=MIN_ALPHA,
             upper=20.0,
             grid=(0.1, 0.3, 0.6, 1.0, 1.6, 3.0),
         ),
@@ -192,8 +203,8 @@ M4_LAW = M4(
             name="b",
             kind="exponent",
             meaning="exponent of x",
-            lower=SMALLEST_EXPONENT,
-            upper=LARGEST_EXPONENT,
+            lower=MIN_EXPONENT,
+            upper=MAX_EXPONENT,
             grid=exponent_grid(16),
         ),
     ),

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Law, Parameter
-from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT, SumOfPowers, exponent_grid, power_parameters
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
+from analysis.laws.sums import MAX_EXPONENT, MIN_EXPONENT, SumOfPowers, exponent_grid, power_parameters
 
 _TERMS = (("A", "x", "alpha"),)
 
@@ -53,8 +54,8 @@ SHIFTED = Shifted(
             name="alpha",
             kind="exponent",
             meaning="exponent",
-            lower=SMALLEST_EXPONENT,
-            upper=LARGEST_EXPONENT,
+            lower=MIN_EXPONENT,
+            upper=MAX_EXPONENT,
             grid=exponent_grid(30),
         ),
         Parameter(
@@ -99,8 +100,8 @@ M3 = LevellingPower(
             name="c",
             kind="exponent",
             meaning="exponent of x before the curve levels off",
-            lower=SMALLEST_EXPONENT,
-            upper=LARGEST_EXPONENT,
+            lower=MIN_EXPONENT,
+            upper=MAX_EXPONENT,
             grid=exponent_grid(30),
         ),
         Parameter(

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Law, Parameter
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Product(Law):
         """Exact: the logarithm is linear in the working parameters."""
         columns = np.concatenate([np.ones((1, z.shape[1])), z])
         weighted = weights * self.working_value(phi, z)
-        return np.einsum("bn,in,jn->bij", weighted, columns, columns, optimize=True)
+        return np.asarray(np.einsum("bn,in,jn->bij", weighted, columns, columns, optimize=True))
 
     def _unit_shift(self, j: int, theta_or_phi: Array, log_refs: Array) -> Array:
         return -theta_or_phi[:, 1:] @ log_refs if j == 0 else np.zeros(theta_or_phi.shape[0])

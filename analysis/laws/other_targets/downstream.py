@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Law, Parameter
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
 
 UNITS = "error is a fraction of answers; loss in nats per token, on the same validation set for every run"
 """Units of both laws."""

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from analysis.arrays import Array
 from analysis.errors import UserError
-from analysis.laws.base import Law, Parameter
-from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
+from analysis.laws.sums import MAX_EXPONENT, MIN_EXPONENT
 
-MOST_PAIRS = 50_000_000
+MAX_PAIRS = 50_000_000
 """Most (row, fall) pairs that are held."""
 WARM_PIECES = 16
 """Jumps in which the rate is taken to rise before the first row of a curve."""
@@ -47,8 +48,8 @@ AREA_PARAMETERS = (
         name="alpha",
         kind="exponent",
         meaning="exponent of the area",
-        lower=SMALLEST_EXPONENT,
-        upper=LARGEST_EXPONENT,
+        lower=MIN_EXPONENT,
+        upper=MAX_EXPONENT,
         grid=(0.1, 0.2, 0.35, 0.5, 0.8, 1.2),
     ),
 )
@@ -74,7 +75,20 @@ class Curve:
 
 
 def read_curve(step: Array, rate: Array) -> Curve:
-    """The curve of rows in the order of their steps, shapes (n,), with its warm-up."""
+    """Read one curve, with the warm-up before its first row.
+
+    Parameters
+    ----------
+    step : Array, shape (n,)
+        Steps of the rows, ascending.
+    rate : Array, shape (n,)
+        Learning rate at each of them.
+
+    Returns
+    -------
+    Curve
+        Areas and falls of the rate.
+    """
     pieces = int(min(WARM_PIECES, max(np.ceil(step[0]), 1)))
     warm = 1 - WARM_RATIO ** np.arange(pieces)
     steps, rates = np.concatenate([warm * step[0], step]), np.concatenate([warm * rate[0], rate])
@@ -113,13 +127,43 @@ class ScheduleLaw(Law):
 
     @abc.abstractmethod
     def quantities(self, curve: Curve, step: Array) -> Sequence[Array]:
-        """What the kernel reads, each of shape (n, K) for rows at `step` (n,) and falls; right where the fall came
-        before the row."""
+        """What the kernel reads.
+
+        Parameters
+        ----------
+        curve : Curve
+            A curve with K falls.
+        step : Array, shape (n,)
+            Steps of its rows.
+
+        Returns
+        -------
+        sequence of Array, shape (n, K)
+            For each row and fall; right where the fall came before the row.
+        """
 
     @abc.abstractmethod
     def kernel(self, q: Array, quantities: Sequence[Array], order: int) -> tuple[Array, list[Array], Second]:
-        """Reduction by a unit fall (B, P) for working kernel parameters q (B, m), its first derivatives and, by pairs
-        (i, j) with i <= j, its second ones; those beyond `order` are left empty."""
+        """Reduction by a unit fall, with its derivatives.
+
+        Parameters
+        ----------
+        q : Array, shape (B, m)
+            Working parameters of the kernel.
+        quantities : sequence of Array, shape (P,)
+            What the kernel reads, for each pair of a row and a fall.
+        order : int
+            Highest derivative that is wanted.
+
+        Returns
+        -------
+        value : Array, shape (B, P)
+            The reduction.
+        first : list of Array, shape (B, P)
+            Derivatives by each parameter; empty below order 1.
+        second : dict of Array, shape (B, P)
+            Second derivatives by pairs (i, j) with i <= j; empty below order 2.
+        """
 
     # -- rows of curves ------------------------------------------------------------------------------------------------
     @property
@@ -164,7 +208,7 @@ class ScheduleLaw(Law):
                 )
             parts.append((rows, read_curve(step[rows], rate[rows])))
         most = max(curve.fall.size for _, curve in parts)
-        if most * step.size > MOST_PAIRS:
+        if most * step.size > MAX_PAIRS:
             raise UserError(f"{step.size} rows with up to {most} falls each are too many; thin the curves")
         out = np.zeros((1 + (1 + self.num_quantities) * most, step.size))
         for rows, curve in parts:
@@ -184,7 +228,7 @@ class ScheduleLaw(Law):
         return dict.fromkeys(self.param_names[3:], "no rate falls in these rows; give a curve whose rate decays")
 
     def _most(self, features: Array) -> int:
-        return (features.shape[0] - 1) // (1 + self.num_quantities)
+        return int((features.shape[0] - 1) // (1 + self.num_quantities))
 
     # -- the reduction -------------------------------------------------------------------------------------------------
     def _pairs(
@@ -221,7 +265,7 @@ class ScheduleLaw(Law):
     def working_value(self, phi: Array, z: Array) -> Array:
         """Loss (B, n)."""
         base = phi[:, [0]] + np.exp(phi[:, [1]] - phi[:, [2]] * z[0])
-        return base - np.exp(phi[:, [3]]) * self._reduction(phi[:, 4:], z)
+        return np.asarray(base - np.exp(phi[:, [3]]) * self._reduction(phi[:, 4:], z))
 
     def working_jacobian(self, phi: Array, z: Array) -> tuple[Array, Array]:
         """Loss and derivatives."""
@@ -272,7 +316,20 @@ class ScheduleLaw(Law):
         return columns if max(np.ndim(t) for t in theta) > 1 else [column[0] for column in columns]
 
     def working_slope(self, j: int, phi: Array) -> Array:
-        """d working / d public of parameter j, shape (B,), at raw inputs."""
+        """Derivative of a working parameter by its public one, at raw inputs.
+
+        Parameters
+        ----------
+        j : int
+            Index of the parameter.
+        phi : Array, shape (B, p)
+            Working parameters.
+
+        Returns
+        -------
+        Array, shape (B,)
+            The derivative.
+        """
         return np.exp(-phi[:, j]) if self.parameters[j].kind == "amplitude" else np.ones(phi.shape[0])
 
     # -- starts --------------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Parameter
+from analysis.laws.parameter import Parameter
 from analysis.laws.schedules.base import AREA_PARAMETERS, Curve, ScheduleLaw, Second
-from analysis.laws.sums import LARGEST_EXPONENT
+from analysis.laws.sums import MAX_EXPONENT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ MULTIPOWER = MultiPower(
             kind="exponent",
             meaning="exponent with which what is left of a fall's effect decays",
             lower=0.02,
-            upper=LARGEST_EXPONENT,
+            upper=MAX_EXPONENT,
             grid=(0.2, 0.5, 1.0, 2.0),
         ),
         Parameter(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Parameter
+from analysis.laws.parameter import Parameter
 from analysis.laws.schedules.base import AREA_PARAMETERS, Curve, ScheduleLaw, Second
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Law, Parameter
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
 
 TOKENS_SCALE = 1e10
 """Tokens at which the working amplitude of the data term is taken."""
@@ -39,7 +40,7 @@ class Farseer(Law):
         a1, b1, alpha, a2, b2, beta, a3, b3, gamma = theta
         n, log_d = x["params"], np.log(x["tokens"])
         rate = np.exp(a1 * n**alpha + b1)
-        return np.exp(a3 * n**gamma + b3) + np.exp(a2 * n**beta + b2 - rate * log_d)
+        return np.asarray(np.exp(a3 * n**gamma + b3) + np.exp(a2 * n**beta + b2 - rate * log_d))
 
     def jacobian(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Sequence[Array]:
         """By a1, b1, alpha, a2, b2, beta, a3, b3 and gamma."""

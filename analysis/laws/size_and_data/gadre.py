@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Law, Parameter
-from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT, exponent_grid
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
+from analysis.laws.sums import MAX_EXPONENT, MIN_EXPONENT, exponent_grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,8 @@ GADRE = Gadre(
             name="eta",
             kind="exponent",
             meaning="exponent of compute at any ratio of tokens to params",
-            lower=SMALLEST_EXPONENT / 2,
-            upper=LARGEST_EXPONENT / 2,
+            lower=MIN_EXPONENT / 2,
+            upper=MAX_EXPONENT / 2,
             grid=tuple(v / 2 for v in exponent_grid(60)),
         ),
     ),

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Law, Parameter
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
 from analysis.laws.size_and_data.kaplan import BALANCE
-from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT
+from analysis.laws.sums import MAX_EXPONENT, MIN_EXPONENT
 
 FROM_SCRATCH = 1e-300
 """What a 0 in the column `pretrained` is read as, since inputs are fitted by their logarithms."""
@@ -27,7 +28,20 @@ class Hernandez(Law):
     """
 
     def effective_data(self, theta: Sequence[Array], x: Mapping[str, Array]) -> tuple[Array, Array]:
-        """D_E and D_T, in tokens of the fine-tuning data, for parameters in order and inputs by name."""
+        """What the fine-tuning data and the pretraining are worth together.
+
+        Parameters
+        ----------
+        theta : sequence of Array
+            Public parameters in order.
+        x : mapping
+            Raw inputs by name.
+
+        Returns
+        -------
+        effective, transferred : Array
+            D_E and D_T, in tokens of the fine-tuning data.
+        """
         k, alpha, beta = theta[4:]
         transferred = x["pretrained"] * k * x["finetune_tokens"] ** alpha * x["params"] ** beta
         return x["finetune_tokens"] + transferred, transferred
@@ -84,7 +98,7 @@ class Hernandez(Law):
         """k carries tokens**(1 - alpha) / params**beta."""
         if self.parameters[j].name != "k":
             return super()._unit_shift(j, theta_or_phi, log_refs)
-        return (1 - theta_or_phi[:, 5]) * log_refs[1] - theta_or_phi[:, 6] * log_refs[0]
+        return np.asarray((1 - theta_or_phi[:, 5]) * log_refs[1] - theta_or_phi[:, 6] * log_refs[0])
 
     def grid(self) -> Array:
         """alpha_N, alpha_D, the balance of the two terms, k, alpha and beta."""
@@ -119,8 +133,8 @@ class Hernandez(Law):
         return np.stack([alpha_n, alpha_d, log_n, log_d, log_k, alpha, beta], axis=1)
 
 
-def _exponent(name: str, meaning: str, grid: tuple[float, ...], lower: float = SMALLEST_EXPONENT) -> Parameter:
-    return Parameter(name=name, kind="exponent", meaning=meaning, lower=lower, upper=LARGEST_EXPONENT, grid=grid)
+def _exponent(name: str, meaning: str, grid: tuple[float, ...], lower: float = MIN_EXPONENT) -> Parameter:
+    return Parameter(name=name, kind="exponent", meaning=meaning, lower=lower, upper=MAX_EXPONENT, grid=grid)
 
 
 def _scale(name: str, of: str) -> Parameter:

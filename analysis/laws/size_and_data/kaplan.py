@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Law, Parameter
-from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
+from analysis.laws.sums import MAX_EXPONENT, MIN_EXPONENT
 
 BALANCE = tuple(float(v) for v in np.linspace(-6.0, 6.0, 9))
 """Grid of the log ratio of the size term to the data term at the middle of the data."""
@@ -65,7 +66,7 @@ class Kaplan(Law):
         """One column: the law with D_c at the middle of the data."""
         alpha_n, alpha_d, balance = (eta[:, [j]] for j in range(3))
         column = np.logaddexp(balance - alpha_n / alpha_d * z[0], -z[1] + 0.0 * balance) * alpha_d
-        return np.exp(column)[:, None, :]
+        return np.asarray(np.exp(column)[:, None, :])
 
     def assemble(self, eta: Array, coefficients: Array) -> Array:
         """D_c from the amplitude, N_c from the balance."""
@@ -76,9 +77,7 @@ class Kaplan(Law):
 
 def _exponent(name: str, meaning: str, count: int, low: float, high: float) -> Parameter:
     grid = tuple(float(v) for v in np.geomspace(low, high, count))
-    return Parameter(
-        name=name, kind="exponent", meaning=meaning, lower=SMALLEST_EXPONENT, upper=LARGEST_EXPONENT, grid=grid
-    )
+    return Parameter(name=name, kind="exponent", meaning=meaning, lower=MIN_EXPONENT, upper=MAX_EXPONENT, grid=grid)
 
 
 KAPLAN = Kaplan(
@@ -179,7 +178,7 @@ SKALING = Skaling(
             kind="exponent",
             meaning="outer exponent: 1 is no coupling, below 1 size and data help each other",
             lower=0.02,
-            upper=LARGEST_EXPONENT,
+            upper=MAX_EXPONENT,
             grid=(0.15, 0.3, 0.5, 0.75, 1.0, 1.5),
         ),
     ),

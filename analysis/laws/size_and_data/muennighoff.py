@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Law, Parameter
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
 from analysis.laws.sums import power_parameters
 
 REPEATS = 0.02
@@ -18,9 +19,19 @@ _TERMS = (("A", "params", "alpha"), ("B", "tokens", "beta"))
 
 
 def saturating(count: Array, base: Array, scale: Array) -> tuple[Array, Array, Array]:
-    """Worth of `count` when what exceeds `base` decays: base (1 + R* (1 - exp(-R / R*))), R = count / base - 1.
+    """Worth of a count when what exceeds a base decays: base (1 + R* (1 - exp(-R / R*))), R = count / base - 1.
 
-    Returns the worth and its derivatives by `base` and by R* (`scale`); at count <= base the worth is the count.
+    Parameters
+    ----------
+    count, base : Array
+        Such as tokens and unique tokens.
+    scale : Array
+        R*, the repetitions at which the worth of one more has fallen to 1 / e.
+
+    Returns
+    -------
+    worth, by_base, by_scale : Array
+        The worth, which is the count where this is no larger than the base, and its derivatives.
     """
     excess = np.maximum(count / base - 1, 0.0)
     lost = -np.expm1(-excess / scale)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Law, Parameter
-from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT, exponent_grid
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
+from analysis.laws.sums import MAX_EXPONENT, MIN_EXPONENT, exponent_grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +84,8 @@ PARALLEL = Parallel(
             name="alpha",
             kind="exponent",
             meaning="exponent of the effective size",
-            lower=SMALLEST_EXPONENT,
-            upper=LARGEST_EXPONENT,
+            lower=MIN_EXPONENT,
+            upper=MAX_EXPONENT,
             grid=exponent_grid(30),
         ),
     ),

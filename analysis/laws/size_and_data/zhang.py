@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.arrays import Array
-from analysis.laws.base import Law, Parameter
-from analysis.laws.sums import LARGEST_EXPONENT, SMALLEST_EXPONENT, exponent_grid
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
+from analysis.laws.sums import MAX_EXPONENT, MIN_EXPONENT, exponent_grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +47,15 @@ ZHANG = Zhang(
             kind="exponent",
             meaning="exponent of params; zero or less where size does not help, as for adapters",
             lower=-1.0,
-            upper=LARGEST_EXPONENT,
+            upper=MAX_EXPONENT,
             grid=(-0.1, *exponent_grid(16)),
         ),
         Parameter(
             name="beta",
             kind="exponent",
             meaning="exponent of finetune_tokens",
-            lower=SMALLEST_EXPONENT,
-            upper=LARGEST_EXPONENT,
+            lower=MIN_EXPONENT,
+            upper=MAX_EXPONENT,
             grid=exponent_grid(16),
         ),
     ),

@@ -14,6 +14,7 @@ from analysis.figures.fit import plot_fit
 from analysis.fitting.downstream import predict_error
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
+from analysis.fitting.spec import FitSpec
 from analysis.laws.registry import LAWS
 from benchmarks.chained import study
 
@@ -114,7 +115,7 @@ def test_fits_that_do_not_follow_on_each_other_are_refused() -> None:
 
 
 def test_intervals_of_the_chain_cover() -> None:
-    studies = [study(seed, bootstrap=100, objective="huber") for seed in range(1000, 1016)]
+    studies = [study(seed, FitSpec(bootstrap=100)) for seed in range(1000, 1016)]
     assert np.mean([s[0] for s in studies]) > 0.85
     assert 0.86 < np.mean([s[1] for s in studies]) < 1.0
 
