@@ -22,7 +22,7 @@ from analysis.fitting.spec import FitSpec
 from analysis.laws.allocation import optimum, supports_frontier
 from analysis.solver.problem import Problem
 from analysis.solver.search import PointFit, Status
-from analysis.uncertainty.calibration import Calibration, inflation_for, regime_warnings, truncated
+from analysis.uncertainty.calibration import Calibration, inflation_for, regime_warnings, truncated, weak_signal
 from analysis.uncertainty.covariance import public_covariance, sandwich
 from analysis.uncertainty.identifiability import Walk, one_sided, too_few, unidentified
 from analysis.uncertainty.lack_of_fit import lack_of_fit
@@ -118,7 +118,7 @@ def assemble(
         options=spec.to_options(),
         columns=columns,
         conventions=conventions,
-        warnings=_warnings(solved, reasons, frontier),
+        warnings=(*_warnings(solved, reasons, frontier), *_weak(solved, working, reasons)),
     )
 
 
@@ -156,6 +156,14 @@ def _warnings(solved: Solved, reasons: Mapping[str, str], frontier: FrontierExpo
     if solved.point.status == "max_iterations":
         warnings.append("the solver ran out of iterations; the optimum may not be reached")
     return (*warnings, *regime_warnings(solved.problem.num_rows, solved.num_units, solved.problem.num_params))
+
+
+def _weak(solved: Solved, working: Array, reasons: Mapping[str, str]) -> list[str]:
+    """Whether exponents that count as identified are hidden by the noise all the same."""
+    parameters = solved.problem.law.parameters
+    shown = [j for j, p in enumerate(parameters) if p.kind == "exponent" and p.lower > 0 and p.name not in reasons]
+    errors = np.sqrt(np.maximum(np.diag(working)[shown], 0.0))
+    return weak_signal([parameters[j].name for j in shown], solved.point.phi[shown], errors)
 
 
 def _estimates(problem: Problem, predictor: Predictor, cov: Array, reasons: Mapping[str, str]) -> dict[str, Estimate]:

@@ -6,6 +6,7 @@ not know tables, verbs or figures.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,3 +179,34 @@ def regime_warnings(num_rows: int, num_clusters: int, num_params: int) -> list[s
             f"established from {ENOUGH_RUNS} runs (docs/coverage.md)"
         ]
     return []
+
+
+WEAK_SIGNAL = 0.3
+"""Standard error of an exponent, as a fraction of it, above which the law is far from linear within its own errors."""
+
+
+def weak_signal(names: Sequence[str], values: Array, errors: Array) -> list[str]:
+    """A warning for exponents that the noise hides, however many runs there are.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Exponents.
+    values : Array, shape (k,)
+        Their estimates.
+    errors : Array, shape (k,)
+        Their standard errors.
+
+    Returns
+    -------
+    list of str
+        One sentence, or none.
+    """
+    weak = [(name, e / abs(v)) for name, v, e in zip(names, values, errors, strict=True) if e > WEAK_SIGNAL * abs(v)]
+    if not weak:
+        return []
+    said = ", ".join(f"{name} to {100 * share:.0f} %" for name, share in weak)
+    return [
+        f"the signal is weak beside the noise ({said} of itself, one standard error): intervals of the floor, of "
+        "exponents and of predictions beyond the runs may cover less often than they say"
+    ]
