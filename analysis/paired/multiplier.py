@@ -255,7 +255,7 @@ WEBB = np.array([-math.sqrt(1.5), -1.0, -math.sqrt(0.5), math.sqrt(0.5), 1.0, ma
 
 
 def _unshrunk(law: JointLaw, theta: Array, residuals: Array, blocks: NDArray[np.intp]) -> Array:
-    """Residuals freed of what the fit took from them, block by block: (I - H)^(-1/2) r (Bell and McCaffrey 2002)."""
+    """What each block deviates from a fit to the others: (I - H)^(-1) r, the jackknife (Bell and McCaffrey 2002)."""
     jacobian = law.jacobian(theta)
     hat = jacobian @ np.linalg.pinv(jacobian, rcond=1e-8)
     out = residuals.copy()
@@ -263,7 +263,7 @@ def _unshrunk(law: JointLaw, theta: Array, residuals: Array, blocks: NDArray[np.
         members = np.flatnonzero(blocks == code)
         left = np.eye(members.size) - hat[np.ix_(members, members)]
         values, vectors = np.linalg.eigh(0.5 * (left + left.T))
-        out[members] = vectors @ ((vectors.T @ residuals[members]) / np.sqrt(np.maximum(values, 0.1)))
+        out[members] = vectors @ ((vectors.T @ residuals[members]) / np.maximum(values, 0.2))
     return out
 
 

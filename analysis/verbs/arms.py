@@ -6,17 +6,19 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.errors import UserError
 from analysis.files import json_ready
 from analysis.formatting import format_percent, format_size
 from analysis.paired.arms import arm_table, gains, pooled
 from experiments.files import write_atomic
 from experiments.manifests import read_records
+from experiments.records import RunRecord, RunStatus, flat_row
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +37,9 @@ def run(args: argparse.Namespace) -> int:
     frame = arm_table(records, args.arm, reference=args.reference, level=args.level)
     summary = pooled(frame, level=args.level)
     more = gains(records, args.arm, level=args.level)
+    worth = multiplier_text(records, args)
     if args.out:
-        write(frame, summary, more, args)
+        write(frame, summary, more, worth, args)
         print(f"report: {args.out / 'README.md'}", file=sys.stderr)
     if args.json:
         print(
@@ -51,8 +54,33 @@ def run(args: argparse.Namespace) -> int:
             )
         )
     else:
-        print("\n".join(part for part in (pooled_text(summary), cells_text(frame), gains_text(more)) if part), end="")
+        print(
+            "\n".join(part for part in (pooled_text(summary), worth, cells_text(frame), gains_text(more)) if part),
+            end="",
+        )
     return 0
+
+
+def multiplier_text(records: Sequence[tuple[RunRecord, Mapping[str, Any]]], args: argparse.Namespace) -> str:
+    """Compute multipliers of the arms as Markdown, or the sentence that says why there are none."""
+    from analysis.paired.multiplier import compute_multiplier
+    from analysis.verbs.multiplier import text
+
+    rows = [
+        {**flat_row(record, labels), "arm": str(labels[args.arm])}
+        for record, labels in records
+        if args.arm in labels and record.status is RunStatus.DONE
+    ]
+    frame = pd.DataFrame(rows)
+    try:
+        columns = {str(name): frame[name].to_numpy() for name in frame.columns}
+        top = min(float(group["flops"].max()) for _, group in frame.groupby("arm"))
+        found = compute_multiplier(
+            columns, arm="arm", reference=args.reference, at=[top / 9, top / 3, top], level=args.level
+        )
+    except UserError as error:
+        return f"No compute multiplier: {error}.\n"
+    return "\n".join([text(found), *(f"* {warning}." for warning in found.warnings)]) + "\n"
 
 
 def gains_text(more: pd.DataFrame) -> str:
@@ -102,7 +130,7 @@ def _ends(row: dict[Hashable, Any]) -> str:
     return f"{row['difference']:+.4f} ({row['lo']:+.4f}, {row['hi']:+.4f})"
 
 
-def write(frame: pd.DataFrame, summary: pd.DataFrame, more: pd.DataFrame, args: argparse.Namespace) -> None:
+def write(frame: pd.DataFrame, summary: pd.DataFrame, more: pd.DataFrame, worth: str, args: argparse.Namespace) -> None:
     """README.md, arms.csv, arms.png and arms.svg."""
     from analysis.figures.paired import save_arms
 
@@ -117,7 +145,7 @@ def write(frame: pd.DataFrame, summary: pd.DataFrame, more: pd.DataFrame, args: 
         "Differences are arm minus reference in nats per token, on the same validation documents, after the same "
         "order of training tokens.",
         "",
-        *(part for part in (pooled_text(summary), gains_text(more), cells_text(frame)) if part),
+        *(part for part in (pooled_text(summary), worth, gains_text(more), cells_text(frame)) if part),
         "Made by:",
         "```",
         f"python -m experiments run experiments/sweeps/{name}.yaml",
