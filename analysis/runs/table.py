@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from analysis.errors import UserError
 from analysis.runs.columns import COUNTS, count_from
 from analysis.runs.conventions import conventions_of
-from analysis.runs.copies import exact_copies, repeated_runs
 from analysis.runs.expressions import select_rows
 from analysis.runs.files import read_rows, rename_columns, row_names
-from analysis.runs.flags import quality_flags
+from analysis.runs.flags import exact_copies, quality_flags, repeated_runs
 from analysis.runs.validation import check_columns, check_magnitudes, check_range, numbers
 
 DEFAULT_REQUIRED = (*COUNTS, "loss")
