@@ -28,6 +28,11 @@ def json_ready(value: Any) -> Any:
     return value
 
 
+def json_text(value: Any) -> str:
+    """`value` as JSON on one line, as verbs print it; NaN and infinities as null."""
+    return json.dumps(json_ready(value), allow_nan=False)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole or not at all.
 

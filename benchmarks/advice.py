@@ -15,7 +15,7 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -23,9 +23,10 @@ import numpy as np
 
 from analysis.advice.ladder import Ladder, ShapeRules, Size, make_ladder
 from analysis.advice.optimum import compute_optimal
+from analysis.arrays import Array
 from analysis.design.candidates import LawFit, candidate_fits
-from analysis.design.cells import Limits
-from analysis.design.plan import Plan, PlannedCell, plan_runs
+from analysis.design.cells import Limits, PlannedCell
+from analysis.design.plan import DesignPlan, Robustness, plan_runs
 from analysis.design.target import Target
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
@@ -34,6 +35,8 @@ from analysis.laws.registry import LAWS
 
 Cells = list[tuple[Size, float, int]]
 """(size, tokens, how often)."""
+Runs = dict[str, Array]
+"""params and tokens of runs, and their losses where these were measured."""
 TRUTHS: dict[str, dict[str, float]] = {
     "hoffmann": {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658},
     "kaplan": {"alpha_N": 0.076, "alpha_D": 0.103, "N_c": 6.4e13, "D_c": 1.8e13},
@@ -72,7 +75,18 @@ DESIGNED = ("best-grid", "same-runs")
 """Designs that are not fitted: the best uniform grid within the budget; advice with no more runs than the grid."""
 
 
-def runs_of(cells: Cells) -> dict[str, np.ndarray]:
+class Added(NamedTuple):
+    """Runs that an arm adds."""
+
+    cells: Cells
+    """What is run."""
+    runs: Runs
+    """The runs, measured."""
+    plan: DesignPlan
+    """The advice that they end with."""
+
+
+def runs_of(cells: Cells) -> Runs:
     """params and tokens of each run of (size, tokens, how often)."""
     params = np.concatenate([np.full(times, size.params) for size, _, times in cells])
     return {"params": params, "tokens": np.concatenate([np.full(times, tokens) for _, tokens, times in cells])}
@@ -80,10 +94,11 @@ def runs_of(cells: Cells) -> dict[str, np.ndarray]:
 
 def lattice(ladder: Ladder, reach: float, num: int) -> Cells:
     """A uniform grid of shapes and tokens up to `reach` below what is allowed."""
-    sizes = [
-        min(ladder.sizes, key=lambda size, goal=goal: abs(np.log(size.params / goal)))
-        for goal in np.geomspace(SIZES[0], SIZES[1] / reach, num)
-    ]
+
+    def nearest(params: float) -> Size:
+        return min(ladder.sizes, key=lambda size: abs(np.log(size.params / params)))
+
+    sizes = [nearest(float(params)) for params in np.geomspace(SIZES[0], SIZES[1] / reach, num)]
     return [(size, float(d), 1) for size in sizes for d in np.geomspace(TOKENS[0], TOKENS[1] / reach, num)]
 
 
@@ -92,16 +107,21 @@ def advised_cells(cells: tuple[PlannedCell, ...]) -> Cells:
     return [(cell.size, cell.tokens, len(cell.seeds)) for cell in cells]
 
 
-def designed_width(law: str, runs: dict[str, np.ndarray]) -> float:
+def cost_of(cells: Cells) -> float:
+    """Training FLOPs of all runs."""
+    return float(sum(size.flops_per_token * tokens * times for size, tokens, times in cells))
+
+
+def designed_width(law: str, runs: Runs) -> float:
     """Standard error of the log loss at the target, over that of one run, by the true law's information."""
     theta = np.array([list(TRUTHS[law].values())])
     refs = np.array([np.log(1e9), np.log(2e10)])
     phi = LAWS[law].to_working(theta, refs)
 
-    def gradient(x: dict[str, np.ndarray]) -> np.ndarray:
+    def gradient(x: Runs) -> Array:
         z = np.log(np.stack([x["params"], x["tokens"]])) - refs[:, None]
         value, jacobian = LAWS[law].working_jacobian(phi, z)
-        return (jacobian[0] / value[0]).T
+        return np.asarray((jacobian[0] / value[0]).T)
 
     log_n, log_d, _ = optimum(LAWS[law], theta, np.array([np.log(TARGET)]), six_n)
     aim = gradient({"params": np.exp(log_n[0]), "tokens": np.exp(log_d[0])})[0]
@@ -110,77 +130,104 @@ def designed_width(law: str, runs: dict[str, np.ndarray]) -> float:
     return float(np.sqrt((aim / scale) @ np.linalg.solve((rows / scale).T @ (rows / scale), aim / scale)))
 
 
-def joined(*parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def joined(*parts: Runs) -> Runs:
     """Runs of several tables as one."""
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[-1]}
 
 
+class World:
+    """One true law, measured with noise, and the law that is fitted to it."""
+
+    def __init__(self, seed: int, truth: str, ladder: Ladder, fitted: str | None) -> None:
+        self.seed, self.truth, self.ladder = seed, truth, ladder
+        self.fitted = fitted or truth
+        self.rng = np.random.default_rng([seed, list(TRUTHS).index(truth), 0 if fitted is None else 1])
+        self.theta = np.array(list(TRUTHS[truth].values()))
+
+    @property
+    def loss(self) -> float:
+        """The true loss at the target."""
+        return float(optimum(LAWS[self.truth], self.theta[None, :], np.array([np.log(TARGET)]), six_n)[2][0, 0])
+
+    def measured(self, cells: Cells) -> Runs:
+        """The runs of some cells with their losses."""
+        runs = runs_of(cells)
+        noise = NOISE * self.rng.standard_normal(runs["params"].size)
+        return {**runs, "loss": LAWS[self.truth](self.theta, runs) * np.exp(noise)}
+
+    def fit(self, runs: Runs) -> Fit:
+        """The fitted law."""
+        return fit_law(self.fitted, runs, bootstrap=DRAWS, seed=self.seed, conventions={"flops": "6ND"})
+
+    def laws(self, fit: Fit) -> list[LawFit]:
+        """The fit, and other laws fitted to its runs."""
+        return candidate_fits(fit, None, draws=16, seed=self.seed)
+
+    def advice(self, fit: Fit, laws: list[LawFit], budget: float, max_runs: int) -> DesignPlan:
+        """The runs that are advised for a budget."""
+        limits = Limits(
+            min_params=SIZES[0],
+            max_params=SIZES[1],
+            min_tokens=TOKENS[0],
+            max_tokens=TOKENS[1],
+            ratio=(1e-3, 1e6),
+            max_runs=max_runs,
+        )
+        target, robustness = Target(flops=TARGET), Robustness(laws=laws)
+        return plan_runs(fit, target, budget, ladder=self.ladder, limits=limits, robustness=robustness)
+
+    def outcome(self, cells: Cells, runs: Runs, budget: float) -> dict[str, Any]:
+        """What the pilot and the added runs give together."""
+        seen = compute_optimal(self.fit(runs), TARGET, self.ladder).loss
+        half = None if seen.lo is None or seen.hi is None else float(np.log(seen.hi / seen.lo) / 2)
+        return {
+            "runs": int(sum(times for _, _, times in cells)),
+            "cost": cost_of(cells) / budget,
+            "designed": designed_width(self.truth, runs),
+            "refit": half,
+            "covers": None if half is None else bool(seen.covers(self.loss)),
+            "error": float(np.log(seen.value / self.loss)),
+        }
+
+
+def added_by(world: World, arm: str, pilot: Runs, first: Fit, laws: list[LawFit], budget: float) -> Added:
+    """The runs that one arm adds to the pilot."""
+    spend, most = budget / (2 if "half-cost" in arm else 1), MAX_RUNS
+    cells: Cells = []
+    runs: list[Runs] = []
+    fit = first
+    if "two-rounds" in arm:
+        early = world.advice(fit, laws, FIRST_ROUND * spend, most // 4)
+        cells, most = advised_cells(early.cells), most - early.num_runs
+        runs, spend = [world.measured(cells)], spend - early.cost
+        fit = world.fit(joined(pilot, *runs))
+        laws = world.laws(fit)
+    plan = world.advice(fit, laws[:1] if arm == "own-law" else laws, spend, most)
+    more = advised_cells(plan.cells)
+    return Added(cells=cells + more, runs=joined(*runs, world.measured(more)), plan=plan)
+
+
 def study(seed: int, truth: str, ladder: Ladder, fitted: str | None = None) -> dict[str, Any]:
     """One study of one true law, fitted as itself, or as another law."""
-    name = fitted or truth
-    rng = np.random.default_rng([seed, list(TRUTHS).index(truth), 0 if fitted is None else 1])
-    theta = np.array(list(TRUTHS[truth].values()))
-    loss = float(optimum(LAWS[truth], theta[None, :], np.array([np.log(TARGET)]), six_n)[2][0, 0])
-
-    def measured(cells: Cells) -> dict[str, np.ndarray]:
-        runs = runs_of(cells)
-        noise = NOISE * rng.standard_normal(runs["params"].size)
-        return {**runs, "loss": LAWS[truth](theta, runs) * np.exp(noise)}
-
-    def fit_of(data: dict[str, np.ndarray]) -> Fit:
-        return fit_law(name, data, bootstrap=DRAWS, rng=seed, conventions={"flops": "6ND"})
-
-    def advice(fit: Fit, laws: list[LawFit], spend: float, max_runs: int) -> Plan:
-        limits = Limits(
-            min_params=SIZES[0], max_params=SIZES[1], min_tokens=TOKENS[0], max_tokens=TOKENS[1], ratio=(1e-3, 1e6),
-            max_runs=max_runs,
-        )  # fmt: skip
-        return plan_runs(fit, Target(flops=TARGET), spend, ladder=ladder, limits=limits, laws=laws)
-
+    world = World(seed, truth, ladder, fitted)
     grid = lattice(ladder, 1.0, GRID)
-    budget = sum(size.flops_per_token * tokens for size, tokens, _ in grid)
-    pilot = measured(lattice(ladder, PILOT_REACH, PILOT))
-    first = fit_of(pilot)
-    laws = candidate_fits(first, None, draws=16, seed=seed)
-    arms = {"grid": (grid, measured(grid))}
-    told: dict[str, Any] = {}
-    for arm in ARMS:
-        spend = budget / (2 if "half-cost" in arm else 1)
-        most = MAX_RUNS
-        cells: Cells = []
-        data: list[dict[str, np.ndarray]] = []
-        fit, known = first, laws
-        if "two-rounds" in arm:
-            early = advice(fit, known, FIRST_ROUND * spend, most // 4)
-            cells, most = advised_cells(early.cells), most - early.num_runs
-            data, spend = [measured(cells)], spend - early.cost
-            fit = fit_of(joined(pilot, *data))
-            known = candidate_fits(fit, None, draws=16, seed=seed)
-        plan = advice(fit, known[:1] if arm == "own-law" else known, spend, most)
-        more = advised_cells(plan.cells)
-        arms[arm] = cells + more, joined(*data, measured(more))
-        told[arm] = {"expected": plan.expected.median, "above_bound": plan.above_bound}
-        if arm == "advised":
-            few = advice(fit, known, spend, GRID**2)
-            designs = [advised_cells(plan.grid_cells), advised_cells(few.cells)]
-    out: dict[str, Any] = {"seed": seed, "truth": truth, "fitted": name, "arms": {}, "designed": {}}
+    budget = cost_of(grid)
+    pilot = world.measured(lattice(ladder, PILOT_REACH, PILOT))
+    first = world.fit(pilot)
+    laws = world.laws(first)
+    grid_runs = world.measured(grid)
+    added = {arm: added_by(world, arm, pilot, first, laws, budget) for arm in ARMS}
+    few = world.advice(first, laws, budget, GRID**2)
+    designs = [advised_cells(added["advised"].plan.grid_cells), advised_cells(few.cells)]
+    out: dict[str, Any] = {"seed": seed, "truth": truth, "fitted": world.fitted, "arms": {}, "designed": {}}
     for label, design in zip(DESIGNED, designs, strict=True):
         runs = runs_of(design)
         width = designed_width(truth, joined(pilot, runs))
         out["designed"][label] = {"runs": int(runs["params"].size), "designed": width}
-    for arm, (cells, extra) in arms.items():
-        data_of = joined(pilot, extra)
-        seen = compute_optimal(fit_of(data_of), TARGET, ladder).loss
-        known_width = seen.lo is not None and seen.hi is not None
-        out["arms"][arm] = {
-            "runs": int(sum(times for _, _, times in cells)),
-            "cost": sum(size.flops_per_token * tokens * times for size, tokens, times in cells) / budget,
-            "designed": designed_width(truth, data_of),
-            "refit": float(np.log(seen.hi / seen.lo) / 2) if known_width else None,
-            "covers": bool(seen.covers(loss)) if known_width else None,
-            "error": float(np.log(seen.value / loss)),
-            **told.get(arm, {}),
-        }
+    out["arms"]["grid"] = world.outcome(grid, joined(pilot, grid_runs), budget)
+    for arm, one in added.items():
+        advised = {"expected": one.plan.expected.median, "above_bound": one.plan.above_bound}
+        out["arms"][arm] = world.outcome(one.cells, joined(pilot, one.runs), budget) | advised
     return out
 
 
@@ -278,9 +325,16 @@ def main() -> None:
             with args.log.open("a", encoding="utf-8") as log:
                 log.write(json.dumps(done[key]) + "\n")
     record: dict[str, Any] = {
-        "noise": NOISE, "params": SIZES, "tokens": TOKENS, "pilot_runs": PILOT**2, "grid_runs": GRID**2,
-        "target_flops": TARGET, "draws": DRAWS, "truths": TRUTHS, "laws": {},
-    }  # fmt: skip
+        "noise": NOISE,
+        "params": SIZES,
+        "tokens": TOKENS,
+        "pilot_runs": PILOT**2,
+        "grid_runs": GRID**2,
+        "target_flops": TARGET,
+        "draws": DRAWS,
+        "truths": TRUTHS,
+        "laws": {},
+    }
     for truth, fitted in [*((truth, None) for truth in TRUTHS), ("skaling", "hoffmann")]:
         label = truth if fitted is None else f"{truth}, fitted as {fitted}"
         keys = [(seed, truth, fitted or truth) for seed, *which in wanted if which == [truth, fitted]]

@@ -1,19 +1,21 @@
 """Laws that the existing runs may follow, and the noise about them.
 
-Owns which laws the runs support, how noisy one run is and how much of that runs of a trunk share. It must not know
-designs.
+It owns which laws the runs support, how noisy one run is, and how much of that noise runs of one cluster share. It must
+not know designs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.fitting.fit import Fit
+from analysis.fitting.fit_law import fit_law
+from analysis.fitting.spec import FitSpec
 from analysis.laws.allocation import supports_frontier
 from analysis.laws.registry import get_law
 
@@ -22,6 +24,8 @@ CANDIDATE_LAWS = ("hoffmann", "kaplan", "skaling")
 NO_SUPPORT = 10.0
 """Difference of Akaike's criterion from the best law's beyond which the runs do not support a law (Burnham and Anderson
 2002, section 2.6)."""
+MAX_SHARED = 0.9
+"""Largest share of the noise that runs of one cluster are taken to have in common."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,27 +41,42 @@ class LawFit:
 
 
 def candidate_fits(fit: Fit, names: Sequence[str] | None, *, draws: int, seed: int) -> list[LawFit]:
-    """The fit, and other laws fitted to its runs in the same way, with Akaike's criterion.
+    """A fit, and other laws fitted to its runs in the same way.
 
     Parameters
     ----------
-    names : laws to ask; None: CANDIDATE_LAWS. The fit's own law is always used
-    draws : bootstrap draws of each other law
-    seed : of their draws
-    """
-    if fit.runs is None:
-        return [LawFit(fit=fit, akaike=0.0, used=True)]
-    from analysis.fitting.fit_law import fit_law
+    fit : Fit
+        Its own law is always used.
+    names : sequence of str or None
+        Other laws to ask; None: CANDIDATE_LAWS, those that have fewer parameters than there are runs.
+    draws : int
+        Bootstrap draws of each other law.
+    seed : int
+        Of these draws.
 
-    options = fit.options
-    own: dict[str, Any] = {
-        "objective": options["objective"],
-        "delta": options["delta"] or 1e-3,
-        "residuals": options["residuals"],
-        "level": fit.level,
-        "weights": fit.runs["weights"],
-        "cluster": fit.runs.get("cluster"),
-    }
+    Returns
+    -------
+    list of LawFit
+        The fit first, each with Akaike's criterion.
+
+    Raises
+    ------
+    UserError
+        For a law that is not of params and tokens.
+    """
+    runs = fit.runs
+    if runs is None:
+        return [LawFit(fit=fit, akaike=0.0, used=True)]
+    own = FitSpec(
+        objective=fit.options["objective"],
+        delta=fit.options["delta"] or 1e-3,
+        residuals=fit.options["residuals"],
+        weights=runs["weights"],
+        cluster=runs.get("cluster"),
+        bootstrap=max(draws, 2),
+        level=fit.level,
+        seed=seed,
+    )
     fits = [fit]
     for name in CANDIDATE_LAWS if names is None else names:
         law = get_law(name)
@@ -65,8 +84,8 @@ def candidate_fits(fit: Fit, names: Sequence[str] | None, *, draws: int, seed: i
             raise UserError(f"{name} is no law of params and tokens; --laws takes such laws, e.g. hoffmann,skaling")
         enough = fit.num_rows > len(law.parameters)
         if name != fit.law.name and (enough or names is not None):
-            fits.append(fit_law(law, fit.runs, bootstrap=max(draws, 2), rng=seed, **own))
-    criteria = [_akaike(one) for one in fits]
+            fits.append(fit_law(law, runs, own))
+    criteria = [_akaike(one, runs) for one in fits]
     best = min(criteria)
     return [
         LawFit(fit=one, akaike=value - best, used=one is fit or value - best <= NO_SUPPORT)
@@ -74,22 +93,36 @@ def candidate_fits(fit: Fit, names: Sequence[str] | None, *, draws: int, seed: i
     ]
 
 
-def _akaike(fit: Fit) -> float:
+def _residuals(fit: Fit, runs: Mapping[str, Array]) -> Array:
+    """Predicted less measured, in logarithms where the fit is."""
+    value, loss = fit.predict(dict(runs), interval="none")["loss"].to_numpy(), runs["loss"]
+    return np.asarray(np.log(value / loss) if fit.predictor.log_residuals else value - loss)
+
+
+def _akaike(fit: Fit, runs: Mapping[str, Array]) -> float:
     """2 p - 2 log likelihood: of normal noise for squared residuals, of Laplace's for the robust ones."""
-    assert fit.runs is not None
-    value = fit.predict(dict(fit.runs), interval="none")["loss"].to_numpy()
-    loss = fit.runs["loss"]
-    residuals = np.log(value / loss) if fit.predictor.log_residuals else value - loss
-    n, squared = loss.size, fit.loss_term.is_quadratic
+    residuals = _residuals(fit, runs)
+    squared = fit.loss_term.is_quadratic
     scale = float((residuals**2).mean()) if squared else float(np.abs(residuals).mean()) ** 2
-    return float(n * np.log(max(scale, 1e-300)) + 2 * len(fit.law.parameters))
+    return float(residuals.size * np.log(max(scale, 1e-300)) + 2 * len(fit.law.parameters))
 
 
 def noise_scale(fit: Fit) -> float:
-    """Standard deviation of one run's noise that gives the fit's own precision: sqrt(mean psi^2) / mean psi'.
+    """Standard deviation of one run's noise that gives the fit's own precision.
 
-    For least squares it is the residuals' own; for Huber's objective with a small delta and normal noise it is
-    sqrt(pi / 2) times as much. The slope is averaged over a window of the residuals' width, as in the sandwich.
+    It is sqrt(mean psi^2) / mean psi' (Huber 1964). For least squares it is the residuals' own; for Huber's objective
+    with a small delta and normal noise it is sqrt(pi / 2) times as much. The slope is averaged over a window of the
+    residuals' width, as in the sandwich.
+
+    Parameters
+    ----------
+    fit : Fit
+        With its residuals.
+
+    Returns
+    -------
+    float
+        In the unit of the residuals.
     """
     residuals = fit.predictor.residuals
     objective = fit.loss_term
@@ -98,12 +131,22 @@ def noise_scale(fit: Fit) -> float:
 
 
 def shared_noise(fit: Fit) -> float | None:
-    """Share of the variance that runs of one cluster have in common: the intra-class correlation of the residuals by
-    analysis of variance, within 0 and 0.9; None without clusters of several runs."""
+    """Share of the noise's variance that runs of one cluster have in common.
+
+    Parameters
+    ----------
+    fit : Fit
+        With its runs and their clusters.
+
+    Returns
+    -------
+    float or None
+        The intra-class correlation of the residuals by analysis of variance, within 0 and MAX_SHARED; None without
+        clusters of several runs.
+    """
     if fit.runs is None or "cluster" not in fit.runs:
         return None
-    value = fit.predict(dict(fit.runs), interval="none")["loss"].to_numpy()
-    residuals = np.log(value / fit.runs["loss"]) if fit.predictor.log_residuals else value - fit.runs["loss"]
+    residuals = _residuals(fit, fit.runs)
     _, codes, sizes = np.unique(fit.runs["cluster"], return_inverse=True, return_counts=True)
     n, groups = residuals.size, sizes.size
     if groups < 2 or n == groups:
@@ -112,4 +155,4 @@ def shared_noise(fit: Fit) -> float | None:
     between = float((sizes * (means - residuals.mean()) ** 2).sum()) / (groups - 1)
     within = float(((residuals - means[codes]) ** 2).sum()) / (n - groups)
     per = (n - float((sizes**2).sum()) / n) / (groups - 1)
-    return float(np.clip((between - within) / (between + (per - 1) * within), 0.0, 0.9))
+    return float(np.clip((between - within) / (between + (per - 1) * within), 0.0, MAX_SHARED))

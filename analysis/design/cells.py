@@ -1,7 +1,7 @@
-"""Cells that may be run, a size at a token budget each, and the uniform grids among them.
+"""Cells that may be run, each a size at a token budget, and the uniform grids among them.
 
-Owns the limits of a plan, given or read off the existing runs, and the grid that advice is held against. It must not
-know laws or how designs are searched. N in parameters, D in tokens, C in floating-point operations.
+It owns the limits of a plan, given or read off the existing runs, and the grid that a design is compared with. It must
+not know laws, or how designs are searched. N in parameters, D in tokens, C in floating-point operations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.advice.ladder import Ladder, Size
 from analysis.arrays import Array
-from analysis.design.criterion import Experiment
+from analysis.design.criterion import Counts, Experiment
 from analysis.errors import UserError
 from analysis.fitting.fit import Fit
 
@@ -55,7 +55,25 @@ class Limits:
 
     @classmethod
     def of(cls, fit: Fit, **given: Any) -> Limits:
-        """Limits from those given (None: not given) and, for the others, from the fit's own runs."""
+        """Limits, given or read off the runs of a fit.
+
+        Parameters
+        ----------
+        fit : Fit
+            Its runs give what is not given.
+        **given
+            Fields; None stands for one that is not given.
+
+        Returns
+        -------
+        Limits
+            All of them.
+
+        Raises
+        ------
+        UserError
+            When one is neither given nor known, or when they leave nothing between them.
+        """
         known = {name: value for name, value in given.items() if value is not None}
         if fit.runs is not None:
             n, d = fit.runs["params"], fit.runs["tokens"]
@@ -69,6 +87,27 @@ class Limits:
             raise UserError(f"the fit does not hold its runs; give {flags}, or make it again with `fit --out`")
         known.setdefault("ratio", (1e-9, 1e12))
         return cls(**known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCell:
+    """A cell that is to be run."""
+
+    size: Size
+    """The shape."""
+    tokens: float
+    """D."""
+    seeds: tuple[int, ...]
+    """One run for each."""
+
+    @property
+    def flops(self) -> float:
+        """Training FLOPs of one run on its own."""
+        return self.tokens * self.size.flops_per_token
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {**self.size.to_dict(), "tokens": self.tokens, "seeds": list(self.seeds), "flops": self.flops}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +125,21 @@ class Cells:
 
     @classmethod
     def within(cls, ladder: Ladder, limits: Limits, budget: float) -> Cells:
-        """The cells, none of which costs more than the budget.
+        """The cells within some limits.
+
+        Parameters
+        ----------
+        ladder : Ladder
+            Sizes.
+        limits : Limits
+            What may be run.
+        budget : float
+            C; no cell costs more.
+
+        Returns
+        -------
+        Cells
+            At most NUM_SIZES by NUM_TOKENS of them.
 
         Raises
         ------
@@ -124,23 +177,49 @@ class Cells:
         return np.array([size.flops_per_token for size in self.sizes])[self.size_of]
 
 
-def uniform_grid(cells: Cells, experiment: Experiment) -> NDArray[np.int64]:
-    """Counts of the best uniform grid within the budget: k sizes and k token budgets, evenly spaced in their logarithms
-    from the smallest up to a part of the cells, with any k, any part and as many seeds as the limits allow."""
-    found: dict[bytes, NDArray[np.int64]] = {}
+def uniform_grid(cells: Cells, experiment: Experiment) -> Counts:
+    """The best uniform grid within the budget.
+
+    A grid has k sizes and k token budgets, evenly spaced in their logarithms from the smallest up to a part of the
+    cells. All k, all parts, and as many seeds as the limits allow are tried.
+
+    Parameters
+    ----------
+    cells : Cells
+        What may be run.
+    experiment : Experiment
+        The same cells, with what each says about the target.
+
+    Returns
+    -------
+    array of int, shape (n,)
+        How often each cell is run.
+    """
+    found: dict[bytes, Counts] = {}
     for num_sizes, num_amounts in itertools.product(range(1, len(cells.sizes) + 1), range(1, cells.amounts.size + 1)):
         for k in range(2, max(num_sizes, num_amounts, 2) + 1):
-            rows = np.linspace(0, num_sizes - 1, min(k, num_sizes)).round().astype(int)
-            columns = np.linspace(0, num_amounts - 1, min(k, num_amounts)).round().astype(int)
-            chosen = np.zeros((len(cells.sizes), cells.amounts.size), dtype=np.int64)
-            chosen[np.ix_(rows, columns)] = 1
-            counts = chosen[cells.size_of, cells.amount_of]
-            if not counts.any():
-                continue
-            times = min(int(experiment.budget / experiment.cost(counts) + 1e-9), experiment.max_replicates)
-            if experiment.max_runs is not None:
-                times = min(times, experiment.max_runs // int(counts.sum()))
+            counts = _grid(cells, k, num_sizes, num_amounts)
+            times = _affordable_times(experiment, counts)
             if times:
                 found[(times * counts).tobytes()] = times * counts
     designs = np.stack(list(found.values()))
     return np.asarray(designs[int(np.argmin(experiment.criteria(designs.astype(float))))])
+
+
+def _grid(cells: Cells, k: int, num_sizes: int, num_amounts: int) -> Counts:
+    """Counts of k of the first sizes by k of the first token budgets, once each."""
+    rows = np.linspace(0, num_sizes - 1, min(k, num_sizes)).round().astype(int)
+    columns = np.linspace(0, num_amounts - 1, min(k, num_amounts)).round().astype(int)
+    chosen = np.zeros((len(cells.sizes), cells.amounts.size), dtype=np.int64)
+    chosen[np.ix_(rows, columns)] = 1
+    return np.asarray(chosen[cells.size_of, cells.amount_of])
+
+
+def _affordable_times(experiment: Experiment, counts: Counts) -> int:
+    """How many seeds of every cell the budget and the limits allow; 0 for an empty grid."""
+    if not counts.any():
+        return 0
+    times = min(int(experiment.budget / experiment.cost(counts) + 1e-9), experiment.max_replicates)
+    if experiment.max_runs is not None:
+        times = min(times, experiment.max_runs // int(counts.sum()))
+    return times

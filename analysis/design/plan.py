@@ -1,81 +1,110 @@
 """Which runs to add so that a prediction, or an exponent, is known best for a budget.
 
-Owns the plan: what is run with which seeds, what it costs, and what it is expected to give beside a uniform grid. Cells
-are advice_cells.py's, search is advice_search.py's, gradients are advice_scenarios.py's. C in FLOPs
-(a count), N in parameters, D in tokens; half-widths are of log losses (fractions of the loss), or of the exponent.
+It owns the plan: what is run with which seeds, what it costs, and what it is expected to give beside a uniform grid.
+Cells, scenarios, the search and the expected widths have files of their own. C in FLOPs (a count), N in parameters,
+D in tokens.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from analysis.advice.ladder import Ladder, Size
+from analysis.advice.ladder import Ladder
 from analysis.advice.optimum import check_law, compute_optimal
 from analysis.design.candidates import LawFit, candidate_fits, noise_scale, shared_noise
-from analysis.design.cells import Cells, Limits, uniform_grid
-from analysis.design.criterion import Experiment
-from analysis.design.scenarios import Scenarios, make_scenarios, noise_at_target
+from analysis.design.cells import Cells, Limits, PlannedCell, uniform_grid
+from analysis.design.criterion import Counts, Experiment
+from analysis.design.scenarios import Question, Scenarios, make_scenarios, noise_at_target
 from analysis.design.search import Design, search
 from analysis.design.target import Target
+from analysis.design.width import Noise, Width, above_bound, expected_width
 from analysis.errors import UserError
 from analysis.estimate import Estimate
 from analysis.fitting.fit import Fit
-from analysis.uncertainty.quantiles import normal_quantile
+from analysis.frontiers.parametric import parametric_frontier
+from analysis.laws.allocation import six_n
 
-TRUNK_CORRELATION = 0.5
-"""Share of the noise that runs of one trunk have in common where no runs of the fit tell (that of docs/coverage.md)."""
-
-
+PREFIX_CORRELATION = 0.5
+"""Share of the noise that runs of one shared prefix have in common where no runs of the fit tell (docs/coverage.md)."""
 SAME_SIZE = 1e-3
 """Sizes whose N differ by less than this fraction are one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedCell:
-    """One cell of the plan."""
+class Robustness:
+    """Which laws a design is robust to, and how well they are sampled."""
 
-    size: Size
-    """The shape."""
-    tokens: float
-    """D."""
-    seeds: tuple[int, ...]
-    """One run for each."""
-    flops: float
-    """Training FLOPs of one run on its own."""
+    laws: Sequence[str] | Sequence[LawFit] | None = None
+    """Other laws, by name or as `candidate_fits` gave them; None: `CANDIDATE_LAWS`. Those that the runs do not support
+    are left out."""
+    draws: int = 16
+    """Draws of each law that the design is averaged over."""
+    seed: int = 0
+    """Of the draws of the other laws."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {**self.size.to_dict(), "tokens": self.tokens, "seeds": list(self.seeds), "flops": self.flops}
+    def candidates(self, fit: Fit) -> list[LawFit]:
+        """The laws, fitted to the runs of a fit, with its own law first.
 
+        Parameters
+        ----------
+        fit : Fit
+            With its runs.
 
-@dataclass(frozen=True, kw_only=True)
-class Width:
-    """Half-width of the interval of the target that a design leads to expect."""
-
-    median: float
-    """Median over the draws of the fit's law."""
-    low: float
-    """Their 5th percentile."""
-    high: float
-    """Their 95th percentile."""
-    by_law: dict[str, float]
-    """Median over the draws of every law that the runs support."""
-    off: dict[str, float]
-    """By how much the fit's own law would miss the target where another law holds: median size of the bias."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {name: getattr(self, name) for name in ("median", "low", "high", "by_law", "off")}
+        Returns
+        -------
+        list of LawFit
+            As they were given, where they are fitted already.
+        """
+        ready = [one for one in self.laws or () if isinstance(one, LawFit)]
+        names = None if self.laws is None else [str(name) for name in self.laws]
+        return ready or candidate_fits(fit, names, draws=self.draws, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Sharing:
+    """How runs of one size and seed may share a prefix of their training."""
+
+    decay_fraction: float | None = None
+    """Part of a run that decays; None: every run is trained on its own."""
+    correlation: float | None = None
+    """Share of the noise that runs of one prefix have in common; None: as in the fit's clusters, else
+    PREFIX_CORRELATION."""
+
+    def correlation_for(self, fit: Fit) -> float:
+        """The share of the noise that runs of one prefix have in common.
+
+        Parameters
+        ----------
+        fit : Fit
+            Whose clusters say it where it was not given.
+
+        Returns
+        -------
+        float
+            From 0 up to, not including, 1.
+
+        Raises
+        ------
+        UserError
+            For another number.
+        """
+        measured = shared_noise(fit)
+        found = PREFIX_CORRELATION if measured is None else measured
+        rho = found if self.correlation is None else self.correlation
+        if not 0 <= rho < 1:
+            raise UserError(
+                f"--trunk-correlation is {rho:g}; give a share of the variance from 0 up to, not including, 1"
+            )
+        return rho
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignPlan:
     """Runs to add, and what they are good for."""
 
     target: Target
@@ -85,7 +114,7 @@ class Plan:
     cells: tuple[PlannedCell, ...]
     """What to run, ascending in N and D."""
     cost: float
-    """FLOPs of all of them, trunks shared where that was asked for."""
+    """FLOPs of all of them, prefixes shared where that was asked for."""
     unshared_cost: float
     """FLOPs of all of them, each trained on its own."""
     now: Estimate
@@ -100,7 +129,7 @@ class Plan:
     """Its FLOPs."""
     above_bound: float | None
     """Largest fraction by which the width (mean over laws and draws) exceeds the least that any design within the
-    limits has, were every law certain; None where trunks are shared."""
+    limits has, were every law certain; None where prefixes are shared."""
     laws: tuple[LawFit, ...]
     """Laws that were asked."""
     limits: Limits
@@ -108,21 +137,34 @@ class Plan:
     ladder: Ladder
     """Shapes that could be run."""
     asked_to_share: bool
-    """Whether runs could share trunks."""
+    """Whether runs could share prefixes."""
     share: tuple[float, float] | None
-    """Decay fraction and correlation within a trunk; None where they do not share trunks: because that was not asked
-    for, or since independent runs are worth more."""
+    """Decay fraction, and correlation within a prefix; None where runs share none: because that was not asked for, or
+    since independent runs are worth more."""
 
     @property
     def num_runs(self) -> int:
         """Runs, replicates counted."""
         return sum(len(cell.seeds) for cell in self.cells)
 
+    @property
+    def num_grid_runs(self) -> int:
+        """Runs of the best uniform grid, replicates counted."""
+        return sum(len(cell.seeds) for cell in self.grid_cells)
+
+    @property
+    def half_width_now(self) -> float | None:
+        """Half-width of the target as the fit knows it; None without an interval."""
+        if self.now.lo is None or self.now.hi is None:
+            return None
+        if self.target.exponent is not None:
+            return (self.now.hi - self.now.lo) / 2
+        return math.log(self.now.hi / self.now.lo) / 2
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        target = {name: getattr(self.target, name) for name in ("flops", "params", "tokens", "exponent")}
         return {
-            "target": {name: value for name, value in target.items() if value is not None},
+            "target": self.target.to_dict(),
             "budget": self.budget,
             "flops": self.cost,
             "flops_unshared": self.unshared_cost,
@@ -133,7 +175,7 @@ class Plan:
             "now": self.now.to_dict(),
             "half_width": self.expected.to_dict(),
             "uniform_grid": {
-                "num_runs": sum(len(cell.seeds) for cell in self.grid_cells),
+                "num_runs": self.num_grid_runs,
                 "flops": self.grid_cost,
                 "half_width": self.grid.to_dict(),
                 "cells": [cell.to_dict() for cell in self.grid_cells],
@@ -141,7 +183,7 @@ class Plan:
             "width_over_grid": self.expected.median / self.grid.median,
             "above_bound": self.above_bound,
             "laws": [{"law": one.fit.law.name, "akaike": one.akaike, "used": one.used} for one in self.laws],
-            "limits": {name: getattr(self.limits, name) for name in self.limits.__dataclass_fields__},
+            "limits": {limit.name: getattr(self.limits, limit.name) for limit in fields(self.limits)},
             "prefix_sharing": {
                 "allowed": self.asked_to_share,
                 "used": self.share is not None,
@@ -158,43 +200,75 @@ def plan_runs(
     *,
     ladder: Ladder,
     limits: Limits,
-    laws: Sequence[str] | Sequence[LawFit] | None = None,
-    decay_fraction: float | None = None,
-    correlation: float | None = None,
-    draws: int = 16,
-    seed: int = 0,
-) -> Plan:
-    """The runs that make the target's interval narrowest for the budget.
+    robustness: Robustness | None = None,
+    sharing: Sharing | None = None,
+) -> DesignPlan:
+    """The runs that make the target's interval narrowest for a budget.
 
     Parameters
     ----------
-    fit : of the runs that exist
-    target : loss at a C or a point, or an exponent
-    budget : training FLOPs to spend, in the ladder's convention
-    ladder, limits : what may be run
-    laws : other laws to be robust to, by name or as `candidate_fits` gave them; None: `CANDIDATE_LAWS`. Those that the
-        runs do not support are left out
-    decay_fraction : part of a run that decays, when runs of one size and seed may share their trunk; None: they may not
-    correlation : share of the noise that runs of a trunk have in common; None: as in the fit's clusters, else
-        TRUNK_CORRELATION
-    draws : draws of each law that the design is averaged over
-    seed : of the draws of the other laws
+    fit : Fit
+        Of the runs that exist.
+    target : Target
+        Loss at a C or at a point, or an exponent.
+    budget : float
+        Training FLOPs to spend, in the ladder's convention.
+    ladder : Ladder
+        Shapes that may be run.
+    limits : Limits
+        What may be run.
+    robustness : Robustness, optional
+        Which other laws the design is robust to.
+    sharing : Sharing, optional
+        Whether runs of one size and seed may share a prefix; by default they do not.
+
+    Returns
+    -------
+    DesignPlan
+        Runs, costs and what they are expected to give.
+
+    Raises
+    ------
+    UserError
+        For a law without a frontier, a budget that pays for no run, or a target without a finite gradient.
     """
     check_law(fit)
     if not (math.isfinite(budget) and budget > 0):
         raise UserError(f"--budget is {budget:g}; give training FLOPs above zero, such as 1e20")
-    measured = shared_noise(fit)
-    rho = correlation if correlation is not None else TRUNK_CORRELATION if measured is None else measured
-    if not 0 <= rho < 1:
-        raise UserError(f"--trunk-correlation is {rho:g}; give a share of the variance from 0 up to, not including, 1")
+    robustness, sharing = robustness or Robustness(), sharing or Sharing()
+    rho = sharing.correlation_for(fit)
     cells = Cells.within(ladder, limits, budget)
-    ready = [one for one in laws or () if isinstance(one, LawFit)]
-    names = None if laws is None else [str(name) for name in laws]
-    fits = ready or candidate_fits(fit, names, draws=draws, seed=seed)
-    scenarios = make_scenarios(
-        fits, cells.inputs, target, flops_per_token=ladder.per_token, draws=draws, correlation=rho
+    fits = robustness.candidates(fit)
+    question = Question(cells=cells.inputs, target=target, per_token=ladder.per_token, correlation=rho)
+    scenarios = make_scenarios(fits, question, draws=robustness.draws)
+    alone = _experiment(scenarios, cells, limits, budget)
+    experiment, design = _searched(alone, sharing.decay_fraction, rho)
+    grid, now = uniform_grid(cells, alone), _now(fit, target, ladder)
+    used, noise = [one.fit for one in fits if one.used], _noise(fit, question, now)
+    shared = experiment.decay_fraction
+    return DesignPlan(
+        target=target,
+        budget=budget,
+        cells=_planned(fit, cells, design.counts, shared=shared is not None),
+        cost=design.cost,
+        unshared_cost=float(experiment.flops @ design.counts),
+        now=now,
+        expected=expected_width(used, scenarios, experiment, design.counts, noise),
+        grid=expected_width(used, scenarios, alone, grid, noise),
+        grid_cells=_planned(fit, cells, grid, shared=False),
+        grid_cost=alone.cost(grid),
+        above_bound=above_bound(experiment, design),
+        laws=tuple(fits),
+        limits=limits,
+        ladder=ladder,
+        asked_to_share=sharing.decay_fraction is not None,
+        share=None if shared is None else (shared, rho),
     )
-    alone = Experiment(
+
+
+def _experiment(scenarios: Scenarios, cells: Cells, limits: Limits, budget: float) -> Experiment:
+    """The cells with what they say, each run trained on its own."""
+    return Experiment(
         gradients=scenarios.gradients,
         target=scenarios.target,
         information=scenarios.information,
@@ -203,48 +277,34 @@ def plan_runs(
         flops_per_token=cells.flops_per_token,
         group=cells.size_of,
         budget=budget,
-        doubt=None if bool(scenarios.trusted.all()) else scenarios.doubt,
+        discrepancy=None if bool(scenarios.well_specified.all()) else scenarios.discrepancy,
         max_replicates=limits.max_replicates,
         max_runs=limits.max_runs,
     )
-    experiment, design = alone, search(alone)
-    if decay_fraction is not None:
-        together = replace(alone, decay_fraction=decay_fraction, correlation=rho)
-        if (shared := search(together)).criterion < design.criterion:
-            experiment, design = together, shared
-    sharing = experiment is not alone
-    grid, now = uniform_grid(cells, alone), _now(fit, target, ladder)
+
+
+def _searched(alone: Experiment, decay_fraction: float | None, correlation: float) -> tuple[Experiment, Design]:
+    """The best design, with shared prefixes where these may be shared and are worth more, and its experiment."""
+    design = search(alone)
+    if decay_fraction is None:
+        return alone, design
+    together = replace(alone, decay_fraction=decay_fraction, correlation=correlation)
+    shared = search(together)
+    return (together, shared) if shared.criterion < design.criterion else (alone, design)
+
+
+def _noise(fit: Fit, question: Question, now: Estimate) -> Noise:
+    """Noise of one run as a fraction of the loss, or in the unit of the exponent."""
+    target = question.target
     unit = 1.0 if target.exponent is not None or fit.predictor.log_residuals else now.value
-    noise = noise_at_target(fit, target, flops_per_token=ladder.per_token, correlation=rho) / unit
-    used = [one.fit for one in fits if one.used]
-
-    def width(of: Experiment, counts: NDArray[np.int64]) -> Width:
-        return _width(used, scenarios, of, counts, noise=noise, plain=noise_scale(fit) / unit)
-
-    return Plan(
-        target=target,
-        budget=budget,
-        cells=_planned(fit, cells, design.counts, shared=sharing),
-        cost=design.cost,
-        unshared_cost=float((experiment.tokens * experiment.flops_per_token) @ design.counts),
-        now=now,
-        expected=width(experiment, design.counts),
-        grid=width(alone, grid),
-        grid_cells=_planned(fit, cells, grid),
-        grid_cost=alone.cost(grid),
-        above_bound=_above(experiment, design),
-        laws=tuple(fits),
-        limits=limits,
-        ladder=ladder,
-        asked_to_share=decay_fraction is not None,
-        share=(decay_fraction, rho) if sharing and decay_fraction is not None and rho is not None else None,
-    )
+    reaching = noise_at_target(fit, target, flops_per_token=question.per_token, correlation=question.correlation)
+    return Noise(at_target=reaching / unit, plain=noise_scale(fit) / unit)
 
 
-def _planned(fit: Fit, cells: Cells, counts: NDArray[np.int64], *, shared: bool = False) -> tuple[PlannedCell, ...]:
+def _planned(fit: Fit, cells: Cells, counts: Counts, *, shared: bool) -> tuple[PlannedCell, ...]:
     """The chosen cells with their seeds, which go on after those of runs of the same size that exist.
 
-    Runs of one size and seed have the same trunk whether or not it is trained once, so runs that are to be independent
+    Runs of one size and seed have the same prefix whether or not it is trained once, so runs that are to be independent
     get a seed each.
     """
     out = []
@@ -258,16 +318,13 @@ def _planned(fit: Fit, cells: Cells, counts: NDArray[np.int64], *, shared: bool 
             seeds = tuple(range(first, first + int(counts[cell])))
             first += 0 if shared else len(seeds)
             tokens = float(cells.amounts[cells.amount_of[cell]])
-            out.append(PlannedCell(size=size, tokens=tokens, seeds=seeds, flops=tokens * size.flops_per_token))
+            out.append(PlannedCell(size=size, tokens=tokens, seeds=seeds))
     return tuple(sorted(out, key=lambda item: (item.size.params, item.tokens)))
 
 
 def _now(fit: Fit, target: Target, ladder: Ladder) -> Estimate:
     """The target as the fit knows it."""
     if target.exponent is not None:
-        from analysis.frontiers.parametric import parametric_frontier
-        from analysis.laws.allocation import six_n
-
         per_token = None if ladder.per_token is six_n else ladder.per_token
         frontier = parametric_frontier(fit, flops_per_token=per_token)
         found = frontier.a if target.exponent == "a" else frontier.b
@@ -280,26 +337,3 @@ def _now(fit: Fit, target: Target, ladder: Ladder) -> Estimate:
         return Estimate(value=float(row["loss"]), level=fit.level, reason=fit.predictor.reason)
     lo, hi = float(row["confidence_lo"]), float(row["confidence_hi"])
     return Estimate(value=float(row["loss"]), lo=lo, hi=hi, level=fit.level)
-
-
-def _width(
-    used: Sequence[Fit], scenarios: Scenarios, experiment: Experiment, counts: NDArray[np.int64], *, noise: float,
-    plain: float,
-) -> Width:  # fmt: skip
-    """Expected half-widths: a normal quantile times the noise of one run (as it reaches the target) times sqrt(V); and
-    biases, which are in units of the plain noise."""
-    widths = normal_quantile(0.5 + used[0].level / 2) * noise * np.sqrt(experiment.variances(counts))
-    by = [widths[scenarios.trusted & (scenarios.law == index)] for index in range(len(used))]
-    low, median, high = np.quantile(by[0], [0.05, 0.5, 0.95])
-    by_law = {one.law.name: float(np.median(of)) for one, of in zip(used, by, strict=True)}
-    biases = plain * np.abs(experiment.biases(counts))
-    wrong = {one.law.name: ~scenarios.trusted & (scenarios.truth == index) for index, one in enumerate(used)}
-    off = {name: float(np.median(biases[where])) for name, where in wrong.items() if where.any()}
-    return Width(median=float(median), low=float(low), high=float(high), by_law=by_law, off=off)
-
-
-def _above(experiment: Experiment, design: Design) -> float | None:
-    if design.bound is None:
-        return None
-    reached = float(experiment.weights @ np.log(experiment.variances(design.counts)))
-    return math.expm1(max(reached - design.bound, 0.0) / 2)

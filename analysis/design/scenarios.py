@@ -1,8 +1,8 @@
 """What is not known when runs are designed: which law holds, and its parameters.
 
-Owns the scenarios: every law that the runs support at draws of its parameters, and the fit's own law where another one
-holds; for each the gradients of predictions and of the target, and what the existing runs say. It must not know how
-designs are searched or shown.
+It owns the scenarios: every law that the runs support at draws of its parameters, and the fit's own law where another
+one holds. For each it gives the gradients of predictions and of the target, and what the existing runs say. It must not
+know how designs are searched or shown. Shapes: S scenarios, n cells, p parameters, B draws.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.arrays import Array
 from analysis.design.candidates import LawFit, noise_scale
-from analysis.design.criterion import Doubt, gram
+from analysis.design.criterion import Discrepancy, gram
 from analysis.design.target import Target, gradients, target_gradients, target_values, values
 from analysis.errors import UserError
 from analysis.fitting.derived import working_draws
@@ -25,7 +25,7 @@ from analysis.solver.problem import make_problem
 from analysis.uncertainty.bootstrap import cluster_codes
 from analysis.uncertainty.covariance import sandwich
 
-OWN, OTHERS, WRONG = 0.5, 0.25, 0.25
+OWN, OTHERS, MISSPECIFIED = 0.5, 0.25, 0.25
 """Weights of the variance under the fit's own law, of that under the other laws, and of the squared error of the own
 law's prediction where another law holds. Without other laws the first is all."""
 RIDGE = 1e-9
@@ -42,7 +42,7 @@ class Scenarios:
     """Of the target, shape (S, p): log loss, loss or exponent."""
     information: Array
     """Of the existing runs for noise of one unit, shape (S, p, p)."""
-    doubt: Doubt
+    discrepancy: Discrepancy
     """What another law would have in its place; zero where the scenario's own law holds."""
     weights: Array
     """Weight of each scenario, shape (S,), adding up to one."""
@@ -52,17 +52,47 @@ class Scenarios:
     """Index of the law that holds, shape (S,)."""
 
     @property
-    def trusted(self) -> NDArray[np.bool_]:
+    def well_specified(self) -> NDArray[np.bool_]:
         """Whether the law that predicts holds, shape (S,)."""
         return np.asarray(self.law == self.truth)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What every scenario is asked."""
+
+    cells: Mapping[str, Array]
+    """params and tokens of the cells, each of shape (n,)."""
+    target: Target
+    """What is to be known best."""
+    per_token: FlopsPerToken
+    """N -> training FLOPs per token along the ladder, for the compute-optimal point of a target C."""
+    correlation: float
+    """Share of the noise's variance that runs of one cluster have in common."""
+
+
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def noise_at_target(fit: Fit, target: Target, *, flops_per_token: FlopsPerToken, correlation: float) -> float:
-    """Standard deviation of one run's noise as it reaches the target: with it the information of the existing runs
-    gives the sandwich variance of the target, whatever the noise's distribution and wherever it is large.
+    """Standard deviation of one run's noise as it reaches the target.
 
-    It is `noise_scale` where noise is the same everywhere, and where the fit does not hold its runs.
+    With it the information of the existing runs gives the sandwich variance of the target, whatever the noise's
+    distribution and wherever it is large.
+
+    Parameters
+    ----------
+    fit : Fit
+        With its runs.
+    target : Target
+        What is to be known best.
+    flops_per_token : callable
+        N -> training FLOPs per token along the ladder.
+    correlation : float
+        Share of the noise's variance that runs of one cluster have in common.
+
+    Returns
+    -------
+    float
+        `noise_scale` where noise is the same everywhere, and where the fit does not hold its runs.
     """
     plain = noise_scale(fit)
     if fit.runs is None or fit.predictor.reason is not None:
@@ -83,55 +113,50 @@ def noise_at_target(fit: Fit, target: Target, *, flops_per_token: FlopsPerToken,
     return found if np.isfinite(found) and found > 0 else plain
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Place:
-    """What every scenario is about."""
-
-    cells: Mapping[str, Array]
-    target: Target
-    per_token: FlopsPerToken
-    correlation: float
-
-
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def make_scenarios(
-    fits: Sequence[LawFit],
-    cells: Mapping[str, Array],
-    target: Target,
-    *,
-    flops_per_token: FlopsPerToken,
-    draws: int,
-    correlation: float,
-) -> Scenarios:
+def make_scenarios(fits: Sequence[LawFit], question: Question, *, draws: int) -> Scenarios:
     """Scenarios of all laws that are used.
 
     Parameters
     ----------
-    fits : the fit's own law first
-    cells : params and tokens of the cells, each of shape (n,)
-    flops_per_token : along the ladder, for the compute-optimal point of a target C
-    draws : draws of the fit's own law; half as many of every other
-    correlation : share of the noise's variance that the runs of one cluster have in common
+    fits : sequence of LawFit
+        The fit's own law first.
+    question : Question
+        Cells and target.
+    draws : int
+        Draws of the fit's own law; half as many of every other.
+
+    Returns
+    -------
+    Scenarios
+        With finite gradients.
+
+    Raises
+    ------
+    UserError
+        When a law gives no finite gradient.
     """
-    place = _Place(cells=cells, target=target, per_token=flops_per_token, correlation=correlation)
     own, *others = (one.fit for one in fits if one.used)
     share = 1 / max(len(others), 1)
-    parts = [_held(own, working_draws(own, draws), place, law=0, weight=OWN if others else 1.0)]
+    parts = [_well_specified(own, working_draws(own, draws), question, law=0, weight=OWN if others else 1.0)]
     for index, other in enumerate(others, start=1):
         drawn = working_draws(other, max(draws // 2, 2))
-        parts.append(_held(other, drawn, place, law=index, weight=OTHERS * share))
-        parts.append(_doubted(own, other, drawn, place, truth=index, weight=WRONG * share))
-    width = max(part.target.shape[1] for part in parts)
-    parts = [_padded(_finite(part, target), width) for part in parts]
-    doubts = [part.doubt for part in parts]
+        parts.append(_well_specified(other, drawn, question, law=index, weight=OTHERS * share))
+        parts.append(_misspecified(own, other, drawn, question, truth=index, weight=MISSPECIFIED * share))
+    num_params = max(part.target.shape[1] for part in parts)
+    return _joined([_padded(_finite(part, question.target), num_params) for part in parts])
+
+
+def _joined(parts: Sequence[Scenarios]) -> Scenarios:
+    """All scenarios of some parts, which have the same number of parameters."""
     return Scenarios(
         gradients=np.concatenate([part.gradients for part in parts]),
         target=np.concatenate([part.target for part in parts]),
         information=np.concatenate([part.information for part in parts]),
-        doubt=Doubt(
-            cells=np.concatenate([doubt.cells for doubt in doubts]),
-            target=np.concatenate([doubt.target for doubt in doubts]),
-            pull=np.concatenate([doubt.pull for doubt in doubts]),
+        discrepancy=Discrepancy(
+            cells=np.concatenate([part.discrepancy.cells for part in parts]),
+            target=np.concatenate([part.discrepancy.target for part in parts]),
+            moment=np.concatenate([part.discrepancy.moment for part in parts]),
         ),
         weights=np.concatenate([part.weights for part in parts]),
         law=np.concatenate([part.law for part in parts]),
@@ -139,14 +164,17 @@ def make_scenarios(
     )
 
 
-def _held(fit: Fit, phi: Array, place: _Place, *, law: int, weight: float) -> Scenarios:
-    """One law that holds, at draws of its parameters (B, p), in units in which all cells together say one unit about
-    every direction (so that nothing is singular but for want of runs)."""
-    (num, p), cells = phi.shape, gradients(fit, phi, place.cells)
-    aim = target_gradients(fit, phi, place.target, place.per_token)
+def _well_specified(fit: Fit, phi: Array, question: Question, *, law: int, weight: float) -> Scenarios:
+    """One law that holds, at draws of its parameters (B, p).
+
+    Its units are those in which all cells together say one unit about every direction, so that nothing is singular but
+    for want of runs.
+    """
+    (num, p), cells = phi.shape, gradients(fit, phi, question.cells)
+    aim = target_gradients(fit, phi, question.target, question.per_token)
     if fit.runs is not None:
         rows = gradients(fit, phi, fit.runs)
-        information = weighed(rows, rows, fit.runs, place.correlation)
+        information = weighed(rows, rows, fit.runs, question.correlation)
     else:
         inverse = np.linalg.pinv(fit.predictor.covariance, hermitian=True) * noise_scale(fit) ** 2
         information = np.broadcast_to(inverse, (num, p, p)).copy()
@@ -155,32 +183,33 @@ def _held(fit: Fit, phi: Array, place: _Place, *, law: int, weight: float) -> Sc
         gradients=np.matmul(cells, change),
         target=np.matmul(aim[:, None, :], change)[:, 0],
         information=np.matmul(np.matmul(change.transpose(0, 2, 1), information), change) + RIDGE * np.eye(p),
-        doubt=Doubt(cells=np.zeros(cells.shape[:2]), target=np.zeros(num), pull=np.zeros((num, p))),
+        discrepancy=Discrepancy(cells=np.zeros(cells.shape[:2]), target=np.zeros(num), moment=np.zeros((num, p))),
         weights=np.full(num, weight),
         law=np.full(num, law, dtype=np.intp),
         truth=np.full(num, law, dtype=np.intp),
     )
 
 
-def _doubted(fit: Fit, other: Fit, phi: Array, place: _Place, *, truth: int, weight: float) -> Scenarios:
+def _misspecified(fit: Fit, other: Fit, phi: Array, question: Question, *, truth: int, weight: float) -> Scenarios:
     """The fit's own law at its estimate, where another law holds at draws of its parameters (B, q)."""
     centre, num, runs = fit.predictor.phi[None, :], len(phi), fit.runs
     assert runs is not None
     noise = noise_scale(fit)
-    held = _held(fit, centre, place, law=0, weight=weight)
+    own = _well_specified(fit, centre, question, law=0, weight=weight)
     at_runs = (values(other, phi, runs) - values(fit, centre, runs)) / noise
-    at_cells = (values(other, phi, place.cells) - values(fit, centre, place.cells)) / noise
-    aims = [target_values(one, at, place.target, place.per_token) for one, at in ((other, phi), (fit, centre))]
+    at_cells = (values(other, phi, question.cells) - values(fit, centre, question.cells)) / noise
+    theirs = target_values(other, phi, question.target, question.per_token)
+    ours = target_values(fit, centre, question.target, question.per_token)
     rows = gradients(fit, centre, runs)
-    cells = gradients(fit, centre, place.cells)
-    change = _whitening(gram(cells, np.ones(cells.shape[1])) + weighed(rows, rows, runs, place.correlation))
-    pull = weighed(np.matmul(rows, change).repeat(num, axis=0), at_runs[:, :, None], runs, place.correlation)
+    cells = gradients(fit, centre, question.cells)
+    change = _whitening(gram(cells, np.ones(cells.shape[1])) + weighed(rows, rows, runs, question.correlation))
+    moment = weighed(np.matmul(rows, change).repeat(num, axis=0), at_runs[:, :, None], runs, question.correlation)
     return replace(
-        held,
-        gradients=held.gradients.repeat(num, axis=0),
-        target=held.target.repeat(num, axis=0),
-        information=held.information.repeat(num, axis=0),
-        doubt=Doubt(cells=at_cells, target=(aims[0] - aims[1]) / noise, pull=pull[:, :, 0]),
+        own,
+        gradients=own.gradients.repeat(num, axis=0),
+        target=own.target.repeat(num, axis=0),
+        information=own.information.repeat(num, axis=0),
+        discrepancy=Discrepancy(cells=at_cells, target=(theirs - ours) / noise, moment=moment[:, :, 0]),
         weights=np.full(num, weight),
         law=np.zeros(num, dtype=np.intp),
         truth=np.full(num, truth, dtype=np.intp),
@@ -198,7 +227,24 @@ def _whitening(everything: Array) -> Array:
 
 
 def weighed(rows: Array, others: Array, runs: Mapping[str, Array], correlation: float) -> Array:
-    """Sum over existing runs of w g h', less what the runs of a cluster share: (S, n, p) and (S, n, q) to (S, p, q)."""
+    """Sum over existing runs of w g h', less what the runs of a cluster share.
+
+    Parameters
+    ----------
+    rows : Array, shape (S, n, p)
+        g.
+    others : Array, shape (S, n, q)
+        h.
+    runs : mapping
+        weights (n,), and cluster (n,) where runs share noise.
+    correlation : float
+        Share of the noise's variance that runs of one cluster have in common.
+
+    Returns
+    -------
+    Array, shape (S, p, q)
+        The sums.
+    """
     weights, cluster = runs["weights"], runs.get("cluster")
     heavy = (rows * weights[:, None]).transpose(0, 2, 1)
     total = np.asarray(np.matmul(heavy, others))
@@ -221,9 +267,10 @@ def _finite(part: Scenarios, target: Target) -> Scenarios:
     UserError
         When none is left.
     """
-    doubt = part.doubt
+    discrepancy = part.discrepancy
     keep = np.abs(part.target).sum(axis=1) > 0
-    for array in (part.gradients, part.target, part.information, doubt.cells, doubt.target, doubt.pull):
+    everything = (part.gradients, part.target, part.information)
+    for array in (*everything, discrepancy.cells, discrepancy.target, discrepancy.moment):
         keep &= np.isfinite(array.reshape(len(keep), -1)).all(axis=1)
     if not keep.any():
         aim = "the exponent" if target.exponent is not None else "the target"
@@ -232,24 +279,26 @@ def _finite(part: Scenarios, target: Target) -> Scenarios:
         gradients=part.gradients[keep],
         target=part.target[keep],
         information=part.information[keep],
-        doubt=Doubt(cells=doubt.cells[keep], target=doubt.target[keep], pull=doubt.pull[keep]),
+        discrepancy=Discrepancy(
+            cells=discrepancy.cells[keep], target=discrepancy.target[keep], moment=discrepancy.moment[keep]
+        ),
         weights=part.weights[keep] / keep.sum(),
         law=part.law[keep],
         truth=part.truth[keep],
     )
 
 
-def _padded(part: Scenarios, width: int) -> Scenarios:
-    """With `width` parameters, of which those that are new are known."""
+def _padded(part: Scenarios, num_params: int) -> Scenarios:
+    """With `num_params` parameters, of which those that are new are known."""
     num, old = part.target.shape
-    information = np.zeros((num, width, width))
-    information[:] = np.eye(width)
+    information = np.zeros((num, num_params, num_params))
+    information[:] = np.eye(num_params)
     information[:, :old, :old] = part.information
-    extra = ((0, 0), (0, width - old))
+    extra = ((0, 0), (0, num_params - old))
     return replace(
         part,
         gradients=np.pad(part.gradients, ((0, 0), *extra)),
         target=np.pad(part.target, extra),
         information=information,
-        doubt=replace(part.doubt, pull=np.pad(part.doubt.pull, extra)),
+        discrepancy=replace(part.discrepancy, moment=np.pad(part.discrepancy.moment, extra)),
     )

@@ -1,31 +1,30 @@
-"""The sweep that advice is written as: corpus, context and recipe from a template, cells from the advice.
+"""The sweep that advice is written as: data, model and recipe from a template, cells from the advice.
 
-Owns the reading of a template's YAML and the writing of the next one. It must not know laws or designs, and it imports
-nothing of experiments: `python -m experiments plan` judges what it writes.
+It owns the reading of a template and the writing of the next sweep; what a sweep file may hold, and its defaults, are
+those of `experiments.config`. It must not know laws or designs.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from analysis.advice.ladder import CHINCHILLA_ENDS, ShapeRules, Size
+from analysis.design.cells import PlannedCell
 from analysis.errors import UserError
+from experiments.config.reading import build_sweep
+from experiments.config.sweep import SweepConfig
 from experiments.config.yaml_text import dump_yaml, read_yaml
 
-BYTE_VOCABULARY = 264
-"""Ids of the tokenizer "bytes": 256 bytes and eight special ones (experiments/data/config.py)."""
-LANGUAGES = ("markov", "zipf-memory", "random-hierarchy")
-"""Synthetic corpora, which are tokens already and have vocabularies of their own."""
-HEAD_WIDTH = 16
-"""design.head_width of a sweep that gives none."""
-DEFAULT_CONTEXT = 256
-"""data.context of a sweep that gives none."""
-DEFAULT_DECAY_FRACTION = 0.2
-"""schedule.decay_fraction of a sweep that gives none."""
+REPLACED = ("name", "design", "replicates", "seeds")
+"""Keys of the template that the next sweep has of its own."""
+PLACEHOLDER: Mapping[str, object] = {
+    "name": "template",
+    "design": {"kind": "parametric", "cells": [{"width": 16, "depth": 1, "tokens": [1.0]}]},
+}
+"""What a template may leave out because it is replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,80 +34,99 @@ class Template:
     path: Path
     """Where it was read."""
     raw: Mapping[str, Any]
-    """Its content."""
+    """Its content, as it was written."""
+    sweep: SweepConfig
+    """The same, checked and with defaults."""
 
     @property
     def decay_fraction(self) -> float | None:
-        """Part of a run that decays; None when the schedule lets no runs share a trunk."""
-        schedule = self.raw.get("schedule") or {}
-        if schedule.get("name", "wsd") != "wsd":
-            return None
-        return float(schedule.get("decay_fraction", DEFAULT_DECAY_FRACTION))
+        """Part of a run that decays; None when the schedule lets no runs share a prefix."""
+        schedule = self.sweep.schedule
+        return schedule.decay_fraction if schedule.name == "wsd" else None
 
     def rules(self, *, vocab_size: int | None, trained: Sequence[tuple[int, int]] = ()) -> ShapeRules:
-        """What fixes its models apart from their shapes; depths follow `trained`, else its own shapes.
+        """What fixes its models apart from their shapes.
 
-        Raises
-        ------
-        UserError
-            When the number of token ids cannot be told from the file.
+        Parameters
+        ----------
+        vocab_size : int or None
+            Token ids; None: as many as its data have.
+        trained : sequence of (int, int)
+            (width, depth) of the shapes that depth follows; by default those of the template's own design.
+
+        Returns
+        -------
+        ShapeRules
+            For a ladder.
         """
-        data, design = self.raw.get("data") or {}, self.raw.get("design") or {}
-        shapes = [*(design.get("shapes") or ()), *(design.get("cells") or ())]
-        own = [(int(shape["width"]), int(shape["depth"])) for shape in shapes]
+        design = self.sweep.design
+        own = [(shape.width, shape.depth) for shape in (*design.shapes, *design.cells)] if "design" in self.raw else []
         return ShapeRules(
-            vocab_size=vocab_size or self._vocabulary(str(data.get("tokenizer", "bytes"))),
-            context=int(data.get("context", DEFAULT_CONTEXT)),
-            head_width=int(design.get("head_width", HEAD_WIDTH)),
-            model=dict(self.raw.get("model") or {}),
+            vocab_size=vocab_size or self.sweep.data.vocab_size,
+            context=self.sweep.data.context,
+            head_width=design.head_width,
+            model=dict(self.sweep.model),
             trained=tuple(trained) or tuple(own) or CHINCHILLA_ENDS,
             source=f"shapes after {self.path}",
         )
 
-    def _vocabulary(self, tokenizer: str) -> int:
-        named = re.fullmatch(r"bpe-([0-9]+)", tokenizer)
-        if named:
-            return int(named[1])
-        corpus = str((self.raw.get("data") or {}).get("corpus", "sotu"))
-        if tokenizer == "bytes" and corpus not in LANGUAGES:
-            return BYTE_VOCABULARY
-        raise UserError(
-            f"the number of token ids of corpus {corpus!r} cannot be told from {self.path}; give --vocab-size"
-        )
-
-    def sweep(self, *, name: str, cells: Sequence[tuple[Size, float, Sequence[int]]], law: str, notes: str) -> str:
-        """The text of a sweep of `cells`: (size, tokens, seeds) each.
+    def next_sweep(self, *, name: str, cells: Sequence[PlannedCell], law: str, notes: str) -> str:
+        """The text of a sweep of some cells.
 
         Parameters
         ----------
-        name : of the sweep
-        law : that its report fits
-        notes : sentences for the head of the file
+        name : str
+            Of the sweep.
+        cells : sequence of PlannedCell
+            What it runs.
+        law : str
+            That its report fits.
+        notes : str
+            Sentences for the head of the file.
+
+        Returns
+        -------
+        str
+            YAML.
         """
-        kept = {key: value for key, value in self.raw.items() if key not in ("name", "design", "replicates", "seeds")}
-        kept["report"] = {**(kept.get("report") or {}), "law": law}
-        kept["report"].pop("holdout", None)
-        kept["report"].pop("title", None)
+        kept = {key: value for key, value in self.raw.items() if key not in REPLACED}
+        report = {key: value for key, value in (kept.get("report") or {}).items() if key not in ("holdout", "title")}
+        kept["report"] = {**report, "law": law}
         lines = [f"# {line}" for line in notes.splitlines()]
         lines += [f"name: {name}", "design:", "  kind: parametric"]
         if "head_width" in (self.raw.get("design") or {}):
-            lines.append(f"  head_width: {self.raw['design']['head_width']}")
-        lines.append("  cells:")
-        merged: dict[tuple[Size, tuple[int, ...]], list[float]] = {}
-        for size, tokens, seeds in cells:
-            merged.setdefault((size, tuple(seeds)), []).append(tokens)
-        for (size, seeds), tokens_list in merged.items():
-            amounts = ", ".join(f"{tokens:.6e}" for tokens in sorted(tokens_list))
-            lines.append(
-                f"    - {{width: {size.width}, depth: {size.depth}, num_heads: {size.num_heads}, "
-                f"tokens: [{amounts}], seeds: {list(seeds)}}}"
-            )
-        rest = dump_yaml(kept)
-        return "\n".join(lines) + "\n" + rest
+            lines.append(f"  head_width: {self.sweep.design.head_width}")
+        lines += ["  cells:", *_cell_lines(cells)]
+        return "\n".join(lines) + "\n" + dump_yaml(kept)
+
+
+def _cell_lines(cells: Sequence[PlannedCell]) -> list[str]:
+    """A line of YAML for each size and its seeds, with all their token budgets."""
+    merged: dict[tuple[Size, tuple[int, ...]], list[float]] = {}
+    for cell in cells:
+        merged.setdefault((cell.size, cell.seeds), []).append(cell.tokens)
+    lines = []
+    for (size, seeds), amounts in merged.items():
+        tokens = ", ".join(f"{amount:.6e}" for amount in sorted(amounts))
+        lines.append(
+            f"    - {{width: {size.width}, depth: {size.depth}, num_heads: {size.num_heads}, "
+            f"tokens: [{tokens}], seeds: {list(seeds)}}}"
+        )
+    return lines
 
 
 def read_template(path: Path) -> Template:
-    """A sweep file as template.
+    """Read a sweep file as template.
+
+    Parameters
+    ----------
+    path : Path
+        The YAML; it may leave out name and design.
+
+    Returns
+    -------
+    Template
+        Checked as `plan` checks a sweep.
 
     Raises
     ------
@@ -122,13 +140,11 @@ def read_template(path: Path) -> Template:
         raise UserError(
             f"{path} varies {', '.join(raw['vary'])}; advice is for one arm: give a template without `vary`"
         )
-    family, objective = (
-        (raw.get("model") or {}).get("family", "decoder"),
-        (raw.get("objective") or {}).get("name", "causal"),
-    )
+    sweep = build_sweep({**PLACEHOLDER, **raw}, where=str(path))
+    family, objective = sweep.model.get("family", "decoder"), sweep.objective.name
     if (family, objective) != ("decoder", "causal"):
         raise UserError(
             f"{path} trains a model of family {family} on {objective} targets; advice counts the FLOPs of causal "
             "decoders only"
         )
-    return Template(path=path, raw=raw)
+    return Template(path=path, raw=raw, sweep=sweep)

@@ -1,39 +1,61 @@
-"""`python -m analysis advise fit.json`: what to run next: the optimum of a budget, the price of a loss, or the runs
-that make a prediction surest."""
+"""`python -m analysis advise fit.json`: the optimum of a budget, the price of a loss, or the runs to add next.
+
+JSON, with null for what was not asked:
+`{"optimum", "overtraining", "inference_tokens", "cheapest_factor", "target_loss", "plan", "convention"}`.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analysis.advice.ladder import ShapeRules, build_ladder
+from analysis.advice.ladder import Ladder, ShapeRules, build_ladder
 from analysis.advice.optimum import check_law, compute_optimal
 from analysis.advice.overtraining import cheapest_factor, overtraining
 from analysis.advice.target_loss import target_loss
-from analysis.design.cells import Limits
-from analysis.design.plan import Plan, plan_runs
+from analysis.advice.text import optimum_lines, overtraining_lines, target_lines
+from analysis.arrays import Array
+from analysis.design.cells import Limits, PlannedCell
+from analysis.design.plan import Robustness, Sharing, plan_runs
 from analysis.design.sweep_file import Template, read_template
 from analysis.design.target import Target
+from analysis.design.text import plan_lines, target_words
 from analysis.errors import UserError
-from analysis.files import json_ready
+from analysis.files import json_text
 from analysis.fitting.fit import Fit
-from analysis.verbs.predict import parse_point
+from analysis.verbs.arguments import add_fit_argument, add_json_argument, parse_numbers, parse_point
 from experiments.files import write_atomic
 
 EVERY_SIZE = (1e2, 1e13)
 """N between which shapes are looked at for a budget or a loss."""
+DECAY_FRACTION = 0.2
+"""Part of a run that decays where neither an option nor a template says it."""
+ANSWER = (
+    "optimum",
+    "overtraining",
+    "inference_tokens",
+    "cheapest_factor",
+    "target_loss",
+    "plan",
+    "convention",
+)
+"""Keys of the JSON; null stands for what was not asked."""
+LIMITS = ("min_params", "max_params", "min_tokens", "max_tokens", "max_runs", "max_replicates")
+"""Options that limit the runs that may be added."""
+WIDEST_HEAD = 64
+"""Heads are as wide as the narrowest model of the fit's runs, and at most this."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    parser.add_argument("fit", metavar="FIT", help="fit.json, written by `fit --out`")
+    add_fit_argument(parser)
     what = parser.add_argument_group("questions")
     what.add_argument("--budget", type=float, metavar="FLOPS", help="training FLOPs: of one run, or of the runs to add")
     what.add_argument("--at", metavar="NAME=VALUE,...", help="add runs for the loss at flops=C or params=N,tokens=D")
@@ -52,13 +74,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cells.add_argument("--draws", type=int, default=16, metavar="K", help="draws of each law (default 16)")
     cells.add_argument("--seed", type=int, default=0, help="seed of the draws of other laws")
     cells.add_argument(
-        "--share-prefixes", action="store_true", help="runs of a size and seed may share the trunk before their decay"
+        "--share-prefixes", action="store_true", help="runs of a size and seed may share the prefix before their decay"
     )
     cells.add_argument("--decay-fraction", type=float, metavar="F", help="part of a run that decays (default .2)")
     cells.add_argument(
-        "--trunk-correlation", type=float, metavar="R",
-        help="share of the noise's variance within a trunk (default: as in the fit's clusters, else .5)",
-    )  # fmt: skip
+        "--trunk-correlation",
+        type=float,
+        metavar="R",
+        help="share of the noise's variance within a shared prefix (default: as in the fit's clusters, else .5)",
+    )
     shapes = parser.add_argument_group("shapes")
     shapes.add_argument("--template", type=Path, metavar="SWEEP", help="sweep file: corpus, context, model, recipe")
     shapes.add_argument("--vocab-size", type=int, metavar="V", help="token ids (default: the template's or the runs')")
@@ -68,68 +92,85 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--out", type=Path, metavar="FILE", help="write the runs as a sweep file; needs --template")
     out.add_argument("--name", help="name of that sweep (default: the file's stem)")
     out.add_argument("--figure", type=Path, metavar="PNG", help="draw existing runs, added runs and the target")
-    out.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json_argument(out)
 
 
-def parse_numbers(text: str, option: str, separator: str = ",") -> list[float]:
-    """`2,4,10` -> numbers."""
-    try:
-        return [float(piece) for piece in text.split(separator)]
-    except ValueError:
-        raise UserError(f"{option} {text!r} is no list of numbers; write them with {separator!r} between") from None
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What an answer is made from."""
 
+    args: argparse.Namespace
+    """Options."""
+    fit: Fit
+    """The fit."""
+    template: Template | None
+    """The sweep whose data and recipe the next one takes over; None without."""
 
-def parse_target(at: str | None, exponent: str | None) -> Target | None:
-    """What runs are to be added for; None when nothing was asked."""
-    if at is None and exponent is None:
-        return None
-    if at is not None and exponent is not None:
-        raise UserError("give one of --at and --for: runs are added for one target at a time")
-    if at is None:
-        return Target(exponent=exponent)
-    point = parse_point(at)
-    if set(point) not in ({"flops"}, {"params", "tokens"}):
-        raise UserError(f"cannot aim at --at {at!r}; write flops=1e21, or params=7e9,tokens=1.4e12")
-    return Target(flops=point.get("flops"), params=point.get("params"), tokens=point.get("tokens"))
+    def ladder(self, low: float, high: float) -> Ladder:
+        """Shapes from `low` to `high`, counted as the fit's compute was."""
+        runs = self.fit.runs
+        known = self.template is not None or self.args.context is not None or (runs is not None and "context" in runs)
+        return build_ladder(self.fit, shape_rules(self), low, high, from_config=known)
 
-
-def _constant(runs: Mapping[str, Any] | None, name: str) -> int | None:
-    """The one value that all existing runs have, where they have one."""
-    if runs is None or name not in runs or np.unique(runs[name]).size != 1:
-        return None
-    return int(runs[name][0])
-
-
-def shape_rules(args: argparse.Namespace, fit: Fit, template: Template | None) -> ShapeRules:
-    """Rules of the shapes: given on the command line, by the template, by the existing runs, or defaults."""
-    runs = fit.runs
-    trained: list[tuple[int, int]] = []
-    if runs is not None and {"width", "depth"} <= set(runs):
-        trained = sorted({(int(w), int(d)) for w, d in zip(runs["width"], runs["depth"], strict=True)})
-    given = {"vocab_size": args.vocab_size, "context": args.context, "head_width": args.head_width}
-    if template is not None:
-        rules = template.rules(vocab_size=args.vocab_size or _constant(runs, "vocab"), trained=trained)
-    else:
-        known = {"vocab_size": _constant(runs, "vocab"), "context": _constant(runs, "context")}
-        fields: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
-        if trained:
-            fields |= {"trained": trained, "source": "shapes after the fit's own runs"}
-            fields["head_width"] = max(2, min(64, min(width for width, _ in trained)))
-        rules = ShapeRules(**fields)
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    for name, value in changes.items():
-        if value < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {value}; give a whole number above zero")
-    return replace(rules, **changes)
+    def write(self, cells: list[PlannedCell], what: str) -> None:
+        """Write cells as a sweep file, where that was asked for."""
+        out, template, law = self.args.out, self.template, self.fit.law.name
+        if out is None or template is None:
+            return
+        source = f"advised from {Path(self.args.fit).name} ({law}) for {self.args.budget:.3g} FLOPs"
+        notes = f"{what}, {source}.\nData, model, recipe and schedule are those of {template.path.name}."
+        write_atomic(out, template.next_sweep(name=self.args.name or out.stem, cells=cells, law=law, notes=notes))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Answer and print."""
+    """Answer, write, print."""
     fit = Fit.load(args.fit)
     if fit.doubt is not None:
         print(f"warning: {fit.doubt}", file=sys.stderr)
     check_law(fit)
     target = parse_target(args.at, args.exponent)
+    check_questions(args, target)
+    template = None if args.template is None else read_template(args.template)
+    asked = Asked(args=args, fit=fit, template=template)
+    answer, lines = budget_and_loss(asked) if target is None else runs_to_add(asked, target)
+    print(json_text({key: answer.get(key) for key in ANSWER}) if args.json else "\n".join(lines))
+    return 0
+
+
+def parse_target(at: str | None, exponent: str | None) -> Target | None:
+    """What runs are to be added for.
+
+    Parameters
+    ----------
+    at : str or None
+        --at.
+    exponent : str or None
+        --for.
+
+    Returns
+    -------
+    Target or None
+        None when neither was given.
+
+    Raises
+    ------
+    UserError
+        When both were given, or --at names something else.
+    """
+    if at is not None and exponent is not None:
+        raise UserError("give one of --at and --for: runs are added for one target at a time")
+    if at is not None:
+        point = parse_point(at)
+        if set(point) not in ({"flops"}, {"params", "tokens"}):
+            raise UserError(f"cannot aim at --at {at!r}; write flops=1e21, or params=7e9,tokens=1.4e12")
+        return Target(flops=point.get("flops"), params=point.get("params"), tokens=point.get("tokens"))
+    if exponent is None:
+        return None
+    return Target(exponent="a" if exponent == "a" else "b")
+
+
+def check_questions(args: argparse.Namespace, target: Target | None) -> None:
+    """UserError for options that do not go together."""
     if args.budget is None and args.target_loss is None:
         raise UserError("nothing is asked: give --budget FLOPS, with --at or --for to add runs, or --target-loss L")
     if target is not None and args.budget is None:
@@ -142,114 +183,135 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--out writes runs for a budget; give --budget")
     if args.figure is not None and target is None:
         raise UserError("--figure draws runs to add; give --at or --for with --budget")
-    template = None if args.template is None else read_template(args.template)
-    rules = shape_rules(args, fit, template)
-    if target is not None:
-        return _runs_to_add(args, fit, target, template, rules)
-    return _what_a_budget_buys(args, fit, template, rules)
 
 
-def _what_a_budget_buys(args: argparse.Namespace, fit: Fit, template: Template | None, rules: ShapeRules) -> int:
-    """The optimum of a budget, training longer, and the price of a loss."""
-    from analysis.advice import text
+def shape_rules(asked: Asked) -> ShapeRules:
+    """Rules of the shapes: given on the command line, by the template, by the existing runs, or defaults.
 
-    known = template is not None or args.context is not None or (fit.runs is not None and "context" in fit.runs)
-    ladder = build_ladder(fit, rules, *EVERY_SIZE, from_config=known)
-    found = rows = cheapest = priced = None
+    Raises
+    ------
+    UserError
+        For an option that is no whole number above zero.
+    """
+    args, runs = asked.args, asked.fit.runs
+    trained: list[tuple[int, int]] = []
+    if runs is not None and {"width", "depth"} <= set(runs):
+        trained = sorted({(int(w), int(d)) for w, d in zip(runs["width"], runs["depth"], strict=True)})
+    if asked.template is not None:
+        rules = asked.template.rules(vocab_size=args.vocab_size or _constant(runs, "vocab"), trained=trained)
+    else:
+        rules = _rules_of_runs(runs, trained)
+    for name in ("vocab_size", "context", "head_width"):
+        value = getattr(args, name)
+        if value is None:
+            continue
+        if value < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {value}; give a whole number above zero")
+        rules = replace(rules, **{name: value})
+    return rules
+
+
+def _rules_of_runs(runs: Mapping[str, Array] | None, trained: list[tuple[int, int]]) -> ShapeRules:
+    """The rules that the existing runs say, with defaults for what they do not."""
+    rules = ShapeRules()
+    vocab_size, context = _constant(runs, "vocab"), _constant(runs, "context")
+    if vocab_size is not None:
+        rules = replace(rules, vocab_size=vocab_size)
+    if context is not None:
+        rules = replace(rules, context=context)
+    if trained:
+        head_width = max(2, min(WIDEST_HEAD, min(width for width, _ in trained)))
+        rules = replace(rules, trained=trained, source="shapes after the fit's own runs", head_width=head_width)
+    return rules
+
+
+def _constant(runs: Mapping[str, Array] | None, name: str) -> int | None:
+    """The one value that all existing runs have, where they have one."""
+    if runs is None or name not in runs or np.unique(runs[name]).size != 1:
+        return None
+    return int(runs[name][0])
+
+
+def budget_and_loss(asked: Asked) -> tuple[dict[str, Any], list[str]]:
+    """The optimum of a budget, training longer, and the price of a loss: parts of the JSON, and lines."""
+    args, fit = asked.args, asked.fit
+    ladder = asked.ladder(*EVERY_SIZE)
+    answer: dict[str, Any] = {"inference_tokens": args.inference_tokens, "convention": ladder.convention}
     lines: list[str] = []
     if args.budget is not None:
         found = compute_optimal(fit, args.budget, ladder)
-        rows = overtraining(
-            fit, args.budget, parse_numbers(args.overtrain, "--overtrain"), ladder,
-            inference_tokens=args.inference_tokens,
-        )  # fmt: skip
+        factors = parse_numbers(args.overtrain, "--overtrain")
+        rows = overtraining(fit, args.budget, factors, ladder, inference_tokens=args.inference_tokens)
+        cheapest = None
         if args.inference_tokens is not None:
             cheapest = cheapest_factor(fit, args.budget, args.inference_tokens, ladder)
-        lines += text.optimum_lines(found, ladder, fit.level)
-        lines += text.overtraining_lines(rows, inference_tokens=args.inference_tokens, cheapest=cheapest)
+            answer["cheapest_factor"] = cheapest.to_dict()
+        answer |= {"optimum": found.to_dict(), "overtraining": [row.to_dict() for row in rows]}
+        lines += optimum_lines(found, ladder, fit.level)
+        lines += overtraining_lines(rows, inference_tokens=args.inference_tokens, cheapest=cheapest)
+        best = PlannedCell(size=found.best.size, tokens=found.best.tokens, seeds=(0,))
+        asked.write([best], "The compute-optimal run of a budget")
     if args.target_loss is not None:
         priced = target_loss(fit, args.target_loss, ladder)
-        lines += text.target_lines(priced, ladder)
-    if args.out is not None and template is not None and found is not None:
-        best = found.best
-        cells = [(best.size, best.tokens, [0])]
-        _write(args, template, cells, fit, "The compute-optimal run of a budget")
-    report = _report(
-        optimum=None if found is None else found.to_dict(),
-        overtraining=None if rows is None else [row.to_dict() for row in rows],
-        inference_tokens=args.inference_tokens,
-        cheapest_factor=None if cheapest is None else cheapest.to_dict(),
-        target_loss=None if priced is None else priced.to_dict(),
-        plan=None,
-        convention=ladder.convention,
-    )
-    return _print(args, report, lines)
+        answer["target_loss"] = priced.to_dict()
+        lines += target_lines(priced, ladder)
+    return answer, lines
 
 
-def _runs_to_add(
-    args: argparse.Namespace, fit: Fit, target: Target, template: Template | None, rules: ShapeRules
-) -> int:
-    """The design."""
-    from analysis.design.text import plan_lines, target_words
-
-    ratio = None
-    if args.ratio is not None:
-        ends = parse_numbers(args.ratio, "--ratio", ":")
-        if len(ends) != 2:
-            raise UserError(f"--ratio {args.ratio!r} is no range; write LO:HI, such as 5:300")
-        ratio = (ends[0], ends[1])
-    names = ("min_params", "max_params", "min_tokens", "max_tokens", "max_runs", "max_replicates")
-    limits = Limits.of(fit, ratio=ratio, **{name: getattr(args, name) for name in names})
-    known = template is not None or args.context is not None or (fit.runs is not None and "context" in fit.runs)
-    ladder = build_ladder(fit, rules, limits.min_params, limits.max_params, from_config=known)
-    fraction = None
-    if args.share_prefixes or args.decay_fraction is not None:
-        fraction = args.decay_fraction
-        if fraction is None:
-            fraction = 0.2 if template is None else template.decay_fraction
-        if fraction is None:
-            raise UserError(f"the schedule of {args.template} does not decay at the end, so no runs share a trunk")
-        if not 0 < fraction <= 1:
-            raise UserError(f"--decay-fraction is {fraction:g}; give a part of the run above 0 and up to 1")
+def runs_to_add(asked: Asked, target: Target) -> tuple[dict[str, Any], list[str]]:
+    """The design: parts of the JSON, and lines."""
+    args, fit = asked.args, asked.fit
+    limits = Limits.of(fit, ratio=parse_ratio(args.ratio), **{name: getattr(args, name) for name in LIMITS})
+    ladder = asked.ladder(limits.min_params, limits.max_params)
+    laws = None if args.laws is None else args.laws.split(",")
     plan = plan_runs(
-        fit, target, args.budget, ladder=ladder, limits=limits,
-        laws=None if args.laws is None else args.laws.split(","),
-        decay_fraction=fraction, correlation=args.trunk_correlation, draws=args.draws, seed=args.seed,
-    )  # fmt: skip
-    if args.out is not None and template is not None:
-        cells = [(cell.size, cell.tokens, list(cell.seeds)) for cell in plan.cells]
-        _write(args, template, cells, fit, f"Runs for the {target_words(plan)}")
+        fit,
+        target,
+        args.budget,
+        ladder=ladder,
+        limits=limits,
+        robustness=Robustness(laws=laws, draws=args.draws, seed=args.seed),
+        sharing=Sharing(decay_fraction=decay_fraction(asked), correlation=args.trunk_correlation),
+    )
+    asked.write(list(plan.cells), f"Runs for the {target_words(plan)}")
     if args.figure is not None:
-        _draw(args.figure, fit, plan)
-    report = _report(
-        optimum=None, overtraining=None, inference_tokens=None, cheapest_factor=None, target_loss=None,
-        plan=plan.to_dict(), convention=ladder.convention,
-    )  # fmt: skip
-    return _print(args, report, plan_lines(plan, fit.level))
+        from analysis.figures.design import SIZE, draw_design
+        from analysis.figures.drawing.render import save_png
+
+        save_png(partial(draw_design, fit, plan), args.figure, size=SIZE)
+    return {"plan": plan.to_dict(), "convention": ladder.convention}, plan_lines(plan, fit.level)
 
 
-def _report(**parts: Any) -> dict[str, Any]:
-    """Parts of the answer as plain JSON; what was not asked for is null."""
-    return dict(json_ready(parts))
+def parse_ratio(text: str | None) -> tuple[float, float] | None:
+    """`5:300` -> tokens per parameter; UserError for anything else."""
+    if text is None:
+        return None
+    ends = parse_numbers(text, "--ratio", ":")
+    if len(ends) != 2:
+        raise UserError(f"--ratio {text!r} is no range; write LO:HI, such as 5:300")
+    return ends[0], ends[1]
 
 
-def _write(args: argparse.Namespace, template: Template, cells: list[Any], fit: Fit, what: str) -> None:
-    notes = f"{what}, advised from {Path(args.fit).name} ({fit.law.name}) for {args.budget:.3g} FLOPs.\n"
-    notes += f"Data, model, recipe and schedule are those of {template.path.name}."
-    name = args.name or args.out.stem
-    write_atomic(args.out, template.sweep(name=name, cells=cells, law=fit.law.name, notes=notes))
+def decay_fraction(asked: Asked) -> float | None:
+    """Part of a run that decays where runs may share prefixes.
 
+    Returns
+    -------
+    float or None
+        As given, by the template, or DECAY_FRACTION; None when runs may not share prefixes.
 
-def _draw(path: Path, fit: Fit, plan: Plan) -> None:
-    from analysis.figures.design import draw_advice
-    from analysis.figures.drawing.render import save_png
-
-    save_png(lambda figure, theme: draw_advice(fit, plan, figure, theme), path, size=(8.6, 4.2))
-
-
-def _print(args: argparse.Namespace, report: dict[str, Any], lines: list[str]) -> int:
-    if args.json:
-        print(json.dumps(report, allow_nan=False))
-    else:
-        print("\n".join(lines))
-    return 0
+    Raises
+    ------
+    UserError
+        When the template's schedule does not decay at the end, or for a part that is not above 0 and up to 1.
+    """
+    fraction: float | None = asked.args.decay_fraction
+    if fraction is None:
+        if not asked.args.share_prefixes:
+            return None
+        fraction = DECAY_FRACTION if asked.template is None else asked.template.decay_fraction
+    if fraction is None:
+        raise UserError(f"the schedule of {asked.args.template} does not decay at the end, so no runs share a prefix")
+    if not 0 < fraction <= 1:
+        raise UserError(f"--decay-fraction is {fraction:g}; give a part of the run above 0 and up to 1")
+    return fraction

@@ -44,6 +44,16 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-copies", action="store_true", help="count exact copies of a row once more")
 
 
+def add_fit_argument(parser: argparse.ArgumentParser) -> None:
+    """The saved fit that a verb reads."""
+    parser.add_argument("fit", metavar="FIT", help="fit.json, written by `fit --out`")
+
+
+def add_json_argument(parser: argparse._ActionsContainer) -> None:
+    """The option for programs: JSON in place of text."""
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
 def add_heldout_argument(parser: argparse.ArgumentParser) -> None:
     """The option of verbs that fit: whether runs that their sweep holds out are fitted too."""
     parser.add_argument("--include-heldout", action="store_true", help="also fit runs that their sweep holds out")
@@ -85,6 +95,28 @@ def parse_columns(text: str | None) -> dict[str, str]:
             raise UserError(f"--columns gives {ours} twice ({mapping[ours]!r} and {theirs!r}); name it once")
         mapping[ours] = theirs
     return mapping
+
+
+def parse_numbers(text: str, option: str, separator: str = ",") -> list[float]:
+    """`2,4,10` -> numbers; UserError that names the option for anything else."""
+    try:
+        return [float(piece) for piece in text.split(separator)]
+    except ValueError:
+        raise UserError(f"{option} {text!r} is no list of numbers; write them with {separator!r} between") from None
+
+
+def parse_point(text: str) -> dict[str, float]:
+    """`params=7e9,tokens=1.4e12` of --at -> numbers by name; UserError for anything else."""
+    point = {}
+    for piece in text.split(","):
+        name, equals, value = (part.strip() for part in piece.partition("="))
+        if not equals or not name:
+            raise UserError(f"cannot read {piece.strip()!r} in --at; write params=7e9,tokens=1.4e12")
+        try:
+            point[name] = float(value)
+        except ValueError:
+            raise UserError(f"cannot read {piece.strip()!r} in --at; write params=7e9,tokens=1.4e12") from None
+    return point
 
 
 def add_cluster_argument(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from analysis.errors import UserError
 from analysis.files import json_ready
 from analysis.fitting.fit import Fit
 from analysis.formatting import format_number
+from analysis.verbs.arguments import add_fit_argument, add_json_argument, parse_columns, parse_point
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    parser.add_argument("fit", metavar="FIT", help="fit.json, written by `fit --out`")
+    add_fit_argument(parser)
     parser.add_argument("--at", metavar="NAME=VALUE,...", help="one point, e.g. params=7e9,tokens=1.4e12")
     parser.add_argument(
         "--table", nargs="+", metavar="TABLE", help="CSV or Parquet of points; for laws over a schedule a curve each"
@@ -32,21 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="append the predictions to FILE, before their runs exist; `report` scores them",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-
-
-def parse_point(text: str) -> dict[str, float]:
-    """`params=7e9,tokens=1.4e12` -> numbers by name."""
-    point = {}
-    for piece in text.split(","):
-        name, equals, value = (part.strip() for part in piece.partition("="))
-        try:
-            point[name] = float(value)
-        except ValueError:
-            raise UserError(f"cannot read {piece.strip()!r} in --at; write params=7e9,tokens=1.4e12") from None
-        if not equals or not name:
-            raise UserError(f"cannot read {piece.strip()!r} in --at; write params=7e9,tokens=1.4e12")
-    return point
+    add_json_argument(parser)
 
 
 def read_points(paths: list[str], columns: dict[str, str] | None, fit: Fit) -> pd.DataFrame:
@@ -123,8 +110,6 @@ def run(args: argparse.Namespace) -> int:
     if args.at is not None:
         data: Any = parse_point(args.at)
     else:
-        from analysis.verbs.arguments import parse_columns
-
         data = read_points(args.table, None if args.columns is None else parse_columns(args.columns), fit)
     predicted = fit.predict(data)
     if fit.doubt is not None:

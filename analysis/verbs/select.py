@@ -31,6 +31,7 @@ from analysis.verbs.arguments import (
     add_table_arguments,
     cluster_of,
     parse_columns,
+    parse_point,
     spec_of,
 )
 from experiments.files import write_atomic
@@ -143,7 +144,6 @@ def _at(
         return None
     from analysis.selection.averaging import predict_average, refit_members
     from analysis.selection.candidates import inputs_of
-    from analysis.verbs.predict import parse_point
 
     point = inputs_of({name: np.array([value]) for name, value in parse_point(args.at).items()})
     columns = inputs_of(data)

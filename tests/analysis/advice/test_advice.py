@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from analysis.advice.ladder import Ladder, ShapeRules, make_ladder
 from analysis.advice.optimum import compute_optimal
 from analysis.advice.overtraining import cheapest_factor, overtraining
 from analysis.advice.target_loss import target_loss
-from analysis.design.sweep_file import BYTE_VOCABULARY, DEFAULT_CONTEXT, HEAD_WIDTH, LANGUAGES, read_template
 from analysis.errors import UserError
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
@@ -65,19 +63,6 @@ def test_depth_follows_the_shapes_that_were_trained() -> None:
 def test_a_range_without_shapes_says_what_to_do() -> None:
     with pytest.raises(UserError, match="no shape has between"):
         make_ladder(ShapeRules(), 3, 4, convention="6ND")
-
-
-def test_what_the_template_assumes_of_sweeps_is_what_sweeps_do(tmp_path: Path) -> None:
-    from experiments.config.sweep import DesignConfig, ScheduleChoice, Shape
-    from experiments.data.config import DataConfig
-    from experiments.data.languages.registry import LANGUAGES as registered
-
-    assert DataConfig(corpus="sotu").vocab_size == BYTE_VOCABULARY
-    assert DataConfig().context == DEFAULT_CONTEXT
-    assert DesignConfig(kind="ladder", shapes=(Shape(width=8, depth=1),), tokens=(1.0,)).head_width == HEAD_WIDTH
-    assert set(LANGUAGES) == set(registered)
-    (tmp_path / "t.yaml").write_text("data: {corpus: sotu}\n")
-    assert read_template(tmp_path / "t.yaml").decay_fraction == ScheduleChoice().decay_fraction
 
 
 # -- the optimum of a budget -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Runs chosen by optimal design: limits, budgets, laws, noise, seeds and the grid they are held against."""
+"""Runs chosen by optimal design: limits, budgets, laws, noise, seeds, and the grid they are compared with."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from analysis.advice.ladder import Ladder, ShapeRules, make_ladder
 from analysis.advice.optimum import compute_optimal
-from analysis.design.candidates import candidate_fits, noise_scale, shared_noise
+from analysis.design.candidates import LawFit, candidate_fits, noise_scale, shared_noise
 from analysis.design.cells import Cells, Limits, uniform_grid
 from analysis.design.criterion import Experiment
-from analysis.design.plan import Plan, plan_runs
-from analysis.design.scenarios import make_scenarios, noise_at_target
+from analysis.design.plan import DesignPlan, Robustness, Sharing, plan_runs
+from analysis.design.scenarios import Question, Scenarios, make_scenarios, noise_at_target
 from analysis.design.target import Target, target_gradients
 from analysis.errors import UserError
 from analysis.fitting.fit import Fit
@@ -45,20 +45,33 @@ def ladder() -> Ladder:
     return make_ladder(ShapeRules(), 3e7, 1e12, convention="6ND")
 
 
-def planned(fit: Fit, ladder: Ladder, budget: float, target: Target | None = None, **options: Any) -> Plan:
+def planned(fit: Fit, ladder: Ladder, budget: float, target: Target | None = None, **options: Any) -> DesignPlan:
     """A plan by few draws of the fit's own law."""
     limits = {"max_params": 1e9, "max_tokens": 1e11, "ratio": (1.0, 1000.0), "max_runs": 30}
     limits |= {name: options.pop(name) for name in ("max_runs", "max_replicates", "max_tokens") if name in options}
-    own: dict[str, Any] = {"laws": [], "draws": 4, **options}
-    return plan_runs(fit, target or Target(flops=1e22), budget, ladder=ladder, limits=Limits.of(fit, **limits), **own)
+    return plan_runs(
+        fit,
+        target or Target(flops=1e22),
+        budget,
+        ladder=ladder,
+        limits=Limits.of(fit, **limits),
+        robustness=Robustness(laws=[], draws=4),
+        sharing=Sharing(**options),
+    )
+
+
+def scenarios_of(fits: list[LawFit], cells: dict[str, np.ndarray], target: Target, *, draws: int) -> Scenarios:
+    """Scenarios under C = 6 N D, without shared noise."""
+    question = Question(cells=cells, target=target, per_token=six_n, correlation=0.0)
+    return make_scenarios(fits, question, draws=draws)
 
 
 @pytest.fixture(scope="module")
-def plan(fit: Fit, ladder: Ladder) -> Plan:
+def plan(fit: Fit, ladder: Ladder) -> DesignPlan:
     return planned(fit, ladder, 2e20)
 
 
-def test_a_plan_stays_within_budget_and_limits_and_its_shapes_exist(plan: Plan) -> None:
+def test_a_plan_stays_within_budget_and_limits_and_its_shapes_exist(plan: DesignPlan) -> None:
     spent = sum(cell.flops * len(cell.seeds) for cell in plan.cells)
     assert plan.cost == pytest.approx(spent)
     assert spent <= 2e20 * (1 + 1e-9)
@@ -80,7 +93,7 @@ def test_more_budget_and_more_runs_never_widen(fit: Fit, ladder: Ladder) -> None
     assert by_runs == sorted(by_runs, reverse=True)
 
 
-def test_a_plan_is_no_wider_than_the_best_uniform_grid_and_near_its_bound(plan: Plan) -> None:
+def test_a_plan_is_no_wider_than_the_best_uniform_grid_and_near_its_bound(plan: DesignPlan) -> None:
     assert plan.expected.median <= plan.grid.median
     assert plan.grid_cost <= plan.budget * (1 + 1e-9)
     assert plan.above_bound is not None
@@ -90,7 +103,7 @@ def test_a_plan_is_no_wider_than_the_best_uniform_grid_and_near_its_bound(plan: 
     assert plan.expected.median < math.log(plan.now.hi / plan.now.lo) / 2
 
 
-def test_the_expected_width_is_that_of_a_fit_to_the_planned_runs(fit: Fit, plan: Plan, ladder: Ladder) -> None:
+def test_the_expected_width_is_that_of_a_fit_to_the_planned_runs(fit: Fit, plan: DesignPlan, ladder: Ladder) -> None:
     widths = []
     for seed in range(6):
         rng = np.random.default_rng(seed)
@@ -106,14 +119,14 @@ def test_the_expected_width_is_that_of_a_fit_to_the_planned_runs(fit: Fit, plan:
     assert plan.expected.median == pytest.approx(float(np.median(widths)), rel=0.4)
 
 
-def test_raw_residuals_expect_the_same_fraction_of_the_loss(ladder: Ladder, plan: Plan) -> None:
+def test_raw_residuals_expect_the_same_fraction_of_the_loss(ladder: Ladder, plan: DesignPlan) -> None:
     raw = fit_law("hoffmann", simulated(), residuals="raw", bootstrap=100, conventions={"flops": "6ND"})
     assert planned(raw, ladder, 2e20).expected.median == pytest.approx(plan.expected.median, rel=0.5)
 
 
-def test_runs_that_are_to_be_independent_share_no_size_and_seed(fit: Fit, plan: Plan, ladder: Ladder) -> None:
-    trunks = [(cell.size, seed) for cell in plan.cells for seed in cell.seeds]
-    assert len(trunks) == len(set(trunks))
+def test_runs_that_are_to_be_independent_share_no_size_and_seed(fit: Fit, plan: DesignPlan, ladder: Ladder) -> None:
+    prefixes = [(cell.size, seed) for cell in plan.cells for seed in cell.seeds]
+    assert len(prefixes) == len(set(prefixes))
     size = plan.cells[0].size
     old = {**simulated(), "seed": np.full(30, 7.0)}
     old["params"][:5] = size.params
@@ -121,7 +134,7 @@ def test_runs_that_are_to_be_independent_share_no_size_and_seed(fit: Fit, plan: 
     assert min(seed for cell in again.cells if cell.size == size for seed in cell.seeds) == 8
 
 
-def test_sharing_trunks_is_chosen_when_it_is_worth_it_and_costs_less(fit: Fit, ladder: Ladder) -> None:
+def test_sharing_prefixes_is_chosen_when_it_is_worth_it_and_costs_less(fit: Fit, ladder: Ladder) -> None:
     free = planned(fit, ladder, 5e19, decay_fraction=0.1, correlation=0.0)
     assert free.share == (0.1, 0.0)
     assert free.cost <= 5e19 < free.unshared_cost
@@ -131,15 +144,13 @@ def test_sharing_trunks_is_chosen_when_it_is_worth_it_and_costs_less(fit: Fit, l
     assert bound.share is None
 
 
-def test_an_exponent_is_known_better_by_runs_chosen_for_it(fit: Fit, ladder: Ladder, plan: Plan) -> None:
+def test_an_exponent_is_known_better_by_runs_chosen_for_it(fit: Fit, ladder: Ladder, plan: DesignPlan) -> None:
     for_a = planned(fit, ladder, 2e20, Target(exponent="a"))
 
-    def spread(chosen: Plan) -> float:
+    def spread(chosen: DesignPlan) -> float:
         cells = np.array([(cell.size.params, cell.tokens) for cell in chosen.cells for _ in cell.seeds]).T
-        scenarios = make_scenarios(
-            candidate_fits(fit, [], draws=4, seed=0), dict(zip(("params", "tokens"), cells, strict=True)),
-            Target(exponent="a"), flops_per_token=six_n, draws=4, correlation=0.0,
-        )  # fmt: skip
+        by_name = dict(zip(("params", "tokens"), cells, strict=True))
+        scenarios = scenarios_of(candidate_fits(fit, [], draws=4, seed=0), by_name, Target(exponent="a"), draws=4)
         inverse = np.linalg.inv(
             scenarios.information + np.einsum("snp,snq->spq", scenarios.gradients, scenarios.gradients)
         )
@@ -170,10 +181,7 @@ def test_existing_runs_inform_scenarios_as_their_number_says(fit: Fit) -> None:
     twice = replace(fit, runs={name: np.concatenate([column, column]) for name, column in (fit.runs or {}).items()})
     variances = []
     for one in (fit, twice):
-        s = make_scenarios(
-            candidate_fits(one, [], draws=2, seed=0), cells, Target(flops=1e22), flops_per_token=six_n, draws=2,
-            correlation=0.0,
-        )  # fmt: skip
+        s = scenarios_of(candidate_fits(one, [], draws=2, seed=0), cells, Target(flops=1e22), draws=2)
         variances.append(np.einsum("sp,spq,sq->s", s.target, np.linalg.inv(s.information), s.target))
     assert variances[1] == pytest.approx(variances[0] / 2, rel=1e-4)
 
@@ -184,14 +192,14 @@ def test_laws_that_the_runs_do_not_support_are_left_out(fit: Fit) -> None:
     assert not used["kaplan"]  # the runs have a floor
 
 
-def test_half_of_the_weight_is_the_own_laws_and_the_rest_is_shared_by_other_laws_and_by_doubt(fit: Fit) -> None:
+def test_half_of_the_weight_is_the_own_laws_and_the_rest_is_shared_by_other_laws_and_by_bias(fit: Fit) -> None:
     cells = {"params": np.array([1e8, 1e9]), "tokens": np.array([2e9, 2e10])}
     fits = [replace(one, used=True) for one in candidate_fits(fit, ["kaplan", "skaling"], draws=3, seed=0)]
-    s = make_scenarios(fits, cells, Target(flops=1e22), flops_per_token=six_n, draws=3, correlation=0.0)
-    by_law = [float(s.weights[(s.law == law) & s.trusted].sum()) for law in range(3)]
+    s = scenarios_of(fits, cells, Target(flops=1e22), draws=3)
+    by_law = [float(s.weights[(s.law == law) & s.well_specified].sum()) for law in range(3)]
     assert by_law == pytest.approx([0.5, 0.125, 0.125])
-    assert s.weights[~s.trusted].sum() == pytest.approx(0.25)
-    assert not s.doubt.cells[s.trusted].any()
+    assert s.weights[~s.well_specified].sum() == pytest.approx(0.25)
+    assert not s.discrepancy.cells[s.well_specified].any()
     assert s.weights.sum() == pytest.approx(1)
 
 
@@ -200,15 +208,14 @@ def test_the_bias_of_a_design_is_that_of_the_own_law_fitted_to_the_other_laws_va
     _, other = candidate_fits(fit, ["skaling"], draws=2, seed=0)
     at = other.fit.predictor.phi[None, :] * (1 + 1e-3 * np.arange(6))
     skaling = replace(other.fit, predictor=replace(other.fit.predictor, draws=np.repeat(at, 2, axis=0)))
-    s = make_scenarios(
-        [candidate_fits(fit, [], draws=2, seed=0)[0], replace(other, fit=skaling, used=True)], cells,
-        Target(flops=1e22), flops_per_token=six_n, draws=2, correlation=0.0,
-    )  # fmt: skip
-    mine, counts = ~s.trusted, np.array([3.0, 2.0, 2.0])
+    fits = [candidate_fits(fit, [], draws=2, seed=0)[0], replace(other, fit=skaling, used=True)]
+    s = scenarios_of(fits, cells, Target(flops=1e22), draws=2)
+    mine, counts = ~s.well_specified, np.array([3.0, 2.0, 2.0])
     information = s.information[mine] + np.einsum("snp,n,snq->spq", s.gradients[mine], counts, s.gradients[mine])
-    pull = s.doubt.pull[mine] + np.einsum("snp,n,sn->sp", s.gradients[mine], counts, s.doubt.cells[mine])
-    bias = np.einsum("sp,sp->s", s.target[mine], np.linalg.solve(information, pull[:, :, None])[:, :, 0])
-    bias = (bias - s.doubt.target[mine]) * noise_scale(fit)
+    moment = np.einsum("snp,n,sn->sp", s.gradients[mine], counts, s.discrepancy.cells[mine])
+    moment += s.discrepancy.moment[mine]
+    bias = np.einsum("sp,sp->s", s.target[mine], np.linalg.solve(information, moment[:, :, None])[:, :, 0])
+    bias = (bias - s.discrepancy.target[mine]) * noise_scale(fit)
     runs = fit.runs or {}
     x = {n: np.concatenate([runs[n], np.repeat(cells[n], counts.astype(int))]) for n in ("params", "tokens")}
     public = skaling.law.to_public(at, skaling.predictor.log_refs)
@@ -245,12 +252,12 @@ def test_a_fit_without_its_runs_plans_from_its_covariance_within_given_limits(fi
     with pytest.raises(UserError, match="--max-params"):
         Limits.of(bare)
     limits = Limits.of(bare, min_params=4e7, max_params=1e9, min_tokens=2e8, max_tokens=1e11, max_runs=30)
-    plan = plan_runs(bare, Target(flops=1e22), 2e20, ladder=ladder, limits=limits, draws=4)
+    plan = plan_runs(bare, Target(flops=1e22), 2e20, ladder=ladder, limits=limits, robustness=Robustness(draws=4))
     assert [one.fit.law.name for one in plan.laws] == ["hoffmann"]
     assert plan.expected.median < plan.grid.median
 
 
-def test_the_uniform_grid_is_a_grid_of_the_cells(fit: Fit, ladder: Ladder, plan: Plan) -> None:
+def test_the_uniform_grid_is_a_grid_of_the_cells(fit: Fit, ladder: Ladder, plan: DesignPlan) -> None:
     sizes = {cell.size for cell in plan.grid_cells}
     amounts = {cell.tokens for cell in plan.grid_cells}
     allowed = [
@@ -264,8 +271,13 @@ def test_the_uniform_grid_is_a_grid_of_the_cells(fit: Fit, ladder: Ladder, plan:
     cells = Cells.within(ladder, plan.limits, plan.budget)
     rng = np.random.default_rng(0)
     e = Experiment(
-        gradients=rng.standard_normal((1, cells.size_of.size, 3)), target=np.ones((1, 3)), information=np.eye(3)[None],
-        weights=np.ones(1), tokens=cells.inputs["tokens"], flops_per_token=cells.flops_per_token, group=cells.size_of,
+        gradients=rng.standard_normal((1, cells.size_of.size, 3)),
+        target=np.ones((1, 3)),
+        information=np.eye(3)[None],
+        weights=np.ones(1),
+        tokens=cells.inputs["tokens"],
+        flops_per_token=cells.flops_per_token,
+        group=cells.size_of,
         budget=plan.budget,
-    )  # fmt: skip
+    )
     assert e.cost(uniform_grid(cells, e)) <= plan.budget

@@ -1,4 +1,4 @@
-"""Search for designs: brute force, bounds, shared trunks and their correlated noise."""
+"""Search for designs: brute force, bounds, shared prefixes and their correlated noise."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.design.criterion import Doubt, Experiment
-from analysis.design.search import _Greedy, _Trunks, search
+from analysis.design.criterion import Counts, Discrepancy, Experiment
+from analysis.design.greedy import Greedy, OpenPrefixes
+from analysis.design.search import search
 
 
 def toy(seed: int, *, cells: int = 6, scenarios: int = 1, groups: int = 2, **options: Any) -> Experiment:
@@ -30,19 +31,23 @@ def toy(seed: int, *, cells: int = 6, scenarios: int = 1, groups: int = 2, **opt
     )
 
 
-def doubted(e: Experiment, seed: int = 0) -> Experiment:
-    """The experiment where another law may hold."""
+def random_discrepancy(e: Experiment, seed: int = 0) -> Discrepancy:
+    """Another law that may hold."""
     rng = np.random.default_rng([seed, 1])
     scenarios, cells, p = e.gradients.shape
-    doubt = Doubt(
+    return Discrepancy(
         cells=rng.standard_normal((scenarios, cells)),
-        target=rng.standard_normal(scenarios),
-        pull=0.2 * rng.standard_normal((scenarios, p)),
+        target=np.asarray(rng.standard_normal((scenarios,))),
+        moment=0.2 * rng.standard_normal((scenarios, p)),
     )
-    return replace(e, doubt=doubt)
 
 
-def every_design(e: Experiment) -> list[np.ndarray]:
+def misspecified(e: Experiment, seed: int = 0) -> Experiment:
+    """The experiment where another law may hold."""
+    return replace(e, discrepancy=random_discrepancy(e, seed))
+
+
+def every_design(e: Experiment) -> list[Counts]:
     """Every count of every cell within the limits."""
     every = itertools.product(range(e.max_replicates + 1), repeat=e.tokens.size)
     designs = [np.array(counts) for counts in every if e.max_runs is None or sum(counts) <= e.max_runs]
@@ -80,29 +85,29 @@ def test_the_bound_is_met_when_runs_are_cheap_and_many() -> None:
     assert 0 <= design.criterion - design.bound < 0.01
 
 
-@pytest.mark.parametrize("doubts", [False, True])
+@pytest.mark.parametrize("another_law", [False, True])
 @pytest.mark.parametrize("options", [{}, {"decay_fraction": 0.3}, {"decay_fraction": 0.3, "correlation": 0.6}])
 def test_gain_and_cost_of_one_more_run_are_the_differences_that_they_stand_for(
-    options: dict[str, float], doubts: bool
+    options: dict[str, float], another_law: bool
 ) -> None:
     e = toy(3, cells=8, scenarios=2, groups=2, **options)
-    e = doubted(e) if doubts else e
+    e = misspecified(e) if another_law else e
     counts = np.array([1, 0, 2, 1, 0, 0, 1, 0])
-    greedy, trunks, cells = _Greedy(e, 0.0), _Trunks(e, counts), np.flatnonzero(counts < 2)
-    inverse, pull = np.linalg.inv(e.informations(counts)), e.pulls(counts)
-    gains = greedy._gains(inverse, pull, trunks.shared(counts, cells), cells)
+    greedy, prefixes, cells = Greedy(e, 0.0), OpenPrefixes(e, counts), np.flatnonzero(counts < 2)
+    state = greedy.state(counts)
+    gains = greedy.gains(state, prefixes.companions(counts, cells), cells)
     for cell, gain in zip(cells, gains, strict=True):
         more = counts.copy()
         more[cell] += 1
-        after = greedy._updated(inverse, pull, trunks.shared(counts, np.array([cell])), int(cell))
-        assert np.allclose(after[0], np.linalg.inv(e.informations(more)))
-        assert np.allclose(after[1], e.pulls(more))
+        after = greedy.updated(state, prefixes.companions(counts, np.array([cell])), int(cell))
+        assert np.allclose(after.inverse, np.linalg.inv(e.informations(more)))
+        assert np.allclose(after.moment, e.moments(more))
         assert gain == pytest.approx(e.criterion(counts) - e.criterion(more), abs=1e-9)
         if e.decay_fraction is not None:
-            assert trunks.marginal(counts)[cell] == pytest.approx(e.cost(more) - e.cost(counts))
+            assert prefixes.marginal(counts)[cell] == pytest.approx(e.cost(more) - e.cost(counts))
 
 
-def test_a_shared_trunk_costs_its_longest_run_once_and_every_decay() -> None:
+def test_a_shared_prefix_costs_its_longest_run_once_and_every_decay() -> None:
     e = replace(toy(0, cells=3, groups=1), tokens=np.array([1.0, 2.0, 4.0]), decay_fraction=0.2)
     e = replace(e, flops_per_token=np.full(3, 6.0))
     assert e.cost(np.array([0, 0, 1])) == pytest.approx(6 * 4.0)
@@ -110,32 +115,32 @@ def test_a_shared_trunk_costs_its_longest_run_once_and_every_decay() -> None:
     assert e.cost(np.array([2, 1, 1])) == pytest.approx(6 * (0.8 * 4.0 + 0.2 * 7.0 + 1.0))  # a second seed, alone
 
 
-def test_runs_of_a_trunk_inform_as_generalised_least_squares_says() -> None:
+def test_runs_of_a_shared_prefix_inform_as_generalised_least_squares_says() -> None:
     e = toy(5, cells=6, groups=2, decay_fraction=0.2, correlation=0.7)
     counts = np.array([2, 1, 1, 0, 0, 2])
-    trunk_of = [(cell % 2, seed) for cell in range(6) for seed in range(counts[cell])]
+    prefix_of = [(cell % 2, seed) for cell in range(6) for seed in range(counts[cell])]
     rows = np.array([e.gradients[0, cell] for cell in range(6) for _ in range(counts[cell])])
     noise = np.array(
-        [[1.0 if i == j else 0.7 * (a == b) for j, b in enumerate(trunk_of)] for i, a in enumerate(trunk_of)]
+        [[1.0 if i == j else 0.7 * (a == b) for j, b in enumerate(prefix_of)] for i, a in enumerate(prefix_of)]
     )
     wanted = e.information[0] + rows.T @ np.linalg.solve(noise, rows)
     assert np.allclose(e.informations(counts)[0], wanted)
 
 
 def test_the_bias_is_that_of_least_squares_on_the_other_laws_values() -> None:
-    e = doubted(replace(toy(2, cells=6), information=np.zeros((1, 3, 3))))
-    assert e.doubt is not None
-    e = replace(e, doubt=replace(e.doubt, pull=np.zeros((1, 3))))
+    e = replace(toy(2, cells=6), information=np.zeros((1, 3, 3)))
+    other = replace(random_discrepancy(e), moment=np.zeros((1, 3)))
+    e = replace(e, discrepancy=other)
     counts = np.array([2, 1, 0, 1, 3, 0])
-    rows, other = (np.repeat(side[0], counts, axis=0) for side in (e.gradients, e.doubt.cells))
-    fitted = np.linalg.lstsq(rows, other, rcond=None)[0]
-    assert e.biases(counts)[0] == pytest.approx(float(e.target[0] @ fitted - e.doubt.target[0]))
+    rows, differences = (np.repeat(side[0], counts, axis=0) for side in (e.gradients, other.cells))
+    fitted = np.linalg.lstsq(rows, differences, rcond=None)[0]
+    assert e.biases(counts)[0] == pytest.approx(float(e.target[0] @ fitted - other.target[0]))
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_doubt_makes_designs_that_err_less_where_the_other_law_holds(seed: int) -> None:
-    e = doubted(toy(seed, cells=7), seed)
-    careful, trusting = search(e), search(replace(e, doubt=None))
+def test_discrepancy_makes_designs_that_err_less_where_the_other_law_holds(seed: int) -> None:
+    e = misspecified(toy(seed, cells=7), seed)
+    careful, trusting = search(e), search(replace(e, discrepancy=None))
     best = min(e.criterion(counts) for counts in every_design(e))
     assert careful.criterion <= e.criterion(trusting.counts) + 1e-12
     assert careful.criterion <= best + 0.02
@@ -143,6 +148,6 @@ def test_doubt_makes_designs_that_err_less_where_the_other_law_holds(seed: int) 
 
 
 def test_many_designs_at_once_score_as_one_by_one() -> None:
-    e = doubted(toy(1, scenarios=3))
+    e = misspecified(toy(1, scenarios=3))
     designs = np.array(every_design(e)[:40])
     assert np.allclose(e.criteria(designs.astype(float)), [e.criterion(counts) for counts in designs])

@@ -87,19 +87,18 @@ def test_a_fit_remembers_its_runs(fit: Fit, saved: Path) -> None:
 def test_the_written_sweep_is_accepted_and_costs_what_the_advice_says(small: Path, capsys: Any, tmp_path: Path) -> None:
     out, figure = tmp_path / "next.yaml", tmp_path / "next.png"
     status, text, errors = run(
-        capsys, small, "--budget", "2e13", "--at", "flops=1e15", "--max-params", "3e5", "--max-tokens", "1e7",
-        "--max-runs", "20", "--laws", "hoffmann", "--draws", "4", "--template", QUICKSTART, "--out", out, "--figure",
-        figure, "--json",
-    )  # fmt: skip
+        capsys,
+        small,
+        *("--budget", "2e13", "--at", "flops=1e15", "--max-params", "3e5", "--max-tokens", "1e7", "--max-runs", "20"),
+        *("--laws", "hoffmann", "--draws", "4", "--template", QUICKSTART, "--out", out, "--figure", figure, "--json"),
+    )
     assert (status, errors) == (0, "")
     plan = json.loads(text)["plan"]
     assert plan["convention"] == "counted"
     assert plan["flops"] <= 2e13
     assert figure.stat().st_size > 10_000
-    told = subprocess.run(
-        [sys.executable, "-m", "experiments", "plan", str(out), "--json", "--device", "cpu"],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    words = [sys.executable, "-m", "experiments", "plan", str(out), "--json", "--device", "cpu"]
+    told = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert told.returncode == 0, told.stderr
     accepted = json.loads(told.stdout)
     assert accepted["num_runs"] == plan["num_runs"]
@@ -183,9 +182,9 @@ def test_templates_that_cannot_be_used_say_why(saved: Path, capsys: Any, tmp_pat
         ("design: {}", "it has no `data:`"),
         ("data: {corpus: sotu}\nvary: {seeds: [[0], [1]]}", "without `vary`"),
         ("data: {corpus: sotu}\nmodel: {family: encoder}", "causal decoders only"),
-        ("data: {corpus: markov}", "--vocab-size"),
+        ("data: {corpus: sotu, tokenizer: byte}", "tokenizer"),
         ("data: [", "is not YAML"),
-        ("data: {corpus: sotu}\nschedule: {name: cosine}", "no runs share a trunk"),
+        ("data: {corpus: sotu}\nschedule: {name: cosine}", "no runs share a prefix"),
     ):
         path.write_text(text)
         arguments = ["--budget", "1e20", "--at", "flops=1e22", "--template", path]
