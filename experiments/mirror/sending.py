@@ -15,13 +15,13 @@ from typing import Any
 from experiments.config.counts import design_of
 from experiments.config.designs import PlannedRun
 from experiments.config.run import canonical
-from experiments.formatting import count
 from experiments.machine.liveness import alive
 from experiments.manifests import Manifest
 from experiments.mirror.client import OVER_FLOPS, Client, Label, OpenRun, WandbError
 from experiments.mirror.holdings import Holding, Holdings, Steps
 from experiments.records import RunRecord, RunStatus, flat_row
 from experiments.store.store import RunStore
+from models.formatting import format_size
 
 MAX_OPEN = 64
 """W&B runs that are held open at once while following."""
@@ -256,7 +256,7 @@ def label_of(run: PlannedRun, sweep: str, tags: Iterable[str]) -> Label:
     design = design_of(run.config, num_train_tokens=None)
     return Label(
         run_id=run.run_id,
-        name=f"{design['width']}x{design['depth']} {count(design['tokens'])} tokens",
+        name=f"{design['width']}x{design['depth']} {format_size(design['tokens'])} tokens",
         group=sweep,
         job_type=str(run.labels.get("role", "run")),
         tags=tuple(sorted({*tags, str(design["corpus"])[:TAG_LENGTH], str(design["family"])})),

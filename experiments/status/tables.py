@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.cluster.scheduler import SchedulerView
-from experiments.formatting import compute, count, duration
+from experiments.formatting import duration
 from experiments.records import RunStatus
 from experiments.status.progress import RunProgress, SweepProgress
+from models.formatting import format_compute, format_size
 
 
 def wide_console() -> Any:
@@ -48,7 +49,9 @@ def progress_table(progress: SweepProgress, *, max_rows: int = 40) -> Any:
     done, total = progress.settled, len(progress.runs)
     share = progress.flops_done / progress.flops if progress.flops else 1.0
     left = f"about {duration(progress.seconds_left)} left" if done < total else "finished"
-    title = f"{progress.name}: {done} of {total} runs, {compute(progress.flops_done)} FLOPs ({share:.0%}), {left}"
+    title = (
+        f"{progress.name}: {done} of {total} runs, {format_compute(progress.flops_done)} FLOPs ({share:.0%}), {left}"
+    )
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     for name in ("run", "N", "width x depth", "tokens", "done", "loss", "tokens/s", "MFU", "time left", "status"):
         table.add_column(name, justify="left" if name in ("run", "status") else "right", no_wrap=name != "status")
@@ -65,12 +68,12 @@ def _cells(run: RunProgress) -> list[str]:
     share = run.tokens_done / run.tokens
     return [
         run.run_id,
-        count(run.params),
+        format_size(run.params),
         f"{run.width} x {run.depth}",
-        count(run.tokens),
+        format_size(run.tokens),
         f"{share:.0%}" if run.tokens_done else "-",
         f"{run.loss:.4f}" if run.loss is not None else "-",
-        count(run.tokens_per_second),
+        format_size(run.tokens_per_second) if run.tokens_per_second is not None else "-",
         f"{run.mfu:.0%}" if run.mfu is not None else "-",
         duration(run.seconds_left) if run.seconds_left else "-",
         run.status + (f": {run.reason}" if run.reason else ""),
@@ -115,6 +118,6 @@ def progress_line(progress: SweepProgress) -> str:
     )
     left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left else ""
     return (
-        f"{progress.name}: {progress.settled} of {len(progress.runs)} runs, {compute(progress.flops_done)} of "
-        f"{compute(progress.flops)} FLOPs{left}" + (f"; {shown}" if shown else "")
+        f"{progress.name}: {progress.settled} of {len(progress.runs)} runs, {format_compute(progress.flops_done)} of "
+        f"{format_compute(progress.flops)} FLOPs{left}" + (f"; {shown}" if shown else "")
     )

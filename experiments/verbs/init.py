@@ -10,9 +10,10 @@ from experiments.data.config import DataConfig
 from experiments.data.corpus import prepare
 from experiments.errors import UserError
 from experiments.files import write_atomic
-from experiments.formatting import count, duration
+from experiments.formatting import duration
 from experiments.machine.devices import find_devices
 from experiments.planning.starter import plan_starter, sweep_text
+from models.formatting import format_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     )
     write_atomic(args.file, sweep_text(starter, data, args.file.stem))
     print(
-        f"{args.file}: {starter.num_runs} runs on {count(corpus.num_train_tokens)} training tokens of {data.corpus}, "
+        f"{args.file}: {starter.num_runs} runs on {format_size(corpus.num_train_tokens)} training tokens of "
+        f"{data.corpus}, "
         f"at most about {duration(starter.seconds / len(devices))} on {len(devices)} {devices[0].kind} workers"
     )
     print(f"next: isoflop plan {args.file}")

@@ -13,13 +13,14 @@ from experiments.config.counts import design_of
 from experiments.config.designs import ExpandedSweep
 from experiments.config.recipes import RECIPES
 from experiments.data.cache import Cache
-from experiments.formatting import compute, count, duration, plain_table, size
+from experiments.formatting import duration, plain_table
 from experiments.machine.devices import DeviceKind, find_devices
 from experiments.planning.compiler import CompiledSweep
 from experiments.planning.costs import CostModel, learned_costs, training_memory_bytes
 from experiments.planning.packing import pack
 from experiments.planning.plans import compile_sweep, expand_file, train_tokens
 from experiments.store.store import RunStore
+from models.formatting import format_bytes, format_compute, format_size
 
 SHOWN = ("params", "width", "depth", "tokens", "epochs", "flops", "steps", "batch", "lr", "seed")
 """Fields of a run's design that its row holds."""
@@ -153,6 +154,7 @@ def _print_table(expanded: ExpandedSweep, summary: dict[str, Any], workers: int,
         "time",
         "",
     ]
+    format_budget = format_compute if isoflop else format_size
     rows = summary["runs"]
     assert isinstance(rows, list)
     cells = [
@@ -160,21 +162,21 @@ def _print_table(expanded: ExpandedSweep, summary: dict[str, Any], workers: int,
             row["run_id"],
             row.get("role", ""),
             *(str(row.get(name, "")) for name in varied),
-            compute(row["budget"]) if isoflop else count(row["budget"]),
-            count(row["params"]),
+            "-" if row["budget"] is None else format_budget(row["budget"]),
+            format_size(row["params"]),
             f"{row['width']} x {row['depth']}",
-            count(row["tokens"]),
+            format_size(row["tokens"]),
             f"{row['tokens'] / row['params']:.3g}",
-            compute(row["flops"]),
+            format_compute(row["flops"]),
             str(row["steps"]),
             f"{row['lr']:.2e}",
-            size(row["memory_bytes"]),
+            format_bytes(row["memory_bytes"]),
             duration(row["seconds"]),
             "done" if row["done"] else "",
         ]
         for row in rows
     ]
-    print(f"{expanded.sweep.name}: {summary['num_runs']} runs, {compute(float(str(summary['flops'])))} FLOPs\n")
+    print(f"{expanded.sweep.name}: {summary['num_runs']} runs, {format_compute(float(str(summary['flops'])))} FLOPs\n")
     print(plain_table(headers, cells, left=2 + len(varied)))
     if expanded.left_out:
         more = f", and {len(expanded.left_out) - 1} more (--json lists them)" if len(expanded.left_out) > 1 else ""
@@ -192,13 +194,13 @@ def _print_sharing(sharing: Any) -> None:
     if sharing["num_trunks"]:
         print(
             f"{sharing['num_segments']} segments on {sharing['num_trunks']} shared trunks: "
-            f"{compute(sharing['flops'])} FLOPs instead of {compute(sharing['flops_alone'])} "
+            f"{format_compute(sharing['flops'])} FLOPs instead of {format_compute(sharing['flops_alone'])} "
             f"({sharing['saved_fraction']:.0%} saved); the longest chain takes {duration(sharing['critical_seconds'])}"
         )
     if sharing["checkpoint_bytes"]:
         print(
-            f"trunk checkpoints: at most {size(sharing['checkpoint_bytes_during'])} on the way, "
-            f"{size(sharing['checkpoint_bytes'])} stay for longer budgets (`prune` removes them)"
+            f"trunk checkpoints: at most {format_bytes(sharing['checkpoint_bytes_during'])} on the way, "
+            f"{format_bytes(sharing['checkpoint_bytes'])} stay for longer budgets (`prune` removes them)"
         )
     for reason in sharing["why_not"]:
         print(f"not shared: {reason}")

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 from experiments.errors import UserError
-from experiments.formatting import size
 from experiments.manifests import read_manifest
 from experiments.store.checkpoints import unneeded
 from experiments.store.store import RunStore
+from models.formatting import format_bytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,10 +35,10 @@ def run(args: argparse.Namespace) -> int:
             file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()
         )
         total += num_bytes
-        print(f"{'would remove' if args.dry_run else 'removed'} {path} ({size(num_bytes)})")
+        print(f"{'would remove' if args.dry_run else 'removed'} {path} ({format_bytes(num_bytes)})")
         if not args.dry_run:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    print(f"{size(total)} {'would be' if args.dry_run else 'were'} freed")
+    print(f"{format_bytes(total)} {'would be' if args.dry_run else 'were'} freed")
     return 0
 
 

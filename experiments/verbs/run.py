@@ -16,7 +16,6 @@ from experiments.distributed.place import STRATEGIES
 from experiments.errors import UserError
 from experiments.execution.launcher import Launcher
 from experiments.execution.local_workers import LocalWorkers
-from experiments.formatting import compute
 from experiments.machine.devices import DeviceKind, find_devices, gpu_memory_bytes
 from experiments.manifests import Segment
 from experiments.planning.costs import learned_costs
@@ -27,6 +26,7 @@ from experiments.records import RunStatus
 from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.store.checkpoints import forget_failures
 from experiments.store.store import RunStore
+from models.formatting import format_compute
 
 MIRROR_GRACE_SECONDS = 60.0
 """How long the end of a sweep waits for its mirror; training is done by then."""
@@ -190,7 +190,7 @@ def _end_mirror(mirror: subprocess.Popen[bytes]) -> None:
 
 def _say_end(progress: SweepProgress, manifest: Path) -> int:
     done, total = progress.count(RunStatus.DONE), len(progress.runs)
-    print(f"{done} of {total} runs are done, {compute(progress.flops_done)} FLOPs; records: {manifest}")
+    print(f"{done} of {total} runs are done, {format_compute(progress.flops_done)} FLOPs; records: {manifest}")
     for item in progress.runs:
         if item.status in (RunStatus.FAILED, RunStatus.DIVERGED):
             print(

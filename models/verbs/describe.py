@@ -21,6 +21,7 @@ from models.config.accounting import (
 from models.config.presets import preset, preset_names, scaled_to
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
+from models.formatting import format_binary_bytes, format_size
 
 TOKENS_PER_PARAMETER = 20.0
 """Tokens per parameter of compute-optimal training, rounded (Hoffmann et al. 2022, table 3)."""
@@ -94,19 +95,6 @@ def description(
     }
 
 
-def human(value: float, unit: str = "") -> str:
-    """Return 124M, 2.6B or 1.8T for a count; 1.5 GiB for bytes."""
-    if unit == "B":
-        for prefix in ("", "Ki", "Mi", "Gi", "Ti"):
-            if value < 1024 or prefix == "Ti":
-                return f"{value:,.4g} {prefix}B"
-            value /= 1024
-    for power, letter in ((12, "T"), (9, "B"), (6, "M"), (3, "K")):
-        if value >= 10**power:
-            return f"{value / 10**power:.4g}{letter}"
-    return f"{value:.4g}"
-
-
 def render(facts: dict[str, Any], title: str) -> str:
     """Return the description as aligned text."""
     params, flops, memory = facts["params"], facts["forward_flops_per_token"], facts["memory_bytes"]
@@ -116,7 +104,7 @@ def render(facts: dict[str, Any], title: str) -> str:
         f"  {config['family']}, width {config['width']}, depth {config['depth']}, heads {config['num_heads']}, "
         f"context {config['context']}, vocabulary {config['vocab_size']}, positions {config['positions']}",
         "",
-        f"parameters                 {params['total']:>20,}  ({human(params['total'])})",
+        f"parameters                 {params['total']:>20,}  ({format_size(params['total'], digits=4)})",
         *(f"  {group:<24} {count:>20,}" for group, count in params["groups"].items() if count),
         f"  without tables and head  {params['non_embedding']:>20,}",
         "",
@@ -124,12 +112,12 @@ def render(facts: dict[str, Any], title: str) -> str:
         *(f"  {part:<24} {count:>20,.0f}" for part, count in flops.items() if count),
     ]
     for mode, parts in memory.items():
-        lines += ["", f"memory, {mode:<18} {human(sum(parts.values()), 'B'):>20}"]
-        lines += [f"  {part:<24} {human(count, 'B'):>20}" for part, count in parts.items() if count]
+        lines += ["", f"memory, {mode:<18} {format_binary_bytes(sum(parts.values())):>20}"]
+        lines += [f"  {part:<24} {format_binary_bytes(count):>20}" for part, count in parts.items() if count]
     lines += [
         "",
         f"compute at {TOKENS_PER_PARAMETER:g} tokens per parameter",
-        f"  tokens                   {human(best['tokens']):>20}",
+        f"  tokens                   {format_size(best['tokens'], digits=4):>20}",
         f"  counted FLOPs            {best['flops']:>20.3e}",
         f"  6 N D                    {best['flops_6nd']:>20.3e}",
     ]
@@ -142,7 +130,8 @@ def run(args: argparse.Namespace) -> int:
     facts = description(config, batch_tokens=args.batch_tokens, precision=args.precision)
     title = args.preset or "a transformer"
     if args.params is not None:
-        title += f" scaled to {human(args.params)} parameters (dense; a shape of this family, no published model"
+        size = format_size(args.params, digits=4)
+        title += f" scaled to {size} parameters (dense; a shape of this family, no published model"
         title += "; 1.8T is what is told of GPT-4, unconfirmed)" if abs(args.params / 1.8e12 - 1) < 0.1 else ")"
     sys.stdout.write((json.dumps(facts, indent=1) if args.json else render(facts, title)) + "\n")
     return 0

@@ -7,9 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from experiments.formatting import compute, count, duration, size
+from experiments.formatting import duration
 
 Verb = Callable[..., subprocess.CompletedProcess[str]]
 HEAVY = ("torch", "lightning", "pandas", "numpy", "wandb", "matplotlib", "scipy")
@@ -50,15 +48,5 @@ def test_an_unknown_option_of_a_verb_is_refused(run_verb: Verb) -> None:
     assert "--jsn" in told.stderr
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(123_750_000, "124M"), (2_600_000_000, "2.6B"), (999_900, "1000k"), (512, "512"), (1.8e12, "1.8T"), (None, "-")],
-)
-def test_counts_print_as_people_write_them(value: float | None, text: str) -> None:
-    assert count(value) == text
-
-
-def test_compute_durations_and_bytes_print_as_people_write_them() -> None:
-    assert compute(3e18) == "3.0e18"
+def test_durations_print_as_people_write_them() -> None:
     assert [duration(seconds) for seconds in (4.4, 200, 7500, 273600)] == ["4s", "3m 20s", "2h 05m", "3d 04h"]
-    assert [size(value) for value in (512, 12_400_000, 3.41e9)] == ["512 B", "12.4 MB", "3.41 GB"]
