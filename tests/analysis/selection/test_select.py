@@ -296,10 +296,11 @@ def test_the_choice_does_not_depend_on_the_order_of_rows_or_the_units_of_inputs(
 
 def test_default_candidates_are_laws_of_the_loss_whose_inputs_are_there() -> None:
     assert available({"flops": 1, "loss": 1}) == [
-        n for n, law in LAWS.items() if law.inputs == ("x",) and law.target == "loss"
+        n for n, law in LAWS.items() if law.inputs == ("x",) and law.target == "loss" and law.by_default
     ]
     both = available({"params": 1, "flops": 1, "loss": 1})
     assert {"hoffmann", "kaplan", "skaling", "farseer"} <= set(both)
+    assert "m3" not in both
     assert "gemstones" not in both
     assert "muennighoff" not in both
     shaped = available({"params": 1, "tokens": 1, "width": 1, "depth": 1, "unique_tokens": 1})
