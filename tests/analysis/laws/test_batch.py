@@ -84,7 +84,7 @@ def test_the_shell_fits_an_optimum_and_says_what_is_fitted(capsys: pytest.Captur
     assert fit["frontier"] is None
     assert fit["params"]["a"]["lo"] < -0.713 < fit["params"]["a"]["hi"]
     assert main(["predict", str(out), "--at", "params=7e9,tokens=1.4e12", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out)) == {"optimum", "confidence", "prediction"}
+    assert set(json.loads(capsys.readouterr().out)) == {"optimum", "confidence", "prediction", "extrapolates", "reason"}
     assert main(["laws", "lr-batch"]) == 0
     assert "fitted column: optimum" in capsys.readouterr().out
     assert main(["laws", "--json"]) == 0
