@@ -245,6 +245,8 @@ def _flat_profiles(problem: Problem, point: PointFit, codes: NDArray[np.intp], w
         bound = walk.phi[walk.index]
         shown = np.exp(bound) if parameter.kind == "amplitude" else bound
         reasons[parameter.name] = f"the profile is flat up to its {walk.side} bound {shown:.3g}"
+        if parameter.kind != "exponent":
+            continue  # what stands beside a flat scale or offset has a profile of its own
         for name in _companions(problem, parameter.name):
             reasons.setdefault(name, f"{parameter.name} is not determined")
     return reasons
