@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     import pandas as pd
     import torch
 
-    from experiments.data.task_files import find_task, task_hash
+    from experiments.data.corpora.task_files import find_task, task_hash
     from experiments.execution.finetuned import FinetunedStore, pretrained_problem
 
     names = pretrained_runs(store, args.runs)

@@ -14,7 +14,7 @@ from analysis.__main__ import main as analysis
 from experiments.__main__ import main
 from experiments.config.finetuning import METHODS, FinetuneRun, starting_rate
 from experiments.data.cache import Cache
-from experiments.data.task_files import check_leaks, find_task
+from experiments.data.corpora.task_files import check_leaks, find_task
 from experiments.data.tasks import Example, Task
 from experiments.errors import UserError
 from experiments.execution.finetuned import FinetunedStore
