@@ -1,4 +1,4 @@
-"""Figures of one fit: residuals, bands and profiles.
+"""Figures of one fit: bands and profiles; its residuals are drawn by `residuals`.
 
 Each is `f(fit, *, ax=None) -> Axes`; nothing is shown, and no state is kept.
 """
@@ -9,13 +9,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from analysis.errors import UserError
-from analysis.uncertainty.quantiles import normal_quantile
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
     from analysis.fitting.fit import Fit
@@ -54,60 +51,14 @@ def plot_fit(fit: Fit, *, ax: Axes | None = None, kind: Kind = "residuals", **op
         For another kind.
     """
     if kind == "residuals":
+        from analysis.figures.residuals import plot_residuals
+
         return plot_residuals(fit, ax=ax, **options)
     if kind == "bands":
         return plot_bands(fit, ax=ax, **options)
     if kind == "profile":
         return plot_profile(fit, ax=ax, **options)
     raise UserError(f"there is no figure {kind!r} of a fit; there are {', '.join(get_args(Kind))}")
-
-
-def plot_residuals(
-    fit: Fit,
-    *,
-    ax: Axes | None = None,
-    data: Mapping[str, ArrayLike] | pd.DataFrame | None = None,
-    against: str | None = None,
-) -> Axes:
-    """Draw the residuals of some runs, with two residual scales dashed.
-
-    Parameters
-    ----------
-    fit : Fit
-        What is shown.
-    ax : Axes, optional
-        Where it is drawn; new axes by default.
-    data : mapping or DataFrame, optional
-        The law's inputs and its target. Without it, the sorted residuals that the fit kept are drawn against the
-        quantiles of a normal distribution.
-    against : str, optional
-        The column on the x-axis; flops by default where it is there, else the law's first input.
-
-    Returns
-    -------
-    Axes
-        What was drawn on.
-    """
-    ax = _axes(ax)
-    target = fit.law.target
-    if data is None:
-        kept = fit.predictor.residuals
-        normal = [normal_quantile((i + 0.5) / kept.size) for i in range(kept.size)]
-        ax.plot(normal, kept, "o", ms=3)
-        ax.axline((0.0, 0.0), slope=fit.residual_scale, color="0.5", lw=1)
-        ax.set_xlabel("normal quantile")
-    else:
-        predicted = fit.predict(data, interval="none")[target].to_numpy()
-        measured = np.asarray(data[target], dtype=float)
-        residuals = np.log(measured / predicted) if fit.predictor.log_residuals else measured - predicted
-        name = against or ("flops" if "flops" in data else fit.law.inputs[0])
-        ax.semilogx(np.asarray(data[name], dtype=float), residuals, "o", ms=3)
-        ax.axhline(0.0, color="0.5", lw=1)
-        for side in (-2, 2):
-            ax.axhline(side * fit.residual_scale, color="0.5", lw=1, ls="--")
-        ax.set_xlabel(name)
-    ax.set_ylabel(f"residual of {f'log {target}' if fit.predictor.log_residuals else target}")
-    return ax
 
 
 def plot_bands(

@@ -1,22 +1,27 @@
-"""Residuals of the fitted law against size, data and compute.
+"""Residuals: of a study's runs against size, data and compute, and of one fit.
 
-It draws what a study holds, and fits nothing.
+It draws what it is given, and fits nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from analysis.arrays import Array
 from analysis.figures.drawing.axes import TickKind, axes_or_new, log_axis, log_limits, panels, percent_axis
 from analysis.figures.drawing.marks import DOTTED, run_marks
 from analysis.figures.drawing.theme import LIGHT, Theme
+from analysis.fitting.fit import Fit
 from analysis.runs.columns import as_columns
 from analysis.study.study import Study
+from analysis.uncertainty.quantiles import normal_quantile
 
 Against = Literal["params", "tokens", "flops"]
 """What is on the x-axis."""
@@ -95,6 +100,54 @@ def plot_run_residuals(
     log_axis(ax, "x", label, kind=kind, target=4)
     percent_axis(ax.yaxis, target=7)
     ax.set_ylabel("measured over predicted, less 1")
+    return ax
+
+
+def plot_residuals(
+    fit: Fit,
+    *,
+    ax: Axes | None = None,
+    data: Mapping[str, ArrayLike] | pd.DataFrame | None = None,
+    against: str | None = None,
+) -> Axes:
+    """Draw the residuals of some runs, with two residual scales dashed.
+
+    Parameters
+    ----------
+    fit : Fit
+        What is shown.
+    ax : Axes, optional
+        Where it is drawn; new axes by default.
+    data : mapping or DataFrame, optional
+        The law's inputs and its target. Without it, the sorted residuals that the fit kept are drawn against the
+        quantiles of a normal distribution.
+    against : str, optional
+        The column on the x-axis; flops by default where it is there, else the law's first input.
+
+    Returns
+    -------
+    Axes
+        What was drawn on.
+    """
+    ax = axes_or_new(ax)
+    target = fit.law.target
+    if data is None:
+        kept = fit.predictor.residuals
+        normal = [normal_quantile((i + 0.5) / kept.size) for i in range(kept.size)]
+        ax.plot(normal, kept, "o", ms=3)
+        ax.axline((0.0, 0.0), slope=fit.residual_scale, color="0.5", lw=1)
+        ax.set_xlabel("normal quantile")
+    else:
+        predicted = fit.predict(data, interval="none")[target].to_numpy()
+        measured = np.asarray(data[target], dtype=float)
+        residuals = np.log(measured / predicted) if fit.predictor.log_residuals else measured - predicted
+        name = against or ("flops" if "flops" in data else fit.law.inputs[0])
+        ax.semilogx(np.asarray(data[name], dtype=float), residuals, "o", ms=3)
+        ax.axhline(0.0, color="0.5", lw=1)
+        for side in (-2, 2):
+            ax.axhline(side * fit.residual_scale, color="0.5", lw=1, ls="--")
+        ax.set_xlabel(name)
+    ax.set_ylabel(f"residual of {f'log {target}' if fit.predictor.log_residuals else target}")
     return ax
 
 

@@ -13,7 +13,8 @@ import jinja2
 from markupsafe import Markup
 
 from analysis.figures.drawing.theme import DARK, LIGHT, css_variables
-from analysis.report import checklist, tables, text
+from analysis.report import checklist, tables
+from analysis.report.headline import cards, headline, warnings
 from analysis.report.plates import Plate
 from analysis.report.registered import registered_table
 from analysis.study.study import Study
@@ -62,14 +63,14 @@ def render_page(
     )
     return environment.get_template("report.html.j2").render(
         title=study.title,
-        headline=text.headline(study),
-        cards=text.cards(study),
+        headline=headline(study),
+        cards=cards(study),
         plates=drawn,
         inline={name: Markup(svg) for name, svg in figures.items()},
         sections=_sections(study),
         light=Markup(css_variables(LIGHT, len(study.budgets))),
         dark=Markup(css_variables(DARK, len(study.budgets))),
-        warnings=text.warnings(study),
+        warnings=warnings(study),
         checklist=checked,
         checklist_summary=checklist.summary(checked),
         parts=checklist.PARTS,

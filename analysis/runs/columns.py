@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +11,20 @@ import numpy as np
 from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.laws.registry import LAWS
+from analysis.runs.expressions import evaluate, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COUNTS = ("params", "tokens", "flops")
 """N, D and C: C = 6 N D gives one of them from the other two."""
+SYNONYMS = {
+    "params": ("n", "num_params", "n_params", "param_count", "model size", "model_size", "parameters", "params_total"),
+    "tokens": ("d", "t", "num_tokens", "n_tokens", "training tokens", "data"),
+    "flops": ("c", "compute", "training flop", "training flops", "training_flops", "flop", "budget"),
+    "loss": ("l", "val_loss", "validation loss", "final_loss", "test_loss", "eval_loss"),
+}
+"""Other people's names for our columns, lower case: used for hints in messages only, never silently."""
 
 
 def as_columns(data: Mapping[str, Any] | pd.DataFrame, names: Iterable[str] | None = None) -> dict[str, Any]:
@@ -187,3 +196,74 @@ def usable(frame: pd.DataFrame, kept: Collection[str]) -> tuple[dict[str, Any], 
         elif name == "curve":
             data[name] = column.to_numpy()
     return data, notes
+
+
+def rename_columns(frame: pd.DataFrame, mapping: Mapping[str, str], *, path: Path) -> pd.DataFrame:
+    """Add our names beside the table's.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows as they were read.
+    mapping : mapping
+        Our names to the table's, or to an expression over them such as `size_M*1e6`.
+    path : Path
+        The file, for the message.
+
+    Returns
+    -------
+    DataFrame
+        The rows with our names added; a column of ours that the mapping overrides is kept as `NAME (original)`.
+
+    Raises
+    ------
+    UserError
+        When the table lacks a column that the mapping names.
+    """
+    theirs = {str(name): column for name, column in frame.items()}
+    renamed = frame.copy(deep=False)
+    for ours, column in mapping.items():
+        values = theirs[column] if column in theirs else _computed(ours, column, frame, path)
+        if ours in theirs and column != ours and ours not in {"row", "source"}:
+            renamed[f"{ours} (original)"] = theirs[ours]
+        renamed[ours] = values
+    return renamed
+
+
+def _computed(ours: str, expression: str, frame: pd.DataFrame, path: Path) -> pd.Series:
+    """A column computed from the table's, such as `size_M*1e6`."""
+    if not any(sign in expression for sign in "*/+-`("):
+        raise UserError(
+            f"{path} has no column {expression!r} for {ours}{nearest(expression, map(str, frame.columns))}; "
+            "mend --columns"
+        )
+    try:
+        return evaluate(expression, frame)
+    except UserError as error:
+        raise UserError(f"--columns {ours}={expression} cannot be computed from {path}: {error}") from error
+
+
+def missing_column(name: str, frame: pd.DataFrame, *, path: Path, what: str | None = None) -> UserError:
+    """The error for a table that lacks a column.
+
+    Parameters
+    ----------
+    name : str
+        Our name of the column.
+    frame : DataFrame
+        Rows of the table, among whose columns the likeliest is looked for.
+    path : Path
+        The file.
+    what : str, optional
+        What to say instead of the name.
+
+    Returns
+    -------
+    UserError
+        To be raised.
+    """
+    present = {str(column).lower(): str(column) for column in frame.columns if column not in {"row", "source"}}
+    guesses = [present[word] for word in SYNONYMS.get(name, ()) if word in present]
+    near = f" (is it {guesses[0]!r}?)" if guesses else nearest(name, present.values())
+    example = guesses[0] if guesses else "COLUMN"
+    return UserError(f"{path} has no column {what or repr(name)}{near}; name yours with --columns {name}={example}")

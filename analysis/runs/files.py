@@ -5,23 +5,14 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.errors import UserError
-from analysis.runs.expressions import evaluate, nearest
+from analysis.runs.expressions import nearest
 from experiments.manifests import read_records
 from experiments.records import flat_row
-
-SYNONYMS = {
-    "params": ("n", "num_params", "n_params", "param_count", "model size", "model_size", "parameters", "params_total"),
-    "tokens": ("d", "t", "num_tokens", "n_tokens", "training tokens", "data"),
-    "flops": ("c", "compute", "training flop", "training flops", "training_flops", "flop", "budget"),
-    "loss": ("l", "val_loss", "validation loss", "final_loss", "test_loss", "eval_loss"),
-}
-"""Other people's names for our columns, lower case: used for hints in messages only, never silently."""
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -105,79 +96,8 @@ def _read_store(path: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def rename_columns(frame: pd.DataFrame, mapping: Mapping[str, str], *, path: Path) -> pd.DataFrame:
-    """Add our names beside the table's.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Rows as they were read.
-    mapping : mapping
-        Our names to the table's, or to an expression over them such as `size_M*1e6`.
-    path : Path
-        The file, for the message.
-
-    Returns
-    -------
-    DataFrame
-        The rows with our names added; a column of ours that the mapping overrides is kept as `NAME (original)`.
-
-    Raises
-    ------
-    UserError
-        When the table lacks a column that the mapping names.
-    """
-    theirs = {str(name): column for name, column in frame.items()}
-    renamed = frame.copy(deep=False)
-    for ours, column in mapping.items():
-        values = theirs[column] if column in theirs else _computed(ours, column, frame, path)
-        if ours in theirs and column != ours and ours not in {"row", "source"}:
-            renamed[f"{ours} (original)"] = theirs[ours]
-        renamed[ours] = values
-    return renamed
-
-
-def _computed(ours: str, expression: str, frame: pd.DataFrame, path: Path) -> pd.Series:
-    """A column computed from the table's, such as `size_M*1e6`."""
-    if not any(sign in expression for sign in "*/+-`("):
-        raise UserError(
-            f"{path} has no column {expression!r} for {ours}{nearest(expression, map(str, frame.columns))}; "
-            "mend --columns"
-        )
-    try:
-        return evaluate(expression, frame)
-    except UserError as error:
-        raise UserError(f"--columns {ours}={expression} cannot be computed from {path}: {error}") from error
-
-
 def row_names(frame: pd.DataFrame) -> list[str]:
     """How rows are named in messages: `run 0fb3ca03a9b3` where there is a run_id, else `row 7 of runs`."""
     if "run_id" in frame.columns and frame["run_id"].notna().all():
         return [f"run {value}" for value in frame["run_id"]]
     return [f"row {row} of {source}" for row, source in zip(frame["row"], frame["source"], strict=True)]
-
-
-def missing_column(name: str, frame: pd.DataFrame, *, path: Path, what: str | None = None) -> UserError:
-    """The error for a table that lacks a column.
-
-    Parameters
-    ----------
-    name : str
-        Our name of the column.
-    frame : DataFrame
-        Rows of the table, among whose columns the likeliest is looked for.
-    path : Path
-        The file.
-    what : str, optional
-        What to say instead of the name.
-
-    Returns
-    -------
-    UserError
-        To be raised.
-    """
-    present = {str(column).lower(): str(column) for column in frame.columns if column not in {"row", "source"}}
-    guesses = [present[word] for word in SYNONYMS.get(name, ()) if word in present]
-    near = f" (is it {guesses[0]!r}?)" if guesses else nearest(name, present.values())
-    example = guesses[0] if guesses else "COLUMN"
-    return UserError(f"{path} has no column {what or repr(name)}{near}; name yours with --columns {name}={example}")

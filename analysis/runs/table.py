@@ -17,10 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import UserError
-from analysis.runs.columns import COUNTS, count_from
+from analysis.runs.columns import COUNTS, count_from, rename_columns
 from analysis.runs.conventions import conventions_of
 from analysis.runs.expressions import select_rows
-from analysis.runs.files import read_rows, rename_columns, row_names
+from analysis.runs.files import read_rows, row_names
 from analysis.runs.flags import exact_copies, quality_flags, repeated_runs
 from analysis.runs.validation import check_columns, check_magnitudes, check_range, numbers
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import UserError
-from analysis.runs.files import missing_column, row_names
+from analysis.runs.columns import missing_column
+from analysis.runs.files import row_names
 
 POSITIVE_COUNTS = ("params", "tokens", "flops", "width", "depth", "unique_tokens", "vocab", "batch")
 """Columns that count something: their values are above zero."""

@@ -13,8 +13,9 @@ from analysis.files import json_ready
 from analysis.formatting import format_compute, format_number, format_percent
 from analysis.paired.gain import Multipliers
 from analysis.paired.multiplier import compute_multiplier
+from analysis.runs.columns import rename_columns
 from analysis.runs.expressions import nearest
-from analysis.runs.files import read_rows, rename_columns
+from analysis.runs.files import read_rows
 from analysis.runs.table import DEFAULT_REQUIRED
 from analysis.verbs.arguments import add_heldout_argument, add_table_arguments, parse_columns, table_from_args
 

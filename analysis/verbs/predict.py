@@ -40,7 +40,8 @@ def read_points(paths: list[str], columns: dict[str, str] | None, fit: Fit) -> p
     """The rows of all tables under our names; each file is a curve where there is no column `curve`."""
     import pandas as pd
 
-    from analysis.runs.files import read_rows, rename_columns
+    from analysis.runs.columns import rename_columns
+    from analysis.runs.files import read_rows
 
     parts = []
     for path in map(Path, paths):

@@ -16,9 +16,9 @@ from analysis.files import json_ready, write_json
 from analysis.fitting.spec import FitSpec
 from analysis.formatting import format_number, format_percent
 from analysis.laws.registry import get_law
-from analysis.runs.columns import usable
+from analysis.runs.columns import rename_columns, usable
 from analysis.runs.expressions import nearest, select_rows
-from analysis.runs.files import read_rows, rename_columns, row_names
+from analysis.runs.files import read_rows, row_names
 from analysis.runs.roles import rows_to_fit
 from analysis.runs.table import RowRules, RunTable, load_tables
 from analysis.selection.choice import REFERENCE, SURE

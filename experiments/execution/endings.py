@@ -16,8 +16,9 @@ from experiments.config.counts import design_of
 from experiments.config.run import canonical
 from experiments.distributed.ranks import RankFailure
 from experiments.errors import UserError
-from experiments.execution.engine import Execution, is_peer_lost, micro_batch_of
+from experiments.execution.engine import Execution, is_peer_lost
 from experiments.execution.exit_status import ExitStatus
+from experiments.execution.micro_batch import micro_batch_of
 from experiments.execution.queue import Claimed
 from experiments.files import write_atomic
 from experiments.records import RunRecord, RunStatus

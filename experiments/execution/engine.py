@@ -198,21 +198,6 @@ class Execution:
         }
 
 
-def micro_batch_of(config: RunConfig, num_ooms: int, num_ranks: int) -> int:
-    """How many sequences a rank holds at a time after attempts that ran out of memory: half as many for each.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The run.
-    num_ooms : int
-        Attempts that ran out of memory.
-    num_ranks : int
-        Processes that train together.
-    """
-    return max(1, -(-config.batch_sequences // num_ranks) >> num_ooms)
-
-
 def failure_of(error: BaseException, rank: int) -> RankFailure:
     """What an exception means for the group: out of memory, a problem that no other run would escape, or a failure."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from experiments.config.counts import design_of
 from experiments.config.run import canonical
-from experiments.execution.engine import Execution, Order, measured, micro_batch_of
+from experiments.execution.engine import Execution, Order, measured
+from experiments.execution.micro_batch import micro_batch_of
 from experiments.execution.queue import Claimed
 from experiments.files import append_rows
 from experiments.records import RunRecord, RunStatus

@@ -1,0 +1,20 @@
+"""The micro-batch: how many sequences a rank holds at a time, halved after each attempt that ran out of memory."""
+
+from __future__ import annotations
+
+from experiments.config.run import RunConfig
+
+
+def micro_batch_of(config: RunConfig, num_ooms: int, num_ranks: int) -> int:
+    """How many sequences a rank holds at a time after attempts that ran out of memory: half as many for each.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    num_ooms : int
+        Attempts that ran out of memory.
+    num_ranks : int
+        Processes that train together.
+    """
+    return max(1, -(-config.batch_sequences // num_ranks) >> num_ooms)
