@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from analysis.api import (
         advise,
         compare,
+        conventions,
         fit_envelope,
         fit_isoflop,
         fit_law,
@@ -36,6 +37,7 @@ __all__ = [
     "UserError",
     "advise",
     "compare",
+    "conventions",
     "count_flops",
     "count_params",
     "fit_envelope",
@@ -61,7 +63,7 @@ _GROUPS = {
     "describe a model and plan a sweep": ("init", "help", "describe", "plan"),
     "train": ("run", "work", "status", "list", "cancel", "finetune"),
     "data and records": ("data", "collect", "sync", "prune", "generate", "label"),
-    "fit and predict": ("fit", "predict", "isoflop", "frontier", "compare", "select"),
+    "fit and predict": ("fit", "predict", "isoflop", "frontier", "compare", "conventions", "select"),
     "decide": ("advise", "arms", "multiplier", "rates"),
     "report": ("report", "scoreboard", "laws", "published"),
 }

@@ -33,6 +33,10 @@ VERBS = {
         module="analysis.verbs.frontier",
         summary="compute-optimal sizes, tokens and losses over a range of compute",
     ),
+    "conventions": Verb(
+        module="analysis.verbs.conventions",
+        summary="how a, N_opt and tokens per parameter move with the way of counting N and C",
+    ),
     "laws": Verb(
         module="analysis.verbs.laws",
         summary="list the laws with formula, inputs and source",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from analysis.advice.ladder import ShapeRules, build_ladder
 from analysis.advice.optimum import Optimum, check_law, compute_optimal
@@ -18,6 +18,7 @@ from analysis.fitting.fit import Fit as Fit
 from analysis.fitting.fit_law import fit_law as fit_columns
 from analysis.fitting.fit_law import profile_law as profile_law
 from analysis.frontiers.compare import compare_approaches as compare
+from analysis.frontiers.conventions import CountedTable, compare_conventions
 from analysis.frontiers.envelope import fit_envelope as fit_envelope
 from analysis.frontiers.isoflop import fit_isoflop as fit_isoflop
 from analysis.frontiers.parametric import parametric_frontier as frontier
@@ -28,6 +29,8 @@ from analysis.runs.columns import as_columns
 from analysis.runs.table import DEFAULT_REQUIRED, RunTable, load_tables
 from analysis.selection.select import SelectionResult
 from analysis.selection.select import select_law as select_columns
+from models.config.conventions import Count, count_by_convention
+from models.config.transformer import TransformerConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +41,7 @@ __all__ = [
     "UserError",
     "advise",
     "compare",
+    "conventions",
     "fit_envelope",
     "fit_isoflop",
     "fit_law",
@@ -169,6 +173,38 @@ def multiplier(
     """
     data = runs.frame if isinstance(runs, RunTable) else runs
     return compute_multiplier(as_columns(data), arm=arm, reference=reference, **options)
+
+
+@overload
+def conventions(counted: TransformerConfig) -> dict[str, Count]: ...
+@overload
+def conventions(counted: RunTable | Mapping[str, Any] | pd.DataFrame, **options: Any) -> CountedTable: ...
+def conventions(
+    counted: TransformerConfig | RunTable | Mapping[str, Any] | pd.DataFrame, **options: Any
+) -> dict[str, Count] | CountedTable:
+    """Count a shape, or the runs of a table, as papers and tools count them.
+
+    Parameters
+    ----------
+    counted : TransformerConfig, RunTable, DataFrame or mapping
+        One decoder; or runs with tokens, loss and their shapes (width, depth, heads, vocab, context).
+    **options
+        For runs, those of `analysis.frontiers.conventions.compare_conventions`: law, model, bootstrap, level, seed.
+
+    Returns
+    -------
+    dict of Count, or CountedTable
+        N and training FLOPs per token by convention; for runs, exponent, N_opt and tokens per parameter by convention.
+
+    Raises
+    ------
+    UserError
+        When the model is no decoder, or the runs do not say their shapes.
+    """
+    if isinstance(counted, TransformerConfig):
+        return count_by_convention(counted)
+    data = counted.frame if isinstance(counted, RunTable) else counted
+    return compare_conventions(as_columns(data), **options)
 
 
 def advise(fit: Fit, budget: float, *, rules: ShapeRules | None = None) -> Optimum:

@@ -144,6 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--draws", type=int, default=300)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first study; another one gives fresh studies")
     parser.add_argument("--log", type=Path, default=Path("build/multiplier.jsonl"))
     parser.add_argument("--record", type=Path)
     parser.add_argument("--page", type=Path, help="write the table between the marks of this page")
@@ -154,11 +155,11 @@ def main() -> None:
     if args.log.exists():
         for line in args.log.read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
-            if entry["draws"] == args.draws:
+            if entry["draws"] == args.draws and entry["start"] >= args.first:
                 found[tuple(entry["cell"])][entry["start"]] = entry["studies"]
     begun = time.monotonic()
     chosen = [(truth, size) for size in SIZES for truth in TRUTHS]
-    for start in range(0, args.studies, BATCH):
+    for start in range(args.first, args.first + args.studies, BATCH):
         for cell in chosen:
             if start in found[cell] or time.monotonic() - begun > args.seconds:
                 continue

@@ -80,11 +80,25 @@ def arms_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def shapes_table() -> str:
+    """Runs of six shapes with five token budgets each, as width, depth, heads, D and L."""
+    rng = np.random.default_rng(5)
+    lines = ["width,depth,heads,vocab,context,D,L"]
+    for width in (128, 192, 256, 384, 512, 768):
+        depth = width // 64
+        params = 12 * depth * width**2 + 2 * 32000 * width
+        for tokens in params * np.geomspace(4, 100, 5):
+            loss = (1.7 + 400 / params**0.34 + 410 / tokens**0.28) * np.exp(0.002 * rng.standard_normal())
+            lines.append(f"{width},{depth},{width // 64},32000,512,{tokens:.6g},{loss:.6f}")
+    return "\n".join(lines) + "\n"
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the examples read, in which `isoflop` is on the path."""
     (tmp_path / "runs.csv").write_text(hoffmann_table())
     (tmp_path / "arms.csv").write_text(arms_table())
+    (tmp_path / "shapes.csv").write_text(shapes_table())
     (tmp_path / "tiny.yaml").write_text(TINY)
     texts = tmp_path / "my_texts"
     texts.mkdir()

@@ -132,7 +132,7 @@ def side_by_side(
         for convention in flops:
             shapes = None
             if convention == COUNTED:
-                shapes = _table_ladder(data, name)
+                shapes = table_ladder(data, name)
                 if shapes is None:
                     continue
             frontier = parametric_frontier(fit, flops_per_token=shapes, convention=convention)
@@ -141,7 +141,7 @@ def side_by_side(
     return rows
 
 
-def _table_ladder(data: Mapping[str, Any], name: str) -> FlopsPerToken | None:
+def table_ladder(data: Mapping[str, Any], name: str) -> FlopsPerToken | None:
     """FLOPs per token along the table's shapes, or None when the table does not count them apart from 6 N."""
     if "flops" not in data:
         return None

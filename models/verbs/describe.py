@@ -18,6 +18,8 @@ from models.config.accounting import (
     training_flops,
     training_flops_6nd,
 )
+from models.config.assignments import parse_assignment
+from models.config.conventions import CONVENTIONS, count_by_convention
 from models.config.presets import preset, preset_names, scaled_to
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
@@ -38,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", default="bf16-mixed", help="precision of the memory estimate (default bf16-mixed)"
     )
+    parser.add_argument(
+        "--conventions", action="store_true", help="N and training FLOPs per token as papers and tools count them"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -54,18 +59,6 @@ def config_of(name: str | None, assignments: list[str], params: float | None) ->
     else:
         config = preset(name).replace(**changes) if changes else preset(name)
     return config if params is None else scaled_to(config, params)
-
-
-def parse_assignment(text: str) -> tuple[str, Any]:
-    """Return the field and the value of FIELD=VALUE; values are JSON, or a plain word."""
-    field, separator, value = text.partition("=")
-    fields = [item.name for item in dataclasses.fields(TransformerConfig)]
-    if not separator or field not in fields:
-        raise UserError(f"--set {text!r} names no field; give FIELD=VALUE with one of {', '.join(fields)}")
-    try:
-        return field, json.loads(value)
-    except json.JSONDecodeError:
-        return field, value
 
 
 def description(
@@ -124,9 +117,38 @@ def render(facts: dict[str, Any], title: str) -> str:
     return "\n".join(lines)
 
 
+def counts(config: TransformerConfig) -> dict[str, Any]:
+    """Return what `describe --conventions` prints: every convention's N and training FLOPs per token."""
+    own = params_fit(config)
+    return {
+        name: {
+            **dataclasses.asdict(count),
+            "flops_over_6n": count.flops_per_token / (6 * own),
+            "source": CONVENTIONS[name].source,
+            "differs": CONVENTIONS[name].differs,
+        }
+        for name, count in count_by_convention(config).items()
+    }
+
+
+def render_counts(table: dict[str, Any], title: str) -> str:
+    """Return every convention's counts as aligned text, with why they differ."""
+    lines = [f"{title}, as others count it", "", f"{'':12}{'N':>18}{'FLOPs per token':>22}{'over 6 N of isoflop':>22}"]
+    lines += [
+        f"{name:12}{one['params']:>18,}{one['flops_per_token']:>22,}{one['flops_over_6n']:>22.4f}"
+        for name, one in table.items()
+    ]
+    return "\n".join([*lines, "", *(f"{name}: {one['differs']} {one['source']}." for name, one in table.items())])
+
+
 def run(args: argparse.Namespace) -> int:
     """Print the description that the arguments ask for."""
     config = config_of(args.preset, args.set, args.params)
+    if args.conventions:
+        table = counts(config)
+        text = json.dumps(table, indent=1) if args.json else render_counts(table, args.preset or "a transformer")
+        sys.stdout.write(text + "\n")
+        return 0
     facts = description(config, batch_tokens=args.batch_tokens, precision=args.precision)
     title = args.preset or "a transformer"
     if args.params is not None:

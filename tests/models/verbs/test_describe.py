@@ -47,6 +47,17 @@ def test_fields_can_be_set_with_and_without_a_preset(capsys: pytest.CaptureFixtu
     assert main(["describe", *(word for item in shape for word in ("--set", item))]) == 0
 
 
+def test_conventions_stand_beside_each_other_with_their_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", "gpt2", "--conventions"]) == 0
+    text = capsys.readouterr().out
+    for words in ("859,885,056", "Megatron-LM", "softmax"):
+        assert words in text
+    assert main(["describe", "gpt2", "--conventions", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["palm"]["flops_per_token"] == 859_885_056
+    assert told["isoflop"]["flops_over_6n"] == pytest.approx(1.6743, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -55,6 +66,7 @@ def test_fields_can_be_set_with_and_without_a_preset(capsys: pytest.CaptureFixtu
         (["gpt2", "--set", "num_heads=7"], "not divisible"),
         (["gpt2", "--params", "5"], "at least 1e4"),
         (["gpt2", "--precision", "fp8"], "precision"),
+        (["bert-base", "--conventions"], "count decoders"),
         ([], "without a preset"),
     ],
 )
