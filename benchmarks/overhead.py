@@ -105,7 +105,7 @@ def bare_loop(
         began = clock()
         with torch.no_grad():
             for tokens in held_out:
-                lit.loss_per_token(tokens).sum()
+                lit.losses_and_mask(tokens)[0].sum()
         seconds += clock() - began
     return seconds
 

@@ -141,9 +141,9 @@ def plot_coordinates(
     coordinates: Sequence[Coordinate], *, step: int, by: str = "width", title: str = "", ax: Axes | None = None
 ) -> Axes:
     """Draw the change of every place against width (or depth) after a step, log-log, each with its exponent."""
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # most who check coordinates draw nothing and need not wait for matplotlib
 
-    axes = ax if ax is not None else plt.subplots(figsize=(5, 4), layout="constrained")[1]
+    axes = ax if ax is not None else Figure(figsize=(5, 4), layout="constrained").subplots()
     for place in PLACES:
         chosen = sorted((getattr(c, by), c.change) for c in coordinates if (c.place, c.step) == (place, step))
         exponent = growth(coordinates, place=place, step=step, by=by)

@@ -6,23 +6,25 @@ Knows token ids only; tokenizers are the caller's. Shapes: B prompts, T tokens, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from models.config.checks import require_count, require_name
 from models.errors import UserError
-from models.modules.attention import LayerCache
-from models.modules.transformer import Transformer
+from models.modules.transformer import Caches, Transformer
 
-METHODS = ("greedy", "sample", "beam")
+Method = Literal["greedy", "sample", "beam"]
+"""Ways to choose the next token."""
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
     """How the next token is chosen, and when to stop."""
 
-    method: str = "greedy"
+    method: Method = "greedy"
     """greedy, sample or beam."""
     max_new_tokens: int = 64
     """Tokens to generate at most."""
@@ -146,7 +148,7 @@ class Decoder:
     ) -> None:
         self.model, self.tokens_BT, self.mask_BT = model, prompt_BT, mask_BT
         self.memory_BSD, self.memory_mask_BS = memory_BSD, memory_mask_BS
-        self.caches: list[tuple[LayerCache, LayerCache]] | None = model.new_caches() if cached else None
+        self.caches: Caches | None = model.new_caches() if cached else None
         self.num_read = 0
 
     def next_logits(self) -> Tensor:

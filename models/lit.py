@@ -10,15 +10,13 @@ from typing import Any
 
 import lightning
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.config.objective import ObjectiveConfig, check_objective
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig, learning_rate_multiplier
 from models.config.transformer import TransformerConfig
-from models.errors import UserError
-from models.kernels.cross_entropy import linear_cross_entropy
+from models.kernels.cross_entropy import Reduction, linear_cross_entropy
 from models.modules.parametrization import optimizer_groups
 from models.modules.transformer import Transformer
 from models.objectives import Examples, make_examples
@@ -63,47 +61,62 @@ class LitTransformer(lightning.LightningModule):
         """Return logits (B, T, V)."""
         return self.model(tokens_BT)
 
-    def losses_of(self, examples: Examples) -> Tensor:
-        """Return the losses (B, T) of examples in float32 nats, of positions that do not count too."""
-        logits_BTV = self.model(examples.inputs_BT, source_BS=examples.source_BS).float()
-        losses = F.cross_entropy(logits_BTV.flatten(0, 1), examples.targets_BT.flatten(), reduction="none")
-        return losses.view(examples.targets_BT.shape)
-
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Return the mean loss in nats per predicted token; nothing is logged, the value stays on the device.
+        """Return the mean loss over predicted tokens; nothing is logged, the value stays on the device.
 
-        `batch` is (B, T + 1) token ids; `batch_idx` is the step, which varies what a masking objective takes out.
+        Parameters
+        ----------
+        batch : Tensor of int, shape (B, T + 1)
+            Token ids.
+        batch_idx : int
+            The step, which varies what a masking objective takes out.
+
+        Returns
+        -------
+        Tensor, scalar
+            Nats per token.
         """
-        examples = make_examples(batch, self.objective, step=batch_idx + 1)
-        states_BTD, targets_BT, mask_BT = (
-            self.model.hidden(examples.inputs_BT, source_BS=examples.source_BS),
-            examples.targets_BT,
-            examples.mask_BT,
-        )
+        states_BTD, examples = self._read(batch, step=batch_idx + 1)
+        mask_BT = examples.mask_BT
         x_ND = states_BTD.flatten(0, 1) if mask_BT is None else states_BTD[mask_BT]
-        targets_N = targets_BT.flatten() if mask_BT is None else targets_BT[mask_BT]
-        head, table_VD = self.model.head, self.model.tokens.weight
-        assert head is not None
-        return linear_cross_entropy(head.prepare(x_ND), head.table(table_VD), head.bias, targets_N)
-
-    @torch.no_grad()
-    def loss_per_token(self, batch: Tensor) -> Tensor:
-        """Return the losses (B, T) in float32 nats, not reduced, for validation of causal language modelling."""
-        if self.objective.name != "causal":
-            raise UserError(f"objective {self.objective.name!r} does not predict every token; use losses_and_mask")
-        return self.losses_of(make_examples(batch, self.objective))
+        targets_N = examples.targets_BT.flatten() if mask_BT is None else examples.targets_BT[mask_BT]
+        return self._cross_entropy(x_ND, targets_N, reduction="mean")
 
     @torch.no_grad()
     def losses_and_mask(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Return validation losses (B, T) in float32 nats and where they count (bool), whatever the objective.
+        """Return validation losses, and where they count, whatever the objective.
 
         What is taken out of a sequence depends on its tokens and the objective's seed alone, so that the loss means the
-        same for every model and every batch size. T is the length of the targets.
+        same for every model and every batch size.
+
+        Parameters
+        ----------
+        batch : Tensor of int, shape (B, T + 1)
+            Token ids.
+
+        Returns
+        -------
+        losses_BT : Tensor of float32, shape (B, length of the targets)
+            Nats per token, of tokens that do not count too.
+        mask_BT : Tensor of bool, same shape
+            True where a token was to be predicted.
         """
-        examples = make_examples(batch, self.objective)
-        losses_BT = self.losses_of(examples)
-        mask_BT = torch.ones_like(losses_BT, dtype=torch.bool) if examples.mask_BT is None else examples.mask_BT
-        return losses_BT, mask_BT
+        states_BTD, examples = self._read(batch, step=0)
+        targets_BT = examples.targets_BT
+        losses_N = self._cross_entropy(states_BTD.flatten(0, 1), targets_BT.flatten(), reduction="none")
+        losses_BT = losses_N.view(targets_BT.shape)
+        return losses_BT, torch.ones_like(losses_BT, dtype=torch.bool) if examples.mask_BT is None else examples.mask_BT
+
+    def _read(self, batch: Tensor, *, step: int) -> tuple[Tensor, Examples]:
+        """The states of an objective's examples, and the examples; step 0 is validation's."""
+        examples = make_examples(batch, self.objective, step=step)
+        return self.model.hidden(examples.inputs_BT, source_BS=examples.source_BS), examples
+
+    def _cross_entropy(self, x_ND: Tensor, targets_N: Tensor, *, reduction: Reduction) -> Tensor:
+        """The loss of states, by the model's head."""
+        head, tokens_VD = self.model.head, self.model.tokens.weight
+        assert head is not None
+        return linear_cross_entropy(head.prepare(x_ND), head.table(tokens_VD), head.bias, targets_N, reduction)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW over the parametrization's groups, fused where torch has it."""

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from experiments.errors import UserError
-from models.config.checks import nearest_names
+from models.config.checks import nearest_names, require_name
 
 Config = TypeVar("Config")
 
@@ -90,8 +90,11 @@ def check_value(cls: type, name: str, value: object, *, prefix: str) -> None:
     hints = _hints(cls)
     if name not in hints:
         raise UserError(f"{prefix}{name} is not a field of {cls.__name__}; {suggestion(str(name), hints)}")
-    if not _fits(value, hints[name]):
-        raise UserError(f"{prefix}{name} is {value!r}; give {in_words(hints[name])}")
+    hint = hints[name]
+    if get_origin(hint) is Literal and isinstance(value, str):
+        require_name(f"{prefix}{name}", value, get_args(hint))
+    if not _fits(value, hint):
+        raise UserError(f"{prefix}{name} is {value!r}; give {in_words(hint)}")
 
 
 def check_keys(cls: type, raw: object, *, where: str, prefix: str = "") -> None:
@@ -322,7 +325,9 @@ def _reason(cause: BaseException | None, message: str, spot: _Spot) -> str:
         return f"{place} has a key that is no text; put it in quotes"
     choices = [str(part) for part in get_args(spot.hint)] if get_origin(spot.hint) is Literal else []
     if choices and isinstance(spot.value, str):
-        return f"{place} is {spot.value!r}; {suggestion(spot.value, choices)}"
+        near = suggestion(spot.value, choices)
+        all_of_them = f" choose one of {', '.join(choices)}" if near.endswith("?") else ""
+        return f"{place} is {spot.value!r}; {near}{all_of_them}"
     return f"{place or 'the file'} is {spot.value!r}; give {in_words(spot.hint)}"
 
 

@@ -23,7 +23,7 @@ from experiments.distributed.ranks import Ranks
 from experiments.machine.devices import Precision
 from models.lit import LitTransformer
 
-FORWARD_METHODS = ("training_step", "loss_per_token", "losses_and_mask")
+FORWARD_METHODS = ("training_step", "losses_and_mask")
 """Ways into the module: before each of them its weights have to be there."""
 
 

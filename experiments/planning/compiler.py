@@ -247,8 +247,8 @@ def _why_not(runs: Sequence[PlannedRun]) -> tuple[str, ...]:
 
 def _reasons(configs: Sequence[RunConfig]) -> Iterator[str]:
     """Why these runs, which differ in their budgets, share nothing."""
-    for name in sorted({config.schedule.name for config in configs} - set(SHAREABLE)):
-        yield f"schedule {name!r} depends on the budget from the end of warm-up on; wsd and constant do not"
+    for schedule in sorted({config.schedule.name for config in configs} - set(SHAREABLE)):
+        yield f"schedule {schedule!r} depends on the budget from the end of warm-up on; wsd and constant do not"
     shareable = [config for config in configs if config.schedule.name in SHAREABLE]
     if any(not is_shareable(config) for config in shareable):
         yield "the decay begins within the warm-up"

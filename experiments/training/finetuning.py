@@ -23,8 +23,8 @@ from experiments.data.tokenizers.tokenizer import EOD, PAD, Tokenizer
 from experiments.errors import UserError
 from models.config.accounting import forward_flops
 from models.config.transformer import TransformerConfig
-from models.modules.finetuning import FinetuneConfig, prepare
-from models.modules.heads import SequenceClassifier
+from models.modules.finetuning import FinetuneConfig, Method, prepare
+from models.modules.heads import Pooling, SequenceClassifier
 from models.modules.transformer import Transformer
 
 WARMUP_FRACTION = 0.06
@@ -103,7 +103,7 @@ def build(
     body = Transformer(config, seed=run.seed)
     if run.method != "scratch":
         body.load_state_dict(dict(weights))
-    kind = "full" if run.method == "scratch" else run.method
+    kind: Method = "full" if run.method == "scratch" else run.method
     prepare(
         body,
         FinetuneConfig(
@@ -112,7 +112,7 @@ def build(
     )
     if body.head is not None:
         body.head.requires_grad_(False)  # the output table of pre-training has no part in the task
-    pooling = "mean" if config.family == "encoder" else "last"
+    pooling: Pooling = "mean" if config.family == "encoder" else "last"
     return SequenceClassifier(body, num_classes, pooling=pooling, seed=run.seed)
 
 

@@ -46,29 +46,28 @@ def evaluate(
     with torch.no_grad(), fabric.autocast():
         for (tokens, document_ids, mask), counted in ranks.shard_items(_batches(config, corpus)):
             on_device = torch.from_numpy(tokens).to(device)
-            if config.objective.name == "causal":
-                kept, losses = torch.from_numpy(mask), module.loss_per_token(on_device)
-            else:
-                losses, predicted = module.losses_and_mask(on_device)
-                kept = predicted.cpu()
-                document_ids = np.repeat(document_ids[:, :1], losses.shape[1], axis=1)
+            losses, predicted = module.losses_and_mask(on_device)
             if not counted:
                 continue
-            ids = torch.from_numpy(document_ids)[kept]
+            kept = predicted.cpu() & torch.from_numpy(mask)
+            ids = torch.from_numpy(document_ids).expand(losses.shape)[kept]
             sums.index_add_(0, ids.to(device), losses[kept.to(device)].double())
             counts += np.bincount(ids.numpy(), minlength=documents)
     return ranks.total(sums.cpu().numpy()), ranks.total(counts)
 
 
 def _batches(config: RunConfig, corpus: TokenCorpus) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The validation batches that an objective is asked about: (tokens, document of each target, which count)."""
+    """The validation batches that an objective is asked about: (tokens, document of each target, which may count).
+
+    Where targets are not the tokens one by one, a sequence has one document and counts as a whole: (B, 1).
+    """
     for tokens, document_ids, mask in corpus.val_batches(max(1, EVAL_BATCH_TOKENS // config.data.context)):
         if config.objective.name == "causal":
             yield tokens, document_ids, mask
             continue
         whole = mask.all(axis=1)  # what is taken out is drawn per sequence, so that only whole ones mean the same
         if whole.any():
-            yield tokens[whole], document_ids[whole], mask[whole]
+            yield tokens[whole], document_ids[whole, :1], mask[whole, :1]
 
 
 def clustered_mean(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float | None]:

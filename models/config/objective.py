@@ -5,15 +5,24 @@ Owns the counts that follow from a sequence's length alone, so that FLOPs and sh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from models.config.checks import require_count, require_fraction, require_name
-from models.config.transformer import TransformerConfig
+from models.config.transformer import Family, TransformerConfig
 from models.errors import UserError
 
-OBJECTIVES = ("causal", "masked", "span", "infilling")
+ObjectiveName = Literal["causal", "masked", "span", "infilling"]
+"""What a model predicts."""
+OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
 
-FAMILY_OF = {"causal": "decoder", "masked": "encoder", "span": "encoder-decoder", "infilling": "encoder-decoder"}
+FAMILY_OF: Mapping[ObjectiveName, Family] = {
+    "causal": "decoder",
+    "masked": "encoder",
+    "span": "encoder-decoder",
+    "infilling": "encoder-decoder",
+}
 """Family of models that each objective trains."""
 
 
@@ -24,7 +33,7 @@ class ObjectiveConfig:
     The defaults are causal LM, in which no other field plays a part. The ids default to the bytes tokenizer's.
     """
 
-    name: str = "causal"
+    name: ObjectiveName = "causal"
     """causal, masked, span or infilling."""
     noise_fraction: float = 0.15
     """Fraction of tokens predicted (masked), or taken out (span; BART's infilling uses 0.3)."""

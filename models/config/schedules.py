@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from models.config.checks import require_count, require_fraction, require_name
 from models.errors import UserError
 
-SCHEDULES = ("constant", "cosine", "linear", "wsd")
-DECAY_SHAPES = ("linear", "1-sqrt")
+ScheduleName = Literal["constant", "cosine", "linear", "wsd"]
+"""Curves of the learning rate."""
+DecayShape = Literal["linear", "1-sqrt"]
+"""Shapes of the final decay of wsd."""
+SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
+DECAY_SHAPES: tuple[DecayShape, ...] = get_args(DecayShape)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
     """Warm-up, then constant, cosine, linear, or warm-up-stable-decay (Hu et al. 2024, arXiv 2404.06395)."""
 
-    name: str = "wsd"
+    name: ScheduleName = "wsd"
     """constant, cosine, linear or wsd."""
     warmup_tokens: int = 0
     """Tokens over which the rate rises linearly from zero to its peak."""
     decay_tokens: int | None = None
     """Tokens of the final decay (wsd only)."""
-    decay_shape: str = "linear"
+    decay_shape: DecayShape = "linear"
     """Shape of wsd's decay: linear, or 1-sqrt (Hägele et al. 2024, arXiv 2405.18392)."""
     final_fraction: float = 0.0
     """Rate at the end as a fraction of the peak."""

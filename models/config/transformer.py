@@ -8,19 +8,36 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from models.config.checks import require_count, require_fraction, require_name
 from models.errors import UserError
 
-FAMILIES = ("decoder", "encoder", "encoder-decoder")
-POSITIONS = ("none", "sinusoidal", "learned", "rotary", "alibi", "t5")
-NORMS = ("layernorm", "rmsnorm")
-PLACEMENTS = ("pre", "post")
-ACTIVATIONS = ("relu", "gelu", "gelu-tanh", "swiglu", "geglu")
-HEADS = ("linear", "transform", "none")
-PARAMETRIZATIONS = ("standard", "mup")
-DEPTH_SCALINGS = ("none", "residual-init", "depth-mup", "completep")
+Family = Literal["decoder", "encoder", "encoder-decoder"]
+"""Which stacks exist."""
+Positions = Literal["none", "sinusoidal", "learned", "rotary", "alibi", "t5"]
+"""Position encodings."""
+NormKind = Literal["layernorm", "rmsnorm"]
+"""Normalisations."""
+Placement = Literal["pre", "post"]
+"""Where a block's norms stand."""
+Activation = Literal["relu", "gelu", "gelu-tanh", "swiglu", "geglu"]
+"""Non-linearities of the feed-forward layer."""
+HeadKind = Literal["linear", "transform", "none"]
+"""Outputs."""
+Parametrization = Literal["standard", "mup"]
+"""How scales and rates follow the width."""
+DepthScaling = Literal["none", "residual-init", "depth-mup", "completep"]
+"""How scales and rates follow the depth."""
+
+FAMILIES: tuple[Family, ...] = get_args(Family)
+POSITIONS: tuple[Positions, ...] = get_args(Positions)
+NORMS: tuple[NormKind, ...] = get_args(NormKind)
+PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+HEADS: tuple[HeadKind, ...] = get_args(HeadKind)
+PARAMETRIZATIONS: tuple[Parametrization, ...] = get_args(Parametrization)
+DEPTH_SCALINGS: tuple[DepthScaling, ...] = get_args(DepthScaling)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +48,7 @@ class TransformerConfig:
     every earlier config keeps its function, so that identities made from configs stay valid.
     """
 
-    family: str = "decoder"
+    family: Family = "decoder"
     """Which stacks exist: "decoder" (causal), "encoder" (bidirectional) or "encoder-decoder"."""
     vocab_size: int
     """Number of token ids, V."""
@@ -51,7 +68,7 @@ class TransformerConfig:
     """Hidden size of the feed-forward layer, d_ff; None: 4 x width, or 8/3 x width in eights for a gated activation."""
     context: int
     """Largest number of tokens in a sequence (of either side), T."""
-    positions: str = "rotary"
+    positions: Positions = "rotary"
     """Position encoding: none, sinusoidal, learned, rotary, alibi or t5."""
     rotary_base: float = 10000.0
     """Base of the rotary and sinusoidal wavelengths."""
@@ -61,9 +78,9 @@ class TransformerConfig:
     """Number of T5 relative-position buckets."""
     relative_max_distance: int = 128
     """Distance in tokens from which T5 positions share the last bucket."""
-    norm: str = "rmsnorm"
+    norm: NormKind = "rmsnorm"
     """Normalisation: layernorm or rmsnorm."""
-    norm_placement: str = "pre"
+    norm_placement: Placement = "pre"
     """pre: x + f(norm(x)), with a norm after the last block; post: norm(x + f(x)), the original."""
     norm_eps: float = 1e-5
     """Number added to the variance inside a norm."""
@@ -73,7 +90,7 @@ class TransformerConfig:
     """A norm after the last block of each stack; None: with pre-norm only."""
     embedding_scale: float = 1.0
     """Factor on token embeddings before positions are added (original Transformer: sqrt(width))."""
-    activation: str = "gelu"
+    activation: Activation = "gelu"
     """Feed-forward non-linearity: relu, gelu, gelu-tanh, or a gated one: swiglu, geglu (tanh GELU)."""
     bias: bool = False
     """Additive biases in linear layers and layer norms."""
@@ -81,7 +98,7 @@ class TransformerConfig:
     """Probability of dropping an element of embeddings, attention weights' outputs and feed-forward outputs."""
     tie_embeddings: bool = False
     """Share the token table with the output head."""
-    head: str = "linear"
+    head: HeadKind = "linear"
     """Output: "linear" logits, "transform" (dense, GELU, norm, then logits: BERT), or "none" (hidden states)."""
     head_bias: bool = False
     """An additive bias per token id in the output head."""
@@ -97,13 +114,13 @@ class TransformerConfig:
     """A dense tanh layer on the first position (BERT's pooler), counted and kept for classification."""
     init_std: float | None = None
     """Standard deviation of initial weights; None: the widths' own scale (see parametrization)."""
-    parametrization: str = "standard"
+    parametrization: Parametrization = "standard"
     """standard, or mup (maximal update: learning rates transfer across width)."""
     base_width: int | None = None
     """Width at which muP equals the standard parametrization; needed by muP."""
     base_head_dim: int | None = None
     """Head size at which muP's 1/d_k attention equals 1/sqrt(d_k); None: this head size (heads grow in number)."""
-    depth_scaling: str = "residual-init"
+    depth_scaling: DepthScaling = "residual-init"
     """none; residual-init (initial 1/sqrt(2L), GPT-2); depth-mup (branch x sqrt(L0/L)); completep (branch x L0/L)."""
     base_depth: int | None = None
     """Depth L0 at which depth-mup and completep multiply branches by one; needed by these."""

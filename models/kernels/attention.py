@@ -16,18 +16,18 @@ from torch.autograd.function import once_differentiable
 
 BLOCK = 64
 """Queries to a block: a block of scores of a small model stays in the second-level cache."""
-FEWEST_TOKENS, FEWEST_SCORES = 256, 2**19
+MIN_TOKENS, MIN_SCORES = 256, 2**19
 """Tokens and scores (R T T) below which a block's fixed cost outweighs what it saves."""
-MOST_SCORES = 2**24
+MAX_SCORES = 2**24
 """Scores above which the memory for softmaxes is not worth the time: 32 MiB a layer."""
 
 
-def worthwhile(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> bool:
+def should_use_blockwise(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> bool:
     """Whether a backward pass will follow, and the softmaxes are neither too small nor too many to keep."""
     if not torch.is_grad_enabled() or not (q_BHTK.requires_grad or k_BHTK.requires_grad or v_BHTK.requires_grad):
         return False
     tokens = q_BHTK.shape[-2]
-    return tokens >= FEWEST_TOKENS and FEWEST_SCORES <= q_BHTK.shape[:-1].numel() * tokens <= MOST_SCORES
+    return tokens >= MIN_TOKENS and MIN_SCORES <= q_BHTK.shape[:-1].numel() * tokens <= MAX_SCORES
 
 
 def blockwise_attention(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, *, scale: float) -> Tensor:

@@ -5,7 +5,7 @@ Shapes: N tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,20 +21,44 @@ CHUNK_ROWS = (128, 512)
 """Fewest and most tokens of a chunk."""
 
 
-def linear_cross_entropy(x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor) -> Tensor:
-    """Return the mean of -log softmax(x W^T + b)[target] in nats.
+Reduction = Literal["mean", "none"]
+"""One loss for all tokens, or one for each."""
 
-    In float32 on a CPU the gradients are computed chunk by chunk together with the loss, and no tensor of (N, V) is
-    made. Elsewhere, and where no gradient is wanted, this is a linear layer and `cross_entropy` in float32.
+
+def linear_cross_entropy(
+    x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor, reduction: Reduction = "mean"
+) -> Tensor:
+    """Return -log softmax(x W^T + b)[target] in nats, in float32.
+
+    In float32 on a CPU the gradients of the mean are computed chunk by chunk together with the loss, and no tensor of
+    (N, V) is made. Elsewhere, and where no gradient is wanted, this is a linear layer and `cross_entropy` in float32.
+
+    Parameters
+    ----------
+    x_ND : Tensor, shape (N, D)
+        States.
+    weight_VD : Tensor, shape (V, D)
+        The output table.
+    bias_V : Tensor, shape (V,), optional
+        Added to logits.
+    targets_N : Tensor of int, shape (N,)
+        The ids to predict.
+    reduction : str
+        mean, or none for one loss a token.
+
+    Returns
+    -------
+    Tensor, scalar or shape (N,)
     """
     chunked = (
-        x_ND.device.type == "cpu"
+        reduction == "mean"
+        and x_ND.device.type == "cpu"
         and x_ND.dtype == weight_VD.dtype == torch.float32
         and torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
     )
     if not chunked:
-        return F.cross_entropy(linear(x_ND, weight_VD, bias_V).float(), targets_N)
+        return F.cross_entropy(linear(x_ND, weight_VD, bias_V).float(), targets_N, reduction=reduction)
     return _ChunkedCrossEntropy.apply(x_ND, weight_VD, bias_V, targets_N)
 
 

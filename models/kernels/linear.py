@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-FEWEST_PRODUCTS = 1 << 22
+MIN_PRODUCTS = 1 << 22
 """M K N below which a call's fixed cost, with its gradients some 25 microseconds, outweighs what it saves."""
 NARROW = 256
 """Most inputs of a layer whose weight's gradient is computed transposed: reordering the longer operand costs more than
@@ -64,7 +64,7 @@ def onednn_is_faster() -> bool:
 
 def _by_onednn(x: Tensor, weight: Tensor, products: int) -> bool:
     return (
-        products >= FEWEST_PRODUCTS
+        products >= MIN_PRODUCTS
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and weight.dtype == torch.float32

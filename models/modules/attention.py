@@ -7,6 +7,7 @@ Shapes: B batch, T queries, S keys, D width, H query heads, G key-value heads, K
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +15,17 @@ from torch import Tensor, nn
 
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
-from models.kernels.attention import blockwise_attention, worthwhile
+from models.kernels.attention import blockwise_attention, should_use_blockwise
 from models.modules.layers import Linear, Norm
 from models.modules.positions import apply_rotary
+from models.modules.roles import Group, Role
 
-BACKENDS = ("sdpa", "explicit", "blockwise")
+Backend = Literal["sdpa", "explicit", "blockwise"]
+"""Implementations of attention."""
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 
-def attention_backend(device_type: str, dtype: torch.dtype) -> str:
+def attention_backend(device_type: str, dtype: torch.dtype) -> Backend:
     """Return which implementation attention uses for a device and a dtype; records name it.
 
     "sdpa" is torch's fused kernel. On a CPU its half-precision kernels are slower than two matrix products with a
@@ -43,7 +47,7 @@ def dot_product_attention(
     scale: float,
     causal: bool = False,
     bias: Tensor | None = None,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Tensor:
     """Return softmax(scale Q K^T + bias) V, (B, H, T, K) (Vaswani et al. 2017, equation 1).
 
@@ -66,7 +70,7 @@ def dot_product_attention(
         raise UserError("causal attention without a bias needs as many queries as keys")
     if bias is not None:
         bias = bias.type_as(q_BHTK)
-    if backend == "blockwise" and causal and bias is None and worthwhile(q_BHTK, k_BHSK, v_BHSK):
+    if backend == "blockwise" and causal and bias is None and should_use_blockwise(q_BHTK, k_BHSK, v_BHSK):
         return blockwise_attention(q_BHTK, k_BHSK, v_BHSK, scale=scale)
     if backend != "explicit":
         if bias is not None and causal:
@@ -120,47 +124,63 @@ class LayerCache:
             self.keys, self.values = self.keys[rows], self.values[rows]
 
 
-class Attention(nn.Module):
-    """Multi-head attention of separate query, key, value and output projections; grouped where G < H."""
+@dataclass(frozen=True, kw_only=True)
+class AttentionContext:
+    """What an attention layer must know beside the states from which queries come."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    memory_BSD: Tensor | None = None
+    """Where keys and values come from in cross-attention; None: from the queries' own states."""
+    rotation: Tensor | None = None
+    """Rotary factors of the positions; None: not rotary."""
+    causal: bool = False
+    """Whether query t sees keys 0..t only."""
+    bias: Tensor | None = None
+    """Added to the scaled products, broadcast to (B, H, T, S)."""
+    cache: LayerCache | None = None
+    """Keys and values of earlier calls, extended by this one; of cross-attention filled once."""
+
+
+class Attention(nn.Module):
+    """Multi-head attention of separate query, key, value and output projections; grouped where G < H.
+
+    Parameters
+    ----------
+    config : TransformerConfig
+        Heads and their size.
+    group : str
+        Where its projections are counted.
+    """
+
+    backend: Backend | None = None
+    """The implementation, where `set_attention_backend` forces one."""
+
+    def __init__(self, config: TransformerConfig, *, group: Group = "attention") -> None:
         super().__init__()
-        width, size = config.width, config.key_dim
+        width, size, bias = config.width, config.key_dim, config.bias
         self.num_heads, self.num_kv_heads, self.head_dim = config.num_heads, config.kv_heads, size
-        self.query = Linear(width, config.num_heads * size, bias=config.bias)
-        self.key = Linear(width, config.kv_heads * size, bias=config.bias)
-        self.value = Linear(width, config.kv_heads * size, bias=config.bias)
-        self.output = Linear(config.num_heads * size, width, bias=config.bias)
+        self.query = Linear(width, config.num_heads * size, bias=bias, group=group)
+        self.key = Linear(width, config.kv_heads * size, bias=bias, group=group)
+        self.value = Linear(width, config.kv_heads * size, bias=bias, group=group)
+        self.output = Linear(config.num_heads * size, width, bias=bias, group=group, role=Role.RESIDUAL_MATRIX)
         self.query_norm = Norm(size, kind="rmsnorm", eps=config.norm_eps) if config.qk_norm else None
         self.key_norm = Norm(size, kind="rmsnorm", eps=config.norm_eps) if config.qk_norm else None
         self.scale = attention_scale(config)
-        self.backend: str | None = None
 
-    def forward(
-        self,
-        x_BTD: Tensor,
-        memory_BSD: Tensor | None = None,
-        *,
-        rotation: Tensor | None = None,
-        causal: bool = False,
-        bias: Tensor | None = None,
-        cache: LayerCache | None = None,
-    ) -> Tensor:
-        """Attend from `x_BTD` to itself, or to `memory_BSD`; returns (B, T, D).
+    def forward(self, x_BTD: Tensor, context: AttentionContext) -> Tensor:
+        """Attend from `x_BTD` to itself, or to the context's memory.
 
         Parameters
         ----------
-        x_BTD
+        x_BTD : Tensor, shape (B, T, D)
             Where queries come from.
-        memory_BSD
-            Where keys and values come from in cross-attention; None: from `x_BTD`.
-        rotation
-            Rotary factors of the positions of `x_BTD`; None: not rotary.
-        causal, bias
-            See `dot_product_attention`.
-        cache
-            Keys and values of earlier calls, extended by this one; of cross-attention filled once.
+        context : AttentionContext
+            What may be seen, and where tokens stand.
+
+        Returns
+        -------
+        Tensor, shape (B, T, D)
         """
+        rotation, cache, memory_BSD = context.rotation, context.cache, context.memory_BSD
         q_BTHK = self.query(x_BTD).view(*x_BTD.shape[:2], self.num_heads, self.head_dim)
         if self.query_norm is not None:
             q_BTHK = self.query_norm(q_BTHK)
@@ -176,7 +196,13 @@ class Attention(nn.Module):
             repeats = self.num_heads // self.num_kv_heads
             k_BGSK, v_BGSK = k_BGSK.repeat_interleave(repeats, 1), v_BGSK.repeat_interleave(repeats, 1)
         out_BHTK = dot_product_attention(
-            q_BTHK.transpose(1, 2), k_BGSK, v_BGSK, scale=self.scale, causal=causal, bias=bias, backend=self.backend
+            q_BTHK.transpose(1, 2),
+            k_BGSK,
+            v_BGSK,
+            scale=self.scale,
+            causal=context.causal,
+            bias=context.bias,
+            backend=self.backend,
         )
         return self.output(out_BHTK.transpose(1, 2).flatten(2))
 

@@ -7,16 +7,21 @@ Shapes: B batch, T tokens, D width, P prompt tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from models.config.checks import require_count, require_name
 from models.errors import UserError
+from models.modules.attention import AttentionContext
 from models.modules.heads import new_linear
+from models.modules.roles import seeded_generator
 from models.modules.transformer import Block, Stack, Transformer
 
-METHODS = ("full", "head", "lora", "adapters", "prompt")
+Method = Literal["full", "head", "lora", "adapters", "prompt"]
+"""Ways to fine-tune."""
+METHODS: tuple[Method, ...] = get_args(Method)
 
 LORA_TARGETS = ("query", "key", "value", "output", "up", "gate", "down")
 """Names of all linear layers of a block: LoRA on every layer is what reaches full fine-tuning."""
@@ -26,7 +31,7 @@ LORA_TARGETS = ("query", "key", "value", "output", "up", "gate", "down")
 class FinetuneConfig:
     """Method of fine-tuning and its size."""
 
-    method: str = "full"
+    method: Method = "full"
     """full, head (the body frozen), lora, adapters or prompt."""
     rank: int = 8
     """Rank of LoRA's update (Hu et al. 2022)."""
@@ -55,9 +60,9 @@ class Adapter(nn.Module):
         self.expand = new_linear(bottleneck, width, name=f"{name}.expand", seed=seed)
         nn.init.zeros_(self.expand.weight)
 
-    def forward(self, *inputs: Tensor | None, **options: object) -> Tensor:
-        """Return the layer's output, adapted."""
-        out_BTD = self.layer(*inputs, **options)
+    def forward(self, x_BTD: Tensor, *context: AttentionContext) -> Tensor:
+        """Return the layer's output, adapted; an attention layer has a context, a feed-forward layer has none."""
+        out_BTD = self.layer(x_BTD, *context)
         return out_BTD + self.expand(nn.functional.gelu(self.squeeze(out_BTD)))
 
 
@@ -66,7 +71,7 @@ class SoftPrompt(nn.Module):
 
     def __init__(self, stack: Stack, num_prompt: int, *, seed: int) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded_generator(seed, "prompt")
         self.stack = stack
         self.prompt_PD = nn.Parameter(torch.randn(num_prompt, stack.config.width, generator=generator))
 

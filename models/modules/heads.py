@@ -6,7 +6,7 @@ Shapes: B batch, T tokens, D width, C classes.
 
 from __future__ import annotations
 
-import hashlib
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from models.config.checks import require_count, require_name
 from models.errors import UserError
 from models.modules.layers import Linear
+from models.modules.roles import seeded_generator
 from models.modules.transformer import Transformer
 
-POOLINGS = ("first", "last", "mean")
+Pooling = Literal["first", "last", "mean"]
+"""Which state stands for a sequence."""
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 
 class SequenceClassifier(nn.Module):
@@ -36,11 +39,12 @@ class SequenceClassifier(nn.Module):
         Seed of the new layer's weights.
     """
 
-    def __init__(self, body: Transformer, num_classes: int, *, pooling: str | None = None, seed: int = 0) -> None:
+    def __init__(self, body: Transformer, num_classes: int, *, pooling: Pooling | None = None, seed: int = 0) -> None:
         super().__init__()
         require_count("num_classes", num_classes, minimum=2)
         decoder = body.config.family != "encoder"
-        self.pooling = pooling if pooling is not None else ("last" if decoder else "first")
+        default: Pooling = "last" if decoder else "first"
+        self.pooling = pooling if pooling is not None else default
         require_name("pooling", self.pooling, POOLINGS)
         if self.pooling == "first" and decoder:
             raise UserError("the first position of a decoder sees nothing but itself; use pooling 'last' or 'mean'")
@@ -116,7 +120,7 @@ def read_states(body: Transformer, tokens_BT: Tensor, mask_BT: Tensor | None) ->
     return body.hidden(tokens_BT, mask_BT=mask_BT)
 
 
-def pool(body: Transformer, states_BTD: Tensor, mask_BT: Tensor | None, pooling: str) -> Tensor:
+def pool(body: Transformer, states_BTD: Tensor, mask_BT: Tensor | None, pooling: Pooling) -> Tensor:
     """Return one state (B, D) for each sequence."""
     if pooling == "first":
         return body.pool(states_BTD) if body.pooler is not None else states_BTD[:, 0]
@@ -130,10 +134,23 @@ def pool(body: Transformer, states_BTD: Tensor, mask_BT: Tensor | None, pooling:
 
 
 def new_linear(fan_in: int, fan_out: int, *, name: str, seed: int) -> Linear:
-    """Return a layer with bias and weights N(0, 1/fan-in) drawn from (seed, name), not from the global state."""
+    """Return a layer with bias and weights N(0, 1/fan-in) drawn from (seed, name), not from the global state.
+
+    Parameters
+    ----------
+    fan_in, fan_out : int
+        Numbers of inputs and outputs.
+    name : str
+        What the layer is; layers of other names have other weights.
+    seed : int
+        Of its weights.
+
+    Returns
+    -------
+    Linear
+    """
     layer = Linear(fan_in, fan_out)
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    generator = seeded_generator(seed, name)
     with torch.no_grad():
         layer.weight.copy_(torch.randn(fan_out, fan_in, generator=generator) * fan_in**-0.5)
         layer.bias.zero_()

@@ -1,11 +1,10 @@
-"""Initial scale, learning-rate multiplier and forward multipliers by kind of parameter: standard, muP, depth scalings.
+"""Initial scale, learning-rate multiplier and forward multipliers by role: standard, muP, depth scalings.
 
 Owns the only place where weights are written and where optimiser groups are made; knows nothing of data or schedules.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +14,13 @@ from torch import nn
 
 from models.config.optimizer import OptimizerConfig
 from models.config.transformer import TransformerConfig
+from models.modules.roles import Role, Tag, seeded_generator, tagged_parameters
 
 TABLE_STD = 1.0
 """Initial scale of untied tables: 300 steps on Python source at width 32 and 64 ended .01 to .14 nats below 0.02."""
 
 BUCKET_STD = 0.02
 """Initial scale of T5's position buckets, which are added to attention logits."""
-
-RESIDUAL_OUTPUTS = ("attention.output.weight", "ffn.down.weight")
-"""Ends of the names of matrices that write into the residual stream; cross-attention's ends in the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,29 +69,40 @@ def output_scale(config: TransformerConfig) -> float:
     return 1.0 / width_ratio(config)
 
 
-def rule_of(name: str, parameter: nn.Parameter, config: TransformerConfig) -> ParameterRule:
-    """Return how the parameter of this qualified name starts and learns.
+def rule_of(role: Role, shape: torch.Size, config: TransformerConfig) -> ParameterRule:
+    """Return how a parameter starts and learns.
 
     Tables start at `TABLE_STD`, or at 1/sqrt(width) where they are the head too, so that logits start at variance one.
     Matrices start with variance 1 / fan-in, those that write into the residual stream with 1 / (2 L fan-in) under
     residual-init. Under muP with m = width / base_width, matrices learn at 1 / m, with weight decay x m and eps / m.
+
+    Parameters
+    ----------
+    role : Role
+        What it is for.
+    shape : torch.Size
+        Its shape; a matrix is (fan-out, fan-in).
+    config : TransformerConfig
+        The model's widths, depth and parametrization.
+
+    Returns
+    -------
+    ParameterRule
     """
-    parts = name.split(".")
-    if any(part.endswith("norm") for part in parts) or parameter.ndim < 2:
-        return ParameterRule(init_std=None, init_value=1.0 if name.endswith("norm.weight") else 0.0)
-    if ".bias.buckets" in name:
+    if role in (Role.GAIN, Role.BIAS):
+        return ParameterRule(init_std=None, init_value=1.0 if role == Role.GAIN else 0.0)
+    if role == Role.BUCKETS:
         return ParameterRule(init_std=BUCKET_STD)
-    if name.endswith(("tokens.weight", "segments.weight")) or ".positions." in name:
-        return ParameterRule(
-            init_std=config.init_std or (base_of(config) ** -0.5 if config.tie_embeddings else TABLE_STD)
-        )
-    ratio, (depth_ratio, alpha) = width_ratio(config), depth_power(config)
-    if name.endswith("head.weight"):
+    if role == Role.TABLE:
+        own = base_of(config) ** -0.5 if config.tie_embeddings else TABLE_STD
+        return ParameterRule(init_std=config.init_std or own)
+    if role == Role.OUTPUT_TABLE:
         return ParameterRule(init_std=config.init_std or base_of(config) ** -0.5, decays=True)
-    std = parameter.shape[1] ** -0.5
+    ratio, (depth_ratio, alpha) = width_ratio(config), depth_power(config)
+    std = shape[1] ** -0.5
     if config.init_std is not None:
         std = config.init_std * ratio**-0.5
-    if config.depth_scaling == "residual-init" and name.endswith(RESIDUAL_OUTPUTS):
+    if config.depth_scaling == "residual-init" and role == Role.RESIDUAL_MATRIX:
         std /= math.sqrt(2 * (config.num_encoder_blocks + config.num_decoder_blocks))
     return ParameterRule(
         init_std=std,
@@ -111,27 +119,49 @@ def initialise_(module: nn.Module, config: TransformerConfig, *, seed: int) -> N
 
     Each tensor has a generator of its own, so that the global one is neither read nor moved and a tensor does not
     depend on which others exist. On the meta device there is nothing to write.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A model before anything was added to it.
+    config : TransformerConfig
+        What it is.
+    seed : int
+        Of its initial weights.
     """
-    for name, parameter in module.named_parameters():
+    for name, parameter, tag in tagged_parameters(module):
         if parameter.is_meta:
             continue
-        rule = rule_of(name, parameter, config)
+        rule = rule_of(_known(name, tag).role, parameter.shape, config)
         if rule.init_std is None:
             parameter.fill_(rule.init_value)
             continue
-        digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-        values = torch.empty(parameter.shape, dtype=torch.float32).normal_(0.0, rule.init_std, generator=generator)
-        parameter.copy_(values)
+        values = torch.empty(parameter.shape, dtype=torch.float32)
+        parameter.copy_(values.normal_(0.0, rule.init_std, generator=seeded_generator(seed, name)))
 
 
 def optimizer_groups(module: nn.Module, config: TransformerConfig, optimizer: OptimizerConfig) -> list[dict[str, Any]]:
-    """Return AdamW's groups: parameters that share decay, multiplier and eps, each with its `lr_multiplier`."""
+    """Return AdamW's groups: parameters that share decay, multiplier and eps, each with its `lr_multiplier`.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A model before anything was added to it.
+    config : TransformerConfig
+        What it is.
+    optimizer : OptimizerConfig
+        Peak rate, decay and eps before their multipliers.
+
+    Returns
+    -------
+    list of dict
+        Groups as torch.optim takes them.
+    """
     groups: dict[tuple[float, float, float], list[nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
+    for name, parameter, tag in tagged_parameters(module):
         if not parameter.requires_grad:
             continue
-        rule = rule_of(name, parameter, config)
+        rule = rule_of(_known(name, tag).role, parameter.shape, config)
         decay = optimizer.weight_decay * rule.weight_decay if rule.decays else 0.0
         groups.setdefault((rule.learning_rate, decay, optimizer.eps * rule.eps), []).append(parameter)
     return [
@@ -144,3 +174,9 @@ def optimizer_groups(module: nn.Module, config: TransformerConfig, optimizer: Op
         }
         for (rate, decay, eps), params in groups.items()
     ]
+
+
+def _known(name: str, tag: Tag | None) -> Tag:
+    if tag is None:
+        raise LookupError(f"no module says what its parameter {name!r} is for; call models.modules.roles.tag on it")
+    return tag

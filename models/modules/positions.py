@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from models.config.transformer import TransformerConfig
+from models.modules.layers import Embedding
+from models.modules.roles import Role
 
 
 def sinusoidal_table(length: int, width: int, *, base: float = 10000.0) -> Tensor:
@@ -91,7 +93,10 @@ class PositionBias(nn.Module):
         super().__init__()
         self.causal = causal
         self.num_buckets, self.max_distance = config.relative_buckets, config.relative_max_distance
-        self.buckets = nn.Embedding(config.relative_buckets, config.num_heads) if config.positions == "t5" else None
+        self.buckets: Embedding | None = None
+        if config.positions == "t5":
+            rows, heads = config.relative_buckets, config.num_heads
+            self.buckets = Embedding(rows, heads, group="positions", role=Role.BUCKETS)
         self.register_buffer("slopes_H", alibi_slopes(config.num_heads), persistent=False)
 
     def reset_slopes(self) -> None:

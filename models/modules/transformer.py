@@ -5,6 +5,9 @@ Knows nothing of objectives and optimisers. Shapes: B batch, T tokens, S source 
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TypedDict, Unpack, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,23 +15,33 @@ from torch import Tensor, nn
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
 from models.kernels.linear import linear
-from models.modules.attention import Attention, LayerCache, causal_bias
-from models.modules.layers import Embedding, FeedForward, Linear, make_norm
+from models.modules.attention import Attention, AttentionContext, LayerCache, causal_bias
+from models.modules.layers import Embedding, FeedForward, Linear, Norm, make_norm
 from models.modules.parametrization import branch_scale, initialise_, output_scale
 from models.modules.positions import PositionBias, cached_table
+from models.modules.roles import Group, Role, tag, tagged_parameters
 
-GROUP_BY_NAME = {
-    "tokens": "embedding",
-    "positions": "positions",
-    "bias": "positions",
-    "segments": "segments",
-    "attention": "attention",
-    "cross_attention": "cross_attention",
-    "ffn": "ffn",
-    "pooler": "pooler",
-    "head": "head",
-}
-"""Part of a parameter's name -> group of `accounting.count_params`; norms are found by their names first."""
+Caches = list[tuple[LayerCache, LayerCache]]
+"""Two caches for each block: of self-attention and of cross-attention."""
+
+
+class TransformerInputs(TypedDict, total=False):
+    """What a model may read beside its tokens; all of it may be left out."""
+
+    mask_BT: Tensor | None
+    """True where a token is real; over all positions up to now where there are caches."""
+    segments_BT: Tensor | None
+    """Segment of each token; left out: the first."""
+    position_ids_BT: Tensor | None
+    """Position of each token; left out: 0, 1, ... after what the caches hold."""
+    source_BS: Tensor | None
+    """Token ids of the encoder of an encoder-decoder."""
+    source_mask_BS: Tensor | None
+    """True where a source token is real."""
+    memory_BSD: Tensor | None
+    """The encoder's states, instead of `source_BS`."""
+    caches: Caches | None
+    """Keys and values of earlier calls, extended by this one."""
 
 
 class Block(nn.Module):
@@ -41,30 +54,29 @@ class Block(nn.Module):
         self.attention_norm = make_norm(config)
         self.attention = Attention(config)
         self.cross_norm = make_norm(config) if cross else None
-        self.cross_attention = Attention(config) if cross else None
+        self.cross_attention = Attention(config, group="cross_attention") if cross else None
         self.ffn_norm = make_norm(config)
         self.ffn = FeedForward(config)
 
-    def forward(
-        self,
-        x_BTD: Tensor,
-        *,
-        rotation: Tensor | None,
-        causal: bool,
-        bias: Tensor | None,
-        memory_BSD: Tensor | None = None,
-        memory_bias: Tensor | None = None,
-        caches: tuple[LayerCache, LayerCache] | None = None,
-    ) -> Tensor:
-        """Return the residual stream after this block, (B, T, D)."""
-        own, other = caches if caches is not None else (None, None)
+    def forward(self, x_BTD: Tensor, own: AttentionContext, other: AttentionContext) -> Tensor:
+        """Return the residual stream after this block.
+
+        Parameters
+        ----------
+        x_BTD : Tensor, shape (B, T, D)
+            The residual stream before it.
+        own, other : AttentionContext
+            Of self-attention, and of cross-attention; the latter is not read where the block has none.
+
+        Returns
+        -------
+        Tensor, shape (B, T, D)
+        """
         inner_BTD = self.attention_norm(x_BTD) if self.pre else x_BTD
-        inner_BTD = self.attention(inner_BTD, rotation=rotation, causal=causal, bias=bias, cache=own)
-        x_BTD = self._join(x_BTD, inner_BTD, self.attention_norm)
+        x_BTD = self._join(x_BTD, self.attention(inner_BTD, own), self.attention_norm)
         if self.cross_attention is not None and self.cross_norm is not None:
             inner_BTD = self.cross_norm(x_BTD) if self.pre else x_BTD
-            inner_BTD = self.cross_attention(inner_BTD, memory_BSD, bias=memory_bias, cache=other)
-            x_BTD = self._join(x_BTD, inner_BTD, self.cross_norm)
+            x_BTD = self._join(x_BTD, self.cross_attention(inner_BTD, other), self.cross_norm)
         return self._join(x_BTD, self.ffn(self.ffn_norm(x_BTD) if self.pre else x_BTD), self.ffn_norm)
 
     def _join(self, x_BTD: Tensor, branch_BTD: Tensor, norm: nn.Module) -> Tensor:
@@ -82,7 +94,9 @@ class Stack(nn.Module):
         self.config, self.causal = config, causal
         cross = causal and config.family == "encoder-decoder"
         rows = config.context + config.position_offset
-        self.positions = Embedding(rows, config.width) if config.positions == "learned" else None
+        self.positions: Embedding | None = None
+        if config.positions == "learned":
+            self.positions = Embedding(rows, config.width, group="positions")
         self.embedding_norm = make_norm(config) if config.embedding_norm else None
         self.bias = PositionBias(config, causal=causal) if config.positions in ("alibi", "t5") else None
         depth = config.num_decoder_blocks if causal else config.num_encoder_blocks
@@ -97,39 +111,38 @@ class Stack(nn.Module):
         position_ids_BT: Tensor | None = None,
         memory_BSD: Tensor | None = None,
         memory_mask_BS: Tensor | None = None,
-        caches: list[tuple[LayerCache, LayerCache]] | None = None,
+        caches: Caches | None = None,
     ) -> Tensor:
         """Return the states after the last block.
 
         Parameters
         ----------
-        x_BTD
+        x_BTD : Tensor, shape (B, T, D)
             Embedded tokens, positions not yet added.
-        mask_BT
+        mask_BT : Tensor of bool, optional
             True where a token is real; over all positions up to now where there are caches.
-        position_ids_BT
+        position_ids_BT : Tensor of int, optional
             Position of each token; None: 0, 1, ... after what the caches hold.
-        memory_BSD, memory_mask_BS
+        memory_BSD, memory_mask_BS : Tensor, optional
             The encoder's states and which of them are real.
-        caches
-            Two caches for each block (self, cross).
+        caches : list of (LayerCache, LayerCache), optional
+            Two for each block (self, cross).
+
+        Returns
+        -------
+        Tensor, shape (B, T, D)
         """
         first = caches[0][0].length if caches is not None else 0
         length = x_BTD.shape[1]
         x_BTD = self._add_positions(x_BTD, first, position_ids_BT)
         rotation = self._rotation(x_BTD.device, first, length, position_ids_BT)
         causal, bias = self._visibility(x_BTD, first, mask_BT)
-        memory_bias = key_bias(memory_mask_BS, x_BTD.dtype)
+        own = AttentionContext(rotation=rotation, causal=causal, bias=bias)
+        other = AttentionContext(memory_BSD=memory_BSD, bias=key_bias(memory_mask_BS, x_BTD.dtype))
         for index, block in enumerate(self.blocks):
-            x_BTD = block(
-                x_BTD,
-                rotation=rotation,
-                causal=causal,
-                bias=bias,
-                memory_BSD=memory_BSD,
-                memory_bias=memory_bias,
-                caches=caches[index] if caches is not None else None,
-            )
+            if caches is not None:
+                own, other = replace(own, cache=caches[index][0]), replace(other, cache=caches[index][1])
+            x_BTD = block(x_BTD, own, other)
         return self.final_norm(x_BTD) if self.final_norm is not None else x_BTD
 
     def _add_positions(self, x_BTD: Tensor, first: int, position_ids_BT: Tensor | None) -> Tensor:
@@ -178,10 +191,14 @@ class Head(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.scale = config.logits_scale * output_scale(config)
-        self.transform = Linear(config.width, config.width, bias=config.bias) if config.head == "transform" else None
-        self.transform_norm = make_norm(config) if config.head == "transform" else None
+        self.transform: Linear | None = None
+        self.transform_norm: Norm | None = None
+        if config.head == "transform":
+            self.transform = Linear(config.width, config.width, bias=config.bias, group="head")
+            self.transform_norm = make_norm(config, group="head")
         self.weight = None if config.tie_embeddings else nn.Parameter(torch.empty(config.vocab_size, config.width))
         self.bias = nn.Parameter(torch.empty(config.vocab_size)) if config.head_bias else None
+        tag(self, "head", weight=Role.OUTPUT_TABLE, bias=Role.BIAS)
 
     def forward(self, x_BTD: Tensor, tokens_VD: Tensor) -> Tensor:
         """Return logits (B, T, V); `tokens_VD` is the token table, used where it is tied."""
@@ -206,11 +223,13 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
-        self.tokens = Embedding(config.vocab_size, config.width)
-        self.segments = Embedding(config.num_segments, config.width) if config.num_segments else None
+        self.tokens = Embedding(config.vocab_size, config.width, group="embedding")
+        self.segments: Embedding | None = None
+        if config.num_segments:
+            self.segments = Embedding(config.num_segments, config.width, group="segments")
         self.encoder = Stack(config, causal=False) if config.num_encoder_blocks else None
         self.decoder = Stack(config, causal=True) if config.num_decoder_blocks else None
-        self.pooler = Linear(config.width, config.width, bias=config.bias) if config.pooler else None
+        self.pooler = Linear(config.width, config.width, bias=config.bias, group="pooler") if config.pooler else None
         self.head = Head(config) if config.head != "none" else None
         initialise_(self, config, seed=seed)
 
@@ -231,46 +250,58 @@ class Transformer(nn.Module):
             raise UserError("this model is a decoder and has no encoder; call it, or use hidden()")
         return self.encoder(self.embed(source_BS, segments_BS), mask_BT=source_mask_BS)
 
-    def hidden(
-        self,
-        tokens_BT: Tensor,
-        *,
-        mask_BT: Tensor | None = None,
-        segments_BT: Tensor | None = None,
-        position_ids_BT: Tensor | None = None,
-        source_BS: Tensor | None = None,
-        source_mask_BS: Tensor | None = None,
-        memory_BSD: Tensor | None = None,
-        caches: list[tuple[LayerCache, LayerCache]] | None = None,
-    ) -> Tensor:
-        """Return the states from which the head reads, (B, T, D); the parameters are those of `forward`."""
+    def hidden(self, tokens_BT: Tensor, **inputs: Unpack[TransformerInputs]) -> Tensor:
+        """Return the states from which the head reads.
+
+        Parameters
+        ----------
+        tokens_BT : Tensor of int, shape (B, T)
+            Token ids; of the decoder's side where there are two.
+        **inputs : Tensor or None
+            See `TransformerInputs`.
+
+        Returns
+        -------
+        Tensor, shape (B, T, D)
+
+        Raises
+        ------
+        UserError
+            If an encoder-decoder gets nothing for its encoder.
+        """
+        mask_BT, segments_BT = inputs.get("mask_BT"), inputs.get("segments_BT")
         if self.decoder is None:
             return self.encode(tokens_BT, mask_BT, segments_BT)
+        memory_BSD, source_mask_BS = inputs.get("memory_BSD"), inputs.get("source_mask_BS")
         if self.encoder is not None and memory_BSD is None:
+            source_BS = inputs.get("source_BS")
             if source_BS is None:
                 raise UserError("an encoder-decoder needs source_BS, or memory_BSD from encode()")
             memory_BSD = self.encode(source_BS, source_mask_BS)
         return self.decoder(
             self.embed(tokens_BT, segments_BT),
             mask_BT=mask_BT,
-            position_ids_BT=position_ids_BT,
+            position_ids_BT=inputs.get("position_ids_BT"),
             memory_BSD=memory_BSD,
             memory_mask_BS=source_mask_BS,
-            caches=caches,
+            caches=inputs.get("caches"),
         )
 
-    def forward(self, tokens_BT: Tensor, **options: Tensor | list[tuple[LayerCache, LayerCache]] | None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, **inputs: Unpack[TransformerInputs]) -> Tensor:
         """Return logits (B, T, V), or the states (B, T, D) of a model without a head.
 
         Parameters
         ----------
-        tokens_BT
+        tokens_BT : Tensor of int, shape (B, T)
             Token ids; of the decoder's side where there are two.
-        **options
-            Those of `hidden`: `mask_BT` (True where a token is real), `segments_BT`, `position_ids_BT` (positions),
-            `source_BS` with `source_mask_BS` or `memory_BSD` (encoder-decoder), `caches`.
+        **inputs : Tensor or None
+            See `TransformerInputs`.
+
+        Returns
+        -------
+        Tensor, shape (B, T, V) or (B, T, D)
         """
-        states_BTD = self.hidden(tokens_BT, **options)  # type: ignore[arg-type]
+        states_BTD = self.hidden(tokens_BT, **inputs)
         return states_BTD if self.head is None else self.head(states_BTD, self.tokens.weight)
 
     def pool(self, states_BTD: Tensor) -> Tensor:
@@ -279,24 +310,20 @@ class Transformer(nn.Module):
             raise UserError("this model has no pooler; set pooler=True in its config")
         return torch.tanh(self.pooler(states_BTD[:, 0]))
 
-    def new_caches(self) -> list[tuple[LayerCache, LayerCache]]:
+    def new_caches(self) -> Caches:
         """Return empty caches (self, cross) for every decoder block."""
         return [(LayerCache(), LayerCache()) for _ in range(self.config.num_decoder_blocks)]
 
-    def parameter_groups(self) -> dict[str, int]:
-        """Return the number of parameters by the groups of `accounting.count_params`, counted on the module."""
-        counts = dict.fromkeys((*GROUP_BY_NAME.values(), "norms"), 0)
-        for name, parameter in self.named_parameters():
-            counts[group_of(name)] += parameter.numel()
+    def parameter_groups(self) -> dict[Group, int]:
+        """Return the number of parameters by the groups of `accounting.count_params`, counted on the module.
+
+        What fine-tuning added is counted under "added", a key that an unchanged model does not have.
+        """
+        counts: dict[Group, int] = dict.fromkeys((group for group in get_args(Group) if group != "added"), 0)
+        for _, parameter, label in tagged_parameters(self):
+            group: Group = "added" if label is None else label.group
+            counts[group] = counts.get(group, 0) + parameter.numel()
         return counts
-
-
-def group_of(name: str) -> str:
-    """Return the accounting group of a parameter by its qualified name."""
-    parts = name.split(".")
-    if parts[0] != "head" and any(part.endswith("norm") for part in parts):
-        return "norms"
-    return next(GROUP_BY_NAME[part] for part in parts if part in GROUP_BY_NAME)
 
 
 def key_bias(mask_BS: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -107,7 +107,8 @@ def test_the_first_steps_are_the_golden_ones() -> None:
 
 def test_validation_losses_are_those_of_training_without_reduction() -> None:
     module, batch = make_module(), make_batches()[0]
-    losses_BT = module.loss_per_token(batch)
+    losses_BT, mask_BT = module.losses_and_mask(batch)
+    assert mask_BT.all()
     assert losses_BT.shape == (BATCH, CONTEXT)
     assert losses_BT.dtype == torch.float32
     assert losses_BT.mean().item() == pytest.approx(module.training_step(batch, 0).item(), rel=1e-6)

@@ -191,5 +191,3 @@ def test_an_objective_that_cannot_work_says_why() -> None:
         )
     with pytest.raises(UserError, match="did you mean 'masked'"):
         ObjectiveConfig(name="mask")
-    with pytest.raises(UserError, match="use losses_and_mask"):
-        make_module("masked").loss_per_token(stream(2, 8))

@@ -57,13 +57,13 @@ def test_the_backend_follows_device_and_dtype() -> None:
 def test_blockwise_attention_and_its_gradients_equal_the_fused_kernels(
     length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blockwise, "FEWEST_TOKENS", 1)
-    monkeypatch.setattr(blockwise, "FEWEST_SCORES", 1)
+    monkeypatch.setattr(blockwise, "MIN_TOKENS", 1)
+    monkeypatch.setattr(blockwise, "MIN_SCORES", 1)
     generator = torch.Generator().manual_seed(0)
     q, k, v, grad = torch.randn(4, 2, 3, length, 8, generator=generator)
     for tensor in (q, k, v):
         tensor.requires_grad_()
-    assert blockwise.worthwhile(q, k, v)
+    assert blockwise.should_use_blockwise(q, k, v)
     options = {"scale": 0.3, "causal": True}
     expected = dot_product_attention(q, k, v, backend="sdpa", **options)
     got = dot_product_attention(q, k, v, backend="blockwise", **options)
@@ -76,15 +76,15 @@ def test_blockwise_attention_and_its_gradients_equal_the_fused_kernels(
 
 def test_blockwise_attention_is_for_causal_training_of_middling_size() -> None:
     q = torch.randn(2, 4, 256, 8, requires_grad=True)
-    assert blockwise.worthwhile(q, q, q)
-    assert not blockwise.worthwhile(q.detach(), q.detach(), q.detach())
-    assert not blockwise.worthwhile(q[:, :, :128], q[:, :, :128], q[:, :, :128])
+    assert blockwise.should_use_blockwise(q, q, q)
+    assert not blockwise.should_use_blockwise(q.detach(), q.detach(), q.detach())
+    assert not blockwise.should_use_blockwise(q[:, :, :128], q[:, :, :128], q[:, :, :128])
     huge = q[:1, :1, :1].expand(64, 64, 4096, 8)
-    assert not blockwise.worthwhile(huge, huge, huge)
+    assert not blockwise.should_use_blockwise(huge, huge, huge)
     assert "Blockwise" in str(dot_product_attention(q, q, q, scale=1.0, causal=True).grad_fn)
     assert "Blockwise" not in str(dot_product_attention(q, q, q, scale=1.0).grad_fn)
     with torch.no_grad():
-        assert not blockwise.worthwhile(q, q, q)
+        assert not blockwise.should_use_blockwise(q, q, q)
 
 
 def test_grouped_heads_equal_full_heads_with_repeated_keys_and_values() -> None:
