@@ -145,8 +145,14 @@ def one_task(folder: Path) -> pd.DataFrame:
 
 FINE_TUNED = {"E": 0.9, "A": 60.0, "alpha": 0.12, "beta": 0.1}
 TRANSFERRED = {
-    "alpha_N": 0.076, "alpha_D": 0.103, "N_c": 6.4e13, "D_c": 1.8e13, "k": 1.9e4, "alpha": 0.18, "beta": 0.38
-}  # fmt: skip
+    "alpha_N": 0.076,
+    "alpha_D": 0.103,
+    "N_c": 6.4e13,
+    "D_c": 1.8e13,
+    "k": 1.9e4,
+    "alpha": 0.18,
+    "beta": 0.38,
+}
 """Of Kaplan et al. 2020 for the loss from scratch; of the transfer, numbers of the size that Hernandez et al. find."""
 
 

@@ -17,11 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.arrays import Array
+from analysis.laws.differences import curvature_by_differences
 from analysis.laws.parameter import Parameter
 
-STACKED = 2000
-"""(Vector, row) pairs up to which all differences of a curvature are taken in one call: with few starts and short
-tables most of the time is spent between calls."""
 LOG_ZERO = -1e6
 """Stands for the logarithm of zero: every power of it, the smallest exponent's included, is exactly zero, and a product
 with that power is no NaN."""
@@ -269,25 +267,7 @@ class Law(abc.ABC):
         Array, shape (B, p, p)
             The sum.
         """
-        B, p = phi.shape
-        steps = 1e-5 * np.maximum(np.abs(phi), 0.1)
-        if B * z.shape[1] <= STACKED:
-            shift = np.zeros((p, B, p))
-            shift[np.arange(p), :, np.arange(p)] = steps.T
-            moved = np.concatenate([phi + shift, phi - shift]).reshape(-1, p)
-            slopes = self.working_jacobian(moved, z)[1].reshape(2 * p, B, p, -1)
-            sums = np.matmul(slopes, weights[:, :, None])[..., 0]
-            out = ((sums[:p] - sums[p:]) / (2 * steps.T[:, :, None])).transpose(1, 2, 0)
-            return np.asarray(0.5 * (out + out.transpose(0, 2, 1)))
-        out = np.empty((B, p, p))
-        for j in range(p):
-            moved = phi.copy()
-            moved[:, j] += steps[:, j]
-            up = np.matmul(self.working_jacobian(moved, z)[1], weights[:, :, None])[:, :, 0]
-            moved[:, j] -= 2 * steps[:, j]
-            down = np.matmul(self.working_jacobian(moved, z)[1], weights[:, :, None])[:, :, 0]
-            out[:, j, :] = (up - down) / (2 * steps[:, [j]])
-        return 0.5 * (out + out.transpose(0, 2, 1))
+        return curvature_by_differences(lambda moved: self.working_jacobian(moved, z)[1], phi, weights)
 
     @property
     def curves_cheaply(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
@@ -95,6 +96,11 @@ def epoch(folder: Path, *, bootstrap: int) -> Iterator[Row]:
             ours=a.se,
             tolerance=0.001,
         )
+    yield from _epoch_checks(data)
+
+
+def _epoch_checks(data: dict[str, Array]) -> Iterator[Row]:
+    """Hoffmann's own parameters on these points, and how a fit of the small runs predicts the large ones."""
     theirs = np.array([HOFFMANN_2022[name] for name in LAWS["hoffmann"].param_names])
     r = np.log(LAWS["hoffmann"](theirs, data) / data["loss"])
     size = np.minimum(np.abs(r), 1e-3)

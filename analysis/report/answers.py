@@ -60,18 +60,20 @@ def _collected(study: Study) -> dict[str, str | None]:
     roles = table.frame["role_shown"].value_counts()
     others = [f"{roles[name]} {name}" for name in ("replicate", "mid-run") if name in roles]
     counted = [f"{count}: {why}" for why, count in left_out.items()] + [f"{text} rows not fitted" for text in others]
-    has_sets = "loss_se" in table.frame.columns
-    noise = study.noise_floor
+    metric = "the column loss as it was given, read as nats per token"
+    if "loss_se" in table.frame.columns:
+        metric = "validation loss of the trained model, nats per token, as recorded"
+    seeds = None
+    if study.noise_floor is not None:
+        seeds = f"{percent_text(study.noise_floor)} of the loss between seeds, {len(study.noise)} designs replicated"
+    outliers = f"{len(flagged)} of {int(study.fitted.sum())} fitted runs flagged, none dropped"
     return {
-        "metric": "validation loss of the trained model, nats per token, as recorded" if has_sets else
-        "the column loss as it was given, read as nats per token",
+        "metric": metric,
         "left_out": "; ".join(counted) if counted else "none",
-        "outliers": f"{len(flagged)} of {int(study.fitted.sum())} fitted runs flagged, none dropped" if flagged else
-        "none flagged",
-        "seeds": None if noise is None else f"{percent_text(noise)} of the loss between seeds, "
-        f"{len(study.noise)} designs replicated",
+        "outliers": outliers if flagged else "none flagged",
+        "seeds": seeds,
         "raw": "tables/runs.csv beside the page",
-    }  # fmt: skip
+    }
 
 
 def _fit(study: Study, origin: Mapping[str, Any]) -> dict[str, str | None]:

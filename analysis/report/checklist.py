@@ -189,6 +189,9 @@ def _of_fit(fit: Fit) -> dict[str, str | None]:
     residual = format_percent(fit.residual_scale) if fit.predictor.log_residuals else format_number(fit.residual_scale)
     draws = options.get("bootstrap")
     clustered = f", {fit.num_clusters} clusters of runs drawn whole" if options.get("clustered") else " over runs"
+    origin = "from the sandwich covariance; no draws were asked for"
+    if draws:
+        origin = f"{draws} bootstrap draws{clustered}"
     conventions = fit.conventions
     return {
         "form": f"{fit.law.name}: {fit.law.formula}",
@@ -206,18 +209,17 @@ def _of_fit(fit: Fit) -> dict[str, str | None]:
         "convergence": f"status {fit.status}, condition number {format_number(fit.condition, 2)}",
         "identification": "; ".join(f"{', '.join(names)} ({why})" for why, names in unknown.items())
         or "nothing: every parameter is identified",
-        "intervals": f"{format_percent(fit.level)}, {draws} bootstrap draws{clustered}" if draws else
-        f"{format_percent(fit.level)}, from the sandwich covariance; no draws were asked for",
+        "intervals": f"{format_percent(fit.level)}, {origin}",
         "goodness": f"standard deviation of one run about the law {residual} ({unit}, {fit.num_rows} rows less "
         f"{len(fit.law.param_names)} parameters)",
-    }  # fmt: skip
+    }
 
 
 def _of_runs(runs: pd.DataFrame) -> dict[str, str | None]:
     """What the rows say by themselves."""
     out: dict[str, str | None] = {"models": _models(runs)}
-    for key, name, write in (("sizes", "params", format_size), ("tokens", "tokens", format_size),
-                             ("compute", "flops", format_compute)):  # fmt: skip
+    ranges = (("sizes", "params", format_size), ("tokens", "tokens", format_size), ("compute", "flops", format_compute))
+    for key, name, write in ranges:
         values = _numbers(runs, name)
         if values is not None:
             out[key] = f"{_range(values, write)}, {np.unique(values).size} values"
@@ -274,10 +276,17 @@ def _values(runs: pd.DataFrame, name: str) -> str | None:
     """The values of a column in words: a range of numbers, a list of texts."""
     numbers = _numbers(runs, name)
     if numbers is not None:
-        return _range(numbers, lambda v: format_size(v) if v >= 1e4 else f"{v:g}" if v == round(v) else f"{v:.3g}")
+        return _range(numbers, _short)
     if name not in runs.columns or runs[name].isna().all():
         return None
     return " or ".join(dict.fromkeys(str(value) for value in runs[name].dropna()))
+
+
+def _short(value: float) -> str:
+    """A number in few characters: a size, a whole number, or three digits."""
+    if value >= 1e4:
+        return format_size(value)
+    return f"{value:g}" if value == round(value) else f"{value:.3g}"
 
 
 def _repetition(runs: pd.DataFrame) -> str | None:

@@ -8,7 +8,7 @@ by an active set. It knows a `Problem` and nothing of laws, tables or starts.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,17 @@ class Solution:
     """Most iterations that a start took."""
 
 
+Descent = Literal["full", "coarse", "graduated"]
+"""How a start descends.
+
+* full: by Newton steps on the objective, or through smoother ones where it has kinks;
+* coarse: by steps that leave out the law's second derivatives, on the objective as it is: cheap steps that find the
+  basin of a start, not its minimum;
+* graduated: through least squares and ever narrower Huber functions, another way into the valley, past kinks that hold a
+  direct descent.
+"""
+
+
 def polish(
     problem: Problem,
     phi: Array,
@@ -49,8 +60,7 @@ def polish(
     max_iterations: int = 100,
     tolerance: float = 1e-11,
     fixed: NDArray[np.bool_] | None = None,
-    coarse: bool = False,
-    graduated: bool = False,
+    descent: Descent = "full",
 ) -> Solution:
     """Minimise from every start, each under weights of its own.
 
@@ -70,12 +80,8 @@ def polish(
         A start is done when the predicted decrease is below this fraction of the objective.
     fixed : array of bool, shape (B, p), optional
         Parameters that stay where a start has them.
-    coarse : bool
-        Whether steps leave out the law's second derivatives and the objective is the one given, not smoother ones:
-        cheap steps that find the basin of a start, not its minimum.
-    graduated : bool
-        Whether to descend through least squares and ever narrower Huber functions: another way into the valley, past
-        kinks that hold a direct descent.
+    descent : "full", "coarse" or "graduated"
+        How a start descends.
 
     Returns
     -------
@@ -87,6 +93,7 @@ def polish(
     typical = 0.0
     if not objective.is_quadratic and len(phi):
         typical = float(np.median(np.abs(problem.residuals(np.clip(phi[:1], problem.lower, problem.upper)))))
+    graduated, coarse = descent == "graduated", descent == "coarse"
     smoother = () if coarse else objective.widening(typical, graduated=graduated)
     settings = _Settings(max_iterations=max_iterations, tolerance=tolerance, coarse=coarse)
     if not smoother:

@@ -93,7 +93,7 @@ def profile_points(problem: Problem, best: Array, size: int, rng: np.random.Gene
     phi = np.clip(phi, problem.lower, problem.upper)
     held = np.zeros(phi.shape, dtype=bool)
     held[np.arange(size), moved] = True
-    return polish(problem, phi, max_iterations=FEW_STEPS, fixed=held, coarse=True).phi
+    return polish(problem, phi, max_iterations=FEW_STEPS, fixed=held, descent="coarse").phi
 
 
 def hops(problem: Problem, minima: Array, size: int, rng: np.random.Generator) -> Array:

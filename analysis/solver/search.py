@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.solver.certificate import KINDS, Certificate, Kind
-from analysis.solver.newton import polish
+from analysis.solver.newton import Descent, polish
 from analysis.solver.problem import Problem
 from analysis.solver.scatter import Starts, scattered
 from analysis.solver.starts import grid_starts
@@ -89,18 +89,18 @@ class _Found:
         return cls(phi=np.zeros((0, num_params)), value=np.zeros(0), converged=np.zeros(0, dtype=bool))
 
     def descend(
-        self, problem: Problem, starts: Starts, *, most: int, tolerance: float = 1e-11, graduated: bool = False
+        self, problem: Problem, starts: Starts, *, most: int, tolerance: float = 1e-11, descent: Descent = "full"
     ) -> None:
         """Polish all starts; for laws with dear derivatives the lowest `most` after cheap steps of all."""
         near, kinds = starts.phi, list(starts.kinds)
         if not problem.law.curves_cheaply:
-            coarse = polish(problem, near, max_iterations=COARSE_ITERATIONS, tolerance=1e-7, coarse=True)
+            coarse = polish(problem, near, max_iterations=COARSE_ITERATIONS, tolerance=1e-7, descent="coarse")
             order = np.argsort(coarse.value, kind="stable")
             order = order[np.isfinite(coarse.value[order])][:most]
             near, kinds = coarse.phi[order], [starts.kinds[i] for i in order]
         if not len(near):
             return
-        solution = polish(problem, near, max_iterations=FIRST_ITERATIONS, tolerance=tolerance, graduated=graduated)
+        solution = polish(problem, near, max_iterations=FIRST_ITERATIONS, tolerance=tolerance, descent=descent)
         self.phi = np.concatenate([self.phi, solution.phi])
         self.value = np.concatenate([self.value, solution.value])
         self.converged = np.concatenate([self.converged, solution.converged])
@@ -188,9 +188,8 @@ def _certify(problem: Problem, found: _Found, max_iterations: int) -> Certificat
         before = found.least
         minima = found.phi[_distinct(found.phi, found.value)]
         size = FIRST_ROUND if rounds == 1 else LATER_ROUNDS
-        found.descend(
-            problem, scattered(problem, minima, size, rng), most=POLISHED, tolerance=ENOUGH, graduated=rounds == 1
-        )
+        descent: Descent = "graduated" if rounds == 1 else "full"
+        found.descend(problem, scattered(problem, minima, size, rng), most=POLISHED, tolerance=ENOUGH, descent=descent)
         found.finish(problem, max_iterations)
         found.sharpen(problem, before)
         lowered = found.least < before * (1 - SAME_OPTIMUM) - tiny

@@ -52,30 +52,40 @@ def build_study(
     where: str | None = None,
     drop_largest_losses: int = 0,
 ) -> Study:
-    """Read the runs, assign roles, fit, predict and compare; UserError says what is missing and what to do."""
-    table = load_tables(paths, columns, where, drop_largest_losses)
+    """Read the runs, assign roles, fit, predict and compare.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        Tables, stores, or one sweep manifest.
+    choices : Choices
+        How it is fitted and what is held out.
+    columns : dict, optional
+        Our column names to the table's.
+    where : str, optional
+        An expression that keeps rows.
+    drop_largest_losses : int
+        How many of the largest losses are left out.
+
+    Returns
+    -------
+    Study
+        All that a report shows.
+
+    Raises
+    ------
+    UserError
+        Says what is missing and what to do.
+    """
     manifest = load_manifest(paths)
-    frame = table.frame.copy()
-    notes = list(table.notes)
-    budget, warnings = group_budgets(frame)
-    frame["budget_group"] = budget
-    notes += warnings
-    frame["role_shown"] = assign_roles(frame, choices.holdout, notes)
-    cluster = choices.cluster
-    if cluster is not None and cluster not in frame.columns:
-        raise UserError(f"--cluster {cluster} is no column of the table; leave it out or name one")
-    if cluster is None:
-        num_params = len(get_law(choices.law).parameters)
-        cluster, note = choose(frame[frame["role_shown"] == "fit"], num_params)
-        notes += [] if note is None else [note]
-    choices = replace(choices, cluster=cluster)
-    table = replace(table, frame=frame)
+    notes: list[str] = []
+    table, choices, budgets = _with_roles(load_tables(paths, columns, where, drop_largest_losses), choices, notes)
+    frame, cluster = table.frame, choices.cluster
     fitted = table.subset(frame["role_shown"] == "fit")
     if len(fitted.frame) < 2:
         raise UserError(
             f"{len(fitted.frame)} run(s) left to fit; loosen --holdout {choices.holdout!r} or give more runs"
         )
-    budgets = tuple(float(value) for value in budget.groupby(np.round(np.log(budget), 6)).first())
     grid = _grid(frame["flops"].to_numpy(dtype=float))
     noise, floor = noise_floor(frame[frame["role_shown"] != "mid-run"], level=choices.level)
     weighting = seed_weights(
@@ -121,6 +131,25 @@ def build_study(
         notes=tuple(notes),
         manifest=manifest,
     )
+
+
+def _with_roles(table: RunTable, choices: Choices, notes: list[str]) -> tuple[RunTable, Choices, tuple[float, ...]]:
+    """The table with budget groups and roles, the choices with the bootstrap's clusters, and the budgets in FLOPs;
+    adds to the notes."""
+    frame = table.frame.copy()
+    budget, warnings = group_budgets(frame)
+    frame["budget_group"] = budget
+    notes += [*table.notes, *warnings]
+    frame["role_shown"] = assign_roles(frame, choices.holdout, notes)
+    cluster = choices.cluster
+    if cluster is not None and cluster not in frame.columns:
+        raise UserError(f"--cluster {cluster} is no column of the table; leave it out or name one")
+    if cluster is None:
+        num_params = len(get_law(choices.law).parameters)
+        cluster, note = choose(frame[frame["role_shown"] == "fit"], num_params)
+        notes += [] if note is None else [note]
+    budgets = tuple(float(value) for value in budget.groupby(np.round(np.log(budget), 6)).first())
+    return replace(table, frame=frame), replace(choices, cluster=cluster), budgets
 
 
 def _grid(flops: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -47,11 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--laws", metavar="A,B,...", help="laws to choose from (default: all whose inputs are there)")
     parser.add_argument("--holdout", metavar="EXPR", help="score on these rows, fit on the others (default: cut-offs)")
     parser.add_argument("--windows", type=int, default=NUM_WINDOWS, metavar="K", help="most cut-offs in compute")
+    sure = format_percent(SURE, 3).replace("%", "%%")  # argparse reads a single one as a placeholder
     parser.add_argument(
-        "--reference", default=REFERENCE, metavar="LAW",
-        help=f"law that is kept unless another beats it in {format_percent(SURE, 3)} of the redraws (default: "
-        f"{REFERENCE}; 'none' for none)".replace("%", "%%"),
-    )  # fmt: skip
+        "--reference",
+        default=REFERENCE,
+        metavar="LAW",
+        help=f"law that is kept unless another beats it in {sure} of the redraws (default {REFERENCE}; 'none': none)",
+    )
     parser.add_argument("--average", action="store_true", help="weigh the identified laws by their errors as well")
     parser.add_argument(
         "--at", metavar="NAME=VALUE,...", help="with --average: predict here, e.g. params=7e9,tokens=1e12"

@@ -108,7 +108,7 @@ def forward_flops(
     queries, keys = config.num_heads * config.key_dim, config.kv_heads * config.key_dim
     encoder, decoder = config.num_encoder_blocks, config.num_decoder_blocks
     both = config.family == "encoder-decoder"
-    source = (target_tokens if source_tokens is None else source_tokens) if both else target_tokens
+    source = source_tokens if both and source_tokens is not None else target_tokens
     ffn = (3 if config.gated else 2) * width * config.hidden
     projections = 2 * width * queries + 2 * width * keys
     positions = encoder * source + decoder * target_tokens

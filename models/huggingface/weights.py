@@ -16,7 +16,8 @@ from torch import Tensor
 
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
-from models.huggingface.names import ENTRIES, IGNORED, OUTSIDE, PREFIXES, Entry, config_from_fields, fields_from_config
+from models.huggingface.fields import config_from_fields, fields_from_config
+from models.huggingface.names import ENTRIES, IGNORED, OUTSIDE, PREFIXES, Entry
 from models.modules.transformer import Transformer
 
 

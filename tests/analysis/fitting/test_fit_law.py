@@ -177,9 +177,20 @@ def test_json_holds_the_whole_fit_without_nan(fit: Fit, tmp_path) -> None:
     back = Fit.from_dict(json.loads(text))
     assert back.params == fit.params
     assert set(json.loads(text)) >= {
-        "schema", "law", "columns", "conventions", "params", "cov", "objective", "status", "num_rows", "residual_scale",
-        "warnings", "frontier", "draws",
-    }  # fmt: skip
+        "schema",
+        "law",
+        "columns",
+        "conventions",
+        "params",
+        "cov",
+        "objective",
+        "status",
+        "num_rows",
+        "residual_scale",
+        "warnings",
+        "frontier",
+        "draws",
+    }
     path = fit.save(tmp_path / "fit.json")
     again = Fit.load(path)
     held = {"params": [3e10], "tokens": [6e11]}

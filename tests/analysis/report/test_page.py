@@ -43,7 +43,8 @@ def write_store(root: Path) -> Path:
                 number += 1
                 run_id = f"{number:012x}"
                 held = budget == BUDGETS[-1]
-                runs[run_id] = {"budget": budget, "role": "heldout" if held else "replicate" if seed else "fit"}
+                other = "replicate" if seed else "fit"
+                runs[run_id] = {"budget": budget, "role": "heldout" if held else other}
                 loss = truth(params, tokens) * math.exp(rng.normal(0, 0.002))
                 diverged = number == 3
                 record = RunRecord(
@@ -51,13 +52,19 @@ def write_store(root: Path) -> Path:
                     status=RunStatus.DIVERGED if diverged else RunStatus.DONE,
                     reason="loss is not finite" if diverged else None,
                     design={
-                        "params": params, "params_total": params * 1.2, "params_non_embedding": params,
-                        "tokens": tokens, "flops": per_token * tokens, "flops_6nd": 6 * params * tokens,
-                        "width": 32, "depth": 2, "seed": seed,
+                        "params": params,
+                        "params_total": params * 1.2,
+                        "params_non_embedding": params,
+                        "tokens": tokens,
+                        "flops": per_token * tokens,
+                        "flops_6nd": 6 * params * tokens,
+                        "width": 32,
+                        "depth": 2,
+                        "seed": seed,
                     },
                     outcome={} if diverged else {"loss": loss, "loss_se": 0.002 * loss},
                     execution={"trunk": f"{params:.0f}-{seed}", "versions": {"torch": "2.13.0"}},
-                )  # fmt: skip
+                )
                 folder = root / "runs" / run_id
                 folder.mkdir(parents=True)
                 (folder / "record.json").write_text(record.to_json(), encoding="utf-8")

@@ -79,7 +79,7 @@ def test_newton_does_not_stop_in_a_kink(ratio: float) -> None:
     problem = make_problem(get_law("hoffmann"), data, objective=Objective(name="huber", delta=0.003 / ratio))
     point = solve(problem)
     rng = np.random.default_rng(0)
-    about = polish(problem, point.phi + 0.05 * rng.standard_normal((60, 5)), max_iterations=500, graduated=True)
+    about = polish(problem, point.phi + 0.05 * rng.standard_normal((60, 5)), max_iterations=500, descent="graduated")
     assert point.value <= about.value.min() * (1 + 1e-9)
 
 

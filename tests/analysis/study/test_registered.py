@@ -153,10 +153,16 @@ def test_from_the_command_line_a_prediction_is_registered_scored_and_counted(
 def test_coverage_over_studies_has_wilson_s_interval_of_fewer_runs_where_studies_differ(tmp_path: Path) -> None:
     for study, covered in (("a", 10), ("b", 2)):
         runs = [
-            {"run_id": f"{i}", "predicted": 2.0, "lo": 1.9, "hi": 2.1, "error_fraction": 0.0,
-             "measured": 2.0 if i < covered else 3.0}
+            {
+                "run_id": f"{i}",
+                "predicted": 2.0,
+                "lo": 1.9,
+                "hi": 2.1,
+                "error_fraction": 0.0,
+                "measured": 2.0 if i < covered else 3.0,
+            }
             for i in range(10)
-        ]  # fmt: skip
+        ]
         (tmp_path / study).mkdir()
         (tmp_path / study / "heldout.json").write_text(json.dumps({"runs": runs}))
     board = scoreboard(tmp_path)
