@@ -1,9 +1,8 @@
 """What a scaling law is to the engine: a frozen callable with derivatives, parameters, units and a source.
 
 A law states its formula once, for public parameters and raw inputs (`value`, `jacobian`). The engine fits in *working*
-parameters: inputs divided by their geometric means, positive parameters by their logarithm. `Parameter.scales` says
-how a parameter carries the units of the inputs, so that the change back is exact and a fit does not depend on those
-units. This file knows nothing of tables, objectives or intervals.
+parameters: inputs divided by their geometric means, positive parameters by their logarithm. `Parameter.scales` says how
+a parameter carries the units of the inputs, so that the change back is exact and a fit does not depend on those units.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from analysis.laws.differences import curvature_by_differences
 from analysis.laws.parameter import Parameter
 
 LOG_ZERO = -1e6
-"""Stands for the logarithm of zero: every power of it, the smallest exponent's included, is exactly zero, and a product
-with that power is no NaN."""
+"""Stands for the logarithm of zero: every power of it is exactly zero, and a product with that power is no NaN."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +51,7 @@ class Law(abc.ABC):
     by_default: bool = True
     """Whether a choice among laws offers it unless laws are named."""
     min_starts: int = 1
-    """Fewest starts to polish; where the grid has fewer local minima, the best of each slice of its first axis are
-    added."""
+    """Fewest starts to polish; where the grid has fewer minima, the best of each slice of its first axis are added."""
 
     @abc.abstractmethod
     def value(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Array:
@@ -303,20 +300,7 @@ class Law(abc.ABC):
         return theta
 
     def to_working(self, theta: Array, log_refs: Array) -> Array:
-        """The inverse of `to_public`.
-
-        Parameters
-        ----------
-        theta : Array, shape (B, p)
-            Public parameters.
-        log_refs : Array, shape (k,)
-            Logarithms of what the inputs were divided by.
-
-        Returns
-        -------
-        Array, shape (B, p)
-            Working parameters.
-        """
+        """Working parameters of public ones: the inverse of `to_public`, with its shapes."""
         phi = np.array(theta, dtype=np.float64)
         for j, p in enumerate(self.parameters):
             if p.kind == "amplitude":

@@ -47,8 +47,8 @@ Descent = Literal["full", "coarse", "graduated"]
 * full: by Newton steps on the objective, or through smoother ones where it has kinks;
 * coarse: by steps that leave out the law's second derivatives, on the objective as it is: cheap steps that find the
   basin of a start, not its minimum;
-* graduated: through least squares and ever narrower Huber functions, another way into the valley, past kinks that hold a
-  direct descent.
+* graduated: through least squares and ever narrower Huber functions, another way into the valley, past kinks that hold
+  a direct descent.
 """
 
 
