@@ -186,7 +186,7 @@ def config_from_fields(fields: Mapping[str, Any], names: frozenset[str] = frozen
         For a model type, or a value of a field, that our modules cannot express.
     """
     kind = fields.get("model_type")
-    if kind not in READERS:
+    if not isinstance(kind, str) or kind not in READERS:
         raise UserError(f"model_type is {kind!r}; checkpoints of {', '.join(KINDS)} can be read")
     return READERS[kind](fields, names)
 
