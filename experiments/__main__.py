@@ -1,5 +1,7 @@
-"""Command line of the experiments: `python -m experiments VERB ...`; imports only the module of the verb that was
-asked for."""
+"""Command line of the experiments: `python -m experiments VERB ...`.
+
+It imports only the module of the verb that was asked for.
+"""
 
 from __future__ import annotations
 

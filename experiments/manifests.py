@@ -1,5 +1,6 @@
-"""Manifest: the JSON of one sweep, `sweeps/<name>.json`: its runs, their roles, what is left to train. And the readers
-of a sweep's records.
+"""Manifest: the JSON of one sweep, `sweeps/<name>.json`: its runs, their roles, what is left to train.
+
+And the readers of a sweep's records.
 
 `run` writes a manifest; workers, `status` and analysis read it. This file owns its schema and checks what it reads; it
 must not know how a manifest is made. Standard library and `models.errors` only.

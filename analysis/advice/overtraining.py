@@ -246,8 +246,10 @@ def cheapest_factor(fit: Fit, flops: float, inference_tokens: float, ladder: Lad
 
 
 def _cheapest(optima: _Optima, inference_tokens: float) -> Array:
-    """The cheapest factor of each draw, shape (B,): the lowest of a grid, refined by a parabola through its neighbours
-    in logarithms."""
+    """The cheapest factor of each draw, shape (B,).
+
+    It is the lowest of a grid, refined by a parabola through its neighbours in logarithms.
+    """
     grid = np.linspace(math.log(RATIOS[0]), math.log(RATIOS[1]), NUM_RATIOS)
     totals = np.stack([optima.total(optima.longer(float(np.exp(k))), inference_tokens) for k in grid])
     low = np.clip(np.nanargmin(totals, axis=0), 1, grid.size - 2)

@@ -106,8 +106,10 @@ def target_loss(fit: Fit, loss: float, ladder: Ladder) -> TargetLoss:
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def _least_flops(law: Law, theta: Array, loss: float, per_token: FlopsPerToken) -> tuple[Array, Array, Array]:
-    """Least log C at which each draw reaches the loss, and log N and log D there, each of shape (B,); infinite where
-    it does not."""
+    """Least log C at which each draw reaches the loss, with log N and log D there.
+
+    Each has shape (B,) and is infinite where the loss is not reached.
+    """
     lo = np.full((len(theta), 1), np.log(MIN_FLOPS))
     hi = np.full((len(theta), 1), np.log(MAX_FLOPS))
     never = ~(optimum(law, theta, hi, per_token)[2][:, 0] <= loss)

@@ -32,8 +32,10 @@ def draw_heldout(study: Study, figure: Figure, theme: Theme) -> None:
 
 
 def plot_heldout(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Axes:
-    """Draw every held-out run: its measured loss, the prediction with its interval, and the loss of the best smaller
-    run carried forward.
+    """Draw every held-out run.
+
+    Each shows its measured loss, the prediction with its interval, and the loss of the best smaller run carried
+    forward.
 
     Parameters
     ----------

@@ -28,8 +28,9 @@ def draw_surface(study: Study, figure: Figure, theme: Theme) -> None:
 
 
 def plot_surface(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Axes:
-    """Draw the contours of the law's loss over compute and size, the compute-optimal sizes with their band, and the
-    runs.
+    """Draw the contours of the law's loss over compute and size.
+
+    The compute-optimal sizes with their band and the runs lie over them.
 
     Compute is best spent where a contour is lowest in C.
 
@@ -91,8 +92,9 @@ def draw_envelope(study: Study, figure: Figure, theme: Theme) -> None:
 
 
 def plot_envelope(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Axes:
-    """Draw loss over compute: runs, a line for each size, the envelope, and the law's compute-optimal loss with its
-    band.
+    """Draw loss over compute.
+
+    Shown are runs, a line for each size, the envelope, and the law's compute-optimal loss with its band.
 
     Parameters
     ----------

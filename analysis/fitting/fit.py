@@ -1,5 +1,6 @@
-"""`Fit`: the frozen result of fitting one law: parameters with intervals, covariance, predictions, frontier, and JSON
-in and out.
+"""`Fit`: the frozen result of fitting one law.
+
+It holds parameters with intervals, covariance, predictions and the frontier, and is saved as JSON.
 
 It holds numbers only; how they were found is elsewhere. Public parameters are in the units of the data, predictions
 in the unit of the loss.

@@ -1,5 +1,6 @@
-"""Counting conventions side by side: the same runs under each N and each C that a table holds, and the exponent each
-implies.
+"""Counting conventions side by side.
+
+The same runs are fitted under each N and each C that a table holds, and the exponent that each implies is given.
 
 Also the local exponent of Pearce and Song 2024: what a law in total parameters says to somebody who counts without
 embeddings.

@@ -1,5 +1,6 @@
-"""Compute per token as a function of size, read off the runs of a table: what turns (C, N) into D under any
-counting convention.
+"""Compute per token as a function of size, read off the runs of a table.
+
+It turns (C, N) into D under any counting convention.
 
 Along a ladder of shapes, training FLOPs per token are 6 N times a ratio that falls towards one as models grow:
 attention scores and logits weigh most in small ones. The ratio is a smooth curve through the runs' own sizes, 1 + k

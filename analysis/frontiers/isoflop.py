@@ -293,8 +293,10 @@ def _point(runs: BudgetRuns, minima: _Minima, setting: _Setting) -> dict[str, ob
 
 
 def _grid_warnings(points: pd.DataFrame, exponents: tuple[float, float] | None) -> list[str]:
-    """Sentences about budgets without a bracketed minimum and about off-centre grids, with the size of the known
-    bias."""
+    """Sentences about budgets without a bracketed minimum and about off-centre grids.
+
+    They give the size of the known bias.
+    """
     out = []
     open_ended = points[~points["bracketed"]]
     if len(open_ended):

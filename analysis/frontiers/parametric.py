@@ -115,8 +115,10 @@ def _lines(optima: tuple[Array, Array, Array], slopes: tuple[Array, Array], anch
 def _points(
     near: Neighbourhood, grid: Array, middle: tuple[Array, Array, Array], about: tuple[Array, Array, Array]
 ) -> pd.DataFrame:
-    """N, D and loss at each budget with their intervals, taken in logarithms; losses of a law that may be negative as
-    they are."""
+    """N, D and loss at each budget with their intervals.
+
+    Intervals are taken in logarithms; losses of a law that may be negative are taken as they are.
+    """
     import pandas as pd
 
     positive = bool((middle[2] > 0).all())

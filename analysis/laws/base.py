@@ -25,8 +25,10 @@ LOG_ZERO = -1e6
 
 @dataclass(frozen=True, kw_only=True)
 class Law(abc.ABC):
-    """A loss as a function of inputs and parameters; subclasses give `value` and `jacobian`, and may speed up the
-    rest."""
+    """A loss as a function of inputs and parameters.
+
+    Subclasses give `value` and `jacobian`, and may speed up the rest.
+    """
 
     name: str
     """Name on the command line."""

@@ -62,8 +62,9 @@ MAKERS: dict[str, Callable[..., Law]] = {"bnsl": bnsl}
 
 
 def get_law(name: str, **options: int) -> Law:
-    """The law called `name`, with options where it takes some (`get_law("bnsl", breaks=2)`, or `"bnsl:2"` in a list of
-    laws).
+    """The law called `name`.
+
+    Some take options: `get_law("bnsl", breaks=2)`, or `"bnsl:2"` in a list of laws.
 
     Raises
     ------

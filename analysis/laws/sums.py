@@ -1,5 +1,6 @@
-"""Laws that are an offset plus power terms, L = E + sum_j A_j * prod_i x_i**(-a_ij): exact, fast derivatives for all
-of them.
+"""Laws that are an offset plus power terms, L = E + sum_j A_j * prod_i x_i**(-a_ij).
+
+Derivatives are exact and fast for all of them.
 
 Owns the arithmetic shared by power, hoffmann, gemstones and their like; a member of the family is a list of terms.
 """

@@ -1,5 +1,6 @@
-"""Arms of a study side by side: paired differences on the same validation documents, over the same order of training
-tokens.
+"""Arms of a study side by side.
+
+Differences are paired: on the same validation documents, over the same order of training tokens.
 
 An arm is a value of a varied field, such as a position encoding. Arms are compared within a cell: same shape, budget
 and seed. It must not know what the varied field means.
@@ -88,8 +89,9 @@ def _difference(record: RunRecord, base: RunRecord | None, name: str, level: flo
 
 
 def pooled(frame: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
-    """Mean difference of each arm over cells, with an interval over cells: what another seed or size would change is
-    in it.
+    """Mean difference of each arm over cells, with an interval over cells.
+
+    What another seed or size would change is in the interval.
 
     Parameters
     ----------

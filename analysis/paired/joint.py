@@ -131,8 +131,10 @@ class JointLaw:
 
 
 def _terms(law: JointLaw, rows: NDArray[np.intp], excess: Array) -> tuple[float, Array]:
-    """The best amplitudes and exponents of one arm for a given excess over the floor, and their squared error in log
-    loss."""
+    """The best amplitudes and exponents of one arm for a given excess over the floor.
+
+    Their squared error in log loss comes with them.
+    """
     x, weight = law.x[:, rows], np.exp(-law.y[rows])
     if law.form != "surface":
         design = np.stack([np.ones(rows.size), -x[0]], axis=1)

@@ -1,5 +1,7 @@
-"""The reporting checklist of a report: what the study and its origin answer beyond the fit and the runs. Owns these
-facts and their wording; the questions are in checklist.py."""
+"""The reporting checklist of a report: what the study and its origin answer beyond the fit and the runs.
+
+Owns these facts and their wording; the questions are in checklist.py.
+"""
 
 from __future__ import annotations
 

@@ -133,9 +133,17 @@ def checklist(
 
     Parameters
     ----------
-    fit : the fitted law
-    runs : the fitted rows, as tables of runs give them
-    facts : further answers by key, which go before what fit and runs say; None says that there is none
+    fit : Fit
+        The fitted law.
+    runs : DataFrame, optional
+        The fitted rows, as tables of runs give them.
+    facts : mapping, optional
+        Further answers by key, which go before what fit and runs say; None says that there is none.
+
+    Returns
+    -------
+    tuple of Answer
+        One for each question, in order.
 
     Raises
     ------

@@ -1,5 +1,7 @@
-"""The sentences of a report. Every number in them is computed, and none stands without its interval or the reason
-for lacking one."""
+"""The sentences of a report.
+
+Every number in them is computed, and none stands without its interval or the reason for lacking one.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Where a report comes from: commit, versions, inputs by hash, and the exact commands. No clock is read; no path of
-the machine is kept."""
+"""Where a report comes from: commit, versions, inputs by hash, and the exact commands.
+
+No clock is read; no path of the machine is kept.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +51,9 @@ def provenance(
 
 
 def settings(paths: Sequence[str | Path], frame: pd.DataFrame, manifest: Manifest | None) -> dict[str, list[str]]:
-    """What the runs' configs and the sweep's file say of training beyond the table: `optimizer.name` and its like ->
-    values as text.
+    """What the runs' configs and the sweep's file say of training beyond the table.
+
+    `optimizer.name` and its like, with their values as text.
 
     Empty for tables that have no run store beside them.
     """

@@ -1,5 +1,7 @@
-"""The tables of a report as frames of numbers (CSV) and as cells of text (HTML). Owns columns and wording, no
-figures, no files."""
+"""The tables of a report as frames of numbers (CSV) and as cells of text (HTML).
+
+Owns columns and wording, no figures, no files.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Row expressions of `--where` and `--holdout`: `params < 1e9 and status == 'done'`, parsed by `ast` and evaluated
-on columns.
+"""Row expressions of `--where` and `--holdout`, such as `params < 1e9 and status == 'done'`.
+
+They are parsed by `ast` and evaluated on columns.
 
 Owns the small language: comparisons (chained ones too), arithmetic, `and or not in`, numbers, texts, column names,
 and backticks around names with blanks. Nothing is executed: no calls, attributes, subscripts or `@`. It must not

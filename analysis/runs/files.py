@@ -1,5 +1,7 @@
-"""Files of runs -> raw rows: CSV, Parquet, sweep manifests and run stores. Knows formats; must not know what makes
-a row valid."""
+"""Files of runs -> raw rows: CSV, Parquet, sweep manifests and run stores.
+
+Knows formats; must not know what makes a row valid.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""What is unusual about a row: undecayed points, copies, repeated data, doubtful units, outliers. Rows are flagged and
-never dropped. It knows residuals, no law."""
+"""What is unusual about a row: undecayed points, copies, repeated data, doubtful units, outliers.
+
+Rows are flagged and never dropped. It knows residuals, no law.
+"""
 
 from __future__ import annotations
 

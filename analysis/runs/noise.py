@@ -1,5 +1,7 @@
-"""What noise says: the floor that seeds set, paired differences between runs on the same documents, and weights from
-the variance between seeds.
+"""What noise says.
+
+The floor that seeds set, paired differences between runs on the same documents, and weights from the variance between
+seeds.
 
 Owns the uses of replication. It must not know laws or reports.
 """
@@ -82,8 +84,9 @@ class SeedWeights:
 def seed_weights(
     tokens: ArrayLike, *, group_tokens: ArrayLike, group_variances: ArrayLike, group_dof: ArrayLike, alpha: float = 0.05
 ) -> SeedWeights:
-    """Weights 1 / variance where replicates show that the variance between seeds depends on the tokens, equal ones
-    elsewhere.
+    """Weights of runs by the variance between seeds.
+
+    They are 1 / variance where replicates show that it depends on the tokens, and equal elsewhere.
 
     log s^2 of a group with d degrees of freedom has variance trigamma(d / 2) around its true value plus the bias
     digamma(d / 2) - log(d / 2) (Bartlett and Kendall 1946); the trend is fitted by weighted least squares with these,

@@ -1,5 +1,6 @@
-"""Which laws a table can be fitted with, and what each says about it: its fit, whether it is identified, its
-predictions of held-out runs.
+"""Which laws a table can be fitted with, and what each says about it.
+
+Each has its fit, whether it is identified, and its predictions of held-out runs.
 
 Owns the list of candidates and one `Candidate` for each. It must not know how a law is chosen, tables or figures.
 """

@@ -1,5 +1,6 @@
-"""Damped Newton over many problems at once: the same rows, each draw its own weights and start, each stopping on its
-own.
+"""Damped Newton over many problems at once.
+
+They share the rows; each draw has its own weights and start, and stops on its own.
 
 Exact second derivatives (robust residuals carry as much curvature as slope), an eigenvalue-modified step, box bounds
 by an active set. It knows a `Problem` and nothing of laws, tables or starts.

@@ -1,5 +1,6 @@
-"""One fitting problem in working units: a law, centred log inputs, losses, weights and an objective; values and
-derivatives.
+"""One fitting problem in working units.
+
+It joins a law, centred log inputs, losses, weights and an objective, and gives values and derivatives.
 
 Everything is vectorised over many parameter vectors, each with its own row weights (bootstrap draws). The solver sees
 this and no table.
@@ -297,8 +298,10 @@ def _input(law: Law, data: Mapping[str, Any], name: str) -> Array:
 
 
 def _references(law: Law, logs: Array, w: Array) -> Array:
-    """What is subtracted from each log input, shape (k,): its weighted mean where the law's form allows it; zeros have
-    no part in it."""
+    """What is subtracted from each log input, shape (k,).
+
+    It is the weighted mean where the law's form allows it; zeros have no part in it.
+    """
     centred = [name in law.centred_inputs() for name in law.inputs]
     inner = w * (logs > LOG_ZERO)
     total = inner.sum(axis=1)

@@ -286,8 +286,10 @@ def condition_number(problem: Problem, phi: Array) -> float:
 
 
 def _evenly_spaced(problem: Problem) -> NDArray[np.intp]:
-    """About SEARCH_ROWS rows, evenly spaced in the table sorted by inputs and loss: the same rows in whatever order
-    they came."""
+    """About SEARCH_ROWS rows, evenly spaced in the table sorted by inputs and loss.
+
+    They are the same rows in whatever order the table came.
+    """
     order = np.lexsort((problem.weights, problem.y, *problem.z[::-1]))
     return np.asarray(np.sort(order[np.linspace(0, order.size - 1, SEARCH_ROWS).astype(int)]))
 

@@ -1,5 +1,6 @@
-"""Where the search starts: variable projection on a grid over the nonlinear parameters, solved for all grid points at
-once.
+"""Where the search starts.
+
+Variable projection on a grid over the nonlinear parameters, solved for all grid points at once.
 
 For every grid point the amplitudes and the offset follow by nonnegative least squares, reweighted a few times towards
 the robust objective; the local minima of the resulting surface are the starts.

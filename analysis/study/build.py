@@ -1,5 +1,6 @@
-"""What a report is about: runs, their roles and budgets, curves of training, the held-out prediction and the noise
-floor.
+"""What a report is about.
+
+Runs, their roles and budgets, curves of training, the held-out prediction and the noise floor.
 
 Owns the assembly of one `Study` from tables or a sweep manifest; everything in it is computed. It must not know
 figures or HTML.
@@ -134,8 +135,10 @@ def build_study(
 
 
 def _with_roles(table: RunTable, choices: Choices, notes: list[str]) -> tuple[RunTable, Choices, tuple[float, ...]]:
-    """The table with budget groups and roles, the choices with the bootstrap's clusters, and the budgets in FLOPs;
-    adds to the notes."""
+    """The table with budget groups and roles, the choices with the bootstrap's clusters, and the budgets.
+
+    Budgets are in FLOPs; notes are added to.
+    """
     frame = table.frame.copy()
     budget, warnings = group_budgets(frame)
     frame["budget_group"] = budget

@@ -35,8 +35,10 @@ def training_curves(paths: Sequence[str | Path], frame: pd.DataFrame) -> dict[st
 
 
 def _read_curve(file: Path) -> pd.DataFrame:
-    """tokens and train_loss of one metrics file; a last line that was cut off in writing is left out, others are
-    errors."""
+    """tokens and train_loss of one metrics file.
+
+    A last line that was cut off in writing is left out; others are errors.
+    """
     rows: list[dict[str, Any]] = []
     lines = file.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines, start=1):

@@ -39,8 +39,10 @@ class Calibration:
         return float(max(self.units - self.num_params, 1))
 
     def quantiles(self, points: Array) -> Array:
-        """Student's quantiles for intervals from a covariance, widened by sqrt(units / dof), at probabilities of any
-        shape."""
+        """Student's quantiles for intervals from a covariance, widened by sqrt(units / dof).
+
+        Probabilities may have any shape.
+        """
         return np.asarray(np.sqrt(self.units / self.dof) * student_quantile(points, self.dof))
 
     def half_width(self, se: Array) -> Array:

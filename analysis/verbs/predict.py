@@ -1,5 +1,7 @@
-"""`python -m analysis predict`: losses from a saved fit, with confidence and prediction intervals, and the downstream
-errors that follow from them."""
+"""`isoflop predict`: losses from a saved fit.
+
+They have confidence and prediction intervals, and downstream errors that follow from them.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""`python -m analysis rates sweeps/NAME.json`: what the recipe's peak rate costs against the best of the rates tried,
-by size."""
+"""`isoflop rates sweeps/NAME.json`: what the recipe's peak rate costs.
+
+It is compared with the best of the rates tried, by size.
+"""
 
 from __future__ import annotations
 

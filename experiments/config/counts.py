@@ -1,5 +1,7 @@
 """What is known of a run before it is trained: counts of parameters, tokens and FLOPs, by the names of the record.
-Pure and torch-free."""
+
+Pure and torch-free.
+"""
 
 from __future__ import annotations
 

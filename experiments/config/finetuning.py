@@ -1,5 +1,7 @@
 """FinetuneRun and its identity: which pre-trained run learns which task, from how many examples, by which method.
-Torch-free."""
+
+Torch-free.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,7 @@ class FinetuneRun:
 
     @property
     def run_id(self) -> str:
-        """ "f" and 12 hex digits of the sha256 of the fields as JSON."""
+        """The letter f and 12 hex digits of the sha256 of the fields as JSON."""
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return "f" + hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -1,5 +1,6 @@
-"""The schema of a sweep's YAML: one frozen dataclass for each block, which checks what stands in it. Reading files is
-`reading`; making runs is `designs`.
+"""The schema of a sweep's YAML: one frozen dataclass for each block, which checks what stands in it.
+
+Reading files is `reading`; making runs is `designs`.
 """
 
 from __future__ import annotations

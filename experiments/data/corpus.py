@@ -1,5 +1,6 @@
-"""TokenCorpus: batches from token files. Training sequences in a pure order, a fixed validation set by document, exact
-budgets.
+"""TokenCorpus: batches from token files.
+
+Training sequences in a pure order, a fixed validation set by document, exact budgets.
 
 Shape legend: B sequences, T = context. Hands out numpy arrays; turning them into tensors is the caller's business.
 """

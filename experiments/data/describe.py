@@ -1,5 +1,7 @@
-"""What there is to know about a corpus before anything is trained on it: size, split, tokens, compressibility,
-blemishes."""
+"""What there is to know about a corpus before anything is trained on it.
+
+Size, split, tokens, compressibility and blemishes.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Which documents are held out: a pure function of each document alone, so that the split never moves. Standard
-library only."""
+"""Which documents are held out: a pure function of each document alone, so that the split never moves.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Labelled tasks made from fetched corpora: examples of one form per kind, without repetitions, split by a hash of the
-input.
+"""Labelled tasks made from fetched corpora.
+
+Examples have one form per kind, no repetitions, and are split by a hash of the input.
 
 A task never shows the same input in two of its splits, however often its source repeats it. Must not know models or
 metrics.

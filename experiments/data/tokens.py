@@ -1,5 +1,6 @@
-"""Token files: documents are split, turned into ids and written once, whole or not at all; then they are mapped into
-memory.
+"""Token files: written once, whole or not at all, then mapped into memory.
+
+Documents are split and turned into ids on the way.
 
 Layout of `tokens/<corpus>-<key>/`: train.bin (one stream, every document followed by end-of-document, one such token
 in front), val.bin (documents one after the other in the same form), meta.json. Owns the split. Must not know batches

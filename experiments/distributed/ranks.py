@@ -201,8 +201,10 @@ class Ranks:
         return Share(begin=begin, count=count, pieces=tuple(pieces))
 
     def shard_items(self, items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
-        """This rank's items of all, in turn, and whether each is its own: every rank gets as many, so that the last
-        round has some that are another's and do not count."""
+        """Items of this rank, in turn, and whether each is its own.
+
+        Every rank gets as many, so that the last round has some that are another's and do not count.
+        """
         remaining = iter(items)
         while hand := list(itertools.islice(remaining, self.size)):
             own = self.rank < len(hand)

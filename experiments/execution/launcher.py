@@ -96,8 +96,10 @@ class Launcher:
                 busy.append(device)
 
     def _ended(self, worker: LocalWorker, progress: SweepProgress) -> None:
-        """Judge how a worker ended; it is replaced by the next `_fill`, unless the problem would meet every other one
-        too."""
+        """Judge how a worker ended.
+
+        It is replaced by the next `_fill`, unless the problem would meet every other one too.
+        """
         status = worker.exit_status()
         if status == ExitStatus.REFUSED:
             raise UserError(

@@ -140,8 +140,10 @@ class SegmentQueue:
         return self._broken(str(item.prefix), item.end_step) or not self._needed(item)
 
     def _needed(self, item: Segment) -> bool:
-        """Whether something that starts at the end of a segment is still to be trained, by now and not when the claims
-        were listed."""
+        """Whether something that starts at the end of a segment is still to be trained.
+
+        Asked of the files now, not of the claims when they were listed.
+        """
         for follower in self._followers.get(item.segment_id, ()):
             if not follower.is_prefix:
                 if not (self.store.record_path(follower.run_id).exists() or self._goes_on(follower)):

@@ -1,5 +1,6 @@
-"""Is the worker that holds a claim still alive? By process on this machine, by a heartbeat counter elsewhere. Standard
-library only.
+"""Is the worker that holds a claim still alive? By process on this machine, by a heartbeat counter elsewhere.
+
+Standard library only.
 
 On this machine a process is known by its pid together with its start time, so that a reused pid deceives nobody; a
 machine that booted again has lost all its workers. On other machines only the claim's size is looked at, over the

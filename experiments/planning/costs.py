@@ -1,5 +1,6 @@
-"""How long a run will take: from measured rates of the same shape where the store has them, from a simple model of the
-device elsewhere.
+"""How long a run will take.
+
+From measured rates of the same shape where the store has them, from a simple model of the device elsewhere.
 
 Estimates order and pack runs and tell people the time left; no result depends on them. Pure and torch-free.
 """

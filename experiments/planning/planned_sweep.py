@@ -1,5 +1,6 @@
-"""PlannedSweep: a sweep as a store holds it. Written from an expanded sweep, or found by name; answers what its runs,
-segments and facts are.
+"""PlannedSweep: a sweep as a store holds it.
+
+Written from an expanded sweep, or found by name; answers what its runs, segments and facts are.
 
 It must not know YAML fields, or how anything is trained. Torch-free.
 """

@@ -90,8 +90,11 @@ def backward(setup: TrainSetup, state: TrainState, tokens: torch.Tensor, share: 
 
 
 def _exchange(setup: TrainSetup, module: Any, *, last: bool) -> AbstractContextManager[Any]:
-    """Whether ranks exchange gradients after a piece: under ddp after the last one; shards after each, since whole
-    gradients would take the memory that pieces save."""
+    """Whether ranks exchange gradients after a piece.
+
+    Under ddp they do after the last one; shards after each, since whole gradients would take the memory that pieces
+    save.
+    """
     if last or setup.ranks.strategy != "ddp":
         return nullcontext()
     no_exchange: AbstractContextManager[Any] = setup.fabric.no_backward_sync(module)

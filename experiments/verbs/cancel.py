@@ -1,5 +1,7 @@
-"""`cancel SWEEP`: end the Slurm jobs of a sweep. Workers save and let go of their runs; imports neither torch nor
-pandas."""
+"""`cancel SWEEP`: end the Slurm jobs of a sweep.
+
+Workers save and let go of their runs; imports neither torch nor pandas.
+"""
 
 from __future__ import annotations
 

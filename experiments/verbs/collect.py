@@ -1,5 +1,7 @@
-"""`collect SWEEP... --out runs.parquet|csv`: the published records of sweeps as one tidy table; mixtures are
-flagged."""
+"""`collect SWEEP... --out runs.parquet|csv`: the published records of sweeps as one tidy table.
+
+Mixtures are flagged.
+"""
 
 from __future__ import annotations
 

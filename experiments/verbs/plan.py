@@ -1,5 +1,7 @@
-"""`plan SWEEP.yaml`: the runs of a sweep with their cost, as a table or as JSON. Writes nothing; imports neither torch
-nor pandas."""
+"""`plan SWEEP.yaml`: the runs of a sweep with their cost, as a table or as JSON.
+
+Writes nothing; imports neither torch nor pandas.
+"""
 
 from __future__ import annotations
 

@@ -43,8 +43,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def removable(store: RunStore, *, trunks: bool = False) -> list[Path]:
-    """Folders of runs that no manifest lists with their claims, checkpoints of published runs, checkpoints of
-    shared prefixes that no missing run needs, and temporary files; never a running run's.
+    """Files and folders that may go, never those of a running run.
+
+    Runs that no manifest lists with their claims, checkpoints of published runs, checkpoints of shared prefixes that no
+    missing run needs, and temporary files.
 
     Temporary files are taken only where no attempt of their run is under way. With `trunks`, shared prefixes whose runs
     are all published go whole.

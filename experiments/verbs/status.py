@@ -1,5 +1,7 @@
-"""`status SWEEP`: how far a sweep is, as a table, live, or as JSON, and what Slurm says of its jobs. Imports neither
-torch nor pandas."""
+"""`status SWEEP`: how far a sweep is, as a table, live, or as JSON, and what Slurm says of its jobs.
+
+Imports neither torch nor pandas.
+"""
 
 from __future__ import annotations
 

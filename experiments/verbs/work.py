@@ -94,8 +94,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _place(args: argparse.Namespace) -> Place | None:
-    """This process's place among several that a starter made; None for a worker that is one process, or that has yet
-    to start several."""
+    """The place of this process among several that a starter made.
+
+    None for a worker that is one process, or that has yet to start several.
+    """
     wanted = {name: getattr(args, name) for name in ("devices_per_run", "nodes")}
     for name, value in wanted.items():
         if value is not None and value < 1:

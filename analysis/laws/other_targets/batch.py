@@ -127,8 +127,10 @@ CRITICAL_BATCH = CriticalBatch(
 
 @dataclass(frozen=True, kw_only=True)
 class BatchTradeoff(Law):
-    """steps = S_min (1 + B_crit / batch): with E = batch * steps this is S / S_min - 1 = 1 / (E / E_min - 1), E_min =
-    S_min * B_crit."""
+    """steps = S_min (1 + B_crit / batch).
+
+    With E = batch * steps this is S / S_min - 1 = 1 / (E / E_min - 1), E_min = S_min * B_crit.
+    """
 
     def value(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Array:
         """Steps at a batch."""

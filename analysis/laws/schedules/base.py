@@ -234,8 +234,11 @@ class ScheduleLaw(Law):
     def _pairs(
         self, q: Array, z: Array, order: int
     ) -> Iterator[tuple[slice, NDArray[np.intp], Array, Array, list[Array], Second]]:
-        """For chunks of q: the slice; row (P,) and fall (P,) of every pair, rows ascending; the kernel (B, P) with its
-        derivatives."""
+        """The pairs of steps and falls, in chunks of q.
+
+        Each chunk has its slice, row (P,) and fall (P,) of every pair with rows ascending, and the kernel (B, P) with
+        its derivatives.
+        """
         most = self._most(z)
         row, k = np.nonzero(z[1 : 1 + most].T)
         fall = z[1 + k, row]

@@ -19,8 +19,10 @@ from analysis.laws.sums import MAX_EXPONENT
 
 @dataclass(frozen=True, kw_only=True)
 class MultiPower(ScheduleLaw):
-    """L = L0 + A S1**-alpha - B sum_k fall_k G(rate_k**-gamma S_k), G(x) = 1 - (1 + C x)**-beta: a fall pays back over
-    the area since it, S_k, the faster the lower the rate."""
+    """L = L0 + A S1**-alpha - B sum_k fall_k G(rate_k**-gamma S_k), G(x) = 1 - (1 + C x)**-beta.
+
+    A fall pays back over the area since it, S_k, the faster the lower the rate.
+    """
 
     @property
     def num_quantities(self) -> int:

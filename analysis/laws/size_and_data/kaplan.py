@@ -46,8 +46,10 @@ class Kaplan(Law):
         ]
 
     def frontier_exponent(self, theta: Array) -> Array:
-        """a = alpha_D / (alpha_N + alpha_D): the outer exponent moves no minimum, so this is Hoffmann's rule with
-        beta = 1."""
+        """a = alpha_D / (alpha_N + alpha_D).
+
+        The outer exponent moves no minimum, so this is Hoffmann's rule with beta = 1.
+        """
         return theta[:, 1] / (theta[:, 0] + theta[:, 1])
 
     def grid(self) -> Array:

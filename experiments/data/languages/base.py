@@ -73,6 +73,8 @@ def uniforms(num: int, *words: int) -> NDArray[np.float64]:
     ----------
     num : int
         How many.
+    *words : int
+        What the numbers depend on: a seed and places in a stream.
 
     Returns
     -------

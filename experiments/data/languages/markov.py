@@ -87,8 +87,10 @@ class MarkovLanguage:
 
     @cached_property
     def block_entropies(self) -> tuple[float, ...]:
-        """Entropy in nats of the next token given 0, 1, ..., k earlier ones; the first is that of single tokens,
-        the last is H."""
+        """Entropy in nats of the next token given 0, 1, ..., k earlier ones.
+
+        The first is that of single tokens, the last is H.
+        """
         blocks = [0.0] + [float(entropy(marginal.ravel())) for marginal in self._marginals]
         return (*(float(b - a) for a, b in pairwise(blocks)), self.entropy_rate)
 

@@ -1,5 +1,6 @@
-"""Random hierarchy model (Cagnetti et al., arXiv 2307.02129): sentences with a tree of depth L under them, their
-entropy exact.
+"""Random hierarchy model (Cagnetti et al., arXiv 2307.02129).
+
+Sentences with a tree of depth L under them, whose entropy is exact.
 
 A root feature, uniform over v, is replaced by one of its m tuples of s features, uniformly; so is each of these, level
 by level, until s^L tokens stand there. The tuples of a level are drawn without repetition from the v^s possible ones,
@@ -138,8 +139,10 @@ class RandomHierarchyLanguage:
     def _node(
         self, height: int, belief_Nv: NDArray[np.float64], leaves_Nn: Tokens, nats: list[NDArray[np.float64]]
     ) -> Tokens | None:
-        """Add the nats of the leaves below a node, in their order; return its feature, None where leaves are
-        missing."""
+        """Add the nats of the leaves below a node, in their order.
+
+        Returns its feature, None where leaves are missing.
+        """
         if height == 0:
             probability = belief_Nv[np.arange(len(leaves_Nn)), leaves_Nn[:, 0]]
             if not probability.all():

@@ -1,5 +1,6 @@
-"""Zipf memory (Hutter, Learning Curve Theory, arXiv 2102.04074): facts to be remembered, their use as rare as ranks are
-high.
+"""Zipf memory (Hutter, Learning Curve Theory, arXiv 2102.04074).
+
+Facts to be remembered, their use as rare as ranks are high.
 
 An item is KEY_DIGITS tokens that spell a key, then one that names its value. The key of rank r has probability
 proportional to r^-(1 + a), and its value is a fixed random one, or, with probability eps, one of the others. Only
