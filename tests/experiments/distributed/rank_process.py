@@ -25,7 +25,7 @@ from experiments.distributed.sharding import make_fabric
 from experiments.execution.worker import Worker
 from experiments.planning.planned_sweep import alone
 from experiments.store.store import RunStore
-from experiments.training import job as loop
+from experiments.training import step as loop
 from experiments.training.job import train_run
 from experiments.training.state import Interrupted, TrainSetup, TrainState
 

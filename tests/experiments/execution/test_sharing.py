@@ -31,7 +31,7 @@ from experiments.store.checkpoints import (
     drop_unneeded,
 )
 from experiments.store.store import RunStore
-from experiments.training import job
+from experiments.training import step as step_module
 from experiments.training.job import TrainedRun, train_prefix, train_run
 from experiments.training.state import TrainSetup
 from experiments.verbs.prune import removable
@@ -260,14 +260,14 @@ def test_a_run_that_memory_does_not_suffice_for_is_trained_in_smaller_pieces_to_
     run = PlannedRun(run_id=run_id(config), config=config)
     whole, pieces = RunStore(tmp_path / "whole"), RunStore(tmp_path / "pieces")
     train(whole, [run], cache)
-    original = job.backward
+    original = step_module.backward
 
     def scarce(setup: TrainSetup, *rest: Any) -> torch.Tensor:
         if setup.micro_batch is not None and setup.micro_batch > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(setup, *rest)
 
-    monkeypatch.setattr(job, "backward", scarce)
+    monkeypatch.setattr(step_module, "backward", scarce)
     train(pieces, [run], cache)
     one, many = whole.read_record(run.run_id), pieces.read_record(run.run_id)
     assert one is not None
@@ -283,7 +283,7 @@ def test_a_run_that_does_not_fit_at_all_is_recorded_as_failed_and_blocks_nobody(
     def never(*_: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(job, "backward", never)
+    monkeypatch.setattr(step_module, "backward", never)
     (run,) = budgets(make_config, 60)
     store = RunStore(tmp_path)
     train(store, [run], cache)
