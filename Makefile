@@ -4,10 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+DOCS := $(VENV)/.installed-docs
 SWEEP ?= experiments/sweeps/quickstart.yaml
 STORE ?= .
 
-.PHONY: quickstart test lint coverage smoke clean
+.PHONY: quickstart test lint coverage smoke docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "isoflop needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=...")'
@@ -18,6 +19,10 @@ $(STAMP): pyproject.toml constraints.txt
 $(DEV): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(DEV)
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $(DOCS)
 
 ## train the quickstart grid, fit the law, write reports/quickstart/report.html
 quickstart: $(STAMP)
@@ -43,6 +48,10 @@ smoke: $(STAMP)
 	$(BIN)/python -m experiments run experiments/sweeps/smoke.yaml --store build/smoke
 	$(BIN)/python -m analysis report build/smoke/sweeps/smoke.json --out build/smoke/report
 	$(BIN)/python .ci/check_report.py build/smoke/report
+
+## the documentation as a site, build/docs/index.html; any warning is an error
+docs: $(DOCS)
+	PYTHONPATH=$(CURDIR) $(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?```(\w*)\n(.*?)```", re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^(<!-- not run: [^>]+ -->\n)?(`{3,})([^`\n]*)\n(.*?)^\2\n", re.DOTALL | re.MULTILINE)
 MADE_BY_COMMAND = {"laws.md", "published.md", "coverage.md"}
 """Pages whose commands are run where the page is written."""
 TINY = """
@@ -40,7 +40,12 @@ class Block:
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page in their order."""
     found = BLOCK.findall(page.read_text(encoding="utf-8"))
-    return [Block(language, text, bool(comment)) for comment, language, text in found]
+    return [Block(language, text, bool(comment)) for comment, _, language, text in found]
+
+
+def name_of(page: Path) -> str:
+    """The page as the repository names it."""
+    return str(page.relative_to(ROOT))
 
 
 def commands(page: Path) -> list[str]:
@@ -114,7 +119,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_python_blocks_of_a_page_run_one_after_another(page: Path, desk: Path) -> None:
     names: dict[str, object] = {"__name__": "example"}
     for block in blocks(page):
@@ -122,9 +127,7 @@ def test_the_python_blocks_of_a_page_run_one_after_another(page: Path, desk: Pat
             exec(compile(block.text, str(page), "exec"), names)
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.name not in MADE_BY_COMMAND], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in MADE_BY_COMMAND], ids=name_of)
 def test_the_commands_of_a_page_run_as_they_are_pasted(page: Path, desk: Path) -> None:
     if "svg_extracted_data.csv" in page.read_text(encoding="utf-8"):
         data = ROOT.parent / "shared" / "data" / "epoch_chinchilla" / "svg_extracted_data.csv"
