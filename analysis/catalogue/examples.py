@@ -167,6 +167,16 @@ EXAMPLES: tuple[Example, ...] = (
         command="DATA/scalebench/parallel_train.csv --law parallel --columns params=num_params "
         "--where \"group == 'pile' and num_params < 4e9\"",
     ),
+    Example(
+        law="rate-batch",
+        table=tables.rates,
+        along="lr",
+        labels=Labels(x="peak learning rate, at a batch of 256 sequences", x_ticks="number", y=LOSS),
+        spec=FitSpec(bootstrap=0),
+        command="DATA/scalebench/lr_bsz_train.csv --law rate-batch --bootstrap 0 --columns "
+        "params=non_embedding_param_size,tokens=data_size,batch=bsz,loss=lm_loss "
+        '--where "non_embedding_param_size < 1e9"',
+    ),
     *_several(SCHEDULES, SCHEDULES_COMMAND, "multipower", "tissue"),
     Example(
         law="lr-batch",

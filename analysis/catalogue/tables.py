@@ -102,6 +102,19 @@ def streams(folder: Path) -> pd.DataFrame:
     return _labelled(frame, [f"P = {p}" for p in frame["parallel_size"]], frame["params"] > 4e9)
 
 
+def rates(folder: Path) -> pd.DataFrame:
+    """ScaleBench's runs over rate and batch, the largest models held out; four designs are drawn along the rate."""
+    frame = pd.read_csv(folder / "scalebench" / "lr_bsz_train.csv")
+    theirs = {"non_embedding_param_size": "params", "data_size": "tokens", "bsz": "batch", "lm_loss": "loss"}
+    frame = frame.rename(columns=theirs).sort_values(["params", "tokens", "batch", "lr"])
+    shown = [(214663680, 2e10), (429260800, 5e10), (536872960, 5e10), (1073741824, 2e10)]
+    designs = zip(frame["params"], frame["tokens"], frame["batch"], strict=True)
+    names = [
+        f"{format_size(n)}, {format_size(d)} tokens" if (n, d) in shown and b == 256 else "" for n, d, b in designs
+    ]
+    return _labelled(frame, names, frame["params"] > 1e9)
+
+
 def schedules(folder: Path) -> pd.DataFrame:
     """Nine curves of one model of 25M parameters, those that Luo et al. test on held out; five are drawn."""
     parts = [curve.assign(curve=name) for name, curve in schedule_curves(folder, "25M").items()]

@@ -37,6 +37,7 @@ class Parameter:
     @property
     def bounds(self) -> tuple[float, float]:
         """Working bounds with the defaults of the kind filled in."""
-        floor = {"amplitude": -LOG_SPAN, "offset": 0.0}.get(self.kind, -np.inf)
-        ceiling = LOG_SPAN if self.kind == "amplitude" else np.inf
-        return max(self.lower, floor), min(self.upper, ceiling)
+        if self.kind != "amplitude":
+            return max(self.lower, 0.0 if self.kind == "offset" else -np.inf), self.upper
+        lower = self.lower if np.isfinite(self.lower) else -LOG_SPAN
+        return lower, self.upper if np.isfinite(self.upper) else LOG_SPAN

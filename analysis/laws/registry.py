@@ -22,6 +22,7 @@ from analysis.laws.size_and_data.hoffmann import HOFFMANN
 from analysis.laws.size_and_data.kaplan import KAPLAN, SKALING
 from analysis.laws.size_and_data.muennighoff import MUENNIGHOFF
 from analysis.laws.size_and_data.parallel import PARALLEL
+from analysis.laws.size_and_data.rate_batch import RATE_BATCH
 from analysis.laws.size_and_data.vocabulary import VOCABULARY
 from analysis.laws.size_and_data.zhang import ZHANG
 
@@ -47,6 +48,7 @@ LAWS: dict[str, Law] = {
         ZHANG,
         HERNANDEZ,
         PARALLEL,
+        RATE_BATCH,
         MULTIPOWER,
         TISSUE,
         LR_BATCH,

@@ -45,6 +45,23 @@ class Kaplan(Law):
             alpha_d * loss / total * data / d_c,
         ]
 
+    def working_value(self, phi: Array, z: Array) -> Array:
+        """Loss (B, n), through the logarithms of both terms: N_c and D_c alone are too large for floating point where
+        the loss's unit is small."""
+        alpha_n, alpha_d, log_n, log_d = (phi[:, [j]] for j in range(4))
+        return np.asarray(np.exp(alpha_d * np.logaddexp(alpha_n / alpha_d * (log_n - z[0]), log_d - z[1])))
+
+    def working_jacobian(self, phi: Array, z: Array) -> tuple[Array, Array]:
+        """Loss and derivatives."""
+        alpha_n, alpha_d, log_n, log_d = (phi[:, [j]] for j in range(4))
+        ratio, size = alpha_n / alpha_d, log_n - z[0]
+        total = np.logaddexp(ratio * size, log_d - z[1])
+        loss = np.exp(alpha_d * total)
+        share = np.exp(ratio * size - total)
+        by_size = loss * share * size
+        columns = [by_size, loss * total - by_size * ratio, loss * share * alpha_n, alpha_d * loss * (1 - share)]
+        return loss, np.stack(columns, axis=1)
+
     def frontier_exponent(self, theta: Array) -> Array:
         """a = alpha_D / (alpha_N + alpha_D).
 

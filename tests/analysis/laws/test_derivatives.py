@@ -34,6 +34,7 @@ TRUTHS = {
     "zhang": (0.9, 400.0, 0.15, 0.2),
     "hernandez": (0.076, 0.103, 6.4e13, 1.8e13, 1.9e4, 0.18, 0.38),
     "parallel": (1.3, 2e8, 0.35, 0.2),
+    "rate-batch": (1.7, 400.0, 2000.0, 0.35, 0.37, 0.02, 0.01, 1.79, -0.713, 0.307, 0.58, 0.571, 0.3),
     "lr-batch": (1.79, -0.713, 0.307),
     "optimum-power": (0.292, 0.3271),
     "critical-batch": (2e8, 0.21),
@@ -62,6 +63,7 @@ def inputs(law: Law, n: int = 60, seed: int = 0) -> dict[str, np.ndarray]:
         "parallel_size": 2.0 ** rng.integers(0, 4, n),
         "loss": rng.uniform(1.8, 4.5, n),
         "batch": np.exp(rng.uniform(np.log(1e4), np.log(1e7), n)),
+        "lr": np.exp(rng.uniform(np.log(1e-4), np.log(1e-2), n)),
     }
     return {name: columns[name] for name in law.inputs}
 

@@ -55,7 +55,7 @@ def test_a_floor_that_the_data_do_not_determine_is_refused(published_data: Path)
     assert all(fit.identified.values())
 
 
-@pytest.mark.parametrize("law", ["hoffmann", "skaling", "power"])
+@pytest.mark.parametrize("law", ["hoffmann", "skaling", "power", "kaplan", "gadre"])
 def test_a_fit_does_not_depend_on_the_unit_of_the_loss(law: str) -> None:
     data = simulated()
     data["flops"] = 6 * data["params"] * data["tokens"]
