@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -68,6 +69,23 @@ _GROUPS = {
     "report": ("report", "scoreboard", "laws", "published"),
 }
 """Verbs by what people do."""
+
+
+def _find_own_packages() -> None:
+    """Import the three packages beside this file, also where the working folder holds a `models` of its own."""
+    home = str(Path(__file__).resolve().parent)
+    sys.path.insert(0, home)
+    try:
+        for name in ("models", "experiments", "analysis"):
+            package = importlib.import_module(name)  # empty: what it holds is imported when it is used
+            place = Path(str(package.__file__)).resolve().parent
+            if place != Path(home, name):
+                raise ImportError(f"{place} was imported as {name} before isoflop, which has a package of that name")
+    finally:
+        sys.path.remove(home)
+
+
+_find_own_packages()
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+import isoflop  # noqa: F401  # it finds the packages beside itself, whatever the working folder holds
 from models.command_line import Verb
 from models.command_line import main as run_command
 

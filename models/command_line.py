@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from models.errors import UserError
 
@@ -93,6 +95,33 @@ def os_error_sentence(error: OSError) -> str:
     """
     reason = (error.strerror or str(error) or type(error).__name__).lower()
     return f"{error.filename}: {reason}" if error.filename is not None else reason
+
+
+def own_command() -> list[str]:
+    """Give the first words of a command that runs a verb in a process of its own.
+
+    They name the file of the one door: Python then looks for the packages beside that file, and neither in the working
+    folder nor by a path that the shell has set.
+    """
+    return [sys.executable, str(Path(__file__).resolve().parents[1] / "isoflop.py")]
+
+
+def next_step(*words: object) -> str:
+    """Give the line that ends a verb's output: the command to run next, quoted as a shell reads it.
+
+    Parameters
+    ----------
+    words : object
+        The words after `isoflop`; a path below the working folder is written from there.
+
+    Returns
+    -------
+    str
+        Such as `next: isoflop plan mine.yaml`.
+    """
+    here = Path.cwd()
+    shown = [word.relative_to(here) if isinstance(word, Path) and word.is_relative_to(here) else word for word in words]
+    return f"next: {shlex.join(['isoflop', *map(str, shown)])}"
 
 
 def _parser(

@@ -189,7 +189,7 @@ class BatchScript:
         """Write the script."""
         many = self.options.num_tasks > 1
         body = BODY.format(
-            exports="export " + " ".join(f"{name}=1" for name in THREAD_VARIABLES),
+            exports="export " + " ".join(f"{name}=1" for name in (*THREAD_VARIABLES, "PYTHONSAFEPATH")),
             command=" ".join(self._command()),
             lingering=ALL_STAY if self.all_stay else FIRST_STAYS,
             forwarded="USR1" if many else "TERM",  # srun passes USR1 on, and would kill at TERM

@@ -5,6 +5,7 @@ It must not know how runs are trained or stored; `designs` turns a SweepConfig i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from experiments.config.codec import convert, set_path
 from experiments.config.sweep import SweepConfig
 from experiments.config.yaml_text import parse_yaml, read_yaml
 from experiments.errors import UserError
+
+FILE_PREFIXES = ("text", "jsonl", "parquet", "json")
+"""What stands before the path of a corpus of files, or of a tokenizer's file."""
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
@@ -35,7 +39,49 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     UserError
         In one sentence: what is wrong, where, and the nearest name that would have been right.
     """
-    return build_sweep(apply_overrides(read_yaml(path), overrides), where=str(path))
+    raw = beside_file(read_yaml(path), path.parent)
+    return build_sweep(apply_overrides(raw, overrides), where=str(path))
+
+
+def beside_file(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Read relative paths of corpora and tokenizers from the folder of the sweep file.
+
+    Paths on the command line are the shell's, and stay as they are. What a run is does not depend on either: the
+    content of the files enters its identity, and their place does not.
+
+    Parameters
+    ----------
+    raw : mapping of str to object
+        What the YAML says; it is left as it is.
+    folder : Path
+        Where the YAML lies.
+
+    Returns
+    -------
+    dict of str to object
+        A copy whose paths hold from the working folder.
+    """
+    result = _as_plain(raw)
+    data, vary = result.get("data"), result.get("vary")
+    for key in ("corpus", "tokenizer"):
+        if isinstance(data, dict) and key in data:
+            data[key] = _moved(data[key], folder)
+        for axis, values in vary.items() if isinstance(vary, dict) else ():
+            if axis == f"data.{key}" and isinstance(values, list):
+                vary[axis] = [_moved(value, folder) for value in values]
+            for arm in values.values() if isinstance(values, dict) else ():
+                if isinstance(arm, dict) and f"data.{key}" in arm:
+                    arm[f"data.{key}"] = _moved(arm[f"data.{key}"], folder)
+    return result
+
+
+def _moved(name: object, folder: Path) -> object:
+    """PREFIX:PATH as seen from the working folder; any other name as it is."""
+    prefix, colon, where = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if prefix not in FILE_PREFIXES or not colon or not where:
+        return name
+    place = Path(where).expanduser()
+    return name if place.is_absolute() else f"{prefix}:{os.path.normpath(folder / place)}"
 
 
 def build_sweep(raw: Mapping[str, Any], *, where: str) -> SweepConfig:

@@ -1,6 +1,6 @@
 """Worker processes on this machine: started one a device, ended together.
 
-Each runs `python -m experiments work SWEEP`; whatever can run that command several times can take this file's place. It
+Each runs `isoflop work SWEEP`; whatever can run that command several times can take this file's place. It
 must not know what the workers train.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.machine.devices import Device
+from models.command_line import own_command
 
 
 @dataclass
@@ -62,7 +62,7 @@ class LocalWorkers:
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{device.kind}-{device.index}-{os.getpid()}.log"
         command = [
-            *(sys.executable, "-m", "experiments", "work", str(self.manifest)),
+            *(*own_command(), "work", str(self.manifest)),
             *("--device", device.kind, "--parent", str(os.getpid())),
             *self.arguments,
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.config.counts import flops_of
@@ -11,6 +11,7 @@ from experiments.config.reading import load_sweep
 from experiments.config.recipes import RECIPES
 from experiments.data.budget import budget_problem
 from experiments.data.cache import Cache
+from experiments.data.config import DataConfig
 from experiments.data.identity import known_train_tokens, resolve
 from experiments.errors import UserError
 from experiments.machine.devices import DeviceKind
@@ -19,8 +20,18 @@ from experiments.planning.costs import CostModel, checkpoint_bytes, training_mem
 from experiments.store.checkpoints import available_checkpoints
 from experiments.store.store import RunStore
 
+Measure = Callable[[DataConfig], int]
+"""Builds the tokens of a resolved config and counts those of one pass."""
 
-def expand_file(path: Path, overrides: Sequence[str] = (), *, cache: Cache, kind: DeviceKind = "cpu") -> ExpandedSweep:
+
+def expand_file(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    cache: Cache,
+    kind: DeviceKind = "cpu",
+    measure: Measure | None = None,
+) -> ExpandedSweep:
     """Read a sweep file and expand it to its runs.
 
     Parameters
@@ -33,6 +44,8 @@ def expand_file(path: Path, overrides: Sequence[str] = (), *, cache: Cache, kind
         The cache folder.
     kind : str
         Kind of device, cpu or cuda, for which precision 'auto' is resolved.
+    measure : callable or None
+        Asked once for each corpus whose tokens nobody has counted yet; None: such a corpus goes unchecked.
 
     Returns
     -------
@@ -45,8 +58,9 @@ def expand_file(path: Path, overrides: Sequence[str] = (), *, cache: Cache, kind
         When the file, a shape or a budget cannot be right, before anything is written.
     """
     expanded = expand(load_sweep(path, overrides), resolve=lambda data: resolve(data, cache), kind=kind)
-    available = train_tokens(expanded, cache)
-    for run in expanded.runs:
+    available = train_tokens(expanded, cache, measure)
+    largest = sorted(expanded.runs, key=lambda run: -run.config.tokens)  # its sentence settles all others
+    for run in largest:
         tokens = available[run.run_id]
         problem = None if tokens is None else budget_problem(run.config.data, tokens, run.config.tokens)
         if problem is not None:
@@ -54,7 +68,7 @@ def expand_file(path: Path, overrides: Sequence[str] = (), *, cache: Cache, kind
     return expanded
 
 
-def train_tokens(expanded: ExpandedSweep, cache: Cache) -> dict[str, int | None]:
+def train_tokens(expanded: ExpandedSweep, cache: Cache, measure: Measure | None = None) -> dict[str, int | None]:
     """Find the tokens of one pass over the training split, for each run.
 
     Parameters
@@ -63,6 +77,8 @@ def train_tokens(expanded: ExpandedSweep, cache: Cache) -> dict[str, int | None]
         The runs; many hold the same data, which is looked up once.
     cache : Cache
         The cache folder.
+    measure : callable or None
+        Counts the tokens of a corpus that nobody has counted yet.
 
     Returns
     -------
@@ -71,6 +87,8 @@ def train_tokens(expanded: ExpandedSweep, cache: Cache) -> dict[str, int | None]
     """
     by_data = {id(run.config.data): run.config.data for run in expanded.runs}
     known = {name: known_train_tokens(data, cache) for name, data in by_data.items()}
+    if measure is not None:
+        known = {name: measure(by_data[name]) if count is None else count for name, count in known.items()}
     return {run.run_id: known[id(run.config.data)] for run in expanded.runs}
 
 

@@ -22,21 +22,30 @@ WIDTHS = (12, 16, 20, 24, 28, 32, 40, 48, 64, 80, 96, 112, 128, 160, 192, 224, 2
 """Widths that a first study chooses from."""
 BUDGET_RATIOS = (1.0, 1.6, 2.5, 4.0)
 """Fitted budgets over the smallest."""
-HELDOUT_RATIO = 12.0
-"""The held-out budget over the smallest: three times the largest that is fitted."""
+HELDOUT_OVER_FITTED = 3.0
+"""The held-out budget over the largest that is fitted."""
 RATIO_RANGE = (5.0, 320.0)
 """Tokens per parameter of the fitted runs."""
 CENTRE_RATIO = 20.0
 """Tokens per parameter about which sizes are chosen (Hoffmann et al. 2022)."""
 MIN_STEPS = 350
 """Much shorter runs are in the steep first part of training, which no power law of N and D describes."""
+TRIAL_STEPS = 56
+"""Fewest steps of a trial's fitted runs: its path is whole, and its numbers say nothing."""
+TRIAL_RATIOS = (1.0, 1.3, 1.7, 2.2)
+"""A trial's fitted budgets over the smallest."""
 MAX_EPOCHS = 4
 """Passes over the corpus up to which repeated tokens count almost like new ones (Muennighoff et al. 2023)."""
 MIN_SIZES = 4
 """Sizes that every budget needs, so that a curve through its losses has a minimum."""
 RECIPE = "byte-small"
+FIRST_LINES = {
+    False: "# A first study of {corpus}. `isoflop help config` explains every field.\n",
+    True: "# A trial of {corpus}: it shows the path in a minute or two, with runs too short for any law.\n"
+    "# `isoflop init` without --trial writes a study. `isoflop help config` explains every field.\n",
+}
+"""What the file says of itself, by whether it is a trial."""
 TEMPLATE = """\
-# A first study of {corpus}. `isoflop help config` explains every field.
 name: {name}
 data: {{corpus: "{corpus}", tokenizer: {tokenizer}, context: {context}{epochs}}}
 design:
@@ -74,14 +83,18 @@ class Starter:
     """The size that is trained with two more seeds at the smallest budget."""
     max_epochs: int
     """Passes over the corpus."""
+    is_trial: bool
+    """Whether its runs are too short for a law."""
     num_runs: int
     """Runs in all."""
     seconds: float
     """Estimated time of all runs on one worker."""
 
 
-def plan_starter(data: DataConfig, *, num_train_tokens: int, seconds: float, kind: DeviceKind = "cpu") -> Starter:
-    """Find the largest first study that a corpus and a time allow.
+def plan_starter(
+    data: DataConfig, *, num_train_tokens: int, seconds: float, kind: DeviceKind = "cpu", trial: bool = False
+) -> Starter:
+    """Find the largest first study that a corpus and a time allow, or the smallest trial.
 
     Parameters
     ----------
@@ -93,6 +106,8 @@ def plan_starter(data: DataConfig, *, num_train_tokens: int, seconds: float, kin
         Time of all runs on one worker.
     kind : str
         "cpu" or "cuda".
+    trial : bool
+        Take the smallest grid of runs, whatever the time, although no law holds for them.
 
     Returns
     -------
@@ -106,21 +121,26 @@ def plan_starter(data: DataConfig, *, num_train_tokens: int, seconds: float, kin
     """
     costs = CostModel(kind=kind)
     fewest = None
-    for exponent in range(200, 90, -1):
+    for exponent in range(200, 80, -1):
         for epochs in range(1, MAX_EPOCHS + 1):
-            found = _at(10 ** (exponent / 10), replace(data, max_epochs=epochs), num_train_tokens * epochs, costs)
+            repeated = replace(data, max_epochs=epochs)
+            found = _at(10 ** (exponent / 10), repeated, num_train_tokens * epochs, costs, trial=trial)
             if found is None:
                 continue
             fewest = found
-            if found.seconds <= seconds:
+            if found.seconds <= seconds and not trial:
                 return found
+            break
     if fewest is None:
         raise UserError(
             f"corpus {data.corpus!r} has {num_train_tokens:,} training tokens, too few for {MIN_SIZES} sizes at four "
             "budgets; add text"
         )
+    if trial:
+        return fewest
     raise UserError(
-        f"the smallest study takes about {math.ceil(fewest.seconds / 60)} minutes on one worker; raise --minutes"
+        f"the smallest study takes about {math.ceil(fewest.seconds / 60)} minutes on one worker; raise --minutes, or "
+        "add --trial for runs of a minute or two in all, which show the path and no law"
     )
 
 
@@ -146,7 +166,7 @@ def sweep_text(starter: Starter, data: DataConfig, name: str) -> str:
         return "".join(f"    - {{width: {shape.width}, depth: {shape.depth}}}\n" for shape in shapes)
 
     epochs = f", max_epochs: {starter.max_epochs}" if starter.max_epochs > 1 else ""
-    return TEMPLATE.format(
+    return (FIRST_LINES[starter.is_trial] + TEMPLATE).format(
         name=name,
         corpus=data.corpus,
         tokenizer=data.tokenizer,
@@ -177,18 +197,19 @@ def _model(shape: Shape, data: DataConfig) -> TransformerConfig:
     )
 
 
-def _at(base: float, data: DataConfig, available: int, costs: CostModel) -> Starter | None:
+def _at(base: float, data: DataConfig, available: int, costs: CostModel, *, trial: bool) -> Starter | None:
     """The study whose smallest budget is `base`; None where the corpus or the sizes do not allow it."""
-    budgets = tuple(float(f"{base * ratio:.3g}") for ratio in BUDGET_RATIOS)
-    heldout = float(f"{base * HELDOUT_RATIO:.3g}")
+    ratios = TRIAL_RATIOS if trial else BUDGET_RATIOS
+    budgets = tuple(float(f"{base * ratio:.3g}") for ratio in ratios)
+    heldout = float(f"{base * HELDOUT_OVER_FITTED * ratios[-1]:.3g}")
     every = [Shape(width=width, depth=max(2, width // 64)) for width in WIDTHS]
     sizes = [
         (shape, params_fit(model), training_flops(model, tokens=1)) for shape in every if (model := _model(shape, data))
     ]
     centre = math.sqrt(budgets[0] * budgets[-1])
     nearest = _nearest(sizes, centre)
-    chosen = sizes[max(0, nearest - 3) : nearest + 5]
-    fewest = MIN_STEPS * RECIPES[RECIPE](1e5, 1e6).batch_tokens
+    chosen = sizes[max(0, nearest - (2 if trial else 3)) : nearest + (2 if trial else 5)]
+    fewest = (TRIAL_STEPS if trial else MIN_STEPS) * RECIPES[RECIPE](1e5, 1e6).batch_tokens
     for budget in budgets:
         tokens = [budget / flops for _, params, flops in chosen if _within(budget / flops / params)]
         if len(tokens) < MIN_SIZES or min(tokens) < fewest or max(tokens) > available:
@@ -203,6 +224,7 @@ def _at(base: float, data: DataConfig, available: int, costs: CostModel) -> Star
         heldout_shapes=tuple(sorted((shape for shape, _, _ in best), key=lambda shape: shape.width)),
         repeated=sizes[_nearest(sizes, budgets[0])][0],
         max_epochs=data.max_epochs,
+        is_trial=trial,
         num_runs=0,
         seconds=0.0,
     )

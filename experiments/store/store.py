@@ -158,13 +158,33 @@ class RunStore:
         StoreError
             When the disk refuses.
         """
-        known = self.read_manifest(manifest.name)
-        if known and known.source != manifest.source:
-            raise UserError(
-                f"the sweep name {manifest.name!r} belongs to {known.source}, not {manifest.source}; "
-                f"give this file another name, or remove {self.manifest_path(manifest.name)}"
-            )
+        self._check_source(manifest.name, manifest.source)
         write_atomic(self.manifest_path(manifest.name), manifest.to_json())
+
+    def check_name(self, name: str, source: Path) -> None:
+        """Refuse a sweep whose name another file has claimed, as `write_manifest` would.
+
+        Parameters
+        ----------
+        name : str
+            The sweep's name.
+        source : Path
+            Its YAML.
+
+        Raises
+        ------
+        UserError
+            When the name belongs to another file.
+        """
+        self._check_source(name, os.path.relpath(source.resolve(), self.root.resolve()))
+
+    def _check_source(self, name: str, source: str | None) -> None:
+        known = self.read_manifest(name)
+        if known and known.source != source:
+            raise UserError(
+                f"the sweep name {name!r} belongs to {known.source}, not {source}; "
+                f"give this file another name, or remove {self.manifest_path(name)}"
+            )
 
     def record_path(self, run_id: str) -> Path:
         """runs/<run_id>/record.json."""

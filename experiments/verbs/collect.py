@@ -14,6 +14,7 @@ from experiments.files import write_atomic
 from experiments.manifests import read_records
 from experiments.planning.planned_sweep import PlannedSweep
 from experiments.records import flat_row
+from models.command_line import next_step
 
 MIXTURE_COLUMNS = (
     "device",
@@ -40,9 +41,10 @@ def run(args: argparse.Namespace) -> int:
     """Write the table and say what it mixes."""
     if args.out.suffix not in (".csv", ".parquet"):
         raise UserError(f"--out is {args.out}; give a file that ends in .csv or .parquet")
-    rows = []
+    rows, manifests = [], []
     for name in args.sweeps:
         sweep = PlannedSweep.find(name, args.store)
+        manifests.append(sweep.path)
         rows += [flat_row(record, labels) for record, labels in read_records(sweep.path)]
     if not rows:
         raise UserError(
@@ -56,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     content = frame.to_csv(index=False) if args.out.suffix == ".csv" else frame.to_parquet(index=False)
     write_atomic(args.out, content, remedy="choose another --out")
     print(f"{len(frame)} runs: {args.out}")
+    print(next_step("report", *manifests))
     return 0
 
 

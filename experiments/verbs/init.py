@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
+from experiments.data.corpora.places import SUFFIXES
 from experiments.data.corpus import prepare
 from experiments.errors import UserError
 from experiments.files import write_atomic
 from experiments.formatting import duration
 from experiments.machine.devices import find_devices
 from experiments.planning.starter import plan_starter, sweep_text
+from models.command_line import next_step
 from models.formatting import format_size
 
 
@@ -28,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=int, default=128, help="tokens per sequence (default: 128)")
     parser.add_argument("--minutes", type=float, default=15.0, help="time that the training may take (default: 15)")
     parser.add_argument("--workers", type=int, help="number of workers (default: one per core or GPU)")
+    parser.add_argument(
+        "--trial",
+        action="store_true",
+        help="the smallest grid, trained in a minute or two: it shows the whole path, with runs too short for a law",
+    )
     parser.add_argument("--force", action="store_true", help="replace FILE where it is there")
 
 
@@ -50,12 +59,23 @@ def run(args: argparse.Namespace) -> int:
         num_train_tokens=corpus.num_train_tokens,
         seconds=60 * args.minutes * len(devices),
         kind=devices[0].kind,
+        trial=args.trial,
     )
-    write_atomic(args.file, sweep_text(starter, data, args.file.stem))
+    write_atomic(args.file, sweep_text(starter, _seen_from(data, args.file.parent), args.file.stem))
     print(
         f"{args.file}: {starter.num_runs} runs on {format_size(corpus.num_train_tokens)} training tokens of "
         f"{data.corpus}, "
         f"at most about {duration(starter.seconds / len(devices))} on {len(devices)} {devices[0].kind} workers"
     )
-    print(f"next: isoflop plan {args.file}")
+    if starter.is_trial:
+        print("a trial: its runs are too short for a law; leave --trial out for a study")
+    print(next_step("plan", args.file))
     return 0
+
+
+def _seen_from(data: DataConfig, folder: Path) -> DataConfig:
+    """The corpus with its path as seen from the sweep file's folder."""
+    place = Path(data.where).expanduser()
+    if data.info.name not in SUFFIXES or place.is_absolute():
+        return data
+    return replace(data, corpus=f"{data.info.name}:{os.path.relpath(place, folder)}")

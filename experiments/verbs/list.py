@@ -11,6 +11,7 @@ from experiments.formatting import plain_table
 from experiments.manifests import read_manifest
 from experiments.records import RecordError
 from experiments.store.store import RunStore
+from models.command_line import next_step
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the sweeps of the store."""
-    store = RunStore(args.store)
+    return list_sweeps(args.store, as_json=args.json)
+
+
+def list_sweeps(root: Path, *, as_json: bool) -> int:
+    """Print the sweeps of a store; also what `status` without a name does."""
+    store = RunStore(root)
     manifests = sorted(store.sweeps.glob("*.json"))
     if not manifests:
         raise UserError(
@@ -29,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
             "another folder"
         )
     rows = [_row(store, path) for path in manifests]
-    if args.json:
+    if as_json:
         print(json.dumps({"sweeps": rows}, indent=1))
         return 0
     cells = [
@@ -39,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
         for row in rows
     ]
     print(plain_table(["sweep", "design", "done", "sweep file"], cells, left=2))
+    newest = max(manifests, key=lambda path: path.stat().st_mtime)
+    print(next_step("status", newest))
     return 0
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from experiments.config.counts import design_of
 from experiments.config.designs import ExpandedSweep
 from experiments.config.recipes import RECIPES
 from experiments.data.cache import Cache
+from experiments.data.config import DataConfig
 from experiments.formatting import duration, plain_table
 from experiments.machine.devices import DeviceKind, find_devices
 from experiments.planning.compiler import CompiledSweep
@@ -22,6 +25,7 @@ from experiments.planning.costs import CostModel, learned_costs, training_memory
 from experiments.planning.packing import pack
 from experiments.planning.plans import compile_sweep, expand_file, train_tokens
 from experiments.store.store import RunStore
+from models.command_line import next_step
 from models.formatting import format_bytes, format_compute, format_size
 
 SHOWN = ("params", "width", "depth", "tokens", "epochs", "flops", "steps", "batch", "lr", "seed")
@@ -48,7 +52,19 @@ def run(args: argparse.Namespace) -> int:
     devices = find_devices(args.device, args.workers)
     expanded, summary = _planned(args)
     _print_table(expanded, summary, len(devices), devices[0].kind)
+    print(next_step(*_next_words(args, expanded.sweep.name, done=summary["num_done"] == summary["num_runs"])))
     return 0
+
+
+def _next_words(args: argparse.Namespace, name: str, *, done: bool) -> list[object]:
+    """The command after this plan: `run` with the same options, or `collect` where nothing is left to train."""
+    store: list[object] = [] if args.store == Path() else ["--store", args.store]
+    if done:
+        return ["collect", name, *store, "--out", args.store / f"{name}.csv"]
+    device = [] if args.device == "auto" else ["--device", args.device]
+    workers = [] if args.workers is None else ["--workers", args.workers]
+    alone = ["--no-sharing"] if args.no_sharing else []
+    return ["run", args.sweep, *store, *device, *workers, *alone, *args.overrides]
 
 
 def summary_from_args(args: argparse.Namespace) -> dict[str, Any]:
@@ -59,11 +75,28 @@ def summary_from_args(args: argparse.Namespace) -> dict[str, Any]:
 def _planned(args: argparse.Namespace) -> tuple[ExpandedSweep, dict[str, Any]]:
     devices = find_devices(args.device, args.workers)
     cache, store = Cache(), RunStore(args.store)
-    expanded = expand_file(args.sweep, args.overrides, cache=cache, kind=devices[0].kind)
+    expanded = expand_file(
+        args.sweep, args.overrides, cache=cache, kind=devices[0].kind, measure=partial(measure_corpus, cache=cache)
+    )
+    store.check_name(expanded.sweep.name, args.sweep)
     costs = learned_costs(store, [item.run_id for item in expanded.runs], devices[0].kind)
     compiled = compile_sweep(expanded, store, costs, share=not args.no_sharing)
     rows = run_rows(expanded, store, costs, train_tokens(expanded, cache))
     return expanded, summarize(expanded, compiled, rows, workers=len(devices))
+
+
+def measure_corpus(data: DataConfig, *, cache: Cache) -> int:
+    """Build the tokens of a corpus, which training needs anyway, and count those of one pass.
+
+    Raises
+    ------
+    UserError
+        When the corpus cannot be trained on.
+    """
+    from experiments.data.corpus import prepare  # numpy: only for a corpus that nobody has measured yet
+
+    print(f"measuring corpus {data.corpus} for the first time", file=sys.stderr)
+    return prepare(data, cache).num_train_tokens
 
 
 def run_rows(

@@ -6,6 +6,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from experiments.cluster import launch as slurm
@@ -23,9 +24,12 @@ from experiments.planning.packing import workers_per_gpu
 from experiments.planning.planned_sweep import PlannedSweep
 from experiments.planning.plans import compile_sweep, expand_file
 from experiments.records import RunStatus
+from experiments.status.next_command import next_command
 from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.store.checkpoints import forget_failures
 from experiments.store.store import RunStore
+from experiments.verbs.plan import measure_corpus
+from models.command_line import own_command
 from models.formatting import format_compute
 
 MIRROR_GRACE_SECONDS = 60.0
@@ -81,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
     slurm.refuse_options(args)
     together = _group_arguments(args)
     devices = find_devices(args.device, args.workers, args.devices_per_run or 1)
-    expanded = expand_file(args.sweep, args.overrides, kind=devices[0].kind, cache=Cache())
+    cache = Cache()
+    measure = partial(measure_corpus, cache=cache)
+    expanded = expand_file(args.sweep, args.overrides, kind=devices[0].kind, cache=cache, measure=measure)
     store = RunStore(args.store)
     sweep, _ = _write(args, expanded, store, devices[0].kind)
     workers = LocalWorkers(
@@ -99,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if mirror is not None:
             _end_mirror(mirror)
-    return _say_end(progress, sweep.path)
+    return _say_end(progress, sweep)
 
 
 def _write(
@@ -169,7 +175,7 @@ def _start_mirror(manifest: Path, mode: str, progress: SweepProgress) -> subproc
         return None
     logs = manifest.parent.parent / "logs"
     logs.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "experiments", "sync", str(manifest), "--follow", "--mode", mode]
+    command = [*own_command(), "sync", str(manifest), "--follow", "--mode", mode]
     with (logs / "sync.log").open("ab") as stream:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
@@ -188,12 +194,13 @@ def _end_mirror(mirror: subprocess.Popen[bytes]) -> None:
         print(f"the W&B mirror is still sending; {remedy}", file=sys.stderr)
 
 
-def _say_end(progress: SweepProgress, manifest: Path) -> int:
+def _say_end(progress: SweepProgress, sweep: PlannedSweep) -> int:
     done, total = progress.count(RunStatus.DONE), len(progress.runs)
-    print(f"{done} of {total} runs are done, {format_compute(progress.flops_done)} FLOPs; records: {manifest}")
+    print(f"{done} of {total} runs are done, {format_compute(progress.flops_done)} FLOPs; records: {sweep.path}")
     for item in progress.runs:
         if item.status in (RunStatus.FAILED, RunStatus.DIVERGED):
             print(
                 f"{item.run_id} (width {item.width}, depth {item.depth}) {item.status}: {item.reason}", file=sys.stderr
             )
+    print(next_command(sweep, progress))
     return 0 if done == total else 1

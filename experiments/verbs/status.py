@@ -17,15 +17,19 @@ from experiments.machine.devices import find_devices
 from experiments.planning.costs import CostModel
 from experiments.planning.planned_sweep import PlannedSweep
 from experiments.records import RunStatus
+from experiments.status.next_command import next_command
 from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.status.tables import jobs_table, progress_table, wide_console
+from experiments.verbs.list import list_sweeps
 
 NO_JOBS = "Slurm: no job of this sweep is queued or running"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `status`."""
-    parser.add_argument("sweep", help="manifest (sweeps/NAME.json), sweep file or name")
+    parser.add_argument(
+        "sweep", nargs="?", help="manifest (sweeps/NAME.json), sweep file or name (default: list the store's sweeps)"
+    )
     parser.add_argument("--store", type=Path, help="folder of runs/ and sweeps/ (default: the manifest's, or here)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--watch", action="store_true", help="stay and show the live table until every run is settled")
@@ -35,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the status; 0 when every run is done, else 1."""
     from rich.live import Live
 
+    if args.sweep is None:
+        return list_sweeps(args.store or Path(), as_json=args.json)
     sweep = PlannedSweep.find(args.sweep, args.store)
     devices = find_devices("auto")
     jobs = _jobs(sweep)
@@ -55,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         console.print(progress_table(progress, max_rows=1000))
         if jobs is not None:
             console.print(jobs_table(jobs) if jobs.elements or jobs.vanished or jobs.ended else NO_JOBS)
+    if not args.json:
+        print(next_command(sweep, progress))
     return 0 if progress.count(RunStatus.DONE) == len(progress.runs) else 1
 
 

@@ -17,6 +17,7 @@ from experiments.execution.group import supervise_group
 from experiments.execution.supervisor import pass_user_signals, supervise
 from experiments.machine.liveness import EXPIRY_SECONDS
 from experiments.planning.planned_sweep import PlannedSweep
+from models.command_line import own_command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,9 +62,8 @@ def run(args: argparse.Namespace) -> int:
     pass_user_signals()
     place = _place(args)
     if place is None and (args.devices_per_run or 1) > 1:
-        return supervise_group(
-            [sys.executable, "-m", "experiments", "work", *_words(args)], size=args.devices_per_run, parent=args.parent
-        )
+        command = [*own_command(), "work", *_words(args)]
+        return supervise_group(command, size=args.devices_per_run, parent=args.parent)
     from experiments.distributed.ranks import Ranks
     from experiments.execution.worker import Worker, WorkerOptions
 

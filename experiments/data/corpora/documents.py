@@ -6,10 +6,12 @@ readers need, pyarrow and datasets among it, is imported by them alone, for plan
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -118,7 +120,7 @@ def passages(content: bytes) -> Iterator[bytes]:
 
 def _json_lines(files: Iterable[Path], text_field: str) -> Iterator[bytes]:
     for path in files:
-        with path.open("rb") as lines:
+        with closing(_lines(path)) as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
@@ -133,6 +135,19 @@ def _json_lines(files: Iterable[Path], text_field: str) -> Iterator[bytes]:
                         f"name the right one by the corpus option text_field"
                     )
                 yield row[text_field].encode("utf-8", errors="replace")
+
+
+def _lines(path: Path) -> Generator[bytes, None, None]:
+    """The lines of a file, unpacked where its name ends in .gz."""
+    if path.suffix != ".gz":
+        with path.open("rb") as plain:
+            yield from plain
+        return
+    try:
+        with gzip.open(path) as packed:
+            yield from packed
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be unpacked ({error}); pack it again with gzip") from error
 
 
 def _parquet(files: Iterable[Path], text_field: str) -> Iterator[bytes]:

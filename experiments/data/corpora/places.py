@@ -9,12 +9,14 @@ from experiments.data.cache import Cache, read_json, write_json
 from experiments.data.config import DataConfig
 from experiments.errors import UserError
 
-SUFFIXES = {"text": (".txt",), "jsonl": (".jsonl", ".json"), "parquet": (".parquet",)}
+SUFFIXES = {"text": (".txt",), "jsonl": (".jsonl", ".json", ".jsonl.gz"), "parquet": (".parquet",)}
 """Which files of a folder belong to a PREFIX:FOLDER corpus."""
+WILDCARDS = "*?["
+"""Characters of a pattern such as `text:notes/**/*.md`."""
 
 
 def corpus_files(data: DataConfig) -> list[Path]:
-    """List the files of a PREFIX:PATH corpus.
+    """List the files of a PREFIX:PATH corpus: one file, those of a folder by their suffix, or those of a pattern.
 
     Parameters
     ----------
@@ -35,11 +37,18 @@ def corpus_files(data: DataConfig) -> list[Path]:
     if place.is_file():
         return [place]
     suffixes = SUFFIXES[data.info.name]
+    if any(character in data.where for character in WILDCARDS) and not place.exists():
+        pattern = str(place.relative_to(place.anchor))
+        matched = sorted(path for path in Path(place.anchor).glob(pattern) if path.is_file())
+        if not matched:
+            raise UserError(f"corpus {data.corpus!r} is empty: no file matches {place}; correct the pattern")
+        return matched
     if not place.is_dir():
         raise UserError(
-            f"corpus {data.corpus!r} is not there: {place} is neither a file nor a folder; correct the path"
+            f"corpus {data.corpus!r} is not there: {place} is neither a file nor a folder; correct the path, which is "
+            "read from the folder of the sweep file"
         )
-    found = sorted(path for path in place.rglob("*") if path.suffix in suffixes and path.is_file())
+    found = sorted(path for path in place.rglob("*") if path.name.endswith(suffixes) and path.is_file())
     if not found:
         raise UserError(f"corpus {data.corpus!r} is empty: {place} holds no {suffixes[0]} file; correct the path")
     return found
