@@ -55,14 +55,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"did you mean {names[0]!r}?" if names else ""
 
 
-def require_name(field: str, value: str, allowed: Sequence[str]) -> None:
+def require_name(field: str, value: object, allowed: Sequence[str]) -> None:
     """Refuse a value that is none of the allowed words.
 
     Parameters
     ----------
     field : str
         The field's name, for the message.
-    value : str
+    value : object
         The field's value.
     allowed : sequence of str
         The words to choose from.
@@ -99,14 +99,14 @@ def require_count(field: str, value: object, *, minimum: int = 1) -> None:
         raise UserError(f"{field} is {value!r}; give a whole number of at least {minimum}")
 
 
-def require_fraction(field: str, value: float, *, below_one: bool = False) -> None:
+def require_fraction(field: str, value: object, *, below_one: bool = False) -> None:
     """Refuse a value that is not a number between 0 and 1.
 
     Parameters
     ----------
     field : str
         The field's name, for the message.
-    value : float
+    value : object
         The field's value.
     below_one : bool
         Whether 1 itself is refused.
@@ -116,20 +116,20 @@ def require_fraction(field: str, value: float, *, below_one: bool = False) -> No
     UserError
         If `value` is no number, or lies outside [0, 1], or [0, 1) with `below_one`.
     """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= 1 or (below_one and value == 1):
+    inside = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+    if not inside or (below_one and value == 1):
         end = "up to, not including," if below_one else "to"
         raise UserError(f"{field} is {value!r}; give a fraction from 0 {end} 1")
 
 
-def require_positive(field: str, value: float) -> None:
+def require_positive(field: str, value: object) -> None:
     """Refuse a value that is not a finite number above zero.
 
     Parameters
     ----------
     field : str
         The field's name, for the message.
-    value : float
+    value : object
         The field's value.
 
     Raises
@@ -137,6 +137,5 @@ def require_positive(field: str, value: float) -> None:
     UserError
         If `value` is no number, not finite, or not above zero.
     """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not (math.isfinite(value) and value > 0):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
         raise UserError(f"{field} is {value!r}; give a positive number")

@@ -80,15 +80,15 @@ class SoftPrompt(nn.Module):
         """The stack's position bias."""
         return self.stack.bias
 
-    def forward(self, x_BTD: Tensor, *, mask_BT: Tensor | None = None, **options: object) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, mask_BU: Tensor | None = None, **options: object) -> Tensor:
         """Return the states of the sequence's own tokens, which have seen the prompt."""
         if options.get("caches") is not None or options.get("position_ids_BT") is not None:
             raise UserError("a soft prompt reads whole sequences; use cached=False and no padding")
         num = self.prompt_PD.shape[0]
         prompt_BPD = self.prompt_PD.expand(x_BTD.shape[0], -1, -1)
-        if mask_BT is not None:
-            mask_BT = torch.cat((mask_BT.new_ones(x_BTD.shape[0], num), mask_BT), dim=1)
-        return self.stack(torch.cat((prompt_BPD, x_BTD), dim=1), mask_BT=mask_BT, **options)[:, num:]
+        if mask_BU is not None:
+            mask_BU = torch.cat((mask_BU.new_ones(x_BTD.shape[0], num), mask_BU), dim=1)
+        return self.stack(torch.cat((prompt_BPD, x_BTD), dim=1), mask_BU=mask_BU, **options)[:, num:]
 
 
 def prepare(model: Transformer, config: FinetuneConfig) -> Transformer:

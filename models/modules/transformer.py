@@ -1,6 +1,7 @@
 """One Transformer that is encoder, decoder or encoder-decoder, made of one block; its config says which.
 
-Knows nothing of objectives and optimisers. Shapes: B batch, T tokens, S source tokens, D width, V vocabulary.
+Knows nothing of objectives and optimisers. Shapes: B batch, T tokens, U tokens up to now (those of caches too),
+S source tokens, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class Stack(nn.Module):
         self,
         x_BTD: Tensor,
         *,
-        mask_BT: Tensor | None = None,
+        mask_BU: Tensor | None = None,
         position_ids_BT: Tensor | None = None,
         memory_BSD: Tensor | None = None,
         memory_mask_BS: Tensor | None = None,
@@ -119,7 +120,7 @@ class Stack(nn.Module):
         ----------
         x_BTD : Tensor, shape (B, T, D)
             Embedded tokens, positions not yet added.
-        mask_BT : Tensor of bool, optional
+        mask_BU : Tensor of bool, optional
             True where a token is real; over all positions up to now where there are caches.
         position_ids_BT : Tensor of int, optional
             Position of each token; None: 0, 1, ... after what the caches hold.
@@ -136,7 +137,7 @@ class Stack(nn.Module):
         length = x_BTD.shape[1]
         x_BTD = self._add_positions(x_BTD, first, position_ids_BT)
         rotation = self._rotation(x_BTD.device, first, length, position_ids_BT)
-        causal, bias = self._visibility(x_BTD, first, mask_BT)
+        causal, bias = self._visibility(x_BTD, first, mask_BU)
         own = AttentionContext(rotation=rotation, causal=causal, bias=bias)
         other = AttentionContext(memory_BSD=memory_BSD, bias=key_bias(memory_mask_BS, x_BTD.dtype))
         for index, block in enumerate(self.blocks):
@@ -171,10 +172,10 @@ class Stack(nn.Module):
         table = table_for("rotary", self.config, self.config.key_dim, first + length, device)
         return table[first : first + length, None] if position_ids_BT is None else table[position_ids_BT][:, :, None]
 
-    def _visibility(self, x_BTD: Tensor, first: int, mask_BT: Tensor | None) -> tuple[bool, Tensor | None]:
+    def _visibility(self, x_BTD: Tensor, first: int, mask_BU: Tensor | None) -> tuple[bool, Tensor | None]:
         length, end = x_BTD.shape[1], first + x_BTD.shape[1]
         bias = self.bias(length, end, first_query=first) if self.bias is not None else None
-        padding = key_bias(mask_BT, x_BTD.dtype)
+        padding = key_bias(mask_BU, x_BTD.dtype)
         if padding is not None:
             bias = padding if bias is None else bias + padding
         if not self.causal or (bias is None and first == 0):
@@ -208,13 +209,13 @@ class Head(nn.Module):
         """Return the output table (V, D): the head's own, or the token table where it is tied."""
         return tokens_VD if self.weight is None else self.weight
 
-    def prepare(self, x_BTD: Tensor) -> Tensor:
+    def prepare(self, states: Tensor) -> Tensor:
         """Return what is multiplied by the output table: the states, transformed and scaled as the config says."""
         if self.transform is not None and self.transform_norm is not None:
-            x_BTD = self.transform_norm(F.gelu(self.transform(x_BTD)))
+            states = self.transform_norm(F.gelu(self.transform(states)))
         if self.scale != 1:
-            x_BTD = x_BTD * self.scale
-        return x_BTD
+            states = states * self.scale
+        return states
 
 
 class Transformer(nn.Module):
@@ -248,7 +249,7 @@ class Transformer(nn.Module):
         """Return the encoder's states, (B, S, D)."""
         if self.encoder is None:
             raise UserError("this model is a decoder and has no encoder; call it, or use hidden()")
-        return self.encoder(self.embed(source_BS, segments_BS), mask_BT=source_mask_BS)
+        return self.encoder(self.embed(source_BS, segments_BS), mask_BU=source_mask_BS)
 
     def hidden(self, tokens_BT: Tensor, **inputs: Unpack[TransformerInputs]) -> Tensor:
         """Return the states from which the head reads.
@@ -269,9 +270,9 @@ class Transformer(nn.Module):
         UserError
             If an encoder-decoder gets nothing for its encoder.
         """
-        mask_BT, segments_BT = inputs.get("mask_BT"), inputs.get("segments_BT")
+        mask_BU, segments_BT = inputs.get("mask_BT"), inputs.get("segments_BT")
         if self.decoder is None:
-            return self.encode(tokens_BT, mask_BT, segments_BT)
+            return self.encode(tokens_BT, mask_BU, segments_BT)
         memory_BSD, source_mask_BS = inputs.get("memory_BSD"), inputs.get("source_mask_BS")
         if self.encoder is not None and memory_BSD is None:
             source_BS = inputs.get("source_BS")
@@ -280,7 +281,7 @@ class Transformer(nn.Module):
             memory_BSD = self.encode(source_BS, source_mask_BS)
         return self.decoder(
             self.embed(tokens_BT, segments_BT),
-            mask_BT=mask_BT,
+            mask_BU=mask_BU,
             position_ids_BT=inputs.get("position_ids_BT"),
             memory_BSD=memory_BSD,
             memory_mask_BS=source_mask_BS,
