@@ -46,8 +46,10 @@ class Kaplan(Law):
         ]
 
     def working_value(self, phi: Array, z: Array) -> Array:
-        """Loss (B, n), through the logarithms of both terms: N_c and D_c alone are too large for floating point where
-        the loss's unit is small."""
+        """Loss (B, n), through the logarithms of both terms.
+
+        N_c and D_c alone are too large for floating point where the loss's unit is small.
+        """
         alpha_n, alpha_d, log_n, log_d = (phi[:, [j]] for j in range(4))
         return np.asarray(np.exp(alpha_d * np.logaddexp(alpha_n / alpha_d * (log_n - z[0]), log_d - z[1])))
 
