@@ -24,7 +24,8 @@ FARTHEST = 20.0
 class RateBatch(Law):
     """Hoffmann's law and a bowl around the best learning rate and the best batch.
 
-    L = E + A / N**alpha + B / D**beta + h (u - r v)**2 + g v**2, u = log(lr / (c N**a D**b)), v = log(batch / (d D**e)).
+    L = E + A / N**alpha + B / D**beta + h (u - r v)**2 + g v**2 with u = log(lr / (c N**a D**b)) and
+    v = log(batch / (d D**e)).
 
     At another batch than the best the best rate moves as batch**r: r is a half where noise rules, and near zero where
     it does not matter.
