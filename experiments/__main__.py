@@ -63,11 +63,6 @@ VERBS = {
         module="experiments.verbs.generate",
         summary="let a trained run write text",
     ),
-    "finetune": Verb(
-        module="experiments.verbs.finetune",
-        summary="fine-tune trained runs on a classification: methods by numbers of examples, as one table",
-        if_stopped="stopped; finished runs are kept: the same command goes on from here",
-    ),
     "label": Verb(
         module="experiments.verbs.label",
         summary="let a fine-tuned run label texts",

@@ -52,9 +52,9 @@ class Segment:
         return self.segment_id != self.run_id
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain data; what is absent or zero is left out."""
+        """Give plain data; what is absent or zero is left out, but for the end."""
         values = {"trunk" if name == "prefix" else name: value for name, value in vars(self).items()}
-        return {name: value for name, value in values.items() if value not in (None, 0, 0.0)}
+        return {name: value for name, value in values.items() if name == "end_step" or value not in (None, 0, 0.0)}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Segment:

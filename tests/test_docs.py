@@ -26,6 +26,14 @@ data: {corpus: markov, corpus_options: {num_symbols: 8, num_tokens: 65536}, cont
 design: {kind: ladder, tokens: [12800, 25600], shapes: [{width: 8, depth: 1}, {width: 16, depth: 1}], head_width: 8}
 recipe: {learning_rate: 0.01, batch_tokens: 256, warmup_tokens: 2560}
 """
+BODIES = """
+name: bodies
+data: {corpus: "text:reviews.txt", context: 32, val_size: 2048, val_fraction: 0.2, max_epochs: 50}
+model: {family: encoder}
+objective: {name: masked}
+design: {kind: ladder, tokens: [12800], shapes: [{width: 16, depth: 1}], head_width: 8}
+recipe: {learning_rate: 0.01, batch_tokens: 256, warmup_tokens: 2560}
+"""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,17 @@ def hoffmann_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def reviews() -> str:
+    """Texts with the verdict that one of their words says."""
+    rng = np.random.default_rng(5)
+    words = {"good": ["charming", "moving"], "bad": ["dull", "tedious"]}
+    lines = ["review,verdict"]
+    for number in range(200):
+        verdict = rng.choice(list(words))
+        lines.append(f"film {number} is {rng.choice(words[verdict])},{verdict}")
+    return "\n".join(lines) + "\n"
+
+
 def arms_table() -> str:
     """The same runs under two recipes, of which the second is worth 1.5 times the compute."""
     rng = np.random.default_rng(4)
@@ -105,6 +124,11 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "arms.csv").write_text(arms_table())
     (tmp_path / "shapes.csv").write_text(shapes_table())
     (tmp_path / "tiny.yaml").write_text(TINY)
+    (tmp_path / "bodies.yaml").write_text(BODIES)
+    (tmp_path / "reviews.csv").write_text(reviews())
+    (tmp_path / "reviews.txt").write_text(reviews() * 20)
+    tuned = [block.text for block in blocks(ROOT / "docs" / "finetuning.md") if block.language == "yaml"]
+    (tmp_path / "peft.yaml").write_text(tuned[0])
     texts = tmp_path / "my_texts"
     texts.mkdir()
     for number in range(40):

@@ -90,15 +90,17 @@ def quality_flags(frame: pd.DataFrame) -> pd.Series:
             before = str(flags.iloc[position])
             flags.iloc[position] = f"{before}; {text}" if before else text
 
+    kinds = frame["kind"] if "kind" in frame.columns else pd.Series("", index=frame.index)
+    tuned = kinds == "finetune"  # passes over few examples, at the FLOPs of its method
     identity = [name for name in ("params", "tokens", "flops", "loss") if name in frame.columns]
     if len(identity) == 4:
         seed = ["seed"] if "seed" in frame.columns else []
         add(frame.duplicated(subset=[*identity, *seed]), "copy of an earlier row")
         ratio = frame["flops"] / count_from("flops", {name: frame[name] for name in ("params", "tokens")})
-        add((ratio > 30) | (ratio < 1 / 3), [f"flops / 6ND is {value:.2g}: check units" for value in ratio])
+        add(((ratio > 30) | (ratio < 1 / 3)) & ~tuned, [f"flops / 6ND is {value:.2g}: check units" for value in ratio])
     if "epochs" in frame.columns:
         epochs = pd.to_numeric(frame["epochs"], errors="coerce").fillna(0.0)
-        add(epochs > 1.0 + 1e-9, [f"repeats its data {value:.2f} times" for value in epochs])
+        add((epochs > 1.0 + 1e-9) & ~tuned, [f"repeats its data {value:.2f} times" for value in epochs])
     if "decayed" in frame.columns:
         add(~is_decayed(frame["decayed"]), "learning rate not decayed")
     return flags

@@ -12,10 +12,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from experiments.config.codec import set_path
+from experiments.config.kinds import AnyRun
 from experiments.config.reading import build_sweep
 from experiments.config.recipes import RECIPES, Hyperparameters
 from experiments.config.run import RunConfig, run_id
 from experiments.config.sweep import Arm, Axis, Shape, SweepConfig
+from experiments.config.tuning.run import FinetuneRun
+from experiments.config.tuning.sweep import FinetuneSweep
 from experiments.data.config import DataConfig
 from experiments.errors import UserError
 from experiments.machine.devices import DeviceKind, Precision, resolve_precision
@@ -40,7 +43,7 @@ class PlannedRun:
 
     run_id: str
     """Identity of `config`."""
-    config: RunConfig
+    config: AnyRun
     """The run."""
     labels: Mapping[str, Any] = field(default_factory=dict)
     """budget (FLOPs or tokens, as designed), role (fit, heldout, replicate), and the varied fields."""
@@ -50,12 +53,20 @@ class PlannedRun:
 class ExpandedSweep:
     """The runs of a sweep, and what the design left out."""
 
-    sweep: SweepConfig
-    """The sweep, with its data resolved."""
+    sweep: SweepConfig | FinetuneSweep
+    """The sweep; the data of one that pre-trains are resolved."""
     runs: tuple[PlannedRun, ...]
     """Unique by run_id, in the order of the design."""
     left_out: tuple[str, ...] = ()
     """One sentence for each combination that was not planned."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the manifest says of the sweep: kind of design, and the corpus or task with its content hash."""
+        first, kind = self.runs[0].config, self.sweep.design.kind
+        data = first.task if isinstance(first, FinetuneRun) else first.data
+        corpus = data.corpus if isinstance(data, DataConfig) else data.short
+        return {"design": kind, "corpus": corpus, "content_hash": data.content_hash}
 
 
 @dataclass(frozen=True, kw_only=True)

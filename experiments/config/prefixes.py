@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 from experiments.config.codec import remove_path
 from experiments.config.run import NOT_IDENTITY, RunConfig, canonical
+from experiments.config.tuning.run import FinetuneRun
 from models.config.schedules import decay_start
 
 SHAREABLE = ("constant", "wsd")
@@ -43,14 +44,14 @@ def prefix_id(config: RunConfig) -> str | None:
     return "t" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def is_shareable(config: RunConfig) -> bool:
-    """Whether the run has steps that do not depend on its budget."""
-    return config.schedule.name in SHAREABLE and branch_step(config) > 0
+def is_shareable(config: RunConfig | FinetuneRun) -> TypeGuard[RunConfig]:
+    """Whether the run has steps that do not depend on its budget; a fine-tuning run has none."""
+    return branch_step(config) > 0
 
 
-def branch_step(config: RunConfig) -> int:
+def branch_step(config: RunConfig | FinetuneRun) -> int:
     """Steps before the learning rate depends on the budget; zero where it does from the start."""
-    if config.schedule.name not in SHAREABLE:
+    if isinstance(config, FinetuneRun) or config.schedule.name not in SHAREABLE:
         return 0
     start = decay_start(config.schedule, total_tokens=config.tokens)
     return 0 if start < config.schedule.warmup_tokens else start // config.batch_tokens

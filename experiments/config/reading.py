@@ -12,14 +12,15 @@ from typing import Any
 
 from experiments.config.codec import convert, set_path
 from experiments.config.sweep import SweepConfig
+from experiments.config.tuning.sweep import FinetuneSweep, build_finetune_sweep, is_finetune
 from experiments.config.yaml_text import parse_yaml, read_yaml
 from experiments.errors import UserError
 
-FILE_PREFIXES = ("text", "jsonl", "parquet", "json")
-"""What stands before the path of a corpus of files, or of a tokenizer's file."""
+FILE_PREFIXES = ("text", "csv", "jsonl", "parquet", "json")
+"""What stands before the path of a corpus or task of files, or of a tokenizer's file."""
 
 
-def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig | FinetuneSweep:
     """Read a sweep file, apply overrides, and check every key, type and value.
 
     Parameters
@@ -31,7 +32,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
 
     Returns
     -------
-    SweepConfig
+    SweepConfig or FinetuneSweep
         The sweep; its data are not resolved.
 
     Raises
@@ -40,11 +41,14 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         In one sentence: what is wrong, where, and the nearest name that would have been right.
     """
     raw = beside_file(read_yaml(path), path.parent)
-    return build_sweep(apply_overrides(raw, overrides), where=str(path))
+    raw = apply_overrides(raw, overrides)
+    if is_finetune(raw):
+        return build_finetune_sweep(raw, where=str(path))
+    return build_sweep(raw, where=str(path))
 
 
 def beside_file(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Read relative paths of corpora and tokenizers from the folder of the sweep file.
+    """Read relative paths of corpora, tokenizers and tasks from the folder of the sweep file.
 
     Paths on the command line are the shell's, and stay as they are. What a run is does not depend on either: the
     content of the files enters its identity, and their place does not.
@@ -62,7 +66,9 @@ def beside_file(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         A copy whose paths hold from the working folder.
     """
     result = _as_plain(raw)
-    data, vary = result.get("data"), result.get("vary")
+    data, vary, task = result.get("data"), result.get("vary"), result.get("task")
+    if isinstance(task, dict) and "name" in task:
+        task["name"] = _moved(task["name"], folder)
     for key in ("corpus", "tokenizer"):
         if isinstance(data, dict) and key in data:
             data[key] = _moved(data[key], folder)

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from experiments.config.counts import design_of
-from experiments.config.run import canonical
+from experiments.config.kinds import canonical, design_of
 from experiments.distributed.ranks import RankFailure
 from experiments.errors import UserError
 from experiments.execution.engine import Execution, is_peer_lost
@@ -154,7 +153,7 @@ class EndingWriter:
 
     def _out_of_memory(self, claimed: Claimed, trace: str) -> tuple[RunStatus, str, str | None]:
         """(status, reason, why the run is given up): the next attempt holds half as many sequences, down to one."""
-        config = self.store.read_config(claimed.segment.run_id)
+        config = self.store.read_any(claimed.segment.run_id)
         held = micro_batch_of(config, claimed.num_ooms, self.execution.ranks.size)
         if held > 1:
             reason = f"out of memory with {held} sequences at a time; the next attempt takes {held // 2}"
@@ -165,8 +164,7 @@ class EndingWriter:
 
     def _publish(self, run_id: str, attempt: int, status: RunStatus, reason: str) -> None:
         """Publish the record of a run that is not trained on."""
-        config = self.store.read_config(run_id)
-        corpus = self.execution.corpus(config)
+        config = self.store.read_any(run_id)
         rows = self.store.read_metrics(run_id)
         last = {key: rows[-1][key] for key in ("step", "train_loss", "lr")} if rows else {}
         outcome: dict[str, Any] = {f"last_{key}": value for key, value in last.items()}
@@ -177,7 +175,7 @@ class EndingWriter:
                 status=status,
                 reason=reason,
                 config=canonical(config),
-                design=design_of(config, num_train_tokens=corpus.num_train_tokens),
+                design=design_of(config, num_train_tokens=self.execution.num_train_tokens(config)),
                 outcome=outcome,
                 execution=self.execution.facts(config, attempt=attempt, began=time.time(), micro_batch=held),
             )

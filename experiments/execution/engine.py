@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 
-from experiments.config.prefixes import prefix_id
+from experiments.config.kinds import AnyRun, prefix_id
 from experiments.config.run import RunConfig, canonical
 from experiments.data.cache import Cache
 from experiments.data.corpus import TokenCorpus, bits_per_byte, check_budget, prepare
@@ -163,12 +163,16 @@ class Execution:
 
     # -- records -------------------------------------------------------------------------------------------------------
 
-    def facts(self, config: RunConfig, *, attempt: int, began: float, micro_batch: int) -> dict[str, Any]:
+    def num_train_tokens(self, config: AnyRun) -> int | None:
+        """Tokens of one pass over the training split; None for a fine-tuning run, which has examples."""
+        return self.corpus(config).num_train_tokens if isinstance(config, RunConfig) else None
+
+    def facts(self, config: AnyRun, *, attempt: int, began: float, micro_batch: int) -> dict[str, Any]:
         """What a record says of how its run was executed.
 
         Parameters
         ----------
-        config : RunConfig
+        config : AnyRun
             The run.
         attempt : int
             Number of the execution.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from experiments.config.run import RunConfig
+from experiments.config.kinds import AnyRun
 
 
-def micro_batch_of(config: RunConfig, num_ooms: int, num_ranks: int) -> int:
+def micro_batch_of(config: AnyRun, num_ooms: int, num_ranks: int) -> int:
     """How many sequences a rank holds at a time after attempts that ran out of memory: half as many for each.
 
     Parameters
     ----------
-    config : RunConfig
+    config : AnyRun
         The run.
     num_ooms : int
         Attempts that ran out of memory.

@@ -9,10 +9,11 @@ import time
 from dataclasses import dataclass
 
 from experiments.config.counts import design_of
-from experiments.config.run import canonical
+from experiments.config.run import RunConfig, canonical
 from experiments.execution.engine import Execution, Order, measured
 from experiments.execution.micro_batch import micro_batch_of
 from experiments.execution.queue import Claimed
+from experiments.execution.tuning import TuningTrainer
 from experiments.files import append_rows
 from experiments.records import RunRecord, RunStatus
 from experiments.store.checkpoints import checkpoint_path, drop_unneeded, prefix_folder
@@ -30,6 +31,8 @@ class SegmentTrainer:
     """This rank's means to train."""
     keep_weights: bool
     """Whether the weights of finished runs are kept."""
+    tuning: TuningTrainer
+    """Trains fine-tuning runs."""
 
     def train(self, claimed: Claimed) -> None:
         """Train a segment; a run that is published already is left as it is.
@@ -49,12 +52,16 @@ class SegmentTrainer:
         if claimed.segment.is_prefix:
             self._train_prefix(claimed)
         elif self.store.read_record(claimed.segment.run_id) is None:
-            self._train_run(claimed)
+            config = self.store.read_any(claimed.segment.run_id)
+            if isinstance(config, RunConfig):
+                self._train_run(config, claimed)
+            else:
+                self.tuning.train(config, claimed)
 
-    def _train_run(self, claimed: Claimed) -> None:
+    def _train_run(self, config: RunConfig, claimed: Claimed) -> None:
         """Train a run to its budget, from its shared prefix where it has one, and publish its record."""
         began, segment = time.time(), claimed.segment
-        config, folder = self.store.read_config(segment.run_id), self.store.run_folder(segment.run_id)
+        folder = self.store.run_folder(segment.run_id)
         keep = None
         if segment.prefix is not None and segment.keep_step is not None:
             keep = (segment.keep_step, checkpoint_path(self.store, segment.prefix, segment.keep_step))

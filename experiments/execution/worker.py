@@ -26,6 +26,7 @@ from experiments.execution.engine import END, WAIT, Execution, is_peer_lost
 from experiments.execution.exit_status import ExitStatus
 from experiments.execution.queue import Claimed, Limits, SegmentQueue
 from experiments.execution.segments import SegmentTrainer
+from experiments.execution.tuning import Bodies, TuningTrainer
 from experiments.machine.hardware import current_memory_bytes, tune_allocator
 from experiments.machine.liveness import (
     EXPIRY_SECONDS,
@@ -93,7 +94,15 @@ class Worker:
             should_stop=self._stop.is_set,
             cache=self.cache,
         )
-        self._trainer = SegmentTrainer(store=self.store, execution=self._execution, keep_weights=options.keep_weights)
+        tuning = TuningTrainer(
+            store=self.store,
+            execution=self._execution,
+            keep_weights=options.keep_weights,
+            bodies=Bodies(self.store, self.cache),
+        )
+        self._trainer = SegmentTrainer(
+            store=self.store, execution=self._execution, keep_weights=options.keep_weights, tuning=tuning
+        )
         self._endings = EndingWriter(store=self.store, execution=self._execution, max_failures=options.max_failures)
         self._queue = SegmentQueue(
             store=self.store,

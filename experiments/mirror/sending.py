@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import Any
 
-from experiments.config.counts import design_of
 from experiments.config.designs import PlannedRun
-from experiments.config.run import canonical
+from experiments.config.kinds import canonical, design_of
+from experiments.config.tuning.run import FinetuneRun
 from experiments.machine.liveness import alive
 from experiments.manifests import Manifest
 from experiments.mirror.client import OVER_FLOPS, Client, Label, OpenRun, WandbError
@@ -254,9 +254,13 @@ class Mirror:
 def label_of(run: PlannedRun, sweep: str, tags: Iterable[str]) -> Label:
     """What a run is called in W&B."""
     design = design_of(run.config, num_train_tokens=None)
+    size = f"{design['width']}x{design['depth']}"
+    name = f"{size} {format_size(design['tokens'])} tokens"
+    if isinstance(run.config, FinetuneRun):
+        name = f"{size} {run.config.method} from {run.config.examples} examples"
     return Label(
         run_id=run.run_id,
-        name=f"{design['width']}x{design['depth']} {format_size(design['tokens'])} tokens",
+        name=name,
         group=sweep,
         job_type=str(run.labels.get("role", "run")),
         tags=tuple(sorted({*tags, str(design["corpus"])[:TAG_LENGTH], str(design["family"])})),

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from experiments.config.designs import PlannedRun
-from experiments.config.prefixes import SHAREABLE, branch_step, is_shareable, prefix_id, prefix_key, prefix_segment_id
+from experiments.config.kinds import AnyRun, prefix_id
+from experiments.config.prefixes import SHAREABLE, branch_step, is_shareable, prefix_key, prefix_segment_id
 from experiments.config.run import RunConfig
 from experiments.manifests import Segment
 
@@ -48,13 +49,13 @@ class CompiledSweep:
 class Estimates:
     """What the compiler asks of a run's config."""
 
-    seconds: Callable[[RunConfig], float]
+    seconds: Callable[[AnyRun], float]
     """Time of the whole run on one worker."""
-    flops: Callable[[RunConfig], float]
+    flops: Callable[[AnyRun], float]
     """Counted training FLOPs of the whole run."""
-    memory_bytes: Callable[[RunConfig], int]
+    memory_bytes: Callable[[AnyRun], int]
     """Bytes held on the device."""
-    checkpoint_bytes: Callable[[RunConfig], int]
+    checkpoint_bytes: Callable[[AnyRun], int]
     """Bytes of a checkpoint with the optimiser's state."""
 
 
@@ -235,12 +236,11 @@ def _why_not(runs: Sequence[PlannedRun]) -> tuple[str, ...]:
     """One sentence for each reason why runs of the same size and seed, but other budgets, share nothing."""
     data_keys = _DataKeys()
     alike: dict[tuple[Any, ...], list[RunConfig]] = {}
-    for run in runs:
-        config = run.config
+    for config in (run.config for run in runs if isinstance(run.config, RunConfig)):
         key = (config.model, data_keys(config), config.objective, config.seed, config.precision)
         alike.setdefault(key, []).append(config)
     several = [configs for configs in alike.values() if len({config.tokens for config in configs}) > 1]
-    if runs and not several:
+    if alike and not several:
         return ("every size has one token budget",)
     return tuple(dict.fromkeys(reason for configs in several for reason in _reasons(configs)))
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.config.counts import flops_of
-from experiments.config.run import FABRIC_PRECISION, RunConfig
+from experiments.config.kinds import AnyRun, flops_of
+from experiments.config.run import FABRIC_PRECISION
+from experiments.config.tuning.run import FinetuneRun
 from experiments.machine.devices import DeviceKind
 from experiments.manifests import RunFacts
 from experiments.records import RunRecord
@@ -32,17 +33,19 @@ FLOPS_PER_SECOND = {
 there are any."""
 SHAPE_FIELDS = ("model.width", "model.depth", "model.vocab_size", "data.context", "batch_tokens", "precision")
 """Dotted fields of a RunConfig that decide its speed."""
+TUNING_SHAPE_FIELDS = ("kind", "model.width", "model.depth", "method.name", "method.size", "examples", "precision")
+"""The same of a FinetuneRun, whose time measuring takes a part of."""
 
 ShapeKey = tuple[int | str, ...]
 """The values of SHAPE_FIELDS: runs of equal key are equally fast."""
 
 
-def shape_of(config: RunConfig | Mapping[str, Any]) -> ShapeKey:
-    """Give the values of SHAPE_FIELDS.
+def shape_of(config: AnyRun | Mapping[str, Any]) -> ShapeKey:
+    """Give the values of SHAPE_FIELDS, or of TUNING_SHAPE_FIELDS for a fine-tuning run.
 
     Parameters
     ----------
-    config : RunConfig or mapping
+    config : AnyRun or mapping
         A run's config, or its canonical JSON as a record holds it.
 
     Returns
@@ -50,7 +53,8 @@ def shape_of(config: RunConfig | Mapping[str, Any]) -> ShapeKey:
     ShapeKey
         Equal for runs that are equally fast.
     """
-    return tuple(_value(config, path) for path in SHAPE_FIELDS)
+    fields = TUNING_SHAPE_FIELDS if _value(config, "kind") == "finetune" else SHAPE_FIELDS
+    return tuple(_value(config, path) for path in fields)
 
 
 def _value(node: Any, path: str) -> Any:
@@ -106,14 +110,14 @@ class CostModel:
         """
         return tokens / self.measured[shape] if shape in self.measured else estimate
 
-    def seconds(self, config: RunConfig) -> float:
+    def seconds(self, config: AnyRun) -> float:
         """Estimate the time of a whole run.
 
         Where its shape was not measured: products at the rate of the device, and a time for each layer of each step.
 
         Parameters
         ----------
-        config : RunConfig
+        config : AnyRun
             The run.
 
         Returns
@@ -148,12 +152,12 @@ def learned_costs(store: RunStore, run_ids: Iterable[str], kind: DeviceKind) -> 
     return CostModel(kind=kind).learn(record for record in records if record is not None)
 
 
-def facts_of(config: RunConfig, costs: CostModel) -> RunFacts:
+def facts_of(config: AnyRun, costs: CostModel) -> RunFacts:
     """Collect what the manifest keeps of a run, so that `status` reads no config.
 
     Parameters
     ----------
-    config : RunConfig
+    config : AnyRun
         The run.
     costs : CostModel
         Estimates its time.
@@ -175,12 +179,17 @@ def facts_of(config: RunConfig, costs: CostModel) -> RunFacts:
     )
 
 
-def training_memory_bytes(config: RunConfig) -> int:
+def training_memory_bytes(config: AnyRun) -> int:
     """Estimated bytes that training holds on its device."""
     precision = FABRIC_PRECISION[config.precision]
     return sum(memory_bytes(config.model, batch_tokens=config.batch_tokens, precision=precision).values())
 
 
-def checkpoint_bytes(config: RunConfig) -> int:
-    """Bytes of a checkpoint: weights and two moments in 32 bits, loss and gradient norm of every step."""
+def checkpoint_bytes(config: AnyRun) -> int:
+    """Bytes of a checkpoint: weights and two moments in 32 bits, loss and gradient norm of every step.
+
+    A fine-tuning run keeps none.
+    """
+    if isinstance(config, FinetuneRun):
+        return 0
     return 12 * params_total(config.model) + 8 * config.num_steps

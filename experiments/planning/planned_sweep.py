@@ -143,7 +143,7 @@ class PlannedSweep:
         """The runs with their configs, in the workers' order; UserError when a config cannot be read."""
         labels = self.manifest.runs
         return [
-            PlannedRun(run_id=run_id, config=self.store.read_config(run_id), labels=labels[run_id])
+            PlannedRun(run_id=run_id, config=self.store.read_any(run_id), labels=labels[run_id])
             for run_id in self.run_ids
         ]
 
@@ -151,7 +151,7 @@ class PlannedSweep:
     def facts(self) -> Mapping[str, RunFacts]:
         """What is shown of each run, in the workers' order; from its config where an older manifest lacks it."""
         known, costs = self.manifest.facts, CostModel(kind="cpu")
-        return {run_id: known.get(run_id) or facts_of(self.store.read_config(run_id), costs) for run_id in self.run_ids}
+        return {run_id: known.get(run_id) or facts_of(self.store.read_any(run_id), costs) for run_id in self.run_ids}
 
     def segments(self) -> list[Segment]:
         """What workers take, the most urgent first; runs that no segment of the manifest covers are trained alone."""
@@ -188,13 +188,13 @@ def alone(store: RunStore, run_id: str) -> Segment:
     UserError
         When its config cannot be read.
     """
-    return Segment(segment_id=run_id, run_id=run_id, end_step=store.read_config(run_id).num_steps)
+    return Segment(segment_id=run_id, run_id=run_id, end_step=store.read_any(run_id).num_steps)
 
 
 def _manifest_of(expanded: ExpandedSweep, compiled: CompiledSweep, source: str, kind: DeviceKind) -> Manifest:
     sweep, costs = expanded.sweep, CostModel(kind=kind)
     report = asdict(sweep.report)
-    if report["holdout"] is None and any(run.labels.get("role") == "heldout" for run in expanded.runs):
+    if report.get("holdout") is None and any(run.labels.get("role") == "heldout" for run in expanded.runs):
         report["holdout"] = "role == 'heldout'"
     facts = {run.run_id: facts_of(run.config, costs) for run in expanded.runs}
     return Manifest(
@@ -206,11 +206,7 @@ def _manifest_of(expanded: ExpandedSweep, compiled: CompiledSweep, source: str, 
         trunks=compiled.prefixes,
         report=report,
         source=source,
-        sweep={
-            "design": sweep.design.kind,
-            "corpus": sweep.data.corpus,
-            "content_hash": sweep.data.content_hash,
-        },
+        sweep=expanded.about,
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments.config.counts import flops_of
 from experiments.config.designs import ExpandedSweep, expand
+from experiments.config.kinds import flops_of
 from experiments.config.reading import load_sweep
 from experiments.config.recipes import RECIPES
+from experiments.config.run import RunConfig
+from experiments.config.tuning.sweep import FinetuneSweep
 from experiments.data.budget import budget_problem
 from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
@@ -17,6 +19,7 @@ from experiments.errors import UserError
 from experiments.machine.devices import DeviceKind
 from experiments.planning.compiler import CompiledSweep, Estimates, compile_runs
 from experiments.planning.costs import CostModel, checkpoint_bytes, training_memory_bytes
+from experiments.planning.tuning import expand_finetune
 from experiments.store.checkpoints import available_checkpoints
 from experiments.store.store import RunStore
 
@@ -31,6 +34,7 @@ def expand_file(
     cache: Cache,
     kind: DeviceKind = "cpu",
     measure: Measure | None = None,
+    store: RunStore | None = None,
 ) -> ExpandedSweep:
     """Read a sweep file and expand it to its runs.
 
@@ -46,6 +50,9 @@ def expand_file(
         Kind of device, cpu or cuda, for which precision 'auto' is resolved.
     measure : callable or None
         Asked once for each corpus whose tokens nobody has counted yet; None: such a corpus goes unchecked.
+    store : RunStore, optional
+        Holds the pre-trained runs of a fine-tuning sweep, and what is known of its rates; the working folder by
+        default.
 
     Returns
     -------
@@ -57,12 +64,17 @@ def expand_file(
     UserError
         When the file, a shape or a budget cannot be right, before anything is written.
     """
-    expanded = expand(load_sweep(path, overrides), resolve=lambda data: resolve(data, cache), kind=kind)
+    sweep = load_sweep(path, overrides)
+    if isinstance(sweep, FinetuneSweep):
+        return expand_finetune(sweep, store=store or RunStore(Path()), cache=cache, kind=kind)
+    expanded = expand(sweep, resolve=lambda data: resolve(data, cache), kind=kind)
     available = train_tokens(expanded, cache, measure)
     largest = sorted(expanded.runs, key=lambda run: -run.config.tokens)  # its sentence settles all others
     for run in largest:
         tokens = available[run.run_id]
-        problem = None if tokens is None else budget_problem(run.config.data, tokens, run.config.tokens)
+        if tokens is None or not isinstance(run.config, RunConfig):
+            continue
+        problem = budget_problem(run.config.data, tokens, run.config.tokens)
         if problem is not None:
             raise UserError(problem)
     return expanded
@@ -83,13 +95,14 @@ def train_tokens(expanded: ExpandedSweep, cache: Cache, measure: Measure | None 
     Returns
     -------
     dict of str to int or None
-        By run id; None where nobody knows before the corpus is built.
+        By run id; None where nobody knows before the corpus is built, and for fine-tuning runs.
     """
-    by_data = {id(run.config.data): run.config.data for run in expanded.runs}
-    known = {name: known_train_tokens(data, cache) for name, data in by_data.items()}
+    data = {run.run_id: run.config.data for run in expanded.runs if isinstance(run.config, RunConfig)}
+    by_data = {id(one): one for one in data.values()}
+    known = {name: known_train_tokens(one, cache) for name, one in by_data.items()}
     if measure is not None:
         known = {name: measure(by_data[name]) if count is None else count for name, count in known.items()}
-    return {run.run_id: known[id(run.config.data)] for run in expanded.runs}
+    return {run.run_id: known[id(data[run.run_id])] if run.run_id in data else None for run in expanded.runs}
 
 
 def compile_sweep(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *, share: bool = True) -> CompiledSweep:
@@ -111,7 +124,8 @@ def compile_sweep(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *,
     CompiledSweep
         The segments of the missing runs.
     """
-    extendable = share and not RECIPES[expanded.sweep.recipe.name].depends_on_tokens
+    sweep = expanded.sweep
+    extendable = share and not isinstance(sweep, FinetuneSweep) and not RECIPES[sweep.recipe.name].depends_on_tokens
     return compile_runs(
         expanded.runs,
         Estimates(

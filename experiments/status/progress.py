@@ -54,6 +54,11 @@ class RunProgress:
     seconds_left: float = 0.0
     """Estimate of the training that is left on one worker."""
 
+    @property
+    def share(self) -> float:
+        """Fraction of the tokens that are trained; a run of none is done or not."""
+        return self.tokens_done / self.tokens if self.tokens else float(self.status is RunStatus.DONE)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SweepProgress:
@@ -81,7 +86,7 @@ class SweepProgress:
     @property
     def flops_done(self) -> float:
         """FLOPs of the runs as far as they are trained, shared steps counted for each."""
-        return sum(run.flops * run.tokens_done / run.tokens for run in self.runs)
+        return sum(run.flops * run.share for run in self.runs)
 
     @property
     def flops(self) -> float:
@@ -166,7 +171,7 @@ class ProgressReader:
                 live = prefixes.get(str(prefix))
                 if live is not None:
                     tokens = min(tokens, live.steps * self.facts[row.run_id].batch_tokens)
-            per_token = row.flops / row.tokens
+            per_token = row.flops / max(row.tokens, 1)
             spent += per_token * max(row.tokens_done - tokens, 0)
             if prefix is not None and row.tokens_done:
                 shared[prefix] = max(shared.get(prefix, 0.0), per_token * tokens)
@@ -213,7 +218,7 @@ class ProgressReader:
             mfu=last.get("mfu") if state.running else None,
             attempts=state.attempts,
             reason=self.store.claims.reason(run_id, state.attempts, status) if status in EXPLAINED_STATUSES else None,
-            seconds_left=whole * (1 - ahead / facts.tokens),
+            seconds_left=whole * (1 - ahead / facts.tokens) if facts.tokens else whole,
         )
 
     def _on_prefix(self, run_id: str, segment: Segment, prefix: _PrefixProgress) -> RunProgress:

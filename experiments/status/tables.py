@@ -65,7 +65,7 @@ def progress_table(progress: SweepProgress, *, max_rows: int = 40) -> Any:
 
 
 def _cells(run: RunProgress) -> list[str]:
-    share = run.tokens_done / run.tokens
+    share = run.share
     return [
         run.run_id,
         format_size(run.params),
@@ -113,7 +113,7 @@ def progress_line(progress: SweepProgress) -> str:
     """One line for logs: runs, compute, what is running, time left."""
     running = [run for run in progress.runs if run.status is RunStatus.RUNNING]
     shown = ", ".join(
-        f"{run.run_id} {run.tokens_done / run.tokens:.0%}" + (f" loss {run.loss:.3f}" if run.loss is not None else "")
+        f"{run.run_id} {run.share:.0%}" + (f" loss {run.loss:.3f}" if run.loss is not None else "")
         for run in running[:4]
     )
     left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left else ""

@@ -19,7 +19,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from experiments.config.run import RunConfig, canonical, run_config_from_dict
+from experiments.config.kinds import AnyRun, canonical, config_from_dict
+from experiments.config.run import RunConfig
 from experiments.errors import UserError
 from experiments.files import StoreError, link_once, write_atomic
 from experiments.manifests import Manifest, read_manifest
@@ -83,14 +84,14 @@ class RunStore:
 
     # -- configs, manifests, records -----------------------------------------------------------------------------------
 
-    def write_config(self, run_id: str, config: RunConfig) -> None:
+    def write_config(self, run_id: str, config: AnyRun) -> None:
         """Write runs/<run_id>/config.json unless it is there.
 
         Parameters
         ----------
         run_id : str
             The run.
-        config : RunConfig
+        config : AnyRun
             What it trains.
 
         Raises
@@ -103,7 +104,7 @@ class RunStore:
             write_atomic(path, json.dumps(canonical(config), indent=1, sort_keys=True) + "\n", durable=False)
 
     def read_config(self, run_id: str) -> RunConfig:
-        """Read the RunConfig of a run.
+        """Read the RunConfig of a pre-training run.
 
         Parameters
         ----------
@@ -118,8 +119,18 @@ class RunStore:
         Raises
         ------
         UserError
-            When its file is missing, incomplete or wrong.
+            When its file is missing, incomplete or wrong, or the run is a fine-tuning run.
         """
+        config = self.read_any(run_id)
+        if not isinstance(config, RunConfig):
+            raise UserError(
+                f"run {run_id} is a fine-tuning run of {config.pretrained}; name a run that was trained from nothing, "
+                f"or use `python -m experiments label`"
+            )
+        return config
+
+    def read_any(self, run_id: str) -> AnyRun:
+        """Read the config of a run of either kind; raises as `read_config` does."""
         path = self.run_folder(run_id) / "config.json"
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
@@ -128,7 +139,7 @@ class RunStore:
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not complete JSON; delete it and run the sweep's YAML again") from error
         try:
-            return run_config_from_dict(raw, where=str(path))
+            return config_from_dict(raw, where=str(path))
         except UserError as error:
             raise UserError(
                 f"{error}; if a newer isoflop wrote it, upgrade, else delete it and run the sweep's YAML again"

@@ -13,8 +13,8 @@ from experiments.store.store import RunStore
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `label`."""
-    parser.add_argument("run_id", metavar="RUN", help="id of a fine-tuned run, as in the table of `finetune`")
-    parser.add_argument("--store", type=Path, default=Path(), help="folder of runs/ and finetuned/ (default: here)")
+    parser.add_argument("run_id", metavar="RUN", help="id of a fine-tuning run, as `collect` and `status` show it")
+    parser.add_argument("--store", type=Path, default=Path(), help="folder of runs/ and sweeps/ (default: here)")
     parser.add_argument("--text", action="append", default=[], help="a text to label; may be given several times")
     parser.add_argument("--file", type=Path, help="a file with one text a line")
 
@@ -28,8 +28,8 @@ def run(args: argparse.Namespace) -> int:
         texts += args.file.read_text(encoding="utf-8").splitlines()
     if not texts:
         raise UserError("there is no text to label; give --text or --file")
-    from experiments.execution.finetuned import FinetunedStore
+    from experiments.execution.tuning import Bodies
 
-    for row in FinetunedStore(RunStore(args.store), Cache()).predict(args.run_id, texts):
+    for row in Bodies(RunStore(args.store), Cache()).predict(args.run_id, texts):
         print(json.dumps(row, ensure_ascii=False))
     return 0

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.config.counts import design_of
 from experiments.config.designs import ExpandedSweep
+from experiments.config.kinds import design_of
 from experiments.config.recipes import RECIPES
+from experiments.config.tuning.sweep import FinetuneSweep
 from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.formatting import duration, plain_table
@@ -25,11 +26,14 @@ from experiments.planning.costs import CostModel, learned_costs, training_memory
 from experiments.planning.packing import pack
 from experiments.planning.plans import compile_sweep, expand_file, train_tokens
 from experiments.store.store import RunStore
+from experiments.verbs.plan_tuning import print_tuning_plan
 from models.command_line import next_step
 from models.formatting import format_bytes, format_compute, format_size
 
 SHOWN = ("params", "width", "depth", "tokens", "epochs", "flops", "steps", "batch", "lr", "seed")
 """Fields of a run's design that its row holds."""
+SHOWN_OF_TUNING = ("pretrained", "method", "size", "examples", "trainable_params")
+"""More of them, of a fine-tuning run."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     devices = find_devices(args.device, args.workers)
     expanded, summary = _planned(args)
-    _print_table(expanded, summary, len(devices), devices[0].kind)
+    show = print_tuning_plan if isinstance(expanded.sweep, FinetuneSweep) else _print_table
+    show(expanded, summary, len(devices), devices[0].kind)
     print(next_step(*_next_words(args, expanded.sweep.name, done=summary["num_done"] == summary["num_runs"])))
     return 0
 
@@ -76,7 +81,12 @@ def _planned(args: argparse.Namespace) -> tuple[ExpandedSweep, dict[str, Any]]:
     devices = find_devices(args.device, args.workers)
     cache, store = Cache(), RunStore(args.store)
     expanded = expand_file(
-        args.sweep, args.overrides, cache=cache, kind=devices[0].kind, measure=partial(measure_corpus, cache=cache)
+        args.sweep,
+        args.overrides,
+        cache=cache,
+        kind=devices[0].kind,
+        measure=partial(measure_corpus, cache=cache),
+        store=store,
     )
     store.check_name(expanded.sweep.name, args.sweep)
     costs = learned_costs(store, [item.run_id for item in expanded.runs], devices[0].kind)
@@ -122,7 +132,7 @@ def run_rows(
             {
                 "run_id": item.run_id,
                 **item.labels,
-                **{name: design[name] for name in SHOWN},
+                **{name: design[name] for name in (*SHOWN, *SHOWN_OF_TUNING) if name in design},
                 "memory_bytes": training_memory_bytes(item.config),
                 "seconds": costs.seconds(item.config),
                 "done": store.record_path(item.run_id).exists(),
@@ -170,6 +180,7 @@ def summarize(
 
 
 def _print_table(expanded: ExpandedSweep, summary: dict[str, Any], workers: int, kind: DeviceKind) -> None:
+    assert not isinstance(expanded.sweep, FinetuneSweep)
     recipe = RECIPES[expanded.sweep.recipe.name]
     isoflop = expanded.sweep.design.kind == "isoflop"
     varied = list(expanded.sweep.vary)

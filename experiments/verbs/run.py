@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments.cluster import launch as slurm
 from experiments.config.designs import ExpandedSweep
-from experiments.config.prefixes import prefix_id
+from experiments.config.kinds import prefix_id
 from experiments.data.cache import Cache
 from experiments.distributed.place import STRATEGIES
 from experiments.errors import UserError
@@ -85,10 +85,9 @@ def run(args: argparse.Namespace) -> int:
     slurm.refuse_options(args)
     together = _group_arguments(args)
     devices = find_devices(args.device, args.workers, args.devices_per_run or 1)
-    cache = Cache()
+    cache, store = Cache(), RunStore(args.store)
     measure = partial(measure_corpus, cache=cache)
-    expanded = expand_file(args.sweep, args.overrides, kind=devices[0].kind, cache=cache, measure=measure)
-    store = RunStore(args.store)
+    expanded = expand_file(args.sweep, args.overrides, kind=devices[0].kind, cache=cache, measure=measure, store=store)
     sweep, _ = _write(args, expanded, store, devices[0].kind)
     workers = LocalWorkers(
         manifest=sweep.path, logs=store.root / "logs", arguments=[*worker_arguments(args), *together]
@@ -102,6 +101,10 @@ def run(args: argparse.Namespace) -> int:
     mirror = None if args.wandb == "off" else _start_mirror(sweep.path, args.wandb, reader.read())
     try:
         progress = launcher.run()
+        while (longer := _planned_again(args, sweep, devices[0].kind)) is not None:
+            sweep = longer
+            launcher.reader = ProgressReader(sweep, sweep.costs(devices[0].kind), len(devices))
+            progress = launcher.run()
     finally:
         if mirror is not None:
             _end_mirror(mirror)
@@ -130,11 +133,24 @@ def _write(
     return sweep, len(changes.added) + retried
 
 
+def _planned_again(args: argparse.Namespace, sweep: PlannedSweep, kind: DeviceKind) -> PlannedSweep | None:
+    """The sweep with what its finished runs ask for; None where they ask for nothing.
+
+    The search for learning rates goes on from the losses of those tried.
+    """
+    if sweep.manifest.sweep["design"] != "finetune":
+        return None
+    expanded = expand_file(args.sweep, args.overrides, kind=kind, cache=Cache(), store=sweep.store)
+    if {item.run_id: dict(item.labels) for item in expanded.runs} == dict(sweep.manifest.runs):
+        return None
+    return PlannedSweep.write(expanded, args.sweep, sweep.store, kind=kind)[0]
+
+
 def _submit(args: argparse.Namespace) -> int:
     """The same by Slurm: 0 when the workers are queued, or nothing is left to do."""
     options = slurm.options_of(args)
-    expanded = expand_file(args.sweep, args.overrides, kind=options.device, cache=Cache())
     store = RunStore(args.store)
+    expanded = expand_file(args.sweep, args.overrides, kind=options.device, cache=Cache(), store=store)
     if args.dry_run:
         added, costs = 0, learned_costs(store, [item.run_id for item in expanded.runs], options.device)
         segments: Sequence[Segment] = compile_sweep(expanded, store, costs, share=not args.no_sharing).segments

@@ -1,53 +1,21 @@
-"""Which parameters of a trained model learn a new task: all, LoRA (by peft), bottleneck adapters, or a soft prompt.
+"""Methods of fine-tuning on a module: all of it, LoRA (by peft), bottleneck adapters, a soft prompt, biases alone.
 
-peft takes seconds to import and is imported only when LoRA is asked for.
+What a method is and what it counts stands in `models.config.finetuning`. peft takes seconds to import and is imported
+only when LoRA is asked for.
 Shapes: B batch, T tokens, D width, P prompt tokens.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor, nn
 
-from models.config.checks import require_count, require_name
+from models.config.finetuning import LORA_TARGETS, MethodConfig
 from models.errors import UserError
 from models.modules.attention import AttentionContext
 from models.modules.heads import new_linear
 from models.modules.roles import seeded_generator
 from models.modules.transformer import Block, Stack, Transformer
-
-Method = Literal["full", "head", "lora", "adapters", "prompt"]
-"""Ways to fine-tune."""
-METHODS: tuple[Method, ...] = get_args(Method)
-
-LORA_TARGETS = ("query", "key", "value", "output", "up", "gate", "down")
-"""Names of all linear layers of a block: LoRA on every layer is what reaches full fine-tuning."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
-    """Method of fine-tuning and its size."""
-
-    method: Method = "full"
-    """full, head (the body frozen), lora, adapters or prompt."""
-    rank: int = 8
-    """Rank of LoRA's update (Hu et al. 2022)."""
-    alpha: float = 16.0
-    """LoRA's update is scaled by alpha / rank."""
-    bottleneck: int = 16
-    """Width of an adapter (Houlsby et al. 2019)."""
-    num_prompt: int = 16
-    """Vectors of a soft prompt (Lester et al. 2021)."""
-    seed: int = 0
-    """Seed of new parameters."""
-
-    def __post_init__(self) -> None:
-        require_name("fine-tuning method", self.method, METHODS)
-        for field in ("rank", "bottleneck", "num_prompt"):
-            require_count(field, getattr(self, field))
 
 
 class Adapter(nn.Module):
@@ -91,59 +59,103 @@ class SoftPrompt(nn.Module):
         return self.stack(torch.cat((prompt_BPD, x_BTD), dim=1), mask_BU=mask_BU, **options)[:, num:]
 
 
-def prepare(model: Transformer, config: FinetuneConfig) -> Transformer:
-    """Change a model in place so that only the method's parameters learn, and return it.
+def prepare(model: Transformer, method: MethodConfig, *, seed: int = 0) -> Transformer:
+    """Change a model in place so that only the method's parameters learn.
 
-    At the start every method computes what the model did, a soft prompt excepted. Heads of `models.modules.heads` made
-    around the model learn whatever the method.
+    At the start every method computes what the model did, a soft prompt excepted. The output head and the pooler learn
+    under no method: a new head of `models.modules.heads`, made around the model, learns under all.
+
+    Parameters
+    ----------
+    model : Transformer
+        The body.
+    method : MethodConfig
+        What learns. scratch is full: that the weights are fresh is the caller's business.
+    seed : int
+        Seed of new parameters.
+
+    Returns
+    -------
+    Transformer
+        The model.
+
+    Raises
+    ------
+    UserError
+        When the method finds nothing to train in this model, or LoRA is asked for and peft is not installed.
     """
-    if config.method == "full":
-        model.requires_grad_(True)
+    learns_all = method.name in ("full", "scratch")
+    model.requires_grad_(learns_all)
+    for part in (model.head, model.pooler) if learns_all else ():
+        if part is not None:
+            part.requires_grad_(False)
+    if not method.size and method.name in ("lora", "adapters", "prompt"):
         return model
-    model.requires_grad_(False)
-    if config.method == "adapters":
-        add_adapters(model, config)
-    elif config.method == "prompt":
-        add_prompt(model, config)
-    elif config.method == "lora":
-        add_lora(model, config)
+    if method.name == "adapters":
+        add_adapters(model, int(method.size or 0), seed=seed)
+    elif method.name == "prompt":
+        add_prompt(model, int(method.size or 0), seed=seed)
+    elif method.name == "lora":
+        add_lora(model, method, seed=seed)
+    elif method.name == "bitfit":
+        open_biases(model)
     return model
 
 
-def add_adapters(model: Transformer, config: FinetuneConfig) -> None:
+def open_biases(model: Transformer) -> None:
+    """Let the biases of all linear layers and norms of the blocks learn (BitFit, Ben Zaken et al. 2022)."""
+    opened = 0
+    for name, parameter in model.named_parameters():
+        parts = name.split(".")
+        if parts[-1] == "bias" and parts[0] in ("encoder", "decoder") and parts[1] != "bias":
+            parameter.requires_grad_(True)
+            opened += 1
+    if not opened:
+        raise UserError("bitfit trains biases and this model has none; use a model with bias: true, or another method")
+
+
+def add_adapters(model: Transformer, bottleneck: int, *, seed: int) -> None:
     """Put an adapter behind the attention and the feed-forward layer of every block."""
     for name, block in list(model.named_modules()):
         if isinstance(block, Block):
             for part in ("attention", "cross_attention", "ffn"):
                 layer = getattr(block, part)
                 if layer is not None:
-                    width, size = model.config.width, config.bottleneck
-                    setattr(block, part, Adapter(layer, width, size, name=f"{name}.{part}", seed=config.seed))
+                    width = model.config.width
+                    setattr(block, part, Adapter(layer, width, bottleneck, name=f"{name}.{part}", seed=seed))
 
 
-def add_prompt(model: Transformer, config: FinetuneConfig) -> None:
+def add_prompt(model: Transformer, num_prompt: int, *, seed: int) -> None:
     """Put a soft prompt in front of what the first stack reads."""
-    longest = model.config.context - config.num_prompt
+    longest = model.config.context - num_prompt
     if model.config.positions == "learned" and longest < 1:
-        raise UserError(f"num_prompt is {config.num_prompt}, which leaves no place in {model.config.context} positions")
+        raise UserError(f"a prompt of {num_prompt} vectors leaves no place in {model.config.context} positions")
     side = "encoder" if model.encoder is not None else "decoder"
-    setattr(model, side, SoftPrompt(getattr(model, side), config.num_prompt, seed=config.seed))
+    setattr(model, side, SoftPrompt(getattr(model, side), num_prompt, seed=seed))
 
 
-def add_lora(model: Transformer, config: FinetuneConfig) -> None:
-    """Add low-rank updates to every linear layer of the blocks, by peft, in place."""
+def add_lora(model: Transformer, method: MethodConfig, *, seed: int) -> None:
+    """Add low-rank updates to the linear layers of the blocks that the method names, by peft, in place."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise UserError("LoRA needs the package peft; install it with `pip install 'isoflop[peft]'`") from error
+    wanted = method.targets or LORA_TARGETS
     targets = [
         name
         for name, part in model.named_modules()
-        if isinstance(part, nn.Linear) and ".blocks." in name and name.rsplit(".", 1)[-1] in LORA_TARGETS
+        if isinstance(part, nn.Linear) and ".blocks." in name and name.rsplit(".", 1)[-1] in wanted
     ]
-    lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets, lora_dropout=0.0)
+    rank = int(method.size or 0)
+    lora = LoraConfig(
+        r=rank,
+        lora_alpha=2.0 * rank if method.alpha is None else method.alpha,
+        use_rslora=method.scaling == "rslora",
+        target_modules=targets,
+        lora_dropout=0.0,
+    )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(seed)
         inject_adapter_in_model(lora, model)
 
 

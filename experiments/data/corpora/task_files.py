@@ -1,26 +1,46 @@
 """Classification tasks from a user's own table: csv, JSON lines or Parquet with a text and a label column.
 
-Inputs are deduplicated before they are split, and a split is a hash of the input. It must not know models.
+Inputs are deduplicated before they are split, and a split is a hash of the input. It must not know models. Planning
+imports this file, so that it reads without pandas; pyarrow is imported by the one reader that needs it.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from experiments.data.cache import Cache
 from experiments.data.tasks import SPLITS, Example, Task, load_task, split_of
 from experiments.errors import UserError
 
-READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    "csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False),
-    "jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
-    "parquet": lambda path: pd.read_parquet(path),
-}
+Rows = list[dict[str, Any]]
+"""Rows of a table by column."""
+
+
+def _csv(path: Path) -> Rows:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        return list(csv.DictReader(stream, strict=True))
+
+
+def _json_lines(path: Path) -> Rows:
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a line is no JSON object")
+    return rows
+
+
+def _parquet(path: Path) -> Rows:
+    import pyarrow.parquet as pq
+
+    rows: Rows = pq.read_table(path).to_pylist()
+    return rows
+
+
+READERS: dict[str, Callable[[Path], Rows]] = {"csv": _csv, "jsonl": _json_lines, "parquet": _parquet}
 """Kinds of files."""
 
 
@@ -57,7 +77,7 @@ def find_task(name: str, cache: Cache, *, text: str = "text", label: str = "labe
         raise UserError(
             f"label {missing[0]!r} of {name} is in no training example; give more rows of it or leave it out"
         )
-    if len(task.labels) < 2 or not task.splits["test"]:
+    if len(task.labels) < 2 or not all(task.splits.values()):
         count = sum(map(len, task.splits.values()))
         raise UserError(f"{name} has {count} inputs with {len(task.labels)} labels; give two labels and more rows")
     return task
@@ -68,19 +88,22 @@ def _from_file(kind: str, path: Path, text: str, label: str) -> Task:
         raise UserError(f"there is no file {path}; name a {kind} file")
     try:
         table = READERS[kind](path)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as {kind} ({str(error).splitlines()[0]}); mend it") from error
-    for column in (text, label):
-        if column not in table:
-            raise UserError(
-                f"{path} has no column {column!r} (it has {', '.join(map(str, table))}); name it with --text or --label"
-            )
+    for field, column in (("text", text), ("label", label)):
+        lacks = next((number for number, row in enumerate(table, start=1) if row.get(column) is None), None)
+        if lacks is not None or not table:
+            there = ", ".join(map(str, table[lacks - 1 if lacks else 0])) if table else "no rows"
+            raise UserError(f"{path} has no column {column!r} in row {lacks or 1} (it has {there}); set task.{field}")
     splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
     known: dict[str, str] = {}
-    for row, (words, answer) in enumerate(zip(table[text].astype(str), table[label].astype(str), strict=True), start=1):
+    for number, row in enumerate(table, start=1):
+        words, answer = str(row[text]), str(row[label])
         key = " ".join(words.split())
         if known.get(key, answer) != answer:
-            raise UserError(f"{path} labels the text of row {row} {answer!r} there and {known[key]!r} before; mend one")
+            raise UserError(
+                f"{path} labels the text of row {number} {answer!r} there and {known[key]!r} before; mend one"
+            )
         if key not in known:
             known[key] = answer
             splits[split_of(key, None)].append(Example(text=words, label=answer))

@@ -1,30 +1,37 @@
-"""Fine-tuning from a pre-trained run to a fitted law: every method, what is saved, and refusals."""
+"""A fine-tuning sweep from its YAML to records, a law and labels; its identities, its rates, and its refusals."""
 
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+import yaml
 
 from analysis.__main__ import main as analysis
 from experiments.__main__ import main
-from experiments.config.finetuning import METHODS, FinetuneRun, starting_rate
+from experiments.config.kinds import config_from_dict, run_id
+from experiments.config.tuning.run import FinetuneRun, canonical
 from experiments.data.cache import Cache
-from experiments.data.corpora.task_files import check_leaks, find_task
+from experiments.data.corpora.task_files import check_leaks
 from experiments.data.tasks import Example, Task
 from experiments.errors import UserError
-from experiments.execution.finetuned import FinetunedStore
+from experiments.execution.tuning import Bodies
 from experiments.store.store import RunStore
-from experiments.training.finetuning import build, encode, evaluate, finetune, learned
+from experiments.training.tuning.loop import training_order
 
-SWEEP = """
+BODIES = """
 name: bodies
 data: {corpus: "text:TEXT", context: 32, val_size: 2048, val_fraction: 0.2, max_epochs: 50, val_document_size: 512}
-model: {family: encoder, bias: true}
+model: {family: encoder, bias: true, norm: layernorm}
 objective: {name: masked}
 design: {kind: ladder, tokens: [12800], shapes: [{width: 16, depth: 1}, {width: 32, depth: 1}], head_width: 8}
 recipe: {learning_rate: 0.01, batch_tokens: 256, warmup_tokens: 2560}
@@ -45,92 +52,206 @@ def store(tmp_path_factory: pytest.TempPathFactory, cache: Cache) -> Path:
     """A store with two encoders trained by masking, and a table of labelled sentences."""
     root = tmp_path_factory.mktemp("store")
     (root / "text.txt").write_text("\n".join(rows(4000)["said"]))
-    (root / "bodies.yaml").write_text(SWEEP.replace("TEXT", str(root / "text.txt")))
+    (root / "bodies.yaml").write_text(BODIES.replace("TEXT", str(root / "text.txt")))
     rows(400).to_csv(root / "rows.csv", index=False)
     command = ["run", str(root / "bodies.yaml"), "--store", str(root), "--workers", "1", "--wandb", "off"]
     assert main(command) == 0
     return root
 
 
-@pytest.fixture(scope="module")
-def task(store: Path, cache: Cache) -> Task:
-    return find_task(f"csv:{store / 'rows.csv'}", cache, text="said", label="what")
+@pytest.fixture
+def write(store: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Writes a fine-tuning sweep; keywords replace fields of its design, and whole blocks where they have the name."""
+
+    def make(name: str = "tuned", **changes: Any) -> Path:
+        raw: dict[str, Any] = {
+            "name": name,
+            "pretrained": {"sweep": "bodies"},
+            "task": {"name": f"csv:{store / 'rows.csv'}", "text": "said", "label": "what"},
+            "design": {"kind": "finetune", "examples": [16], "methods": ["head"], "min_steps": 6, "controls": False},
+            "seeds": [0],
+        }
+        for key, value in changes.items():
+            (raw if key in raw else raw["design"])[key] = value
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(raw))
+        return path
+
+    return make
 
 
-def command(store: Path, *words: str) -> list[str]:
-    columns = ["--text", "said", "--label", "what", "--store", str(store)]
-    return ["finetune", "bodies", "--task", f"csv:{store / 'rows.csv'}", *columns, *words]
+def run(path: Path, store: Path) -> int:
+    return main(["run", str(path), "--store", str(store), "--workers", "1", "--wandb", "off"])
 
 
-def make(store: Path, method: str, **changes: object) -> FinetuneRun:
-    body = sorted(path.name for path in (store / "runs").iterdir())[0]
-    fields: dict[str, object] = {"pretrained": body, "task": "csv", "task_hash": "0", "examples": 32, "min_steps": 4}
-    fields |= {"method": method, "learning_rate": 1e-2, "rank": 4}
-    return FinetuneRun(**(fields | changes))  # type: ignore[arg-type]  # fields of several types
+def records(name: str, store: Path) -> pd.DataFrame:
+    out = store / f"{name}.csv"
+    assert main(["collect", name, "--store", str(store), "--out", str(out)]) == 0
+    return pd.read_csv(out)
 
 
-def test_from_bodies_to_a_table_to_a_law_and_labels(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = store / "table.csv"
-    words = ["--methods", "full,lora", "--examples", "0,16,64", "--rate-factors", "2,4", "--out", str(out)]
-    assert main(command(store, *words)) == 0
-    table = pd.read_csv(out)
-    assert len(table) == 2 * 2 * (1 + 2 * 2)
-    assert {"loss", "accuracy", "macro_f1", "mcc", "trainable_params", "flops", "pretrained_loss"} <= set(table)
-    most = table[(table["method"] == "lora") & (table["examples"] == 64) & table["best"]]
-    assert (most["accuracy"] > 0.8).all()
-    by_method = table[table["examples"] == 64].groupby("method")[["trainable_params", "flops"]].mean()
+def test_from_a_yaml_to_records_to_a_law_and_labels(
+    write: Callable[..., Path], store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(
+        examples=[16, 64],
+        methods=["full", {"name": "lora", "sizes": [4], "learning_rate": 0.02}],
+        min_steps=30,
+        controls=True,
+        seeds=[0, 1],
+        pretrained={"run": _body(store)},
+    )
+    assert main(["plan", str(path), "--store", str(store)]) == 0
+    assert "cells have no best rate yet" in capsys.readouterr().out
+    assert run(path, store) == 0
+    table = records("tuned", store)
+    best = table[table["best"]]
+    assert len(best) == 2 * (2 * 2 + 2 * 3)  # seeds, methods of two sizes and controls of three
+    assert {"full", "lora", "head", "scratch"} == set(table["method"])
+    cells = table[table["examples"] > 0].groupby(["pretrained", "method", "examples"])
+    assert (cells["lr"].nunique() >= 3).all()
+    for _, cell in cells:
+        first = cell[cell["seed"] == 0].set_index("lr")["val_loss"]
+        assert first.idxmin() == cell[cell["best"]]["lr"].iloc[0]  # by validation, never by test
+        inside = first.index.min() < first.idxmin() < first.index.max()
+        assert inside is not bool(cell["rate_at_edge"].any())
+    assert (best[(best["method"] == "lora") & (best["examples"] == 64)]["accuracy"] > 0.8).all()
+    assert best[best["method"] == "head"]["forgetting"].eq(0).all()
+    assert best[best["method"] == "scratch"]["forgetting"].isna().all()
+    assert best[best["examples"] == 0][["flops", "tokens"]].eq(0).all(axis=None)
+    by_method = best[best["examples"] == 64].groupby("method")[["trainable_params", "flops"]].mean()
     assert (by_method.loc["lora"] < by_method.loc["full"]).all()
-    again = table.copy()
-    assert main(command(store, *words)) == 0
-    pd.testing.assert_frame_equal(pd.read_csv(out), again)  # nothing is trained twice
     capsys.readouterr()
-    fit = ["fit", str(out), "--law", "bounded", "--columns", "x=examples", "--bootstrap", "0", "--json", "--where"]
-    assert analysis([*fit, "method == 'full' and best"]) == 0
-    assert json.loads(capsys.readouterr().out)["num_rows"] == 6
-    name = most.iloc[0]["run_id"]
+    assert run(path, store) == 0  # nothing is trained twice
+    pd.testing.assert_frame_equal(records("tuned", store), table)
+    assert main(["status", "tuned", "--store", str(store), "--json"]) == 0
+    capsys.readouterr()
+    fit = ["fit", str(store / "sweeps" / "tuned.json"), "--law", "bounded", "--columns", "x=examples", "--json"]
+    assert analysis([*fit, "--bootstrap", "0", "--where", "best"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_rows"] == 2 * (2 * 1 + 2 * 2)  # the most examples are held out
+    name = best[(best["method"] == "lora") & (best["examples"] == 64)].iloc[0]["run_id"]
     assert main(["label", name, "--store", str(store), "--text", "the frost of 12"]) == 0
     assert json.loads(capsys.readouterr().out)["label"] == "cold"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_what_is_frozen_stays_and_what_is_saved_gives_the_same_outputs(
-    method: str, store: Path, task: Task, cache: Cache
+METHODS: list[Any] = ["full", "head", "lora", "adapters", "prompt", "bitfit", "scratch"]
+
+
+def test_what_is_saved_gives_the_same_outputs_and_what_is_frozen_stays(
+    write: Callable[..., Path], store: Path, cache: Cache
 ) -> None:
-    from experiments.data.tokenizers.tokenizer import load_tokenizer
+    from experiments.training.tuning.model import make_body
+    from experiments.training.tuning.tasks import first_of, measure
 
-    finetuned = FinetunedStore(RunStore(store), cache)
-    run = make(store, method)
-    config, weights = finetuned.body(run.pretrained)
-    tokenizer = load_tokenizer(config.data, cache)
-    done = finetune(run, config.model, weights, task, tokenizer)
-    fresh = build(run, config.model, weights, len(task.labels))
-    before = dict(fresh.named_parameters())
-    moved = {name for name, p in done.model.named_parameters() if not torch.equal(p, before[name])}
-    assert moved
-    assert all(before[name].requires_grad for name in moved)
-    assert done.trainable == sum(p.numel() for p in done.model.parameters() if p.requires_grad)
-    fresh.load_state_dict(learned(done.model), strict=False)
-    data = encode(task.splits["test"], task.labels, tokenizer, 28)
-    np.testing.assert_array_equal(evaluate(fresh.eval(), data)[0], evaluate(done.model, data)[0])
-    repeated = finetune(run, config.model, weights, task, tokenizer)
-    assert repeated.outcome["val_sums"] == done.outcome["val_sums"]
-    if method == "lora":
-        assert done.trainable < 0.5 * sum(p.numel() for p in done.model.parameters())
-
-
-def test_without_examples_nothing_is_trained(store: Path, task: Task, cache: Cache) -> None:
-    finetuned = FinetunedStore(RunStore(store), cache)
-    record = finetuned.train(make(store, "lora", examples=0), task)
-    assert record.design["flops"] == record.design["tokens"] == 0
-    assert record.outcome["loss"] > 0
+    path = write("saved", methods=METHODS, pretrained={"run": _body(store)}, rates={"span": 0})
+    assert run(path, store) == 0
+    bodies = Bodies(RunStore(store), cache)
+    for name in records("saved", store)["run_id"]:
+        config, model = bodies.load(name)
+        record = bodies.store.read_record(name)
+        assert record is not None
+        head, task = bodies.head(config), bodies.task(config)
+        tested = head.rows(first_of(task.splits["test"], None), config.longest)
+        device = next(model.parameters()).device
+        assert measure(head, model, tested, device).sums.tolist() == record.outcome["val_sums"]
+        counted = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        assert record.design["trainable_params"] == sum(p.numel() for p in counted.values())
+        fresh = head.model(make_body(config, bodies.body(config.pretrained)[1]), config.seed)
+        before = dict(fresh.named_parameters())
+        moved = {name for name, p in model.named_parameters() if not before[name].equal(p)}
+        assert moved
+        assert moved <= set(counted)
 
 
-def test_identities_and_rates() -> None:
-    run = FinetuneRun(pretrained="a", task="t", task_hash="0", examples=100, method="full", learning_rate=1e-3)
-    assert run.run_id == FinetuneRun(**vars(run)).run_id
-    assert run.run_id != FinetuneRun(**(vars(run) | {"seed": 1})).run_id
-    assert starting_rate("lora", 768) == pytest.approx(10 * starting_rate("full", 768))
-    assert run.num_steps == 60
+def _body(store: Path) -> str:
+    manifest = RunStore(store).read_manifest("bodies")
+    assert manifest is not None
+    return manifest.order[-1]  # the smaller one
+
+
+def test_a_killed_worker_leaves_one_record_each_and_the_same_digits(write: Callable[..., Path], store: Path) -> None:
+    body = {"run": _body(store)}
+    search = {"span": 1, "limit": 1}
+    path = write("killed", methods=["full"], examples=[16, 32], min_steps=60, rates=search, pretrained=body)
+    command = [sys.executable, "-m", "experiments", "run", str(path), "--store", str(store), "--workers", "1"]
+    for _ in range(3):
+        process = subprocess.Popen([*command, "--wandb", "off"], stdout=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 60
+        claims, before = store / "claims", len(list((store / "claims").iterdir()))
+        while process.poll() is None and time.monotonic() < deadline:
+            workers = [p for p in _children(process.pid) if p != process.pid]
+            if workers and len(list(claims.iterdir())) > before + 1:
+                for worker in workers:
+                    _kill(worker)
+                break
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=120)
+    assert run(path, store) == 0
+    table = records("killed", store)
+    assert table["run_id"].is_unique
+    assert (table["status"] == "done").all()
+    other = store.parent / "other"
+    other.mkdir()
+    for name in ("runs", "sweeps", "claims"):
+        (other / name).mkdir()
+    (other / "runs" / body["run"]).symlink_to(store / "runs" / body["run"])
+    assert run(path, other) == 0
+    undisturbed = records("killed", other)
+    columns = ["run_id", "loss", "val_loss", "accuracy", "forgetting"]
+    pd.testing.assert_frame_equal(table[columns], undisturbed[columns])
+
+
+def _children(pid: int) -> list[int]:
+    import psutil
+
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _kill(pid: int) -> None:
+    import os
+
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def test_an_identity_is_what_defines_the_result(write: Callable[..., Path], store: Path, cache: Cache) -> None:
+    from experiments.planning.plans import expand_file
+
+    path = write("named", methods=["lora"], pretrained={"run": _body(store)})
+    expanded = expand_file(path, cache=cache, store=RunStore(store))
+    first = expanded.runs[0].config
+    assert isinstance(first, FinetuneRun)
+    assert config_from_dict(json.loads(json.dumps(canonical(first))), where="here") == first
+    moved = write("moved", methods=["lora"], pretrained={"run": _body(store)})
+    table = store / "moved.csv"
+    table.write_bytes((store / "rows.csv").read_bytes())
+    raw = yaml.safe_load(moved.read_text())
+    raw["task"]["name"] = f"csv:{table}"
+    moved.write_text(yaml.safe_dump(raw))
+    elsewhere = expand_file(moved, cache=cache, store=RunStore(store))
+    assert [item.run_id for item in elsewhere.runs] == [item.run_id for item in expanded.runs]  # content, not place
+    for field, value in (("seed", 1), ("data_seed", 1), ("examples", 17), ("learning_rate", 0.5), ("batch", 8)):
+        raw = canonical(first)
+        raw[field] = value
+        assert run_id(config_from_dict(raw, where="here")) != expanded.runs[0].run_id
+
+
+def test_larger_training_sets_hold_the_smaller_ones(write: Callable[..., Path], store: Path, cache: Cache) -> None:
+    from experiments.planning.plans import expand_file
+
+    path = write("nested", examples=[10, 30, 100], methods=["head"], seeds=[0, 1])
+    runs = [item.config for item in expand_file(path, cache=cache, store=RunStore(store)).runs]
+    for seed in (0, 1):
+        orders = [
+            list(training_order(one, 200)) for one in runs if isinstance(one, FinetuneRun) and one.data_seed == seed
+        ]
+        for shorter in orders:
+            assert all(longer[: len(shorter)] == shorter for longer in orders if len(longer) >= len(shorter))
 
 
 def test_an_input_in_two_splits_is_named() -> None:
@@ -141,28 +262,70 @@ def test_an_input_in_two_splits_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("changes", "sentence"),
     [
-        (["--methods", "lorra"], "did you mean lora"),
-        (["--examples", "many"], "--examples is 'many'"),
-        (["--examples", "100000"], "more than the"),
-        (["--label", "absent"], "has no column 'absent'"),
-        (["--task", "sentimental"], "task 'sentimental' is unknown"),
-        (["--rate-factors", "0"], "give positive numbers"),
-        (["--out", "table.txt"], "ends in .csv or .parquet"),
+        ({"methods": ["lorra"]}, "did you mean lora"),
+        ({"methods": [{"name": "full", "sizes": [4]}]}, "method 'full' has no size"),
+        ({"methods": [{"name": "lora", "targets": ["quary"]}]}, "did you mean 'query'"),
+        ({"examples": [100000]}, "more than the"),
+        ({"examples": []}, "design.examples is empty"),
+        ({"task": {"name": "sentimental"}}, "task 'sentimental' is unknown"),
+        ({"task": {"name": "csv:ROWS", "text": "said"}}, "no column 'label'"),
+        ({"task": {"name": "csv:absent.csv"}}, "there is no file absent.csv"),
+        ({"pretrained": {"sweep": "absent"}}, "it knows bodies"),
+        ({"pretrained": {"run": "0123456789ab"}}, "no run of the store"),
+        ({"pretrained": {}}, "give exactly one"),
+        ({"rates": {"span": 3, "limit": 1}}, "give at least the span"),
+        ({"seeds": [0], "rates": {"seeds": 2}}, "more than the 1 of seeds"),
     ],
 )
 def test_bad_input_is_one_sentence(
-    words: list[str], sentence: str, store: Path, capsys: pytest.CaptureFixture[str]
+    changes: dict[str, Any],
+    sentence: str,
+    write: Callable[..., Path],
+    store: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main([*command(store, "--out", str(store / "t.csv")), *words]) == 2
+    if "task" in changes:
+        changes["task"]["name"] = changes["task"]["name"].replace("ROWS", str(store / "rows.csv"))
+    path = write("bad", **changes)
+    assert main(["plan", str(path), "--store", str(store)]) == 2
     said = capsys.readouterr().err
     assert sentence in said
     assert len(said.strip().splitlines()) == 1
 
 
-def test_an_unfinished_run_is_refused(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (store / "runs" / "0123456789ab").mkdir()
-    assert main(["finetune", "0123456789ab", "--store", str(store), "--task", "sentiment", "--out", "t.csv"]) == 2
-    (store / "runs" / "0123456789ab").rmdir()
-    assert "is not finished" in capsys.readouterr().err
+def test_a_label_that_no_training_example_has_is_named(
+    write: Callable[..., Path], store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from experiments.data.tasks import split_of
+
+    table = rows(200)
+    rare = next(index for index, text in enumerate(table["said"]) if split_of(" ".join(text.split()), None) == "test")
+    table.loc[rare, "what"] = "rare"
+    table.to_csv(tmp_path / "rare.csv", index=False)
+    path = write("rare", task={"name": f"csv:{tmp_path / 'rare.csv'}", "text": "said", "label": "what"})
+    assert main(["plan", str(path), "--store", str(store)]) == 2
+    assert "label 'rare'" in capsys.readouterr().err
+
+
+def test_an_unfinished_run_is_left_out_or_refused(
+    write: Callable[..., Path], store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = store / "runs" / _body(store) / "record.json"
+    hidden = record.with_name("hidden")
+    record.rename(hidden)
+    try:
+        assert main(["plan", str(write("one")), "--store", str(store)]) == 0
+        assert "is not finished" in capsys.readouterr().out
+        assert main(["plan", str(write("two", pretrained={"run": _body(store)})), "--store", str(store)]) == 2
+        assert "is not finished" in capsys.readouterr().err
+    finally:
+        hidden.rename(record)
+
+
+def test_a_tuned_run_generates_nothing_and_a_body_labels_nothing(
+    write: Callable[..., Path], store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["label", _body(store), "--store", str(store), "--text", "a"]) == 2
+    assert "was trained from nothing" in capsys.readouterr().err

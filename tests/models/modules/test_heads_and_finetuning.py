@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
+from models.config.finetuning import LORA_TARGETS, MethodConfig, Scaling, method_params, tuning_flops
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
-from models.modules.finetuning import FinetuneConfig, merge_lora, prepare, trainable_params
+from models.modules.finetuning import merge_lora, prepare, trainable_params
 from models.modules.heads import ExtractiveQAHead, SequenceClassifier, TokenClassifier
 from models.modules.transformer import Transformer
 
@@ -77,48 +80,123 @@ def test_answers_are_found_as_spans() -> None:
     assert (head.best_span(x_BT, max_length=2).diff(dim=1) <= 1).all()
 
 
-@pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder"])
-@pytest.mark.parametrize("method", ["full", "head", "adapters", "prompt"])
-def test_a_method_trains_its_parameters_and_no_others(family: str, method: str) -> None:
-    model, x_BT = make(family), tokens()
-    before, expected = dict(model.state_dict()), call(model, x_BT)
-    before = {name: tensor.clone() for name, tensor in before.items()}
-    prepare(model, FinetuneConfig(method=method, bottleneck=4, num_prompt=5))
-    if method != "prompt":
+FAMILIES = ["encoder", "decoder", "encoder-decoder"]
+SIZES = {"adapters": 4, "prompt": 5, "lora": 2}
+
+
+def method_of(name: str, **changes: Any) -> MethodConfig:
+    return MethodConfig(**{"name": name, "size": SIZES.get(name), **changes})
+
+
+def prepared(model: Transformer, method: MethodConfig) -> Transformer:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what peft's imports say about themselves
+        if method.name == "lora":
+            pytest.importorskip("peft", reason="LoRA needs the extra `peft`")
+        return prepare(model, method)
+
+
+def frozen_names(model: nn.Module) -> dict[str, Tensor]:
+    names = (".stack", ".layer", ".base_layer")
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for word in names:
+        state = {name.replace(word, ""): tensor for name, tensor in state.items()}
+    return state
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", ["full", "head", "adapters", "prompt", "bitfit", "lora"])
+def test_a_method_trains_its_parameters_and_no_others(family: str, name: str) -> None:
+    model, x_BT = make(family, bias=True, norm="layernorm", pooler=family == "encoder"), tokens()
+    before, expected = frozen_names(model), call(model, x_BT)
+    method = method_of(name)
+    prepared(model, method)
+    if name != "prompt":
         assert torch.allclose(call(model, x_BT), expected, atol=1e-5)
-    blocks, cross = 2 * (2 if family == "encoder-decoder" else 1), 2 * (family == "encoder-decoder")
-    adapter = 32 * 4 + 4 + 4 * 32 + 32
-    num = {"full": sum(t.numel() for t in model.parameters()), "head": 0, "prompt": 5 * 32}
-    assert trainable_params(model) == num.get(method, (2 * blocks + cross) * adapter)
+    assert trainable_params(model) == sum(method_params(model.config, method).values())
+    learns = {key for key, p in model.named_parameters() if p.requires_grad}
     head = TokenClassifier(model, 4)
     first, last = train(head, lambda: head.loss(x_BT, x_BT % 4))
     assert last < 0.8 * first
-    if method != "full":
-        after = {name.replace(".stack", "").replace(".layer", ""): t for name, t in model.state_dict().items()}
-        assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    after = frozen_names(model)
+    moved = {key for key, tensor in before.items() if not torch.equal(tensor, after[key])}
+    assert moved <= learns
+    assert bool(moved) == (name in ("full", "bitfit"))
+
+
+@pytest.mark.parametrize("name", ["lora", "adapters", "prompt"])
+def test_a_size_of_nothing_is_the_frozen_model(name: str) -> None:
+    model, x_BT = make(), tokens()
+    expected = model(x_BT)
+    prepared(model, MethodConfig(name=name, size=0))  # type: ignore[arg-type]  # one of its names
+    assert torch.equal(model(x_BT), expected)
+    assert trainable_params(model) == 0
+    assert method_params(model.config, MethodConfig(name=name, size=0)) == {}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("target", LORA_TARGETS)
+def test_an_update_that_is_not_zero_changes_the_output_in_evaluation_mode(target: str) -> None:
+    model, x_BT = make("decoder", activation="swiglu").eval(), tokens()
+    expected = model(x_BT)
+    prepared(model, method_of("lora", targets=(target,)))
+    updates = [p for key, p in model.named_parameters() if "lora_B" in key]
+    assert len(updates) == 2
+    for update in updates:
+        nn.init.constant_(update, 0.1)
+    assert not torch.allclose(model(x_BT), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("scaling", "factor"), [("alpha/rank", 16 / 4), ("rslora", 16 / 2)])
+def test_the_update_is_scaled_as_its_rule_says(scaling: Scaling, factor: float) -> None:
+    model = make("decoder", depth=1, tie_embeddings=False)
+    method = method_of("lora", size=4, alpha=16.0, scaling=scaling, targets=("down",))
+    before = model.decoder.blocks[0].ffn.down.weight.clone()  # type: ignore[union-attr]  # a decoder has one
+    prepared(model, method)
+    layer = model.decoder.blocks[0].ffn.down  # type: ignore[union-attr]
+    nn.init.normal_(layer.lora_B["default"].weight)
+    product = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    assert method.update_scale == factor
+    merge_lora(model)
+    merged = model.decoder.blocks[0].ffn.down.weight  # type: ignore[union-attr]
+    assert torch.allclose(merged - before, factor * product, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["encoder", "decoder"])
+@pytest.mark.parametrize("name", ["full", "head", "adapters", "prompt", "bitfit", "lora"])
+def test_flops_are_those_that_torch_counts(name: str, family: str) -> None:
+    length, batch = 16, 3
+    model = make(family, width=64, depth=3, bias=True, norm="layernorm", positions="learned")
+    head = SequenceClassifier(prepared(model, method_of(name)), 4, pooling="mean")
+    x_BT = tokens(batch, length)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        head.loss(x_BT, x_BT.sum(1) % 4).backward()
+    counted = tuning_flops(model.config, method_of(name), length=length, head_outputs=4) * batch
+    assert counter.get_total_flops() == pytest.approx(counted, rel=1e-3)  # the head under a frozen body costs 2, not 3
 
 
 def test_lora_starts_at_the_model_changes_it_in_evaluation_mode_and_merges_exactly() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what peft's imports say about themselves
-        pytest.importorskip("peft", reason="LoRA needs the extra `peft`")
-        model, x_BT = make("decoder").eval(), tokens()
-        expected, names = model(x_BT), set(model.state_dict())
-        state = torch.get_rng_state()
-        prepare(model, FinetuneConfig(method="lora", rank=2))
-        assert torch.equal(state, torch.get_rng_state())
-        assert torch.allclose(model(x_BT), expected, atol=1e-6)
-        assert trainable_params(model) == 2 * 2 * (4 * (32 + 32) + 2 * (32 + 128))
-        head = TokenClassifier(model, 4)
-        first, last = train(head, lambda: head.loss(x_BT, x_BT % 4))
-        assert last < 0.6 * first
-        tuned = model.eval()(x_BT)
-        assert (tuned - expected).abs().max() > 0.1
-        merge_lora(model)
+    model, x_BT = make("decoder").eval(), tokens()
+    expected, names = model(x_BT), set(model.state_dict())
+    state = torch.get_rng_state()
+    prepared(model, method_of("lora"))
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.allclose(model(x_BT), expected, atol=1e-6)
+    assert trainable_params(model) == 2 * 2 * (4 * (32 + 32) + 2 * (32 + 128))
+    head = TokenClassifier(model, 4)
+    first, last = train(head, lambda: head.loss(x_BT, x_BT % 4))
+    assert last < 0.6 * first
+    tuned = model.eval()(x_BT)
+    assert (tuned - expected).abs().max() > 0.1
+    merge_lora(model)
     assert set(model.state_dict()) == names
     assert torch.allclose(model(x_BT), tuned, atol=1e-4)
 
 
 def test_a_method_that_is_not_known_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'lora'"):
-        FinetuneConfig(method="lorra")
+        MethodConfig(name="lorra")  # type: ignore[arg-type]  # what a user may write
+
+
+def test_a_model_without_biases_is_refused_by_bitfit() -> None:
+    with pytest.raises(UserError, match="this model has none"):
+        prepare(make(), MethodConfig(name="bitfit"))

@@ -1,0 +1,220 @@
+"""Train one claimed fine-tuning run, publish its record, and bring a tuned run back to answer.
+
+It must not know loops over segments, heartbeats, or what becomes of an error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from experiments.config.run import RunConfig
+from experiments.config.tuning import run as tuning
+from experiments.config.tuning.run import FinetuneRun
+from experiments.data.cache import Cache
+from experiments.data.corpora.task_files import find_task, task_hash
+from experiments.data.tasks import Example, Task
+from experiments.data.tokenizers.tokenizer import load_tokenizer
+from experiments.errors import UserError
+from experiments.execution.engine import Execution
+from experiments.execution.micro_batch import micro_batch_of
+from experiments.execution.queue import Claimed
+from experiments.files import append_rows, write_atomic
+from experiments.records import RunRecord, RunStatus
+from experiments.store.store import RunStore
+from experiments.training.tuning.classification import Classification
+from experiments.training.tuning.forgetting import pretraining_loss
+from experiments.training.tuning.loop import Tuned, TuningSetup, finetune
+from experiments.training.tuning.model import learned, load_learned, make_body
+
+WEIGHTS = "weights.safetensors"
+"""Where a run keeps what it trained; the rest is read from its body."""
+
+
+@dataclass
+class Bodies:
+    """Pre-trained runs and tasks of one store; the last of each is kept, for runs come sorted by them."""
+
+    store: RunStore
+    """Where the runs are."""
+    cache: Cache
+    """Holds tokenizers and corpora."""
+    _body: tuple[str, RunConfig, Mapping[str, Tensor]] | None = field(default=None, init=False)
+    _task: tuple[str, Task] | None = field(default=None, init=False)
+
+    def body(self, run_id: str) -> tuple[RunConfig, Mapping[str, Tensor]]:
+        """Config and weights of a pre-trained run."""
+        if self._body is None or self._body[0] != run_id:
+            path = self.store.run_folder(run_id) / WEIGHTS
+            if not path.exists():
+                raise UserError(f"pre-trained run {run_id} has no {path}; train it again, without --no-weights")
+            self._body = (run_id, self.store.read_config(run_id), safetensors.torch.load_file(path))
+        return self._body[1], self._body[2]
+
+    def task(self, run: FinetuneRun) -> Task:
+        """The task of a run; UserError when its content is not that which was planned."""
+        wanted = run.task
+        if self._task is None or self._task[0] != wanted.content_hash:
+            task = find_task(wanted.name, self.cache, text=wanted.text, label=wanted.label)
+            found = task_hash(task)
+            if found != wanted.content_hash:
+                raise UserError(
+                    f"task {wanted.name!r} changed under this sweep: it was planned with content "
+                    f"{wanted.content_hash} and now has {found}; restore the old content, or plan a new sweep"
+                )
+            self._task = (found, task)
+        return self._task[1]
+
+    def head(self, run: FinetuneRun) -> Classification:
+        """What the kind of task asks of the model."""
+        config, _ = self.body(run.pretrained)
+        return Classification(run.task.labels, load_tokenizer(config.data, self.cache))
+
+    def load(self, run_id: str) -> tuple[FinetuneRun, nn.Module]:
+        """A tuned run with its model in evaluation mode, on the CPU.
+
+        Parameters
+        ----------
+        run_id : str
+            A finished fine-tuning run.
+
+        Returns
+        -------
+        FinetuneRun
+            Its config.
+        Module
+            Gives the outputs that it gave after training, to the last bit.
+
+        Raises
+        ------
+        UserError
+            When there is no such run, or it kept no weights.
+        """
+        run = self.store.read_any(run_id)
+        if not isinstance(run, FinetuneRun):
+            raise UserError(f"run {run_id} was trained from nothing and has learnt no task; name a fine-tuning run")
+        path = self.store.run_folder(run_id) / WEIGHTS
+        if not path.exists():
+            raise UserError(f"fine-tuning run {run_id} kept no weights; train it again without --no-weights")
+        _, weights = self.body(run.pretrained)
+        model = self.head(run).model(make_body(run, weights), run.seed)
+        load_learned(model, safetensors.torch.load_file(path))
+        return run, model.eval()
+
+    def predict(self, run_id: str, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """The likeliest label of each text and its probability.
+
+        Parameters
+        ----------
+        run_id : str
+            A finished fine-tuning run.
+        texts : sequence of str
+            Cut at the context; `is_cut` says so.
+        """
+        run, model = self.load(run_id)
+        head = self.head(run)
+        rows = head.rows([Example(text=text) for text in texts], run.longest)
+        with torch.no_grad():
+            answers = [head.answers(model, [row], torch.device("cpu"))[0] for row in rows]
+        return [
+            {
+                "text": text,
+                "label": run.task.labels[int(likely.argmax())],
+                "probability": float(likely.max()),
+                "is_cut": row.is_cut,
+            }
+            for text, row, likely in zip(texts, rows, answers, strict=True)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningTrainer:
+    """Trains claimed fine-tuning runs on one store."""
+
+    store: RunStore
+    """Where configs and records are."""
+    execution: Execution
+    """The means to train."""
+    keep_weights: bool
+    """Whether what a run trained is kept."""
+    bodies: Bodies
+    """Pre-trained runs and tasks."""
+
+    def train(self, run: FinetuneRun, claimed: Claimed) -> None:
+        """Train a run and publish its record.
+
+        Parameters
+        ----------
+        run : FinetuneRun
+            What to train.
+        claimed : Claimed
+            The attempt.
+
+        Raises
+        ------
+        UserError
+            When several processes train together, or the body or the task is not as it was planned.
+        Interrupted, Diverged
+            As `training.tuning.loop.finetune`.
+        """
+        if self.execution.ranks.many:
+            raise UserError("a fine-tuning run is trained by one process; leave out --devices-per-run and --nodes")
+        began, run_id = time.time(), claimed.segment.run_id
+        folder = self.store.run_folder(run_id)
+        config, weights = self.bodies.body(run.pretrained)
+        micro_batch = micro_batch_of(run, claimed.num_ooms, 1)
+        done = finetune(
+            TuningSetup(
+                run=run,
+                weights=weights,
+                task=self.bodies.task(run),
+                head=self.bodies.head(run),
+                fabric=self.execution.fabric(run.precision),
+                write_rows=lambda rows: append_rows(folder / "metrics.jsonl", rows),
+                should_stop=self.execution.should_stop,
+                micro_batch=micro_batch,
+            )
+        )
+        outcome = done.outcome | self._forgetting(run, config, done)
+        if self.keep_weights:
+            write_atomic(folder / WEIGHTS, safetensors.torch.save(learned(done.model)))
+        facts = self.execution.facts(run, attempt=claimed.attempt, began=began, micro_batch=micro_batch)
+        counted = {"tokens": done.tokens, "flops": done.flops, "flops_6nd": _flops_6nd(run, done.tokens)}
+        self.store.publish(
+            RunRecord(
+                run_id=run_id,
+                status=RunStatus.DONE,
+                config=tuning.canonical(run),
+                design=tuning.design_of(run) | counted,
+                outcome=outcome,
+                execution=facts,
+            )
+        )
+
+    def _forgetting(self, run: FinetuneRun, config: RunConfig, done: Tuned) -> dict[str, Any]:
+        """The pre-training validation loss before and after tuning.
+
+        A body that is frozen has not changed, and one from scratch has nothing to forget.
+        """
+        record = self.store.read_record(run.pretrained)
+        before = None if record is None or run.method.name == "scratch" else float(record.outcome["loss"])
+        after = before
+        if before is None or not run.forgetting:
+            after = None
+        elif not run.method.is_frozen and run.num_steps:
+            body: Any = done.model.body
+            fabric = self.execution.fabric(config.precision)
+            after = pretraining_loss(body, config, self.execution.corpus(config), fabric)
+        gain = None if before is None or after is None else after - before
+        return {"pretrained_loss": before, "pretrained_loss_after": after, "forgetting": gain}
+
+
+def _flops_6nd(run: FinetuneRun, tokens: int) -> float:
+    """6 N D with the N of the body, whatever learns."""
+    return 6.0 * float(tuning.design_of(run)["params"]) * tokens

@@ -1,0 +1,275 @@
+"""From a fine-tuning sweep to its runs: bodies from the store, the task's content, cells, and the rates of each cell.
+
+A cell is a body, a method with its size, and a number of examples. Its rates grow with the validation losses that the
+store holds, so that the same command goes on until the best rate of every cell is inside. Writes nothing; torch-free.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from experiments.config.designs import ExpandedSweep, PlannedRun, Role
+from experiments.config.run import RunConfig
+from experiments.config.tuning.rates import Rates, grow, starting_rate
+from experiments.config.tuning.run import FinetuneRun, TaskRef, run_id
+from experiments.config.tuning.sweep import FinetuneSweep, MethodChoice, TaskConfig
+from experiments.data.cache import Cache
+from experiments.data.corpora.task_files import find_task, task_hash
+from experiments.errors import UserError
+from experiments.machine.devices import DeviceKind, Precision, resolve_precision
+from experiments.records import RunStatus
+from experiments.store.store import RunStore
+from models.config.accounting import params_fit
+from models.config.finetuning import MethodConfig, method_params
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Body:
+    """A finished pre-trained run."""
+
+    run_id: str
+    config: RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cell:
+    """What is trained with every seed, at the rates that the search asks for."""
+
+    body: _Body
+    choice: MethodChoice
+    method: MethodConfig
+    examples: int
+    role: Role
+
+
+def expand_finetune(sweep: FinetuneSweep, *, store: RunStore, cache: Cache, kind: DeviceKind = "cpu") -> ExpandedSweep:
+    """Expand a fine-tuning sweep to the runs that it has by now.
+
+    Parameters
+    ----------
+    sweep : FinetuneSweep
+        As its file says.
+    store : RunStore
+        Holds the pre-trained runs, and the fine-tuning runs from whose validation losses rates are chosen.
+    cache : Cache
+        Holds the task's corpus.
+    kind : str
+        Kind of device, cpu or cuda, for which precision 'auto' is resolved.
+
+    Returns
+    -------
+    ExpandedSweep
+        Its labels say which runs are `best` of their cell, and whether that rate lies at the edge of those tried.
+
+    Raises
+    ------
+    UserError
+        When the task, a body or a method cannot be used, before anything is written.
+    """
+    bodies, left_out = _bodies(sweep, store)
+    task, available = _task(sweep.task, cache)
+    for choice in sweep.design.choices():
+        _check_method(choice, bodies)
+    most = max(sweep.design.examples)
+    if most > available:
+        raise UserError(
+            f"design.examples holds {most}, more than the {available} training examples of {sweep.task.name}; lower it"
+        )
+    maker = _Maker(sweep, store, task, resolve_precision(sweep.precision, kind))
+    runs: dict[str, PlannedRun] = {}
+    for cell in _cells(sweep, bodies):
+        for run in maker.runs(cell):
+            runs.setdefault(run.run_id, run)
+    return ExpandedSweep(sweep=sweep, runs=tuple(runs.values()), left_out=tuple(left_out))
+
+
+def _cells(sweep: FinetuneSweep, bodies: list[_Body]) -> Iterator[_Cell]:
+    """The cells; those of the largest body, or of the only one, with the most examples are held out of every fit."""
+    design, most = sweep.design, max(sweep.design.examples)
+    largest = max(params_fit(body.config.model) for body in bodies)
+    for body in bodies:
+        for choice in design.choices():
+            counts = dict.fromkeys(design.examples)
+            if design.controls and choice.name in ("head", "scratch"):
+                counts = dict.fromkeys((0, *counts))
+            for method in choice.methods():
+                for examples in counts:
+                    far = params_fit(body.config.model) == largest and examples == most and len(counts) > 1
+                    role: Role = "heldout" if far else "fit"
+                    yield _Cell(body=body, choice=choice, method=method, examples=examples, role=role)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the runs of cells."""
+
+    sweep: FinetuneSweep
+    store: RunStore
+    task: TaskRef
+    precision: Precision
+
+    def runs(self, cell: _Cell) -> Iterator[PlannedRun]:
+        """The runs of a cell: all tried rates with the seeds that tune, the best one with the others."""
+        seeds, search = self.sweep.seeds, self.sweep.design.rates
+        if cell.examples == 0:  # nothing is trained, so that one rate stands for all
+            for seed in seeds:
+                yield self._run(cell, 0, seed, Rates(tried=(0,), best=0, at_edge=False))
+            return
+        tuning, others = seeds[: search.seeds], seeds[search.seeds :]
+        limit = search.limit if search.span else 0
+        rates = grow(lambda power: self._loss(cell, power, tuning), span=search.span, limit=limit)
+        for power in rates.tried:
+            for seed in tuning:
+                yield self._run(cell, power, seed, rates)
+        if rates.best is not None:
+            for seed in others:
+                yield self._run(cell, rates.best, seed, rates)
+
+    def _loss(self, cell: _Cell, power: int, seeds: tuple[int, ...]) -> float | None:
+        """Mean validation loss of a rate over the seeds that tune; None while one is missing."""
+        total = 0.0
+        for seed in seeds:
+            record = self.store.read_record(run_id(self._config(cell, power, seed)))
+            if record is None:
+                return None
+            total += record.outcome["val_loss"] if record.status is RunStatus.DONE else math.inf
+        return total / len(seeds)
+
+    def _run(self, cell: _Cell, power: int, seed: int, rates: Rates) -> PlannedRun:
+        config = self._config(cell, power, seed)
+        best = power == rates.best
+        labels = {
+            "role": cell.role,
+            "budget": cell.examples,
+            "rate_power": power,
+            "best": best,
+            "rate_at_edge": best and rates.at_edge,
+            "rate_spare": rates.spare if best else None,
+        }
+        return PlannedRun(run_id=run_id(config), config=config, labels=labels)
+
+    def _config(self, cell: _Cell, power: int, seed: int) -> FinetuneRun:
+        design, model = self.sweep.design, cell.body.config.model
+        start = cell.choice.learning_rate or starting_rate(cell.method.name, model.width)
+        return FinetuneRun(
+            pretrained=cell.body.run_id,
+            model=model,
+            pretrained_tokens=cell.body.config.tokens,
+            task=self.task,
+            examples=cell.examples,
+            method=cell.method,
+            learning_rate=start * 2.0**power,
+            weight_decay=design.weight_decay,
+            epochs=design.epochs,
+            min_steps=design.min_steps,
+            batch=design.batch,
+            evaluations=design.evaluations,
+            forgetting=design.forgetting,
+            seed=seed,
+            data_seed=seed,
+            precision=self.precision,
+        )
+
+
+def _task(config: TaskConfig, cache: Cache) -> tuple[TaskRef, int]:
+    """The task's content, and how many training examples it has."""
+    task = find_task(config.name, cache, text=config.text, label=config.label)
+    for split, wanted in (("val", config.val_examples), ("test", config.test_examples)):
+        there = len(task.splits[split])
+        if wanted is not None and wanted > there:
+            raise UserError(f"task.{split}_examples is {wanted}, more than the {there} of {config.name}; lower it")
+    reference = TaskRef(
+        name=config.name,
+        text=config.text,
+        label=config.label,
+        content_hash=task_hash(task),
+        labels=task.labels,
+        val_examples=config.val_examples,
+        test_examples=config.test_examples,
+    )
+    return reference, len(task.splits["train"])
+
+
+def _bodies(sweep: FinetuneSweep, store: RunStore) -> tuple[list[_Body], list[str]]:
+    """The bodies, and one sentence for each that cannot be tuned yet; UserError when none can."""
+    wanted = sweep.pretrained
+    if wanted.run is not None:
+        run = _run_named(store, wanted.run)
+        problem = pretrained_problem(store, run)
+        if problem is not None:
+            raise UserError(problem)
+        return [_Body(run_id=run, config=store.read_config(run))], []
+    name = str(wanted.sweep)
+    manifest = store.read_manifest(name) if "/" not in name else None
+    if manifest is None:
+        known = sorted(path.stem for path in store.sweeps.glob("*.json"))
+        hint = f"it knows {', '.join(known)}" if known else "it holds no sweep yet"
+        raise UserError(
+            f"pretrained.sweep is {name!r}, which is not in the store {store.root.resolve()}; {hint}; train it first "
+            f"with `python -m experiments run`"
+        )
+    problems = {run: pretrained_problem(store, run) for run in manifest.runs}
+    bodies = [_Body(run_id=run, config=store.read_config(run)) for run, problem in problems.items() if problem is None]
+    left_out = [problem for problem in problems.values() if problem is not None]
+    if not bodies:
+        raise UserError(f"no run of sweep {name!r} can be tuned: {left_out[0] if left_out else 'it lists none'}")
+    return bodies, left_out
+
+
+def _run_named(store: RunStore, name: str) -> str:
+    found = sorted(path.name for path in store.runs.glob(f"{name}*") if path.is_dir()) if name.isalnum() else []
+    if len(found) != 1:
+        why = "no run" if not found else f"{len(found)} runs"
+        raise UserError(
+            f"pretrained.run is {name!r}, and {why} of the store {store.root.resolve()} begins so; give the id of a "
+            f"finished run, as `status` shows it"
+        )
+    return found[0]
+
+
+def pretrained_problem(store: RunStore, run: str) -> str | None:
+    """Say why a run cannot be fine-tuned.
+
+    Parameters
+    ----------
+    store : RunStore
+        Where it is.
+    run : str
+        Its id.
+
+    Returns
+    -------
+    str or None
+        One sentence; None when it can.
+    """
+    record = store.read_record(run)
+    if record is None or record.status is not RunStatus.DONE:
+        return f"pre-trained run {run} is not finished; train it with `python -m experiments run`"
+    if not (store.run_folder(run) / "weights.safetensors").exists():
+        return f"pre-trained run {run} kept no weights; train it again without --no-weights"
+    config = store.read_config(run)
+    if config.data.is_language:
+        return f"pre-trained run {run} knows tokens of {config.data.corpus!r}, which are no text; name a run on text"
+    return None
+
+
+def _check_method(choice: MethodChoice, bodies: list[_Body]) -> None:
+    """Refuse a method that some body, or this machine, cannot be tuned by."""
+    if choice.name == "lora" and importlib.util.find_spec("peft") is None:
+        raise UserError("method lora needs the package peft; install it with `pip install 'isoflop[peft]'`")
+    for body in bodies:
+        model = body.config.model
+        for method in choice.methods():
+            if method.name == "bitfit" and not method_params(model, method):
+                raise UserError(
+                    f"bitfit trains biases and pre-trained run {body.run_id} has none; set model.bias: true in its "
+                    f"sweep, or leave bitfit out"
+                )
+            if method.name == "prompt" and (method.size or 0) > model.context - 2:
+                raise UserError(
+                    f"a prompt of {method.size} vectors leaves no place for text in the {model.context} tokens of "
+                    f"pre-trained run {body.run_id}; lower sizes"
+                )

@@ -1,0 +1,54 @@
+"""Intervals of test measures by the bootstrap over examples.
+
+The draws of a split depend on its size alone, so that those of several runs on one task are the same and their
+differences are paired.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS = 1000
+"""Draws over the examples of a split."""
+LEVEL = 0.95
+"""Coverage of the intervals."""
+
+
+def draws(num_examples: int, num_draws: int = DRAWS) -> NDArray[np.int64]:
+    """Rows of indices with replacement, the same for every run on a split of this size.
+
+    Parameters
+    ----------
+    num_examples : int
+        Size of the split.
+    num_draws : int
+        Number of draws.
+
+    Returns
+    -------
+    array, shape (num_draws, num_examples)
+        Indices of examples.
+    """
+    return np.random.default_rng(0).integers(0, num_examples, (num_draws, num_examples))
+
+
+def mean_interval(values: NDArray[np.float64], weights: NDArray[np.int64] | None = None) -> tuple[float, float]:
+    """The bootstrap interval of a mean over examples, or of a ratio of sums.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        One value of each example.
+    weights : array, shape (n,), optional
+        What each value is a sum over; None: the values are averaged as they are.
+
+    Returns
+    -------
+    tuple of float
+        Its ends at LEVEL.
+    """
+    chosen = draws(len(values))
+    means = values[chosen].mean(1) if weights is None else values[chosen].sum(1) / weights[chosen].sum(1)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
