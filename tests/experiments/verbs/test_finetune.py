@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -25,6 +25,9 @@ from experiments.data.corpora.task_files import check_leaks
 from experiments.data.tasks import Example, Task
 from experiments.errors import UserError
 from experiments.execution.tuning import Bodies
+from experiments.execution.worker import Worker
+from experiments.planning.planned_sweep import PlannedSweep
+from experiments.planning.plans import expand_file
 from experiments.store.store import RunStore
 from experiments.training.tuning.loop import training_order
 
@@ -54,8 +57,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, cache: Cache) -> Path:
     (root / "text.txt").write_text("\n".join(rows(4000)["said"]))
     (root / "bodies.yaml").write_text(BODIES.replace("TEXT", str(root / "text.txt")))
     rows(400).to_csv(root / "rows.csv", index=False)
-    command = ["run", str(root / "bodies.yaml"), "--store", str(root), "--workers", "1", "--wandb", "off"]
-    assert main(command) == 0
+    train(root / "bodies.yaml", root, cache)
     return root
 
 
@@ -80,8 +82,14 @@ def write(store: Path, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def run(path: Path, store: Path) -> int:
-    return main(["run", str(path), "--store", str(store), "--workers", "1", "--wandb", "off"])
+def train(path: Path, root: Path, cache: Cache) -> None:
+    """What `run` does, in this process: plan, train what is missing, and plan again until nothing is."""
+    store = RunStore(root)
+    while True:
+        planned, _ = PlannedSweep.write(expand_file(path, cache=cache, store=store), path, store)
+        if not planned.missing():
+            return
+        assert Worker(store=store, segments=planned.segments(), cache=cache).work() == 0
 
 
 def records(name: str, store: Path) -> pd.DataFrame:
@@ -91,7 +99,7 @@ def records(name: str, store: Path) -> pd.DataFrame:
 
 
 def test_from_a_yaml_to_records_to_a_law_and_labels(
-    write: Callable[..., Path], store: Path, capsys: pytest.CaptureFixture[str]
+    write: Callable[..., Path], store: Path, cache: Cache, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(
         examples=[16, 64],
@@ -99,11 +107,12 @@ def test_from_a_yaml_to_records_to_a_law_and_labels(
         min_steps=30,
         controls=True,
         seeds=[0, 1],
+        rates={"limit": 2},
         pretrained={"run": _body(store)},
     )
     assert main(["plan", str(path), "--store", str(store)]) == 0
     assert "cells have no best rate yet" in capsys.readouterr().out
-    assert run(path, store) == 0
+    train(path, store, cache)
     table = records("tuned", store)
     best = table[table["best"]]
     assert len(best) == 2 * (2 * 2 + 2 * 3)  # seeds, methods of two sizes and controls of three
@@ -122,7 +131,7 @@ def test_from_a_yaml_to_records_to_a_law_and_labels(
     by_method = best[best["examples"] == 64].groupby("method")[["trainable_params", "flops"]].mean()
     assert (by_method.loc["lora"] < by_method.loc["full"]).all()
     capsys.readouterr()
-    assert run(path, store) == 0  # nothing is trained twice
+    train(path, store, cache)  # nothing is trained twice
     pd.testing.assert_frame_equal(records("tuned", store), table)
     assert main(["status", "tuned", "--store", str(store), "--json"]) == 0
     capsys.readouterr()
@@ -144,7 +153,7 @@ def test_what_is_saved_gives_the_same_outputs_and_what_is_frozen_stays(
     from experiments.training.tuning.tasks import first_of, measure
 
     path = write("saved", methods=METHODS, pretrained={"run": _body(store)}, rates={"span": 0})
-    assert run(path, store) == 0
+    train(path, store, cache)
     bodies = Bodies(RunStore(store), cache)
     for name in records("saved", store)["run_id"]:
         config, model = bodies.load(name)
@@ -169,59 +178,35 @@ def _body(store: Path) -> str:
     return manifest.order[-1]  # the smaller one
 
 
-def test_a_killed_worker_leaves_one_record_each_and_the_same_digits(write: Callable[..., Path], store: Path) -> None:
-    body = {"run": _body(store)}
-    search = {"span": 1, "limit": 1}
-    path = write("killed", methods=["full"], examples=[16, 32], min_steps=60, rates=search, pretrained=body)
-    command = [sys.executable, "-m", "experiments", "run", str(path), "--store", str(store), "--workers", "1"]
-    for _ in range(3):
-        process = subprocess.Popen([*command, "--wandb", "off"], stdout=subprocess.DEVNULL, start_new_session=True)
-        deadline = time.monotonic() + 60
-        claims, before = store / "claims", len(list((store / "claims").iterdir()))
-        while process.poll() is None and time.monotonic() < deadline:
-            workers = [p for p in _children(process.pid) if p != process.pid]
-            if workers and len(list(claims.iterdir())) > before + 1:
-                for worker in workers:
-                    _kill(worker)
-                break
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=120)
-    assert run(path, store) == 0
+def test_a_killed_worker_leaves_one_record_each_and_the_same_digits(
+    write: Callable[..., Path], store: Path, cache: Cache
+) -> None:
+    body, search = _body(store), {"span": 1, "limit": 1}
+    path = write("killed", examples=[16, 32], min_steps=200, rates=search, pretrained={"run": body})
+    root = RunStore(store)
+    planned, _ = PlannedSweep.write(expand_file(path, cache=cache, store=root), path, root)
+    process = subprocess.Popen([sys.executable, "-m", "experiments", "work", str(planned.path)])
+    children = psutil.Process(process.pid).children
+    while len(planned.missing()) == len(planned.run_ids):
+        assert process.poll() is None
+        time.sleep(0.05)  # the files are all that tells how far it is
+    for child in [*children(recursive=True), psutil.Process(process.pid)]:
+        child.kill()
+    process.wait()
+    assert planned.missing()
+    train(path, store, cache)
     table = records("killed", store)
     assert table["run_id"].is_unique
     assert (table["status"] == "done").all()
-    other = store.parent / "other"
-    other.mkdir()
-    for name in ("runs", "sweeps", "claims"):
-        (other / name).mkdir()
-    (other / "runs" / body["run"]).symlink_to(store / "runs" / body["run"])
-    assert run(path, other) == 0
-    undisturbed = records("killed", other)
+    other = RunStore(store.parent / "other")
+    other.prepare()
+    (other.runs / body).symlink_to(root.runs / body)
+    train(path, other.root, cache)
     columns = ["run_id", "loss", "val_loss", "accuracy", "forgetting"]
-    pd.testing.assert_frame_equal(table[columns], undisturbed[columns])
-
-
-def _children(pid: int) -> list[int]:
-    import psutil
-
-    try:
-        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _kill(pid: int) -> None:
-    import os
-
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    pd.testing.assert_frame_equal(table[columns], records("killed", other.root)[columns])
 
 
 def test_an_identity_is_what_defines_the_result(write: Callable[..., Path], store: Path, cache: Cache) -> None:
-    from experiments.planning.plans import expand_file
-
     path = write("named", methods=["lora"], pretrained={"run": _body(store)})
     expanded = expand_file(path, cache=cache, store=RunStore(store))
     first = expanded.runs[0].config
@@ -242,8 +227,6 @@ def test_an_identity_is_what_defines_the_result(write: Callable[..., Path], stor
 
 
 def test_larger_training_sets_hold_the_smaller_ones(write: Callable[..., Path], store: Path, cache: Cache) -> None:
-    from experiments.planning.plans import expand_file
-
     path = write("nested", examples=[10, 30, 100], methods=["head"], seeds=[0, 1])
     runs = [item.config for item in expand_file(path, cache=cache, store=RunStore(store)).runs]
     for seed in (0, 1):
