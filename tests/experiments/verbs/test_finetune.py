@@ -254,7 +254,7 @@ def test_an_input_in_two_splits_is_named() -> None:
         ({"examples": []}, "design.examples is empty"),
         ({"task": {"name": "sentimental"}}, "task 'sentimental' is unknown"),
         ({"task": {"name": "csv:ROWS", "text": "said"}}, "no column 'label'"),
-        ({"task": {"name": "csv:absent.csv"}}, "there is no file absent.csv"),
+        ({"task": {"name": "csv:absent.csv"}}, "absent.csv; name a csv file"),
         ({"pretrained": {"sweep": "absent"}}, "it knows bodies"),
         ({"pretrained": {"run": "0123456789ab"}}, "no run of the store"),
         ({"pretrained": {}}, "give exactly one"),
