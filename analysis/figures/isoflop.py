@@ -57,7 +57,7 @@ def plot_isoflop(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT) 
     ax = axes_or_new(ax)
     frame = study.shown
     colours = theme.budget_colours(len(study.budgets))
-    curves = _curves(study)
+    curves = isoflop_curves(study)
     ends: list[EndLabel] = []
     for index, budget in enumerate(study.budgets):
         rows = frame[frame["budget_group"].map(study.colour_index) == index]
@@ -85,7 +85,7 @@ def plot_isoflop(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT) 
     return ax
 
 
-class _Curve(NamedTuple):
+class DrawnCurve(NamedTuple):
     """The curve of one budget, with its band."""
 
     params: Array
@@ -96,10 +96,10 @@ class _Curve(NamedTuple):
     """Lower and upper end of the interval there; None without draws."""
 
 
-def _curves(study: Study) -> dict[int, _Curve]:
+def isoflop_curves(study: Study) -> dict[int, DrawnCurve]:
     """Curves by the colour index of their budget, those of held-out budgets too."""
     fit, level = study.isoflop_all, study.choices.level
-    out: dict[int, _Curve] = {}
+    out: dict[int, DrawnCurve] = {}
     for place, runs in enumerate(fit.budgets if fit is not None else ()):
         assert fit is not None
         grid = np.linspace(runs.x[0], runs.x[-1], GRID)
@@ -108,11 +108,11 @@ def _curves(study: Study) -> dict[int, _Curve]:
         if len(values) > MIN_BAND:
             low, high = np.quantile(values[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
             band = (low, high)
-        out[study.colour_index(runs.flops)] = _Curve(np.exp(grid), values[0], band)
+        out[study.colour_index(runs.flops)] = DrawnCurve(np.exp(grid), values[0], band)
     return out
 
 
-def _draw_curve(ax: Axes, curve: _Curve, colour: str, *, dashed: bool) -> None:
+def _draw_curve(ax: Axes, curve: DrawnCurve, colour: str, *, dashed: bool) -> None:
     ax.plot(curve.params, curve.loss, color=colour, linestyle="--" if dashed else "-", zorder=2)
     if curve.band is not None:
         ax.fill_between(curve.params, *curve.band, color=colour, alpha=0.18, linewidth=0, zorder=1)

@@ -7,9 +7,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from analysis.advice.ladder import ShapeRules, build_ladder
+from analysis.advice.optimum import compute_optimal
+from analysis.advice.target_loss import target_loss
+from analysis.errors import UserError
 from analysis.estimate import Estimate, percent_text
-from analysis.formatting import format_compute, format_number, format_percent
+from analysis.formatting import format_compute, format_number, format_percent, format_size
+from analysis.laws.allocation import supports_frontier
 from analysis.study.study import Study
+
+NEXT = 10.0
+"""The next budget that is looked at, as a multiple of the largest run's compute."""
+STEP = 0.1
+"""The gain in loss whose price is named, nats per token."""
+EVERY_SIZE = (1e2, 1e13)
+"""Sizes among which the next run is looked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """The answer to one of the three questions that open a page."""
+
+    question: str
+    """What a reader asks."""
+    sentences: tuple[str, ...]
+    """The answer; every number with its interval, or the reason for lacking one."""
+    command: str | None = None
+    """A command that goes on from there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +70,92 @@ def headline(study: Study) -> str:
         f"{format_percent(study.choices.level)} prediction intervals, whose half-width is "
         f"{format_percent(held.half_width)} of the loss on average."
     )
+
+
+def replies(study: Study) -> tuple[Reply, Reply, Reply]:
+    """What was learned, how far it can be trusted, and what to do next."""
+    return (
+        Reply(question="What did we learn?", sentences=tuple(_learned(study))),
+        Reply(question="How far can it be trusted?", sentences=(headline(study), *_doubts(study))),
+        _next(study),
+    )
+
+
+def _learned(study: Study) -> list[str]:
+    """How the best size grows, what it is now, and what no compute removes."""
+    frontier, fit = study.comparison.frontiers[-1], study.comparison.fit
+    a, b = frontier.a, frontier.b
+    if a.lo is None or a.hi is None:
+        out = [f"How the best size of a model grows with compute cannot be said from these runs: {a.reason}."]
+    else:
+        more = ", ".join(f"{NEXT**end:.1f}" for end in (a.lo, a.hi))
+        text = ""
+        if b is not None and b.lo is not None and b.hi is not None:
+            ends = ", ".join(f"{NEXT**end:.1f}" for end in (b.lo, b.hi))
+            text = f" on {NEXT**b.value:.1f} ({ends}) times as much text"
+        out = [
+            f"Ten times the compute is best spent on a model {NEXT**a.value:.1f} ({more}) times as large{text}: "
+            f"the best size grows as C^{a.value:.2f} ({a.lo:.2f}, {a.hi:.2f})."
+        ]
+    floor = fit.estimates.get("E")
+    if floor is not None and floor.has_interval:
+        out.append(f"No amount of compute is expected to bring the loss below {floor.text(3)} nats per token.")
+    elif floor is not None:
+        out.append(f"These runs do not say which loss remains with unlimited compute: {floor.reason}.")
+    return out
+
+
+def _doubts(study: Study) -> list[str]:
+    """What the fit itself says against being believed, in a sentence."""
+    fit = study.comparison.fit
+    unknown = [name for name, why in fit.identified.items() if why]
+    out = [] if fit.doubt is None else [fit.doubt[0].upper() + fit.doubt[1:].rstrip(".") + "."]
+    if unknown:
+        names = ", ".join(unknown)
+        out.append(f"The runs do not determine {names} of the law; what rests on {names} alone has no interval here.")
+    return out
+
+
+def _next(study: Study) -> Reply:
+    """The next budget and its best run, and the price of the next gain in loss."""
+    question, fit = "What should be run next?", study.comparison.fit
+    if not supports_frontier(fit.law):
+        return Reply(question=question, sentences=(f"{fit.law.name} says nothing about the best use of a budget.",))
+    largest, best = float(study.shown["flops"].max()), float(study.shown["loss"].min())
+    budget = float(f"{NEXT * largest:.2g}")
+    known = fit.runs is not None and "context" in fit.runs
+    try:
+        ladder = build_ladder(fit, ShapeRules(), *EVERY_SIZE, from_config=known)
+        optimum, priced = compute_optimal(fit, budget, ladder), target_loss(fit, best - STEP, ladder)
+    except UserError as error:
+        return Reply(question=question, sentences=(f"The law cannot say: {error}.",))
+    sentences = [
+        f"With C = {format_compute(budget)} FLOPs, {NEXT:.0f} times the largest run, train about "
+        f"{_sized(optimum.params)} parameters on {_sized(optimum.tokens)} tokens; the law predicts a loss of "
+        f"{optimum.loss.text(4) if optimum.loss.has_interval else format_number(optimum.loss.value, 4)}."
+    ]
+    if optimum.params.reason is not None:
+        sentences.append(f"The size has no interval: {optimum.params.reason}.")
+    cost = priced.flops
+    if priced.reachable != "yes":
+        sentences.append(f"Whether {STEP:g} nats less than the best loss so far ({best:.3f}) can be reached is open.")
+    elif cost.lo is None or cost.hi is None:
+        sentences.append(f"What the next {STEP:g} nats below the best loss ({best:.3f}) cost is open: {cost.reason}.")
+    else:
+        sentences.append(
+            f"The next {STEP:g} nats below the best loss so far ({best:.3f}) cost about "
+            f"{format_compute(cost.value)} FLOPs ({format_compute(cost.lo)}, {format_compute(cost.hi)}), "
+            f"{format_number(cost.value / largest, 2)} times the largest run."
+        )
+    command = f"isoflop advise fit.json --budget {budget:.2g} --at flops={budget * NEXT:.2g}"
+    return Reply(question=question, sentences=tuple(sentences), command=command)
+
+
+def _sized(estimate: Estimate) -> str:
+    """A size or number of tokens with its interval."""
+    if estimate.lo is None or estimate.hi is None:
+        return format_size(estimate.value)
+    return f"{format_size(estimate.value)} ({format_size(estimate.lo)}, {format_size(estimate.hi)})"
 
 
 def cards(study: Study) -> list[Card]:

@@ -13,8 +13,11 @@ import jinja2
 from markupsafe import Markup
 
 from analysis.figures.drawing.theme import DARK, LIGHT, css_variables
+from analysis.formatting import format_percent
 from analysis.report import checklist, tables
-from analysis.report.headline import cards, headline, warnings
+from analysis.report.calculator import calculator
+from analysis.report.explore import embedded_json, explore_spec, vega_bundle
+from analysis.report.headline import cards, replies, warnings
 from analysis.report.plates import Plate
 from analysis.report.registered import registered_table
 from analysis.study.study import Study
@@ -63,7 +66,8 @@ def render_page(
     )
     return environment.get_template("report.html.j2").render(
         title=study.title,
-        headline=headline(study),
+        replies=replies(study),
+        level=format_percent(study.choices.level),
         cards=cards(study),
         plates=drawn,
         inline={name: Markup(svg) for name, svg in figures.items()},
@@ -79,6 +83,10 @@ def render_page(
         noise=tables.noise_table(study) if len(study.noise) else None,
         registered=registered_table(study.registered) if len(study.registered) else None,
         has_curves=bool(study.curves),
+        explore_spec=Markup(embedded_json(explore_spec(study))),
+        explore_grid=Markup(embedded_json(calculator(study))),
+        explore=Markup((Path(__file__).parent / "explore.js").read_text(encoding="utf-8")),
+        vega=Markup(vega_bundle()),
         origin=origin,
         files=files,
     )
