@@ -5,6 +5,7 @@ Every number in them is computed, and none stands without its interval or the re
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from analysis.advice.ladder import ShapeRules, build_ladder
@@ -147,8 +148,15 @@ def _next(study: Study) -> Reply:
             f"{format_compute(cost.value)} FLOPs ({format_compute(cost.lo)}, {format_compute(cost.hi)}), "
             f"{format_number(cost.value / largest, 2)} times the largest run."
         )
-    command = f"isoflop advise fit.json --budget {budget:.2g} --at flops={budget * NEXT:.2g}"
-    return Reply(question=question, sentences=tuple(sentences), command=command)
+    return Reply(question=question, sentences=tuple(sentences), command=_advise_command(study, budget))
+
+
+def _advise_command(study: Study, budget: float) -> str | None:
+    """The command that says which runs narrow the answer; None where no sweep file says what shapes there are."""
+    if study.manifest is None or study.manifest.source is None:
+        return None
+    words = ["isoflop", "advise", "fit.json", "--budget", f"{budget:.2g}", "--at", f"flops={NEXT * budget:.2g}"]
+    return shlex.join([*words, "--template", study.manifest.source])
 
 
 def _sized(estimate: Estimate) -> str:

@@ -18,13 +18,17 @@ from analysis.study.build import build_study
 from analysis.study.study import Choices, Study
 from tests.analysis.report.test_page import FEW, write_store
 
+ROOT = Path(__file__).resolve().parents[3]
 CONTROLS = ("budget", "count", "quantity", "approach", "against")
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep with its store."""
-    return write_store(tmp_path_factory.mktemp("store"))
+    """A sweep with its store; its shapes are made after a file that there is."""
+    path = write_store(tmp_path_factory.mktemp("store"))
+    raw = json.loads(path.read_text(encoding="utf-8")) | {"source": "experiments/sweeps/quickstart.yaml"}
+    path.write_text(json.dumps(raw), encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +138,10 @@ def test_without_scripts_the_static_figures_say_the_same(browser: Any, page_file
     assert page_file.stat().st_size < 3e6
 
 
-def test_the_page_opens_with_three_answers_and_the_command_that_goes_on(page_file: Path, tmp_path: Path) -> None:
+def test_the_page_opens_with_three_answers_and_the_command_that_goes_on(
+    page_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
     text = page_file.read_text(encoding="utf-8")
     for question in ("What did we learn?", "How far can it be trusted?", "What should be run next?"):
         assert text.index(question) < text.index('id="explore"')
