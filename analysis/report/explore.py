@@ -35,6 +35,10 @@ COUNTS = {
 """Columns that may count N, and what a reader calls them."""
 APPROACHES = {"envelope": "envelope", "isoflop": "IsoFLOP minima", "parametric": "fitted law"}
 """What a reader calls the approaches to the frontier."""
+GLOBALS = "window.vegaEmbed = vegaEmbed;"
+"""What the bundle leaves for the page's own script."""
+Charts = alt.LayerChart | alt.FacetChart
+"""What layers of charts are to Altair."""
 ALL = "all"
 """The choice of every budget or approach."""
 
@@ -186,7 +190,7 @@ def _loss_axis(field: str) -> alt.Y:
     return alt.Y(f"{field}:Q", title="validation loss, nats per token", scale=alt.Scale(zero=False))
 
 
-def _isoflop_chart(study: Study, runs: pd.DataFrame, style: dict[str, Any]) -> alt.LayerChart:
+def _isoflop_chart(study: Study, runs: pd.DataFrame, style: dict[str, Any]) -> Charts:
     """Loss by size, with the curve of each budget; N under any count that the runs hold."""
     counts = {name: label for name, label in COUNTS.items() if runs[name].notna().all()}
     count = alt.param(
@@ -214,7 +218,7 @@ def _isoflop_chart(study: Study, runs: pd.DataFrame, style: dict[str, Any]) -> a
     return alt.layer(curves, points).properties(title="Loss by size: one curve per compute budget")
 
 
-def _frontier_chart(study: Study) -> alt.LayerChart:
+def _frontier_chart(study: Study) -> Charts:
     """What is compute-optimal by every approach: N, D or the loss."""
     kinds = {"params": "N_opt, parameters", "tokens": "D_opt, tokens"}
     quantity = alt.param(
@@ -271,7 +275,7 @@ def _frontier_chart(study: Study) -> alt.LayerChart:
     return chart.properties(title=_chosen("Compute-optimal: ", kinds, "quantity"))
 
 
-def _residual_chart(runs: pd.DataFrame, style: dict[str, Any]) -> alt.LayerChart:
+def _residual_chart(runs: pd.DataFrame, style: dict[str, Any]) -> Charts:
     """Measured over predicted loss, against N, D, C or D/N."""
     kinds = {"flops": "C, FLOPs", "params": "N, parameters", "tokens": "D, tokens", "ratio": "D / N"}
     against = alt.param(
@@ -286,7 +290,7 @@ def _residual_chart(runs: pd.DataFrame, style: dict[str, Any]) -> alt.LayerChart
     return alt.layer(zero, points).properties(title=_chosen("Residuals of the law against ", kinds, "against"))
 
 
-def _loss_chart(study: Study, runs: pd.DataFrame, style: dict[str, Any]) -> alt.LayerChart:
+def _loss_chart(study: Study, runs: pd.DataFrame, style: dict[str, Any]) -> Charts:
     """Loss by compute with training curves; runs at their ends."""
     known = runs.set_index("run")
     parts = []
@@ -339,4 +343,4 @@ def embedded_json(value: Any) -> str:
 @functools.cache
 def vega_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed (BSD-3) as one script, from the package vl-convert: the page asks no server."""
-    return str(vl_convert.javascript_bundle()).replace("</script", "<\\/script")
+    return str(vl_convert.javascript_bundle(GLOBALS)).replace("</script", "<\\/script")
