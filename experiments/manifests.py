@@ -166,7 +166,8 @@ def parse_manifest(text: str, *, where: str) -> Manifest:
         return Manifest(**values)
     except (json.JSONDecodeError, TypeError, AttributeError, KeyError) as error:
         raise RecordError(
-            f"{where} is not a sweep manifest ({error}); write it again with `python -m experiments run`"
+            f"{where} is not a sweep manifest ({error}); remove it and `isoflop run` its sweep file again: finished "
+            "runs are kept and found"
         ) from error
 
 

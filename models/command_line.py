@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models.errors import UserError
 
@@ -20,6 +21,25 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 REFUSED = 2
 """Exit status after bad input."""
+
+
+class _Once(argparse._StoreAction):
+    """Stores the value of an option, and refuses a second one instead of dropping the first."""
+
+    given = False
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the value; see `argparse.Action`."""
+        if self.given and self.option_strings:
+            raise argparse.ArgumentError(self, "it is given twice; give it once")
+        self.given = True
+        super().__call__(parser, namespace, values, option_string)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +164,8 @@ def _parser(
     for group in groups.values():
         for name, verb in group.items():
             subparser = subparsers.add_parser(name, description=verb.summary)
+            for action in (None, "store"):
+                subparser.register("action", action, _Once)
             if name == chosen:
                 module = importlib.import_module(verb.module)
                 module.add_arguments(subparser)

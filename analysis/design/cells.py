@@ -149,18 +149,23 @@ class Cells:
         sizes = ladder.between(limits.min_params, limits.max_params, NUM_SIZES)
         raw = np.geomspace(limits.min_tokens, limits.max_tokens, NUM_TOKENS)
         amounts = np.array(sorted({float(f"{value:.3g}") for value in raw}))
-        pairs = [
-            (i, j)
+        costs = {
+            (i, j): float(tokens * size.flops_per_token)
             for i, size in enumerate(sizes)
             for j, tokens in enumerate(amounts)
             if limits.ratio[0] * 0.99 <= tokens / size.params <= limits.ratio[1] * 1.01
-            and tokens * size.flops_per_token <= budget
-        ]
-        if not pairs:
-            cheapest = float(min(size.flops_per_token for size in sizes) * amounts[0])
+        }
+        if not costs:
             raise UserError(
-                f"no run within the limits costs less than the budget of {budget:.3g} FLOPs (the smallest would be "
-                f"about {cheapest:.3g}); raise --budget or lower --min-params and --min-tokens"
+                f"no run of {sizes[0].params:.3g} to {sizes[-1].params:.3g} parameters and {amounts[0]:.3g} to "
+                f"{amounts[-1]:.3g} tokens has {limits.ratio[0]:.3g} to {limits.ratio[1]:.3g} tokens per parameter; "
+                "widen the limits of sizes or of tokens"
+            )
+        pairs = [pair for pair, cost in costs.items() if cost <= budget]
+        if not pairs:
+            raise UserError(
+                f"the cheapest run within the limits costs {min(costs.values()):.3g} FLOPs, more than the budget of "
+                f"{budget:.3g}; raise --budget or lower --min-params and --min-tokens"
             )
         size_of, amount_of = (np.array(side, dtype=np.intp) for side in zip(*pairs, strict=True))
         return cls(sizes=tuple(sizes), amounts=amounts, size_of=size_of, amount_of=amount_of)

@@ -221,7 +221,12 @@ def _tested(setting: _Setting, others: Sequence[Frontier], centre: float, simula
         for one, value, drawn, mean in zip(others, observed, finite.T, middle, strict=True)
     }
     if len(finite) < MIN_SIMULATIONS:
-        verdict = f"Not tested: {len(finite)} of {simulations} simulated tables gave an exponent by every approach."
+        verdict = f"Not tested: {len(finite)} of {simulations} simulated tables gave an exponent by every approach"
+        verdict += (
+            f", and {MIN_SIMULATIONS} are needed; raise --simulations."
+            if len(finite) == simulations
+            else f", and {MIN_SIMULATIONS} are needed; the table is too small or too noisy for one of them."
+        )
         return _Finding(differences=differences, p_value=None, verdict=verdict)
     p_value = rank_of(observed, finite)
     word = "disagree beyond" if p_value < 1 - level else "do not disagree beyond"

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.errors import UserError
 from analysis.runs.expressions import nearest
 from experiments.manifests import read_records
-from experiments.records import flat_row
+from experiments.records import RunStatus, flat_row
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -92,7 +92,16 @@ def _read_store(path: Path) -> pd.DataFrame:
         raise UserError(
             f"{path} is a folder without runs/; give a store's folder, a manifest sweeps/NAME.json or a table"
         )
-    rows = [flat_row(record, labels) for record, labels in read_records(path)]
+    records = list(read_records(path))
+    statuses = [record.status for record, _ in records]
+    if records and RunStatus.DONE not in statuses:
+        counts = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
+        first = next((record.reason for record, _ in records if record.reason), None)
+        raise UserError(
+            f"{path} has no finished run ({counts}{f'; the first: {first}' if first else ''}); lower "
+            "recipe.rate_scale where runs diverged, and train again"
+        )
+    rows = [flat_row(record, labels) for record, labels in records]
     if not rows:
         raise UserError(f"{path} has no published run yet; train it with `python -m experiments run`")
     return pd.DataFrame(rows)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import UserError
+from analysis.laws.registry import LAWS
 from analysis.runs.clusters import choose
+from analysis.runs.columns import COUNTS
 from analysis.runs.expressions import nearest
 from analysis.runs.table import DEFAULT_REQUIRED, RowRules, RunTable, load_tables
 
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
 
 ONE_BY_ONE = "none"
 """What --cluster takes for runs that are drawn one by one although they share something."""
+MISSPELT = 0.8
+"""How like one of our names another has to be to count as a slip of the pen (difflib's ratio)."""
+KNOWN_COLUMNS = {"loss", "error", "curve", "step", "seed", "role", *COUNTS} | {
+    name for law in LAWS.values() for name in (*law.inputs, *law.optional, law.target)
+}
+"""Our names of columns that some verb reads."""
 SPEC_OPTIONS = ("objective", "delta", "residuals", "weights", "strata", "bootstrap", "level", "seed")
 """Options of verbs that are fields of a FitSpec."""
 
@@ -91,6 +100,9 @@ def parse_columns(text: str | None) -> dict[str, str]:
         ours, equals, theirs = (part.strip() for part in piece.partition("="))
         if not equals or not ours or not theirs:
             raise UserError(f"cannot read {piece.strip()!r} in --columns; write params=N,loss=val_loss")
+        meant = [] if ours in KNOWN_COLUMNS else get_close_matches(ours, KNOWN_COLUMNS, n=1, cutoff=MISSPELT)
+        if meant:
+            raise UserError(f"--columns names {ours!r}, which no verb reads; did you mean {meant[0]}?")
         if ours in mapping:
             raise UserError(f"--columns gives {ours} twice ({mapping[ours]!r} and {theirs!r}); name it once")
         mapping[ours] = theirs

@@ -111,6 +111,7 @@ def expand(
     runs: dict[str, PlannedRun] = {}
     left_out: list[str] = []
     first: SweepConfig | None = None
+    planned: set[tuple[Any, int]] = set()
     for variant, varied in _variants(sweep):
         precision = resolve_precision(variant.precision, kind)
         variant = replace(variant, data=resolve(variant.data), precision=precision)
@@ -122,6 +123,12 @@ def expand(
                 left_out.append(outside)
                 continue
             config = _run_config(variant, cell, model, precision)
+            if cell.role != "replicate":
+                planned.add((model, config.tokens))
+            elif (model, config.tokens) not in planned:
+                raise UserError(
+                    f"replicates: {cell} repeats no run of the sweep; give the width, depth and budget of one of them"
+                )
             identity = run_id(config)
             if identity not in runs:
                 labels = {"budget": cell.budget, "role": cell.role, **varied}
@@ -287,7 +294,13 @@ def _run_config(sweep: SweepConfig, cell: _Cell, model: TransformerConfig, preci
 
 def _batch_tokens(sweep: SweepConfig, rule: Hyperparameters) -> int:
     """Tokens of a step: whole sequences."""
-    wanted = sweep.recipe.batch_tokens or rule.batch_tokens * sweep.recipe.batch_scale
+    fixed = sweep.recipe.batch_tokens
+    if fixed is not None and fixed < sweep.data.context:
+        raise UserError(
+            f"recipe.batch_tokens is {fixed}, less than one sequence of context {sweep.data.context}; raise it, or "
+            "lower data.context"
+        )
+    wanted = fixed or rule.batch_tokens * sweep.recipe.batch_scale
     return max(1, round(wanted / sweep.data.context)) * sweep.data.context
 
 

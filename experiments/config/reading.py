@@ -40,11 +40,23 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig | Finet
     UserError
         In one sentence: what is wrong, where, and the nearest name that would have been right.
     """
-    raw = beside_file(read_yaml(path), path.parent)
-    raw = apply_overrides(raw, overrides)
+    raw = apply_overrides(beside_file(read_yaml(path), path.parent), overrides)
     if is_finetune(raw):
         return build_finetune_sweep(raw, where=str(path))
+    _require_corpus(raw, where=str(path))
     return build_sweep(raw, where=str(path))
+
+
+def _require_corpus(raw: Mapping[str, Any], *, where: str) -> None:
+    """Refuse a sweep that names no corpus: it would be trained on the one that is packaged."""
+    data, vary = raw.get("data"), raw.get("vary")
+    if not isinstance(data, Mapping) or "corpus" in data:
+        return
+    axes = vary if isinstance(vary, Mapping) else {}
+    arms = [arm for values in axes.values() if isinstance(values, Mapping) for arm in values.values()]
+    if "data.corpus" in axes or any(isinstance(arm, Mapping) and "data.corpus" in arm for arm in arms):
+        return
+    raise UserError(f"{where}: data.corpus is missing; name one of `isoflop data list`, or text:FOLDER for your own")
 
 
 def beside_file(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -134,7 +146,7 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
         For a malformed override.
     """
     result: dict[str, Any] = _as_plain(raw)
-    words = list(overrides)
+    words, given = list(overrides), set()
     while words:
         word = words.pop(0)
         if not word.startswith("--"):
@@ -144,6 +156,9 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
             if not words:
                 raise UserError(f"override {word} has no value; write {word}=value")
             text = words.pop(0)
+        if name in given:
+            raise UserError(f"override --{name} is given twice; give it once")
+        given.add(name)
         set_path(result, name, parse_yaml(text, where=f"override {word}"))
     return result
 

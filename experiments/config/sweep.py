@@ -101,6 +101,7 @@ class DesignConfig:
                     raise UserError(f"design.{name} holds {value}; give positive numbers")
         if self.ratio_range is not None and not 0 <= self.ratio_range[0] < self.ratio_range[1]:
             raise UserError(f"design.ratio_range is {list(self.ratio_range)}; give the smaller number first")
+        self._check_heldout()
         if self.kind == "parametric":
             self._check_cells()
         elif self.cells:
@@ -111,6 +112,32 @@ class DesignConfig:
             raise UserError("design.budgets is empty; an isoflop design needs compute budgets such as [1e11, 2e11]")
         if self.kind == "ladder" and bool(self.tokens) == bool(self.tokens_per_param):
             raise UserError("a ladder design needs either design.tokens or design.tokens_per_param, and not both")
+
+    def _check_heldout(self) -> None:
+        """Refuse held-out budgets and shapes that no run would come of, or that are fitted too."""
+        names = ("ratio_range", "heldout_budgets", "heldout_shapes", "budgets")
+        for name in names if self.kind == "ladder" else ():
+            if getattr(self, name):
+                raise UserError(
+                    f"design.{name} has no meaning in a ladder, which no compute budget describes; leave it out, or "
+                    "set kind to isoflop"
+                )
+        if self.kind == "isoflop":
+            for name in ("tokens", "tokens_per_param"):
+                if getattr(self, name):
+                    raise UserError(
+                        f"design.{name} has no meaning in an isoflop design; leave it out, or take a ladder"
+                    )
+        both = [budget for budget in self.heldout_budgets if budget in self.budgets]
+        if both:
+            raise UserError(
+                f"budget {both[0]:g} stands in design.budgets and in design.heldout_budgets: what is fitted tests no "
+                "prediction; take it out of one of them"
+            )
+        if self.heldout_shapes and not self.heldout_budgets:
+            raise UserError(
+                "design.heldout_shapes needs design.heldout_budgets; give the budget that tests, or drop it"
+            )
 
     def _check_cells(self) -> None:
         if not self.cells:
@@ -267,3 +294,19 @@ class SweepConfig:
             raise UserError("seeds is empty; give at least one, for example [0]")
         for seed in self.seeds:
             require_count("seeds", seed, minimum=0)
+        for replicate in self.replicates:
+            known = [seed for seed in replicate.seeds if seed in self.seeds and self.design.kind != "parametric"]
+            if known:
+                raise UserError(
+                    f"replicates: seed {known[0]} is one of the sweep's own seeds, with which every run is trained "
+                    "anyway; give other seeds"
+                )
+        fixed, scaled = self.recipe.learning_rate is not None, self.recipe.rate_scale != 1.0
+        if fixed and scaled:
+            raise UserError(
+                "recipe.learning_rate is fixed, and recipe.rate_scale would do nothing; leave one of them out"
+            )
+        if self.recipe.batch_tokens is not None and self.recipe.batch_scale != 1.0:
+            raise UserError(
+                "recipe.batch_tokens is fixed, and recipe.batch_scale would do nothing; leave one of them out"
+            )

@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
     if len(matches) != 1:
         found = f"it matches {', '.join(matches[:4])}" if matches else "the store holds no such run"
         raise UserError(
-            f"run {args.run_id!r} in {store.root.resolve()}: {found}; `python -m experiments status` lists runs"
+            f"run {args.run_id!r} in {store.root.resolve()}: {found}; `isoflop list` names the sweeps, and `isoflop "
+            "status SWEEP` their runs"
         )
     config = store.read_config(matches[0])
     weights = store.run_folder(matches[0]) / "weights.safetensors"
