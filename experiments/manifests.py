@@ -116,6 +116,8 @@ class Manifest:
     """The YAML file that claims the name, relative to the store."""
     sweep: Mapping[str, Any] = field(default_factory=dict)
     """What the next plan compares itself with: kind of design, corpus and its content hash."""
+    dropped: Mapping[str, float] = field(default_factory=dict)
+    """run_id -> when a changed sweep file no longer listed the run, Unix seconds; `prune` spares it for a while."""
     schema: int = MANIFEST_SCHEMA
     """Version of this layout."""
 
@@ -157,7 +159,7 @@ def parse_manifest(text: str, *, where: str) -> Manifest:
         if missing:
             raise TypeError(f"it lacks {missing[0]}")
         values = {item.name: raw[item.name] for item in fields(Manifest) if item.name in raw}
-        for name in ("runs", "facts", "trunks", "report", "sweep"):
+        for name in ("runs", "facts", "trunks", "report", "sweep", "dropped"):
             if not isinstance(values.get(name, {}), dict):
                 raise TypeError(f"{name} is no JSON object")
         values["order"] = tuple(values.get("order", ()))

@@ -8,8 +8,9 @@ It must not know YAML fields, or how anything is trained. Torch-free.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -118,6 +119,7 @@ class PlannedSweep:
         costs = learned_costs(store, [run.run_id for run in expanded.runs], kind)
         compiled = compile_sweep(expanded, store, costs, share=share)
         manifest = _manifest_of(expanded, compiled, os.path.relpath(source.resolve(), store.root.resolve()), kind)
+        manifest = replace(manifest, dropped=_dropped(before, manifest))
         store.write_manifest(manifest)
         declare_needed(store, manifest.name, compiled.prefixes)
         for run in expanded.runs:
@@ -208,6 +210,14 @@ def _manifest_of(expanded: ExpandedSweep, compiled: CompiledSweep, source: str, 
         source=source,
         sweep=expanded.about,
     )
+
+
+def _dropped(before: Manifest | None, after: Manifest) -> dict[str, float]:
+    """Since when runs that the sweep once had are no longer listed."""
+    if before is None:
+        return {}
+    since = dict.fromkeys(before.runs, time.time()) | dict(before.dropped)
+    return {run_id: when for run_id, when in since.items() if run_id not in after.runs}
 
 
 def _changes(before: Manifest | None, after: Manifest) -> Changes:

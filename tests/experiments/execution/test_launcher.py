@@ -206,6 +206,9 @@ def test_prune_removes_only_what_no_sweep_lists(undisturbed: tuple[Path, Path], 
     shutil.copytree(store / "runs" / min(listed), store / "runs" / "000000000000")
     assert "would remove" in run_verb("prune", "--store", store, "--dry-run").stdout
     assert (store / "runs" / "000000000000").exists()
-    assert run_verb("prune", "--store", store).returncode == 0
+    asked = run_verb("prune", "--store", store)
+    assert asked.returncode == 2, "without a terminal to ask on, only --yes removes"
+    assert (store / "runs" / "000000000000").exists()
+    assert run_verb("prune", "--store", store, "--yes").returncode == 0
     assert not (store / "runs" / "000000000000").exists()
     assert listed <= set(outcomes(store))
