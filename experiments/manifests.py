@@ -82,11 +82,13 @@ class RunFacts:
     """`costs.shape_of`: runs of equal shape are equally fast."""
     seconds: float
     """Estimated time on one worker before anything was measured."""
+    seed: int | None = None
+    """Seed of the weights and of the order of the data; None in manifests that were written before it was kept."""
 
     @property
     def shown(self) -> dict[str, Any]:
         """The part that a row of the status holds."""
-        return {name: getattr(self, name) for name in ("params", "width", "depth", "tokens", "flops")}
+        return {name: getattr(self, name) for name in ("params", "width", "depth", "tokens", "flops", "seed")}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> RunFacts:

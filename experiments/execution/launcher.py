@@ -139,7 +139,10 @@ class Launcher:
             from rich.live import Live
 
             with Live(refresh_per_second=2, transient=False) as live:
-                yield lambda progress: live.update(progress_table(progress, max_rows=live.console.height - 6))
+                size = live.console.size
+                yield lambda progress: live.update(
+                    progress_table(progress, width=size.width, max_rows=size.height - 10)
+                )
             return
         last = [-self.line_seconds]
 

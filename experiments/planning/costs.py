@@ -176,6 +176,7 @@ def facts_of(config: AnyRun, costs: CostModel) -> RunFacts:
         flops=flops_of(config),
         shape=shape_of(config),
         seconds=costs.seconds(config),
+        seed=config.seed,
     )
 
 

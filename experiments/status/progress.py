@@ -39,6 +39,12 @@ class RunProgress:
     """Counted training FLOPs of the whole run."""
     status: RunStatus
     """What has become of it."""
+    seed: int | None = None
+    """Its seed, where the manifest says it."""
+    role: str | None = None
+    """fit, heldout or replicate."""
+    budget: float | None = None
+    """FLOPs of an isoflop design, tokens or tokens per parameter of others."""
     tokens_done: int = 0
     """Tokens trained so far, as of the last row."""
     loss: float | None = None
@@ -70,6 +76,8 @@ class SweepProgress:
     """Every run."""
     seconds_left: float
     """Estimate for the whole sweep on its workers."""
+    design: str | None = None
+    """Kind of the design, which says what a budget counts."""
 
     def count(self, status: RunStatus) -> int:
         """Number of runs with a status."""
@@ -101,6 +109,7 @@ class SweepProgress:
             "name": self.name,
             "num_runs": len(self.runs),
             "counts": counts,
+            "design": self.design,
             "flops": self.flops,
             "flops_done": self.flops_done,
             "flops_spent": self.flops_spent,
@@ -120,6 +129,11 @@ class ProgressReader:
             costs,
             workers,
         )
+        self._design: str | None = sweep.manifest.sweep.get("design")
+        self._labels = {
+            run_id: {name: labels.get(name) for name in ("role", "budget")}
+            for run_id, labels in sweep.manifest.runs.items()
+        }
         self._records: dict[str, RunRecord] = {}
         segments = sweep.segments()
         self._segments = {item.segment_id: item for item in segments}
@@ -133,6 +147,7 @@ class ProgressReader:
         return SweepProgress(
             name=self.name,
             runs=rows,
+            design=self._design,
             seconds_left=self._remaining.seconds(
                 {row.run_id: row.seconds_left for row in rows},
                 {name: prefix.steps for name, prefix in prefixes.items()},
@@ -184,6 +199,7 @@ class ProgressReader:
             return RunProgress(
                 run_id=run_id,
                 **facts.shown,
+                **self._labels.get(run_id, {}),
                 status=record.status,
                 tokens_done=facts.tokens if record.status is RunStatus.DONE else 0,
                 loss=record.outcome.get("loss"),
@@ -211,6 +227,7 @@ class ProgressReader:
         return RunProgress(
             run_id=run_id,
             **facts.shown,
+            **self._labels.get(run_id, {}),
             status=status,
             tokens_done=tokens_done,
             loss=last.get("train_loss"),
@@ -229,6 +246,7 @@ class ProgressReader:
         return RunProgress(
             run_id=run_id,
             **facts.shown,
+            **self._labels.get(run_id, {}),
             status=RunStatus.RUNNING if running else RunStatus.QUEUED,
             tokens_done=steps * facts.batch_tokens,
             loss=prefix.loss if running else None,

@@ -15,7 +15,6 @@ from experiments.store.checkpoints import unneeded
 from experiments.store.store import RunStore
 from models.formatting import format_bytes
 
-
 GRACE_HOURS = 24.0
 """How long runs stay that a changed sweep file no longer lists."""
 

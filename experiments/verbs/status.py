@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from experiments.cluster import scheduler
@@ -51,14 +52,17 @@ def run(args: argparse.Namespace) -> int:
         shown = progress.to_dict() | ({} if jobs is None else {"scheduler": jobs.to_dict()})
         print(json.dumps(shown, indent=1, allow_nan=False))
     elif args.watch:
-        with Live(progress_table(progress), refresh_per_second=2) as live:
+        with Live(refresh_per_second=2) as live:
+            size = live.console.size
+            show = partial(progress_table, width=size.width, max_rows=size.height - 10)
+            live.update(show(progress))
             while progress.settled < len(progress.runs):
                 time.sleep(1.0)  # the screen's refresh, no waiting for a condition
                 progress = reader.read()
-                live.update(progress_table(progress, max_rows=live.console.height - 6))
+                live.update(show(progress))
     else:
         console = wide_console()
-        console.print(progress_table(progress, max_rows=1000))
+        console.print(progress_table(progress, width=console.width, max_rows=1000))
         if jobs is not None:
             console.print(jobs_table(jobs) if jobs.elements or jobs.vanished or jobs.ended else NO_JOBS)
     if not args.json:
