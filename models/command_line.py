@@ -19,6 +19,10 @@ from models.errors import UserError
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+OVERRIDES = """Every field of the sweep file can be overridden by its dotted name, with a value in YAML:
+--design.budgets='[1e11, 2e11]'  --recipe.learning_rate=0.01  --seeds='[0, 1]'  --data.context=256
+`isoflop help config` lists all fields."""
+"""What the help of verbs that take overrides ends with."""
 REFUSED = 2
 """Exit status after bad input."""
 
@@ -163,9 +167,13 @@ def _parser(
     subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB", help="one of those below")
     for group in groups.values():
         for name, verb in group.items():
-            subparser = subparsers.add_parser(name, description=verb.summary)
+            subparser = subparsers.add_parser(
+                name, description=verb.summary, formatter_class=argparse.RawDescriptionHelpFormatter
+            )
             for action in (None, "store"):
                 subparser.register("action", action, _Once)
+            if verb.takes_overrides:
+                subparser.epilog = OVERRIDES
             if name == chosen:
                 module = importlib.import_module(verb.module)
                 module.add_arguments(subparser)

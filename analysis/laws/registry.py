@@ -63,6 +63,10 @@ MAKERS: dict[str, Callable[..., Law]] = {"bnsl": bnsl}
 """Laws that take options, made by a function of them; LAWS holds each at its defaults."""
 
 
+ALIASES = {"chinchilla": "hoffmann"}
+"""Other names of laws, as people know them; a test holds those of experiments/config/report_laws.py equal."""
+
+
 def get_law(name: str, **options: int) -> Law:
     """The law called `name`.
 
@@ -74,6 +78,7 @@ def get_law(name: str, **options: int) -> Law:
         For an unknown name, with those that there are, and for an option that the law does not take.
     """
     name, _, short = name.partition(":")
+    name = ALIASES.get(name, name)
     if name not in LAWS:
         raise UserError(f"no law is called {name!r}; there are {', '.join(LAWS)}")
     if short:

@@ -5,3 +5,5 @@
 
 REPORT_LAWS = ("hoffmann", "kaplan", "skaling", "farseer", "gadre")
 """Laws of the loss in N and D alone."""
+LAW_ALIASES = {"chinchilla": "hoffmann"}
+"""Other names of these laws."""

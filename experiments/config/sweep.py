@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from experiments.config.codec import check_value, suggestion
 from experiments.config.recipes import RECIPES
-from experiments.config.report_laws import REPORT_LAWS
+from experiments.config.report_laws import LAW_ALIASES, REPORT_LAWS
 from experiments.data.config import DataConfig
 from experiments.errors import UserError
 from experiments.machine.devices import SweepPrecision
@@ -237,7 +237,7 @@ class ReportConfig:
     """Heading of the page."""
 
     def __post_init__(self) -> None:
-        if self.law not in REPORT_LAWS:
+        if LAW_ALIASES.get(self.law, self.law) not in REPORT_LAWS:
             raise UserError(f"report.law is {self.law!r}; {suggestion(self.law, REPORT_LAWS)}")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.data.registry import CORPORA, CorpusInfo, Scalar
+from experiments.data.tokenizers.json_file import file_vocabulary, tokenizer_file
 from experiments.data.vocabulary import language_vocab_size
 from experiments.errors import UserError
 from models.config.checks import did_you_mean
@@ -19,6 +20,8 @@ from models.config.checks import did_you_mean
 _BPE = re.compile(r"bpe-([0-9]+)")
 NUM_BYTE_SPECIALS = 8
 """Special tokens after the 256 bytes; see tokenization.py."""
+FIRST_OWN_ID = 256 + NUM_BYTE_SPECIALS
+"""The first id that is a tokenizer's own: below are the bytes and the special tokens, which all share."""
 
 
 LEAST_OPTIONS = {
@@ -48,8 +51,9 @@ class DataConfig:
     corpus_options: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
     """Options of the corpus; those at their default are left out, so that saying a default changes nothing."""
     tokenizer: str = "bytes"
-    """"bytes" (264 ids) or "bpe-SIZE" (byte-level, trained on the training split); ignored by languages, which are
-    tokens already."""
+    """"bytes" (264 ids), "bpe-SIZE" (byte-level, trained on the training split) or "json:PATH" (a tokenizer.json of the
+    package tokenizers, its ids after the 264 that all tokenizers share); ignored by languages, which are tokens
+    already."""
     context: int = 256
     """T: tokens predicted per sequence; a sequence holds T + 1 tokens."""
     val_fraction: float = 0.1
@@ -72,8 +76,11 @@ class DataConfig:
         object.__setattr__(self, "corpus_options", canonical_options(info, self.corpus_options))
         if info.kind == "files" and not self.where:
             raise UserError(f"corpus {self.corpus!r} names no place; write {info.name}:PATH")
-        if self.tokenizer != "bytes" and bpe_size(self.tokenizer) is None:
-            raise UserError(f"tokenizer {self.tokenizer!r} is unknown; use 'bytes' or 'bpe-SIZE', such as 'bpe-2048'")
+        if self.tokenizer != "bytes" and bpe_size(self.tokenizer) is None and tokenizer_file(self.tokenizer) is None:
+            raise UserError(
+                f"tokenizer {self.tokenizer!r} is unknown; use 'bytes', 'bpe-SIZE' such as 'bpe-2048', or "
+                "'json:PATH' of a tokenizer.json"
+            )
         for name in ("context", "val_document_size", "val_size", "max_epochs"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -116,8 +123,17 @@ class DataConfig:
         """Number of token ids, known without building anything."""
         if self.is_language:
             return language_vocab_size(self.info.name, self.options)
-        size = bpe_size(self.tokenizer)
-        return 256 + NUM_BYTE_SPECIALS if size is None else size
+        file = tokenizer_file(self.tokenizer)
+        if file is not None:
+            return FIRST_OWN_ID + file_vocabulary(file)[0]
+        return bpe_size(self.tokenizer) or FIRST_OWN_ID
+
+    @property
+    def _tokenizer_kind(self) -> str:
+        """The tokenizer without the place of its file, for which its hash stands."""
+        if self.is_language:
+            return "none"
+        return self.tokenizer if tokenizer_file(self.tokenizer) is None else "json"
 
     def identity(self) -> dict[str, Any]:
         """Give what defines the data of a run: content instead of place.
@@ -140,7 +156,7 @@ class DataConfig:
         return {
             "corpus": self.info.name,
             "content_hash": self.content_hash,
-            "tokenizer": "none" if self.is_language else self.tokenizer,
+            "tokenizer": self._tokenizer_kind,
             "tokenizer_hash": self.tokenizer_hash,
             "context": self.context,
             "val_fraction": self.val_fraction,

@@ -17,6 +17,7 @@ from experiments.data.config import DataConfig
 from experiments.data.corpora.documents import spool_hash, spool_stream
 from experiments.data.corpora.places import corpus_files, file_hashes, spool_folder
 from experiments.data.tokenizers.bpe import trained_merges
+from experiments.data.tokenizers.json_file import file_vocabulary, tokenizer_file
 from experiments.errors import UserError
 
 READER_VERSION = 1
@@ -133,7 +134,8 @@ def tokenizer_hash(data: DataConfig, cache: Cache) -> str:
         return NO_TOKENIZER_HASH
     if data.tokenizer == "bytes":
         return BYTES_TOKENIZER_HASH
-    return trained_merges(data, cache)[1]
+    file = tokenizer_file(data.tokenizer)
+    return trained_merges(data, cache)[1] if file is None else file_vocabulary(file)[1]
 
 
 def tokens_folder(data: DataConfig, cache: Cache) -> Path:

@@ -20,7 +20,7 @@ from experiments.execution.exit_status import ExitStatus
 from experiments.execution.local_workers import LocalWorker, LocalWorkers
 from experiments.machine.devices import Device
 from experiments.machine.liveness import HeartbeatWatch
-from experiments.records import SETTLED_STATUSES
+from experiments.records import SETTLED_STATUSES, RunStatus
 from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.status.tables import progress_line, progress_table
 from experiments.store.store import RunStore
@@ -41,6 +41,8 @@ class Launcher:
     """The worker processes."""
     devices: Sequence[Device]
     """One worker for each."""
+    stop_at_failure: bool = False
+    """Whether the first run that fails or diverges ends the sweep."""
     refresh_seconds: float = 0.5
     """Time between two looks."""
     line_seconds: float = 30.0
@@ -65,13 +67,15 @@ class Launcher:
         progress = self.reader.read()
         if progress.settled == len(progress.runs):
             return progress
+        failed_before = _failed(progress)
         with self._signals(), self._display() as show:
             try:
                 self._fill(progress)
                 while True:
                     progress = self.reader.read()
                     show(progress)
-                    if progress.settled == len(progress.runs) or self._interrupted:
+                    over = self.stop_at_failure and _failed(progress) > failed_before
+                    if progress.settled == len(progress.runs) or self._interrupted or over:
                         break
                     self._wake.wait(self.refresh_seconds)
                     self._wake.clear()
@@ -155,3 +159,8 @@ class Launcher:
                 sys.stdout.flush()
 
         yield line
+
+
+def _failed(progress: SweepProgress) -> int:
+    """Runs that failed for good or diverged."""
+    return progress.count(RunStatus.FAILED) + progress.count(RunStatus.DIVERGED)

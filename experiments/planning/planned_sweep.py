@@ -17,6 +17,7 @@ from pathlib import Path
 from experiments.config.designs import ExpandedSweep, PlannedRun
 from experiments.config.reading import load_sweep
 from experiments.errors import UserError
+from experiments.files import write_atomic
 from experiments.machine.devices import DeviceKind
 from experiments.manifests import Manifest, RunFacts, Segment, read_manifest
 from experiments.planning.compiler import CompiledSweep
@@ -46,6 +47,8 @@ class PlannedSweep:
     """Where configs, claims and records are."""
     manifest: Manifest
     """Which runs the sweep has, and what was left to train when it was planned."""
+    file: Path | None = None
+    """Where the manifest lies; None: where the store keeps the sweep's."""
 
     @classmethod
     def find(cls, sweep: str, store: Path | None = None) -> PlannedSweep:
@@ -126,6 +129,33 @@ class PlannedSweep:
             store.write_config(run.run_id, run.config)
         return cls(store, manifest), _changes(before, manifest)
 
+    def part(self, expanded: ExpandedSweep, *, kind: DeviceKind = "cpu", share: bool = True) -> PlannedSweep:
+        """Write a manifest of some of the sweep's runs, so that workers train those alone.
+
+        It lies beside the logs, and is no sweep of the store: the runs stay those of this sweep.
+
+        Parameters
+        ----------
+        expanded : ExpandedSweep
+            The sweep with only the runs that are wanted.
+        kind : str
+            Kind of device, cpu or cuda, whose speed orders the runs.
+        share : bool
+            Whether runs share the training that they have in common.
+
+        Returns
+        -------
+        PlannedSweep
+            Those runs; its `path` is the file for workers.
+        """
+        costs = learned_costs(self.store, [run.run_id for run in expanded.runs], kind)
+        compiled = compile_sweep(expanded, self.store, costs, share=share)
+        manifest = _manifest_of(expanded, compiled, self.manifest.source or "", kind)
+        file = self.store.root / "logs" / f"{self.name}-part.json"
+        file.parent.mkdir(exist_ok=True)
+        write_atomic(file, manifest.to_json())
+        return PlannedSweep(self.store, manifest, file)
+
     @property
     def name(self) -> str:
         """Name of the sweep."""
@@ -134,7 +164,7 @@ class PlannedSweep:
     @property
     def path(self) -> Path:
         """The manifest's file."""
-        return self.store.manifest_path(self.name)
+        return self.file or self.store.manifest_path(self.name)
 
     @property
     def run_ids(self) -> tuple[str, ...]:

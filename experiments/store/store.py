@@ -85,7 +85,10 @@ class RunStore:
     # -- configs, manifests, records -----------------------------------------------------------------------------------
 
     def write_config(self, run_id: str, config: AnyRun) -> None:
-        """Write runs/<run_id>/config.json unless it is there.
+        """Write runs/<run_id>/config.json, unless it says the same already.
+
+        One that is there differs at most in the places of files, which are no part of the identity: those of the last
+        plan hold.
 
         Parameters
         ----------
@@ -100,8 +103,9 @@ class RunStore:
             When the disk refuses.
         """
         path = self.run_folder(run_id) / "config.json"
-        if not path.exists():
-            write_atomic(path, json.dumps(canonical(config), indent=1, sort_keys=True) + "\n", durable=False)
+        text = json.dumps(canonical(config), indent=1, sort_keys=True) + "\n"
+        if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
+            write_atomic(path, text, durable=False)
 
     def read_config(self, run_id: str) -> RunConfig:
         """Read the RunConfig of a pre-training run.

@@ -11,6 +11,7 @@ from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpora.places import SUFFIXES
 from experiments.data.corpus import prepare
+from experiments.data.tokenizers.json_file import tokenizer_file
 from experiments.errors import UserError
 from experiments.files import write_atomic
 from experiments.formatting import duration
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="sotu",
         help="text:FOLDER, jsonl:FILE, parquet:FILE, hf:NAME or a name of `isoflop data list` (default: sotu)",
     )
-    parser.add_argument("--tokenizer", default="bytes", help="bytes or bpe-SIZE (default: bytes)")
+    parser.add_argument("--tokenizer", default="bytes", help="bytes, bpe-SIZE or json:FILE (default: bytes)")
     parser.add_argument("--context", type=int, default=128, help="tokens per sequence (default: 128)")
     parser.add_argument("--minutes", type=float, default=15.0, help="time that the training may take (default: 15)")
     parser.add_argument("--workers", type=int, help="number of workers (default: one per core or GPU)")
@@ -74,8 +75,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _seen_from(data: DataConfig, folder: Path) -> DataConfig:
-    """The corpus with its path as seen from the sweep file's folder."""
-    place = Path(data.where).expanduser()
-    if data.info.name not in SUFFIXES or place.is_absolute():
-        return data
-    return replace(data, corpus=f"{data.info.name}:{os.path.relpath(place, folder)}")
+    """The corpus and the tokenizer with their paths as seen from the sweep file's folder."""
+    place, file = Path(data.where).expanduser(), tokenizer_file(data.tokenizer)
+    if data.info.name in SUFFIXES and not place.is_absolute():
+        data = replace(data, corpus=f"{data.info.name}:{os.path.relpath(place, folder)}")
+    if file is not None and not file.is_absolute():  # its path now holds from the sweep file's folder alone
+        data = replace(data, tokenizer=f"json:{os.path.relpath(file, folder)}")
+    return data

@@ -19,6 +19,7 @@ from experiments.execution.launcher import Launcher
 from experiments.execution.local_workers import LocalWorkers
 from experiments.machine.devices import DeviceKind, find_devices, gpu_memory_bytes
 from experiments.manifests import Segment
+from experiments.planning.chosen import chosen_runs
 from experiments.planning.costs import learned_costs
 from experiments.planning.packing import workers_per_gpu
 from experiments.planning.planned_sweep import PlannedSweep
@@ -68,6 +69,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--retry-failed", action="store_true", help="train runs again that were recorded as failed or diverged"
     )
     parser.add_argument(
+        "-k",
+        dest="pattern",
+        metavar="PATTERN",
+        help="train only runs with all these words, such as 'heldout', 'width=64 seed=0' or the begin of a run id",
+    )
+    parser.add_argument(
+        "-x", "--stop-at-failure", action="store_true", help="stop all workers when a run fails or diverges"
+    )
+    parser.add_argument(
         "--wandb",
         choices=("offline", "online", "off"),
         default="offline",
@@ -83,21 +93,33 @@ def run(args: argparse.Namespace) -> int:
     if args.launcher == "slurm":
         return _submit(args)
     slurm.refuse_options(args)
+    return _train_here(args)
+
+
+def _train_here(args: argparse.Namespace) -> int:
+    """Train by workers on this machine."""
     together = _group_arguments(args)
     devices = find_devices(args.device, args.workers, args.devices_per_run or 1)
     cache, store = Cache(), RunStore(args.store)
     measure = partial(measure_corpus, cache=cache)
     expanded = expand_file(args.sweep, args.overrides, kind=devices[0].kind, cache=cache, measure=measure, store=store)
     sweep, _ = _write(args, expanded, store, devices[0].kind)
+    wanted = sweep
+    if args.pattern is not None:
+        part = chosen_runs(expanded, args.pattern)
+        wanted = sweep.part(part, kind=devices[0].kind, share=not args.no_sharing)
+        print(f"-k {args.pattern!r}: {len(part.runs)} of {len(expanded.runs)} runs")
     workers = LocalWorkers(
-        manifest=sweep.path, logs=store.root / "logs", arguments=[*worker_arguments(args), *together]
+        manifest=wanted.path, logs=store.root / "logs", arguments=[*worker_arguments(args), *together]
     )
     small = args.workers is None and not together
     memory = gpu_memory_bytes() if devices[0].kind == "cuda" and small else None
     if memory is not None:  # several small runs to one GPU where they fit
-        devices = find_devices(args.device, len(devices) * workers_per_gpu(sweep.segments(), memory))
-    reader = ProgressReader(sweep, sweep.costs(devices[0].kind), len(devices))
-    launcher = Launcher(store=store, reader=reader, workers=workers, devices=devices)
+        devices = find_devices(args.device, len(devices) * workers_per_gpu(wanted.segments(), memory))
+    reader = ProgressReader(wanted, wanted.costs(devices[0].kind), len(devices))
+    launcher = Launcher(
+        store=store, reader=reader, workers=workers, devices=devices, stop_at_failure=args.stop_at_failure
+    )
     mirror = None if args.wandb == "off" else _start_mirror(sweep.path, args.wandb, reader.read())
     try:
         progress = launcher.run()
@@ -108,7 +130,13 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if mirror is not None:
             _end_mirror(mirror)
-    return _say_end(progress, sweep)
+    stopped = args.stop_at_failure and progress.settled < len(progress.runs)
+    if stopped:
+        print("stopped at the first run that failed or diverged (-x); the same command without -x trains the others")
+    status = _say_end(progress, sweep)
+    whole = progress if wanted is sweep else ProgressReader(sweep, sweep.costs(devices[0].kind), len(devices)).read()
+    print(next_command(sweep, whole))
+    return status
 
 
 def _write(
@@ -148,6 +176,9 @@ def _planned_again(args: argparse.Namespace, sweep: PlannedSweep, kind: DeviceKi
 
 def _submit(args: argparse.Namespace) -> int:
     """The same by Slurm: 0 when the workers are queued, or nothing is left to do."""
+    for option, given in (("-k", args.pattern is not None), ("-x", args.stop_at_failure)):
+        if given:
+            raise UserError(f"{option} is for workers on this machine; leave it out, or take --launcher local")
     options = slurm.options_of(args)
     store = RunStore(args.store)
     expanded = expand_file(args.sweep, args.overrides, kind=options.device, cache=Cache(), store=store)
@@ -218,5 +249,4 @@ def _say_end(progress: SweepProgress, sweep: PlannedSweep) -> int:
             print(
                 f"{item.run_id} (width {item.width}, depth {item.depth}) {item.status}: {item.reason}", file=sys.stderr
             )
-    print(next_command(sweep, progress))
     return 0 if done == total else 1

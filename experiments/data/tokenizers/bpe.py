@@ -175,6 +175,6 @@ def import_tokenizers() -> Any:
         import tokenizers.trainers
     except ImportError as error:
         raise UserError(
-            "bpe tokenizers need the package tokenizers; install it with: pip install 'isoflop[data]'"
+            "tokenizers other than bytes need the package tokenizers; install it with: pip install 'isoflop[data]'"
         ) from error
     return tokenizers

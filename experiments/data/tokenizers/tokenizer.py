@@ -6,14 +6,24 @@ Every tokenizer shares the first 264 ids. Must not know where documents come fro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.data.cache import Cache
-from experiments.data.config import DataConfig
-from experiments.data.tokenizers.bpe import FIRST_MERGE, as_text, build_encoder, byte_characters, trained_merges
+from experiments.data.config import FIRST_OWN_ID, DataConfig
+from experiments.data.tokenizers.bpe import (
+    FIRST_MERGE,
+    as_text,
+    build_encoder,
+    byte_characters,
+    import_tokenizers,
+    trained_merges,
+)
+from experiments.data.tokenizers.json_file import tokenizer_file
+from experiments.errors import UserError
 
 EOD, PAD, MASK, BOS, SEP = 256, 257, 258, 259, 260
 """Ids of the special tokens: end of document, padding, mask, beginning, separator; 261 to 263 are reserved."""
@@ -77,6 +87,46 @@ class BpeTokenizer:
         return b"".join(self._bytes[int(i)] for i in ids)
 
 
+class FileTokenizer:
+    """A tokenizer.json of the package tokenizers; its ids follow the 264 that every tokenizer shares.
+
+    Parameters
+    ----------
+    file : Path
+        The tokenizer.json.
+    data : DataConfig
+        The config, for messages about a document that is no text.
+
+    Raises
+    ------
+    UserError
+        When the package is not there, or it cannot read the file.
+    """
+
+    def __init__(self, file: Path, data: DataConfig) -> None:
+        self.vocab_size = data.vocab_size
+        self._data = data
+        try:
+            self._own: Any = import_tokenizers().Tokenizer.from_file(str(file))
+        except UserError:
+            raise
+        except Exception as error:  # the package raises bare Exception
+            raise UserError(f"{file} cannot be read by the package tokenizers ({error}); write it again") from error
+        self._own.no_truncation()
+        self._own.no_padding()
+
+    def encode(self, documents: Sequence[bytes]) -> list[NDArray[np.integer]]:
+        """Ids of each document, int64."""
+        texts = [as_text(document, self._data) for document in documents]
+        encoded = self._own.encode_batch(texts, add_special_tokens=False)
+        return [np.array(one.ids, dtype=np.int64) + FIRST_OWN_ID for one in encoded]
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """The text that the ids stand for, as its decoder writes it; shared special tokens stand for none."""
+        own = [int(i) - FIRST_OWN_ID for i in ids if i >= FIRST_OWN_ID]
+        return str(self._own.decode(own)).encode()
+
+
 def load_tokenizer(data: DataConfig, cache: Cache) -> Tokenizer:
     """Load the tokenizer of a config of text.
 
@@ -101,4 +151,5 @@ def load_tokenizer(data: DataConfig, cache: Cache) -> Tokenizer:
         raise ValueError(f"{data.corpus!r} is a language of bare tokens; it has no tokenizer")
     if data.tokenizer == "bytes":
         return BytesTokenizer()
-    return BpeTokenizer(trained_merges(data, cache)[0], data)
+    file = tokenizer_file(data.tokenizer)
+    return BpeTokenizer(trained_merges(data, cache)[0], data) if file is None else FileTokenizer(file, data)
