@@ -130,7 +130,7 @@ class ProgressReader:
             workers,
         )
         self._design: str | None = sweep.manifest.sweep.get("design")
-        self._labels = {
+        self._labels: dict[str, dict[str, Any]] = {
             run_id: {name: labels.get(name) for name in ("role", "budget")}
             for run_id, labels in sweep.manifest.runs.items()
         }

@@ -123,8 +123,8 @@ def _train_here(args: argparse.Namespace) -> int:
     mirror = None if args.wandb == "off" else _start_mirror(sweep.path, args.wandb, reader.read())
     try:
         progress = launcher.run()
-        while (longer := _planned_again(args, sweep, devices[0].kind)) is not None:
-            sweep = longer
+        while wanted is sweep and (longer := _planned_again(args, sweep, devices[0].kind)) is not None:
+            sweep = wanted = longer
             launcher.reader = ProgressReader(sweep, sweep.costs(devices[0].kind), len(devices))
             progress = launcher.run()
     finally:
