@@ -6,20 +6,23 @@ rate, clipping, groups, loss) is a method here. Shapes: B batch, T tokens, V voc
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.config.objective import ObjectiveConfig, check_objective
-from models.config.optimizer import OptimizerConfig
+from models.config.optimizer import OptimizerConfig, check_optimizer
 from models.config.schedules import ScheduleConfig, learning_rate_multiplier
 from models.config.transformer import TransformerConfig
 from models.kernels.cross_entropy import Reduction, linear_cross_entropy
-from models.modules.parametrization import optimizer_groups
-from models.modules.transformer import Transformer
+from models.kernels.linear import linear
+from models.modules.transformer import Transformer, capped
 from models.objectives import Examples, make_examples
+from models.optimizers.registry import make_optimizer
 
 
 class LitTransformer(lightning.LightningModule):
@@ -52,9 +55,14 @@ class LitTransformer(lightning.LightningModule):
         super().__init__()
         self.objective = objective if objective is not None else ObjectiveConfig()
         check_objective(self.objective, model)
+        check_optimizer(optimizer, model)
         self.config, self.optimizer_config, self.schedule = model, optimizer, schedule
         self.total_tokens, self.batch_tokens = total_tokens, batch_tokens
         self.model = Transformer(model, seed=seed)
+        self.average: AveragedModel | None = None
+        if optimizer.ema_decay is not None:
+            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(optimizer.ema_decay))
+            self.average.requires_grad_(False)
         self._clipped: list[torch.nn.Parameter] | None = None
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
@@ -110,20 +118,31 @@ class LitTransformer(lightning.LightningModule):
     def _read(self, batch: Tensor, *, step: int) -> tuple[Tensor, Examples]:
         """The states of an objective's examples, and the examples; step 0 is validation's."""
         examples = make_examples(batch, self.objective, step=step)
-        return self.model.hidden(examples.inputs_BT, source_BS=examples.source_BS), examples
+        return self._read_by.hidden(examples.inputs_BT, source_BS=examples.source_BS), examples
+
+    @property
+    def _read_by(self) -> Transformer:
+        return self.model if self.training else self.evaluated
 
     def _cross_entropy(self, x_ND: Tensor, targets_N: Tensor, *, reduction: Reduction) -> Tensor:
         """The loss of states, by the model's head."""
-        head, tokens_VD = self.model.head, self.model.tokens.weight
+        model, z_loss = self._read_by, self.objective.z_loss if reduction == "mean" else 0.0
+        head, cap = model.head, self.config.logit_cap
         assert head is not None
-        return linear_cross_entropy(head.prepare(x_ND), head.table(tokens_VD), head.bias, targets_N, reduction)
+        x_ND, table_VD = head.prepare(x_ND), head.table(model.tokens.weight)
+        if cap is None and not z_loss:
+            return linear_cross_entropy(x_ND, table_VD, head.bias, targets_N, reduction)
+        logits_NV = capped(linear(x_ND, table_VD, head.bias), cap).float()
+        loss = F.cross_entropy(logits_NV, targets_N, reduction=reduction)
+        if not z_loss:
+            return loss
+        penalty = z_loss * logits_NV.logsumexp(-1).square().mean()
+        return loss + (penalty - penalty.detach())  # its gradient alone: a loss is reported without it
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return AdamW over the parametrization's groups, fused where torch has it."""
-        config, self._clipped = self.optimizer_config, None
-        groups = optimizer_groups(self.model, self.config, config)
-        fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
-        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=fused)
+        """Return the config's optimiser over the parametrization's groups."""
+        self._clipped = None
+        return make_optimizer(self.model, self.config, self.optimizer_config)
 
     def learning_rate(self, tokens_seen: int) -> float:
         """Return the peak group's rate in the step that starts after `tokens_seen` tokens.
@@ -148,8 +167,22 @@ class LitTransformer(lightning.LightningModule):
         if limit is None:
             return None
         if self._clipped is None:  # walking the modules for their parameters costs more than the norm of a small model
-            self._clipped = list(self.parameters())
+            self._clipped = list(self.model.parameters())
         return torch.nn.utils.clip_grad_norm_(self._clipped, limit)
+
+    @property
+    def evaluated(self) -> Transformer:
+        """The model whose losses validation measures and whose weights are kept: the average, where there is one."""
+        return self.model if self.average is None else cast(Transformer, self.average.module)
+
+    def update_average(self) -> None:
+        """Take the weights after a step into their average, where the config wants one."""
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Under a Trainer: take the step's weights into their average."""
+        self.update_average()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Under a Trainer: set the rate of this step."""

@@ -281,6 +281,7 @@ def _run_config(sweep: SweepConfig, cell: _Cell, model: TransformerConfig, preci
                 beta2=rule.beta2,
                 weight_decay=rule.weight_decay if choice.weight_decay is None else choice.weight_decay,
                 grad_clip=choice.grad_clip,
+                **vars(sweep.optimizer),
             ),
             schedule=_schedule(sweep, rule, tokens=tokens, batch_tokens=batch_tokens),
             tokens=tokens,

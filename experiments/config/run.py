@@ -18,7 +18,7 @@ from experiments.errors import UserError
 from experiments.machine.devices import Precision
 from models.config.checks import require_count
 from models.config.objective import ObjectiveConfig
-from models.config.optimizer import OptimizerConfig
+from models.config.optimizer import OptimizerConfig, check_optimizer
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
 
@@ -28,7 +28,14 @@ SEMANTICS_VERSION = 1
 FABRIC_PRECISION: Mapping[Precision, str] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 """What Lightning calls each precision."""
 
-ADDED_LATER: dict[str, Any] = {}
+ADDED_LATER: dict[str, Any] = {
+    "model.logit_cap": None,
+    "objective.z_loss": 0.0,
+    "optimizer.matrix_rate": None,
+    "optimizer.matrix_decay": None,
+    "optimizer.momentum": 0.95,
+    "optimizer.ema_decay": None,
+}
 """Dotted path of each field that was added after the first release -> the default it came with. At that value the
 field is left out of the canonical JSON, so that identities of older runs stay. A default, once written here, never
 changes."""
@@ -86,6 +93,7 @@ class RunConfig:
                 f"equal"
             )
         require_count("seed", self.seed, minimum=0)
+        check_optimizer(self.optimizer, self.model)
 
     @property
     def num_steps(self) -> int:

@@ -19,6 +19,7 @@ from experiments.errors import UserError
 from experiments.machine.devices import SweepPrecision
 from models.config.checks import require_count, require_fraction, require_positive
 from models.config.objective import ObjectiveConfig
+from models.config.optimizer import OptimizerConfig, OptimizerName
 from models.config.transformer import TransformerConfig
 
 RESERVED_MODEL_FIELDS = {"width", "depth", "num_heads", "vocab_size", "context"}
@@ -184,6 +185,25 @@ class RecipeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OptimizerChoice:
+    """Which rule moves the weights; rate, decay and clipping are the recipe's."""
+
+    name: OptimizerName = "adamw"
+    """adamw; muon for hidden matrices with adamw for the rest; sgd with momentum; or lion."""
+    matrix_rate: float | None = None
+    """muon: peak rate of hidden matrices; None: the recipe's."""
+    matrix_decay: float | None = None
+    """muon: weight decay of hidden matrices; None: the recipe's."""
+    momentum: float = 0.95
+    """Decay of the momentum (muon, sgd)."""
+    ema_decay: float | None = None
+    """Validation and kept weights are an average of the weights, of this decay a step; None: the last weights."""
+
+    def __post_init__(self) -> None:
+        OptimizerConfig(**vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScheduleChoice:
     """Shape of the learning rate; lengths follow each run's tokens."""
 
@@ -265,6 +285,8 @@ class SweepConfig:
     """What is predicted: causal, masked, span or infilling; `model.family` has to fit."""
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     """Learning rate, batch, warm-up, weight decay."""
+    optimizer: OptimizerChoice = field(default_factory=OptimizerChoice)
+    """Which rule moves the weights."""
     schedule: ScheduleChoice = field(default_factory=ScheduleChoice)
     """Learning-rate schedule."""
     seeds: tuple[int, ...] = (0,)

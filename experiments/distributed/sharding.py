@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from experiments.config.run import FABRIC_PRECISION
 from experiments.distributed.place import Place
 from experiments.distributed.ranks import Ranks
+from experiments.errors import UserError
 from experiments.machine.devices import Precision
 from models.lit import LitTransformer
 
@@ -154,6 +155,8 @@ def set_up(ranks: Ranks, fabric: Fabric, lit: LitTransformer) -> tuple[Any, torc
         Over its parameters, or their shards.
     """
     if ranks.strategy == "fsdp":  # the optimiser is one of shards
+        if lit.optimizer_config.name == "muon" or lit.average is not None:
+            raise UserError("fsdp shards neither muon's matrices nor an average of weights; use --strategy ddp")
         module = fabric.setup_module(lit)
         optimizer = lit.configure_optimizers()
     else:

@@ -19,6 +19,7 @@ from experiments.manifests import RunFacts
 from experiments.records import RunRecord
 from experiments.store.store import RunStore
 from models.config.accounting import memory_bytes, params_fit, params_total
+from models.config.optimizer import optimizer_numbers
 
 STEP_SECONDS_PER_LAYER = {"cpu": 1.0e-3, "cuda": 0.6e-3}
 """Seconds of a step that no product explains, per layer; of the order measured by benchmarks/overhead.py at width
@@ -183,14 +184,20 @@ def facts_of(config: AnyRun, costs: CostModel) -> RunFacts:
 def training_memory_bytes(config: AnyRun) -> int:
     """Estimated bytes that training holds on its device."""
     precision = FABRIC_PRECISION[config.precision]
-    return sum(memory_bytes(config.model, batch_tokens=config.batch_tokens, precision=precision).values())
+    parts = memory_bytes(config.model, batch_tokens=config.batch_tokens, precision=precision)
+    if isinstance(config, FinetuneRun):
+        return sum(parts.values())
+    weight_bytes = parts["weights"] // params_total(config.model)
+    parts["optimizer"] = weight_bytes * optimizer_numbers(config.optimizer, config.model)
+    return sum(parts.values())
 
 
 def checkpoint_bytes(config: AnyRun) -> int:
-    """Bytes of a checkpoint: weights and two moments in 32 bits, loss and gradient norm of every step.
+    """Bytes of a checkpoint: weights and what the optimiser keeps in 32 bits, loss and gradient norm of every step.
 
     A fine-tuning run keeps none.
     """
     if isinstance(config, FinetuneRun):
         return 0
-    return 12 * params_total(config.model) + 8 * config.num_steps
+    numbers = params_total(config.model) + optimizer_numbers(config.optimizer, config.model)
+    return 4 * numbers + 8 * config.num_steps

@@ -176,7 +176,7 @@ def save_weights(path: Path, lit: LitTransformer, ranks: Ranks = ALONE) -> None:
     ranks : Ranks
         Who trains together; rank 0 writes.
     """
-    state = whole(ranks, lit.model.state_dict())
+    state = whole(ranks, lit.evaluated.state_dict())
     if ranks.rank == 0:
         tensors = {name: value.contiguous().cpu() for name, value in state.items()}
         write_atomic(path, safetensors.torch.save(tensors))

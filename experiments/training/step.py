@@ -40,6 +40,7 @@ def take_step(setup: TrainSetup, state: TrainState, share: Share) -> None:
     loss = backward(setup, state, tokens, share)
     grad_norm = clip_gradients_(setup.ranks, lit)
     state.optimizer.step()  # not Fabric's wrapper: no gradients are scaled in fp32 and bf16
+    lit.update_average()
     state.optimizer.zero_grad(set_to_none=True)
     state.pending.add(loss, grad_norm)
     state.step = step + 1

@@ -79,6 +79,14 @@ def params_non_embedding(config: TransformerConfig) -> int:
     return sum(count for group, count in count_params(config).items() if group not in (*TABLES, "head"))
 
 
+def hidden_matrix_params(config: TransformerConfig) -> int:
+    """Return the parameters of matrices between states: no tables, no output table, no gains and no biases."""
+    plain = config.replace(bias=False, norm="rmsnorm", head_bias=False)
+    counts = count_params(plain)
+    transform = config.width**2 if config.head == "transform" else 0
+    return counts["attention"] + counts["cross_attention"] + counts["ffn"] + counts["pooler"] + transform
+
+
 def params_fit(config: TransformerConfig) -> int:
     """Return the N that fits use by default: non-embedding parameters plus an untied head."""
     return params_non_embedding(config) + count_params(config)["head"]

@@ -5,6 +5,7 @@ Owns the counts that follow from a sequence's length alone, so that FLOPs and sh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -55,6 +56,9 @@ class ObjectiveConfig:
     """Id of the first sentinel; one more id is used for each span (span)."""
     seed: int = 0
     """Seed of what is taken out."""
+    z_loss: float = 0.0
+    """Weight in training of the squared log of the softmax's normaliser, which keeps logits near zero (Chowdhery et al.
+    2022, PaLM, section 5: 1e-4); losses are reported without it."""
 
     def __post_init__(self) -> None:
         require_name("objective name", self.name, OBJECTIVES)
@@ -69,6 +73,8 @@ class ObjectiveConfig:
         if self.mean_span < 1:
             raise UserError(f"mean_span is {self.mean_span!r}; give at least 1 token")
         require_count("num_ordinary", self.num_ordinary)
+        if not (math.isfinite(self.z_loss) and self.z_loss >= 0):
+            raise UserError(f"z_loss is {self.z_loss!r}; give zero or a positive number such as 1e-4")
         for field in ("mask_id", "start_id", "end_id", "first_sentinel", "seed"):
             require_count(field, getattr(self, field), minimum=0)
 

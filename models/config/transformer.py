@@ -124,6 +124,9 @@ class TransformerConfig:
     """none; residual-init (initial 1/sqrt(2L), GPT-2); depth-mup (branch x sqrt(L0/L)); completep (branch x L0/L)."""
     base_depth: int | None = None
     """Depth L0 at which depth-mup and completep multiply branches by one; needed by these."""
+    logit_cap: float | None = None
+    """Logits z become cap x tanh(z / cap), between -cap and cap (Gemma Team 2024, arXiv 2408.00118, section 2: 30);
+    None: they stay."""
 
     def __post_init__(self) -> None:
         for field, allowed in (
@@ -161,7 +164,15 @@ class TransformerConfig:
         require_count("num_segments", self.num_segments, minimum=0)
         require_count("position_offset", self.position_offset, minimum=0)
         require_fraction("dropout", self.dropout, below_one=True)
-        for field in ("norm_eps", "rotary_base", "embedding_scale", "logits_scale", "attention_scale", "init_std"):
+        for field in (
+            "norm_eps",
+            "rotary_base",
+            "embedding_scale",
+            "logits_scale",
+            "attention_scale",
+            "init_std",
+            "logit_cap",
+        ):
             value = getattr(self, field)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise UserError(f"{field} is {value!r}; give a positive number")

@@ -141,7 +141,9 @@ def initialise_(module: nn.Module, config: TransformerConfig, *, seed: int) -> N
 
 
 def optimizer_groups(module: nn.Module, config: TransformerConfig, optimizer: OptimizerConfig) -> list[dict[str, Any]]:
-    """Return AdamW's groups: parameters that share decay, multiplier and eps, each with its `lr_multiplier`.
+    """Return groups of parameters that share decay, multiplier and eps, each with its `lr_multiplier`.
+
+    Under Muon hidden matrices have groups of their own, marked by `matrix`, and their own rate and decay.
 
     Parameters
     ----------
@@ -157,13 +159,20 @@ def optimizer_groups(module: nn.Module, config: TransformerConfig, optimizer: Op
     list of dict
         Groups as torch.optim takes them.
     """
-    groups: dict[tuple[float, float, float], list[nn.Parameter]] = {}
+    muon = optimizer.name == "muon"
+    matrix_rate = (optimizer.matrix_rate or optimizer.learning_rate) / optimizer.learning_rate
+    matrix_decay = optimizer.weight_decay if optimizer.matrix_decay is None else optimizer.matrix_decay
+    groups: dict[tuple[float, float, float, bool], list[nn.Parameter]] = {}
     for name, parameter, tag in tagged_parameters(module):
         if not parameter.requires_grad:
             continue
-        rule = rule_of(_known(name, tag).role, parameter.shape, config)
-        decay = optimizer.weight_decay * rule.weight_decay if rule.decays else 0.0
-        groups.setdefault((rule.learning_rate, decay, optimizer.eps * rule.eps), []).append(parameter)
+        role = _known(name, tag).role
+        rule = rule_of(role, parameter.shape, config)
+        matrix = muon and role in (Role.MATRIX, Role.RESIDUAL_MATRIX)
+        rate = rule.learning_rate * (matrix_rate if matrix else 1.0)
+        weight_decay = matrix_decay if matrix else optimizer.weight_decay
+        decay = weight_decay * rule.weight_decay if rule.decays else 0.0
+        groups.setdefault((rate, decay, optimizer.eps * rule.eps, matrix), []).append(parameter)
     return [
         {
             "params": params,
@@ -171,8 +180,9 @@ def optimizer_groups(module: nn.Module, config: TransformerConfig, optimizer: Op
             "lr_multiplier": rate,
             "weight_decay": decay,
             "eps": eps,
+            **({"matrix": matrix} if muon else {}),
         }
-        for (rate, decay, eps), params in groups.items()
+        for (rate, decay, eps, matrix), params in groups.items()
     ]
 
 

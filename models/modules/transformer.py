@@ -191,7 +191,7 @@ class Head(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.scale = config.logits_scale * output_scale(config)
+        self.scale, self.cap = config.logits_scale * output_scale(config), config.logit_cap
         self.transform: Linear | None = None
         self.transform_norm: Norm | None = None
         if config.head == "transform":
@@ -203,7 +203,7 @@ class Head(nn.Module):
 
     def forward(self, x_BTD: Tensor, tokens_VD: Tensor) -> Tensor:
         """Return logits (B, T, V); `tokens_VD` is the token table, used where it is tied."""
-        return linear(self.prepare(x_BTD), self.table(tokens_VD), self.bias)
+        return capped(linear(self.prepare(x_BTD), self.table(tokens_VD), self.bias), self.cap)
 
     def table(self, tokens_VD: Tensor) -> Tensor:
         """Return the output table (V, D): the head's own, or the token table where it is tied."""
@@ -325,6 +325,11 @@ class Transformer(nn.Module):
             group: Group = "added" if label is None else label.group
             counts[group] = counts.get(group, 0) + parameter.numel()
         return counts
+
+
+def capped(logits: Tensor, cap: float | None) -> Tensor:
+    """Return cap tanh(z / cap) of logits z, or the logits where there is no cap (Gemma Team 2024, section 2)."""
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def key_bias(mask_BS: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -14,6 +14,7 @@ from experiments.data.cache import Cache
 SWEEPS = Path(__file__).resolve().parents[3] / "experiments" / "sweeps"
 IDENTITIES = {
     "families": "36 f09850561143",
+    "optimizers": "48 2280dac924c4",
     "positions": "162 2b0c3c5a407b",
     "quickstart": "25 19585cebbed5",
     "recipe": "35 e4980492437d",
