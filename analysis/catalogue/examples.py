@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.catalogue import tables
+from analysis.catalogue import expert_tables, tables
 from analysis.figures.laws import Labels
 from analysis.fitting.spec import FitSpec
 from analysis.published.constants import GADRE_RUNS
@@ -41,6 +41,8 @@ class Example:
     """Arguments of `python -m analysis fit` that make the same fit; None for tables made here."""
     truth: Mapping[str, float] | None = None
     """Parameters behind simulated runs; None for real ones."""
+    option: str = ""
+    """What follows the name where the law takes an option, such as ":5" for five domains."""
     through_rows: bool = False
     """Whether curves go through the rows, as for laws over a schedule."""
 
@@ -87,6 +89,22 @@ SCHEDULES_COMMAND = (
 )
 
 
+SIZE = Labels(x="params", x_ticks="size", y=LOSS)
+MIXTURES = Example(
+    law="mixing",
+    option=":5",
+    table=expert_tables.mixtures,
+    along="mixture",
+    labels=Labels(x="mixture, in the order of its loss", x_ticks="number", y=LOSS),
+    through_rows=True,
+)
+MIXTURES_COMMAND = (
+    "DATA/scalebench/domain_mixture_train.csv --law {law}:5 --columns "
+    + ",".join(f"{ours}={theirs}" for ours, theirs in expert_tables.SHARES.items())
+    + ",loss=loss_domain_1 --where \"group == '70M'\""
+)
+
+
 def _several(example: Example, command: str, *laws: str) -> tuple[Example, ...]:
     """One example for each law on the same table."""
     return tuple(replace(example, law=law, command=command.format(law=law)) for law in laws)
@@ -111,6 +129,13 @@ EXAMPLES: tuple[Example, ...] = (
         along="tokens",
         labels=Labels(x="tokens, repetitions counted", x_ticks="size", y=LOSS),
         command="DATA/scalebench/data_constrained_train.csv --law muennighoff",
+    ),
+    Example(
+        law="overfitting",
+        table=expert_tables.penalised,
+        along="tokens",
+        labels=Labels(x="tokens, repetitions counted", x_ticks="size", y=LOSS),
+        command="DATA/scalebench/data_constrained_train.csv --law overfitting",
     ),
     Example(
         law="gadre",
@@ -177,6 +202,47 @@ EXAMPLES: tuple[Example, ...] = (
         "params=non_embedding_param_size,tokens=data_size,batch=bsz,loss=lm_loss "
         '--where "non_embedding_param_size < 1e9"',
     ),
+    Example(
+        law="moe-routed",
+        table=expert_tables.routed,
+        along="params",
+        labels=SIZE,
+        command="DATA/scalebench/moe_train.csv --law moe-routed --columns "
+        'params=dense_parameter_count,experts=num_experts,loss=loss_validation --where "dense_parameter_count < 3e8"',
+    ),
+    Example(law="moe-joint", table=expert_tables.joint, along="params", labels=SIZE, truth=expert_tables.JOINT),
+    Example(law="moe-sparsity", table=expert_tables.sparse, along="params", labels=SIZE, truth=expert_tables.SPARSE),
+    Example(
+        law="moe-active",
+        table=expert_tables.active,
+        along="active_params",
+        labels=Labels(x="active params, billions", x_ticks="number", y=LOSS),
+        command="DATA/scalebench/sparsity_train.csv --law moe-active --columns active_params=N_active,sparsity=P "
+        '--where "D2 < 1.5 and N_active < 0.3"',
+    ),
+    Example(
+        law="leverage",
+        table=expert_tables.leveraged,
+        along="flops",
+        labels=replace(COMPUTE, y="leverage over a dense model", y_ticks="number"),
+        truth=expert_tables.LEVERAGED,
+    ),
+    *(replace(MIXTURES, law=law, command=MIXTURES_COMMAND.format(law=law)) for law in ("mixing", "mixing-power")),
+    Example(
+        law="mixing-joint",
+        table=expert_tables.mixed,
+        along="share_1",
+        labels=Labels(x="share of domain 1", x_ticks="number", y=LOSS),
+        truth=expert_tables.MIXED,
+    ),
+    Example(law="precision", table=expert_tables.quantized, along="params", labels=SIZE, truth=expert_tables.QUANTIZED),
+    Example(
+        law="distillation",
+        table=expert_tables.distilled,
+        along="teacher_loss",
+        labels=Labels(x="loss of the teacher", x_ticks="number", y="loss of the student"),
+        truth=expert_tables.DISTILLED,
+    ),
     *_several(SCHEDULES, SCHEDULES_COMMAND, "multipower", "tissue"),
     Example(
         law="lr-batch",
@@ -209,6 +275,22 @@ EXAMPLES: tuple[Example, ...] = (
         along="batch",
         labels=Labels(x="batch, tokens", x_ticks="size", y="steps to the loss", y_ticks="size"),
         truth=tables.TRADED,
+    ),
+    Example(
+        law="downstream-direct",
+        table=expert_tables.straight,
+        along="x",
+        labels=replace(COMPUTE, y="mean error of 17 tasks"),
+        command="DATA/gadre/models.csv --law downstream-direct --columns x=flops,error=err_avg_subset "
+        "--where \"dataset_name == 'c4_original' and tok_mult >= 10 and tok_mult <= 80 and N < 1e9\"",
+    ),
+    Example(
+        law="downstream-direct-size",
+        table=expert_tables.straight_sizes,
+        along="tokens",
+        labels=Labels(x="tokens", x_ticks="size", y="mean error of 17 tasks"),
+        command="DATA/gadre/models.csv --law downstream-direct-size --columns params=N,tokens=D,error=err_avg_subset "
+        "--where \"dataset_name == 'c4_original' and N < 1e9\"",
     ),
     Example(
         law="downstream-exponential",

@@ -78,7 +78,7 @@ def figure_of(example: Example, folder: Path, *, bootstrap: int = BOOTSTRAP) -> 
     """
     frame = example.table(folder)
     spec = replace(example.spec, bootstrap=min(bootstrap, example.spec.bootstrap))
-    fit = fit_law(example.law, frame[~frame["held"].astype(bool)], spec)
+    fit = fit_law(example.law + example.option, frame[~frame["held"].astype(bool)], spec)
     return LawFigure(
         fit=fit,
         frame=frame,
@@ -171,7 +171,7 @@ def section(shown: LawFigure, example: Example, prose: Mapping[str, str], figure
         f"## {law.name}",
         "",
         "```",
-        law.formula,
+        LAWS[law.name].formula,
         "```",
         f"{law.source}. Inputs: {', '.join(f'`{name}`' for name in law.inputs)}. Units: {law.units.rstrip('.')}.",
         "",

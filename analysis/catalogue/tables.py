@@ -19,7 +19,8 @@ from analysis.published.constants import GADRE_RUNS
 from analysis.published.curves import GADRE_DOWNSTREAM_RUNS, TRAINED_ON, schedule_curves
 
 
-def _labelled(frame: pd.DataFrame, series: Any, held: Any) -> pd.DataFrame:
+def labelled(frame: pd.DataFrame, series: Any, held: Any) -> pd.DataFrame:
+    """The rows with what is drawn together and what is held out, on a fresh index."""
     return frame.assign(series=series, held=held).reset_index(drop=True)
 
 
@@ -28,27 +29,27 @@ def llama(folder: Path) -> pd.DataFrame:
     frame = pd.read_csv(folder / "isoflops" / "isoflops.csv")
     frame = frame[frame["experiment"] == "llama_3__raw_loss"].sort_values(["budget", "params"])
     names = [f"{format_compute(budget)} FLOPs" for budget in frame["budget"]]
-    return _labelled(frame, names, frame["budget"] > 2e21)
+    return labelled(frame, names, frame["budget"] > 2e21)
 
 
 def llama_minima(folder: Path) -> pd.DataFrame:
     """The best of every budget, the three largest budgets held out."""
     frame = llama(folder)
     best = frame.loc[frame.groupby("budget")["loss"].idxmin()]
-    return _labelled(best.assign(x=best["budget"]), "best of each budget", best["budget"] > 7e20)
+    return labelled(best.assign(x=best["budget"]), "best of each budget", best["budget"] > 7e20)
 
 
 def lambada(folder: Path) -> pd.DataFrame:
     """LAMBADA's error by compute, Gadre et al.'s models of 10 to 80 tokens a parameter; above 1B held out."""
     frame = pd.read_csv(folder / "gadre" / "models.csv").query("10 <= tok_mult <= 80").sort_values("flops")
     frame = frame.assign(x=frame["flops"], loss=frame["err_lambada_openai"])
-    return _labelled(frame, "LAMBADA", frame["N"] > 1e9)
+    return labelled(frame, "LAMBADA", frame["N"] > 1e9)
 
 
 def constant_rate(folder: Path) -> pd.DataFrame:
     """One training curve at a constant rate after warm-up, its last two thirds held out."""
     frame = pd.read_csv(folder / "multipowerlaw" / "25M" / "constant_72000.csv")
-    return _labelled(frame.assign(x=frame["step"]), "25M, constant rate", frame["step"] > 24000)
+    return labelled(frame.assign(x=frame["step"]), "25M, constant rate", frame["step"] > 24000)
 
 
 def gemstones(folder: Path) -> pd.DataFrame:
@@ -57,7 +58,7 @@ def gemstones(folder: Path) -> pd.DataFrame:
     drawn = ("256x23", "256x80", "768x3", "768x45", "1792x7", "1792x18", "1536x50")
     shape = frame["run"].str.extract(r"(\d+x\d+)")[0]
     names = np.where(shape.isin(drawn), shape.str.replace("x", " x "), "")
-    return _labelled(frame, names, frame["params"] > 1.5e9)
+    return labelled(frame, names, frame["params"] > 1.5e9)
 
 
 def repeated(folder: Path) -> pd.DataFrame:
@@ -67,7 +68,7 @@ def repeated(folder: Path) -> pd.DataFrame:
     once = frame["unique_tokens"] == frame["tokens"]
     names = pd.Series([f"{format_size(u)} unique" for u in frame["unique_tokens"]], index=frame.index)
     drawn = (frame["params"] == 421.2e6) & (once | frame["unique_tokens"].isin([1e8, 4e8, 1.5e9]))
-    return _labelled(frame, names.mask(once, "one epoch").where(drawn, ""), False)
+    return labelled(frame, names.mask(once, "one epoch").where(drawn, ""), False)
 
 
 def over_trained(folder: Path) -> pd.DataFrame:
@@ -76,7 +77,7 @@ def over_trained(folder: Path) -> pd.DataFrame:
     frame = frame[frame["dataset_name"] == "c4_original"].sort_values(["N", "D"])
     five = frame.query(GADRE_RUNS).index
     frame = frame.assign(params=frame["N"], tokens=frame["D"], loss=frame["loss_c4_val"], ratio=frame["D"] / frame["N"])
-    return _labelled(frame, [f"{format_size(n)} params" for n in frame["N"]], ~frame.index.isin(five))
+    return labelled(frame, [f"{format_size(n)} params" for n in frame["N"]], ~frame.index.isin(five))
 
 
 def vocabularies(folder: Path) -> pd.DataFrame:
@@ -92,14 +93,14 @@ def vocabularies(folder: Path) -> pd.DataFrame:
         f"{format_size(n)}, {v:.0f}" if s else ""
         for n, v, s in zip(frame["params"], frame["vocab"], drawn, strict=True)
     ]
-    return _labelled(frame, names, large)
+    return labelled(frame, names, large)
 
 
 def streams(folder: Path) -> pd.DataFrame:
     """ScaleBench's runs with parallel streams on the Pile, the largest models held out."""
     frame = pd.read_csv(folder / "scalebench" / "parallel_train.csv").rename(columns={"num_params": "params"})
     frame = frame[frame["group"] == "pile"].sort_values(["parallel_size", "params"])
-    return _labelled(frame, [f"P = {p}" for p in frame["parallel_size"]], frame["params"] > 4e9)
+    return labelled(frame, [f"P = {p}" for p in frame["parallel_size"]], frame["params"] > 4e9)
 
 
 def rates(folder: Path) -> pd.DataFrame:
@@ -112,7 +113,7 @@ def rates(folder: Path) -> pd.DataFrame:
     names = [
         f"{format_size(n)}, {format_size(d)} tokens" if (n, d) in shown and b == 256 else "" for n, d, b in designs
     ]
-    return _labelled(frame, names, frame["params"] > 1e9)
+    return labelled(frame, names, frame["params"] > 1e9)
 
 
 def schedules(folder: Path) -> pd.DataFrame:
@@ -120,7 +121,7 @@ def schedules(folder: Path) -> pd.DataFrame:
     parts = [curve.assign(curve=name) for name, curve in schedule_curves(folder, "25M").items()]
     frame = pd.concat(parts, ignore_index=True)
     drawn = frame["curve"].isin(["cosine_24000", "wsdcon_9", "cosine_72000", "constant_72000", "wsd_20000_24000"])
-    return _labelled(frame, frame["curve"].where(drawn, ""), ~frame["curve"].isin(TRAINED_ON))
+    return labelled(frame, frame["curve"].where(drawn, ""), ~frame["curve"].isin(TRAINED_ON))
 
 
 def best_rates(folder: Path) -> pd.DataFrame:
@@ -128,14 +129,14 @@ def best_rates(folder: Path) -> pd.DataFrame:
     frame = pd.read_csv(RATES)
     frame = frame[frame["lr"] == frame["best_lr"]].sort_values(["tokens", "params"])
     names = [f"{format_size(d)} tokens" for d in frame["tokens"]]
-    return _labelled(frame.assign(optimum=frame["lr"]), names, False)
+    return labelled(frame.assign(optimum=frame["lr"]), names, False)
 
 
 def best_sizes(folder: Path) -> pd.DataFrame:
     """Porian et al.'s best size of each budget, tuned models; the three largest budgets held out."""
     frame = pd.read_csv(folder / "porian" / "optimal_pairs.csv")
     frame = frame[frame["hparams"] == "tuned"].sort_values("flops")
-    return _labelled(
+    return labelled(
         frame.assign(x=frame["flops"], optimum=frame["n"]), "best size", frame["flops"].rank() > len(frame) - 3
     )
 
@@ -146,14 +147,14 @@ def task_mean(folder: Path) -> pd.DataFrame:
     frame = frame[frame["dataset_name"] == "c4_original"]
     six = frame.query(GADRE_DOWNSTREAM_RUNS).index
     frame = frame.assign(loss=frame["loss_c4_val"], error=frame["err_avg_subset"])
-    return _labelled(frame, "mean of 17 tasks", ~frame.index.isin(six))
+    return labelled(frame, "mean of 17 tasks", ~frame.index.isin(six))
 
 
 def one_task(folder: Path) -> pd.DataFrame:
     """HellaSwag's error of all of Gadre et al.'s models by their loss on C4; those above 1B parameters held out."""
     frame = pd.read_csv(folder / "gadre" / "models.csv").sort_values("loss_c4_val")
     frame = frame.assign(loss=frame["loss_c4_val"], error=frame["err_hellaswag"])
-    return _labelled(frame, "HellaSwag", frame["N"] > 1e9)
+    return labelled(frame, "HellaSwag", frame["N"] > 1e9)
 
 
 FINE_TUNED = {"E": 0.9, "A": 60.0, "alpha": 0.12, "beta": 0.1}
@@ -190,14 +191,14 @@ def fine_tuning(folder: Path) -> pd.DataFrame:
     """Four sizes by nine amounts of data, the largest size held out."""
     size, data = (a.ravel() for a in np.meshgrid([1e9, 2e9, 4e9, 16e9], np.geomspace(1e5, 1e8, 9), indexing="ij"))
     frame = simulated("zhang", FINE_TUNED, params=size, finetune_tokens=data)
-    return _labelled(frame, [f"{format_size(n)} params" for n in size], size > 1e10)
+    return labelled(frame, [f"{format_size(n)} params" for n in size], size > 1e10)
 
 
 def bounded_curve(folder: Path) -> pd.DataFrame:
     """One model fine-tuned on 200 to 1.6M examples, the two largest amounts held out."""
     examples = 200.0 * 2.0 ** np.arange(14)
     frame = simulated("bounded", BOUNDED_CURVE, x=examples)
-    return _labelled(frame, "one model", examples > 5e5)
+    return labelled(frame, "one model", examples > 5e5)
 
 
 def bounded_sizes(folder: Path) -> pd.DataFrame:
@@ -205,7 +206,7 @@ def bounded_sizes(folder: Path) -> pd.DataFrame:
     axes = ([1e8, 3e8, 1e9, 3e9, 9e9], 200.0 * 3.0 ** np.arange(10))
     size, examples = (a.ravel() for a in np.meshgrid(*axes, indexing="ij"))
     frame = simulated("bounded-size", BOUNDED_SIZES, params=size, x=examples)
-    return _labelled(frame, [f"{format_size(n)} params" for n in size], size > 5e9)
+    return labelled(frame, [f"{format_size(n)} params" for n in size], size > 5e9)
 
 
 def transfer(folder: Path) -> pd.DataFrame:
@@ -215,16 +216,16 @@ def transfer(folder: Path) -> pd.DataFrame:
     frame = simulated("hernandez", TRANSFERRED, params=size, finetune_tokens=data, pretrained=kind)
     names = [f"{format_size(n)} {'pretrained' if p else 'from scratch'}" for n, p in zip(size, kind, strict=True)]
     names = ["" if n == 2e8 else name for n, name in zip(size, names, strict=True)]
-    return _labelled(frame, names, data > 5e9)
+    return labelled(frame, names, data > 5e9)
 
 
 def critical(folder: Path) -> pd.DataFrame:
     """Critical batches at eight losses, the lowest two held out."""
     loss = np.geomspace(5.5, 2.4, 8)
-    return _labelled(simulated("critical-batch", CRITICAL, noise=0.1, loss=loss), "critical batch", loss < 2.8)
+    return labelled(simulated("critical-batch", CRITICAL, noise=0.1, loss=loss), "critical batch", loss < 2.8)
 
 
 def traded(folder: Path) -> pd.DataFrame:
     """Steps to one loss with nine batches."""
     batch = np.geomspace(2e4, 5e6, 9)
-    return _labelled(simulated("batch-tradeoff", TRADED, noise=0.03, batch=batch), "steps to one loss", False)
+    return labelled(simulated("batch-tradeoff", TRADED, noise=0.03, batch=batch), "steps to one loss", False)

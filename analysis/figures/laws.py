@@ -169,7 +169,8 @@ def plot_law(shown: LawFigure, *, ax: Axes | None = None, theme: Theme = LIGHT) 
         low, high = float(shown.measured.min()), float(np.quantile(shown.measured, LATE))
         ax.set_xscale("linear")
         ax.set_xlim(0.0, 1.02 * float(shown.frame[shown.along].max()))
-        ax.set_ylim(low - 0.05 * (high - low), high)
+        if not shown.fit.law.row_by_row:
+            ax.set_ylim(low - 0.05 * (high - low), high)
     if shown.labels.y_ticks:
         ax.set_yscale("log")
         log_axis(ax, "y", shown.labels.y, kind=shown.labels.y_ticks)

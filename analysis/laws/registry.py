@@ -6,11 +6,20 @@ from collections.abc import Callable
 
 from analysis.errors import UserError
 from analysis.laws.base import Law
+from analysis.laws.compression.distillation import DISTILLATION
+from analysis.laws.compression.precision import PRECISION
+from analysis.laws.experts.joint import MOE_JOINT
+from analysis.laws.experts.leverage import LEVERAGE
+from analysis.laws.experts.routed import MOE_ROUTED
+from analysis.laws.experts.sparsity import MOE_SPARSITY, UPCYCLED
+from analysis.laws.mixtures.additive import MIXING_JOINT, MIXING_POWER, mixing_joint, mixing_power
+from analysis.laws.mixtures.exponential import MIXING, mixing
 from analysis.laws.one_input.bnsl import BNSL, bnsl
 from analysis.laws.one_input.bounded import BOUNDED, BOUNDED_SIZE
 from analysis.laws.one_input.m4 import M4_LAW
 from analysis.laws.one_input.power import M3, POWER, SHIFTED
 from analysis.laws.other_targets.batch import BATCH_TRADEOFF, CRITICAL_BATCH, LR_BATCH, OPTIMUM_POWER
+from analysis.laws.other_targets.direct import DIRECT, DIRECT_SIZE
 from analysis.laws.other_targets.downstream import EXPONENTIAL, SIGMOID
 from analysis.laws.schedules.multipower import MULTIPOWER
 from analysis.laws.schedules.tissue import TISSUE
@@ -21,6 +30,7 @@ from analysis.laws.size_and_data.hernandez import HERNANDEZ
 from analysis.laws.size_and_data.hoffmann import HOFFMANN
 from analysis.laws.size_and_data.kaplan import KAPLAN, SKALING
 from analysis.laws.size_and_data.muennighoff import MUENNIGHOFF
+from analysis.laws.size_and_data.overfitting import OVERFITTING
 from analysis.laws.size_and_data.parallel import PARALLEL
 from analysis.laws.size_and_data.rate_batch import RATE_BATCH
 from analysis.laws.size_and_data.vocabulary import VOCABULARY
@@ -43,24 +53,42 @@ LAWS: dict[str, Law] = {
         GEMSTONES,
         GEMSTONES_SHAPE,
         MUENNIGHOFF,
+        OVERFITTING,
         GADRE,
         VOCABULARY,
         ZHANG,
         HERNANDEZ,
         PARALLEL,
         RATE_BATCH,
+        MOE_ROUTED,
+        MOE_JOINT,
+        MOE_SPARSITY,
+        UPCYCLED,
+        LEVERAGE,
+        MIXING,
+        MIXING_POWER,
+        MIXING_JOINT,
+        PRECISION,
+        DISTILLATION,
         MULTIPOWER,
         TISSUE,
         LR_BATCH,
         OPTIMUM_POWER,
         CRITICAL_BATCH,
         BATCH_TRADEOFF,
+        DIRECT,
+        DIRECT_SIZE,
         EXPONENTIAL,
         SIGMOID,
     )
 }
-MAKERS: dict[str, Callable[..., Law]] = {"bnsl": bnsl}
-"""Laws that take options, made by a function of them; LAWS holds each at its defaults."""
+MAKERS: dict[str, tuple[str, Callable[..., Law]]] = {
+    "bnsl": ("breaks", bnsl),
+    "mixing": ("domains", mixing),
+    "mixing-power": ("domains", mixing_power),
+    "mixing-joint": ("domains", mixing_joint),
+}
+"""Laws that take an option, its name, and the function of it that makes the law; LAWS holds each at its default."""
 
 
 ALIASES = {"chinchilla": "hoffmann"}
@@ -70,7 +98,7 @@ ALIASES = {"chinchilla": "hoffmann"}
 def get_law(name: str, **options: int) -> Law:
     """The law called `name`.
 
-    Some take options: `get_law("bnsl", breaks=2)`, or `"bnsl:2"` in a list of laws.
+    Some take an option: `get_law("bnsl", breaks=2)`, or `"bnsl:2"` by name alone.
 
     Raises
     ------
@@ -82,11 +110,13 @@ def get_law(name: str, **options: int) -> Law:
     if name not in LAWS:
         raise UserError(f"no law is called {name!r}; there are {', '.join(LAWS)}")
     if short:
-        if name != "bnsl" or not short.isdecimal():
-            raise UserError(f"cannot read the law {name}:{short}; write bnsl:2 for two breaks")
-        options = {"breaks": int(short)}
+        if name not in MAKERS or not short.isdecimal():
+            raise UserError(
+                f"cannot read the law {name}:{short}; write bnsl:2 for two breaks, mixing:5 for five domains"
+            )
+        options = {MAKERS[name][0]: int(short)}
     if not options:
         return LAWS[name]
-    if name not in MAKERS:
+    if name not in MAKERS or set(options) != {MAKERS[name][0]}:
         raise UserError(f"{name} takes no option {', '.join(options)}; leave it out")
-    return MAKERS[name](**options)
+    return MAKERS[name][1](**options)

@@ -180,6 +180,7 @@ def usable(frame: pd.DataFrame, kept: Collection[str]) -> tuple[dict[str, Any], 
     import pandas as pd
 
     inputs = {name for law in LAWS.values() for name in law.inputs}
+    positive = {name for law in LAWS.values() for name in law.inputs if name not in law.zero_inputs}
     data: dict[str, Any] = {}
     notes = []
     for name in map(str, frame.columns):
@@ -188,7 +189,7 @@ def usable(frame: pd.DataFrame, kept: Collection[str]) -> tuple[dict[str, Any], 
             data[name] = column.to_numpy()
             continue
         numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
-        good = np.isfinite(numbers) & (numbers > 0)
+        good = np.isfinite(numbers) & ((numbers > 0) | ((numbers == 0) & (name not in positive)))
         if good.all():
             data[name] = numbers
         elif good.any() and name != "curve":

@@ -21,7 +21,7 @@ from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
 from analysis.fitting.spec import FitSpec
 from analysis.laws.base import Law
-from analysis.laws.registry import LAWS, get_law
+from analysis.laws.registry import LAWS, MAKERS, get_law
 from analysis.runs.columns import count_from
 from analysis.selection.extrapolation import Redraws, Score, information_criteria, predict_windows, score
 from analysis.selection.windows import Window, compute_axis
@@ -55,6 +55,16 @@ class Candidate:
         return len(self.law.parameters)
 
 
+def available_columns(data: Mapping[str, Any]) -> set[str]:
+    """The columns of a table, tokens where params and flops give them, and x where there is an axis of compute."""
+    present = {str(name) for name in data}
+    if {"params", "flops"} <= present:
+        present.add("tokens")
+    if present & {"flops", "tokens", "params", "step"}:
+        present.add("x")
+    return present
+
+
 def available(data: Mapping[str, Any]) -> list[str]:
     """Names of the laws of a loss all of whose inputs are in the table.
 
@@ -67,13 +77,15 @@ def available(data: Mapping[str, Any]) -> list[str]:
     -------
     list of str
         In the order of the registry. Optional inputs must be there too; a law of one input x reads x, or else flops.
+        Laws of mixtures come with as many domains as there are columns share_1, share_2, ...
     """
-    present = set(data)
-    if {"params", "flops"} <= present:
-        present.add("tokens")
-    if present & {"flops", "tokens", "params", "step"}:
-        present.add("x")
+    present = available_columns(data)
     offered = {name: law for name, law in LAWS.items() if law.target == "loss" and law.by_default}
+    domains = sum(f"share_{j}" in present for j in range(1, len(present) + 1))
+    if domains > 1:
+        mixtures = [name for name in offered if MAKERS.get(name, ("", None))[0] == "domains"]
+        offered = {f"{name}:{domains}" if name in mixtures else name: law for name, law in offered.items()}
+        offered = {name: get_law(name) for name in offered}
     return [name for name, law in offered.items() if {*law.inputs, *law.optional} <= present]
 
 
@@ -100,7 +112,7 @@ def law_named(name: str, data: Mapping[str, Any]) -> Law:
     law = get_law(name)
     if law.target != "loss":
         raise UserError(f"{name} gives {law.target}, not a loss, and cannot be held against laws of the loss")
-    if name.partition(":")[0] not in available(data):
+    if not {*law.inputs} <= {*available_columns(data)}:
         raise UserError(f"{name} reads {', '.join(law.inputs)}, which the table does not have; leave it out of --laws")
     return law
 
@@ -122,7 +134,9 @@ def inputs_of(data: Mapping[str, Any]) -> dict[str, Any]:
     if "tokens" not in out and {"params", "flops"} <= set(out):
         out["tokens"] = count_from("tokens", {name: out[name].astype(np.float64) for name in ("params", "flops")})
     if "x" not in out:
-        out["x"] = compute_axis(out)[1]
+        axis, values = compute_axis(out)
+        if axis != "share_1":
+            out["x"] = values
     return out
 
 
@@ -148,7 +162,7 @@ def undeterminable(law: Law, data: Mapping[str, Any]) -> str | None:
         return None
     for name in law.inputs:
         values = np.asarray(data[name], dtype=np.float64)
-        if np.ptp(np.log(values)) < SAME_VALUE:
+        if np.ptp(values if name in law.zero_inputs else np.log(values)) < SAME_VALUE:
             return f"{name} takes one value"
     if {"params", "tokens"} <= set(law.inputs):
         logs = [np.log(np.asarray(data[name], dtype=np.float64)) for name in ("params", "tokens")]

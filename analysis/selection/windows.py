@@ -30,7 +30,7 @@ MIN_HELDOUT = 3
 BUDGET_GAP = 0.10
 """Runs whose compute differs by less than this fraction belong to one budget: cut-offs fall between budgets where
 there are several."""
-AXES = ("flops", "x", "tokens", "step", "params")
+AXES = ("flops", "x", "tokens", "step", "params", "active_params", "share_1")
 """What a cut-off may be made in, in order of preference."""
 
 
