@@ -17,6 +17,7 @@ from analysis.study.build import build_study, load_manifest
 from analysis.study.study import Choices, Study
 from analysis.verbs.arguments import add_table_arguments, parse_columns
 from analysis.verbs.isoflop import check_bootstrap
+from experiments.manifests import Manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
         if not path.exists():
             raise UserError(f"there is no file {path}; give a table or a sweep manifest sweeps/NAME.json")
     manifest = load_manifest(args.tables)
+    if manifest is not None and manifest.sweep.get("design") == "finetune":
+        return _report_tuning(args, manifest)
     fixed = dict(manifest.report) if manifest is not None else {}
     choices = Choices(
         law=args.law or fixed.get("law") or "hoffmann",
@@ -85,6 +88,31 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(json_ready({**summary, "frontiers": frontiers}), allow_nan=False))
     else:
         print("\n".join(summary_lines(study, page)))
+    return 0
+
+
+def _report_tuning(args: argparse.Namespace, manifest: Manifest) -> int:
+    """The report of a fine-tuning sweep."""
+    from analysis.report.provenance import provenance
+    from analysis.report.tuning import tuning_headline, write_tuning_report
+    from analysis.study.tuning import build_tuning_study
+
+    for name in ("columns", "where", "holdout", "law", "cluster", "registered"):
+        if getattr(args, name):
+            raise UserError(f"--{name} has no meaning in the report of a fine-tuning sweep; leave it out")
+    path = Path(args.tables[0])
+    study = build_tuning_study(path, manifest, bootstrap=args.bootstrap, seed=args.seed)
+    study = replace(study, title=args.title) if args.title else study
+    out = Path(args.out) if args.out else Path("reports") / path.stem
+    origin = provenance(args.tables, study.runs, manifest, command_of(args, out))
+    page = write_tuning_report(study, out, origin=origin)
+    for note in study.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if args.json:
+        rows = {name: getattr(study, name).to_dict("records") for name in ("heldout", "crossovers")}
+        print(json.dumps(json_ready({"page": page.as_posix(), **rows}), allow_nan=False))
+    else:
+        print(f"{tuning_headline(study)}\nreport: {page}")
     return 0
 
 

@@ -138,6 +138,11 @@ def test_from_a_yaml_to_records_to_a_law_and_labels(
     fit = ["fit", str(store / "sweeps" / "tuned.json"), "--law", "bounded", "--columns", "x=examples", "--json"]
     assert analysis([*fit, "--bootstrap", "0", "--where", "best"]) == 0
     assert json.loads(capsys.readouterr().out)["num_rows"] == 2 * (2 * 1 + 2 * 2)  # the most examples are held out
+    assert analysis(["report", str(store / "sweeps" / "tuned.json"), "--out", str(store / "report"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {row["arm"] for row in said["heldout"]} <= {"full", "lora", "head", "scratch"}
+    assert {row["arm"] for row in said["crossovers"]} == {"lora", "head", "scratch"}
+    assert len(pd.read_csv(store / "report" / "tables" / "runs.csv")) == len(table)
     name = best[(best["method"] == "lora") & (best["examples"] == 64)].iloc[0]["run_id"]
     assert main(["label", name, "--store", str(store), "--text", "the frost of 12"]) == 0
     assert json.loads(capsys.readouterr().out)["label"] == "cold"

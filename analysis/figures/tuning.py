@@ -1,0 +1,154 @@
+"""Figures of a fine-tuning sweep: what methods reach from how many examples, at which size, rate and cost.
+
+One colour for each method. Squares were held out; hollow marks have their best rate at the edge of those tried, so that
+their losses are upper bounds. Bars are the noise between seeds, where there are several. It fits nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.drawing.axes import EndLabel, axes_or_new, label_ends, log_axis, log_limits, panels
+from analysis.figures.drawing.marks import mark
+from analysis.figures.drawing.theme import LIGHT, Theme
+from analysis.formatting import format_size
+from analysis.study.tuning import TuningStudy
+
+DODGE = 1.025
+"""Factor along x between neighbouring methods, so that their bars do not hide each other."""
+LABEL_INCHES = 0.85
+"""Room for the names of methods right of each panel."""
+
+
+def arm_colours(study: TuningStudy, theme: Theme) -> dict[str, str]:
+    """One colour for each method, the same in every figure.
+
+    Parameters
+    ----------
+    study : TuningStudy
+        Whose methods they are.
+    theme : Theme
+        Colours.
+    """
+    arms = sorted(study.arms)
+    return dict(zip(arms, theme.budget_colours(len(arms)), strict=True))
+
+
+def plot_lines(
+    cells: pd.DataFrame,
+    x: str,
+    y: str,
+    colours: Mapping[str, str],
+    *,
+    bars: str | None = None,
+    ax: Axes | None = None,
+    theme: Theme = LIGHT,
+) -> Axes:
+    """Draw one line for each method over a logarithmic x-axis.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        Of a TuningStudy; rows without a number are left out.
+    x, y : str
+        Columns.
+    colours : mapping of str to str
+        By method.
+    bars : str, optional
+        Column of half the length of the bars.
+    ax : Axes, optional
+        Where it is drawn; new axes by default.
+    theme : Theme
+        Colours.
+
+    Returns
+    -------
+    Axes
+        With the names of methods at the ends of their lines.
+    """
+    ax = axes_or_new(ax)
+    shown = cells[cells[y].notna() & (cells[x] > 0)]
+    ends = []
+    arms = sorted(shown["arm"].unique())
+    for place, arm in enumerate(arms):
+        line, colour = shown[shown["arm"] == arm].sort_values(x), colours[str(arm)]
+        line = line.assign(**{x: line[x] * DODGE ** (place - (len(arms) - 1) / 2)})
+        reach = line[bars].fillna(0.0) if bars is not None else None
+        ax.errorbar(line[x], line[y], yerr=reach, color=colour, linewidth=1.3, elinewidth=0.8, capsize=2)
+        for row in line.to_dict("records"):
+            form = "s" if row["role"] == "heldout" else "o"
+            look = mark(form, colour, paper=theme.paper, flagged=bool(row["rate_at_edge"]))
+            ax.plot(row[x], row[y], markersize=4.5, zorder=3, **look)
+        last = float(line[x].iloc[-1])
+        at_end = last > 0.7 * float(shown[x].max())  # names of lines that end together stand in one column
+        last = float(shown[x].max()) * DODGE ** (len(arms) / 2) if at_end else last
+        ends.append(EndLabel(x=last, y=float(line[y].iloc[-1]), text=str(arm), colour=colour))
+    if len(shown):
+        ax.set_xlim(*log_limits(shown[x].to_numpy(dtype=float)))
+    ax.grid(True, linewidth=0.6)
+    label_ends(ax, ends)
+    return ax
+
+
+def draw_examples(study: TuningStudy, y: str, label: str, figure: Figure, theme: Theme) -> None:
+    """Fill a figure with one panel for each body: a measure against the number of examples.
+
+    Parameters
+    ----------
+    study : TuningStudy
+        What is shown.
+    y : str
+        Column of the cells.
+    label : str
+        Label of the y-axes.
+    figure : Figure
+        Which is filled.
+    theme : Theme
+        Colours.
+    """
+    bodies = study.bodies
+    axes = panels(figure, [1.0] * len(bodies), right=LABEL_INCHES, gap=LABEL_INCHES + 0.45)
+    values = study.cells[study.cells["examples"] > 0][y].dropna()
+    pad = 0.06 * (float(np.ptp(values)) or 1.0) if len(values) else 1.0
+    for ax, body in zip(axes, bodies.to_dict("records"), strict=True):
+        if len(values):
+            ax.set_ylim(values.min() - pad, values.max() + pad)
+        cells = study.cells[study.cells["pretrained"] == body["pretrained"]]
+        bars = "loss_se" if y == "loss" else None
+        ax.set_xscale("log")
+        plot_lines(cells, "examples", y, arm_colours(study, theme), bars=bars, ax=ax, theme=theme)
+        log_axis(ax, "x", "training examples", kind="size", target=4)
+        ax.set_title(f"N = {format_size(float(body['params']))}")
+    axes[0].set_ylabel(label)
+
+
+def draw_sizes(study: TuningStudy, figure: Figure, theme: Theme) -> None:
+    """Fill a figure with the loss at the most examples: against the body's size, and against what learns."""
+    most = study.cells[study.cells["examples"] == study.cells["examples"].max()]
+    axes = panels(figure, [1.0, 1.0], right=LABEL_INCHES, gap=LABEL_INCHES + 0.45)
+    colours = arm_colours(study, theme)
+    for ax, x, label in zip(
+        axes, ("params", "trainable_params"), ("N of the body", "parameters that learn"), strict=True
+    ):
+        ax.set_xscale("log")
+        plot_lines(most, x, "loss", colours, bars="loss_se", ax=ax, theme=theme)
+        log_axis(ax, "x", label, kind="size", target=4)
+    axes[0].set_ylabel("test loss, nats per target")
+
+
+def draw_rates(study: TuningStudy, figure: Figure, theme: Theme) -> None:
+    """Fill a figure with the best rates against what learns."""
+    trained = study.cells[study.cells["examples"] > 0]
+    most = trained[trained["examples"] == trained["examples"].max()]
+    ax = panels(figure, right=LABEL_INCHES)[0]
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_ylim(*log_limits(most["lr"].to_numpy(dtype=float)))
+    plot_lines(most, "trainable_params", "lr", arm_colours(study, theme), ax=ax, theme=theme)
+    log_axis(ax, "x", "parameters that learn", kind="size")
+    log_axis(ax, "y", "best peak rate on validation", kind="number")
