@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis.api import (
+        AutoFit,
         advise,
         compare,
         conventions,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from models.errors import UserError
 
 __all__ = [
+    "AutoFit",
     "Sweep",
     "TransformerConfig",
     "UserError",

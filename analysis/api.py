@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from analysis.advice.ladder import ShapeRules, build_ladder
 from analysis.advice.optimum import Optimum, check_law, compute_optimal
@@ -23,10 +23,13 @@ from analysis.frontiers.envelope import fit_envelope as fit_envelope
 from analysis.frontiers.isoflop import fit_isoflop as fit_isoflop
 from analysis.frontiers.parametric import parametric_frontier as frontier
 from analysis.laws.base import Law
+from analysis.laws.registry import AUTO
 from analysis.paired.gain import Multipliers
 from analysis.paired.multiplier import compute_multiplier
 from analysis.runs.columns import as_columns
 from analysis.runs.table import DEFAULT_REQUIRED, RunTable, load_tables
+from analysis.selection.auto import AutoFit as AutoFit
+from analysis.selection.auto import fit_auto
 from analysis.selection.select import SelectionResult
 from analysis.selection.select import select_law as select_columns
 from models.config.conventions import Count, count_by_convention
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "AutoFit",
     "Fit",
     "RunTable",
     "UserError",
@@ -92,13 +96,21 @@ def load_runs(
     return load_tables(sources, columns, where, drop_largest_losses, required=required)
 
 
-def fit_law(law: str | Law, runs: RunTable | Mapping[str, Any] | pd.DataFrame, **options: Any) -> Fit:
+@overload
+def fit_law(law: Literal["auto"], runs: RunTable | Mapping[str, Any] | pd.DataFrame, **options: Any) -> AutoFit: ...
+
+
+@overload
+def fit_law(law: str | Law, runs: RunTable | Mapping[str, Any] | pd.DataFrame, **options: Any) -> Fit: ...
+
+
+def fit_law(law: str | Law, runs: RunTable | Mapping[str, Any] | pd.DataFrame, **options: Any) -> Fit | AutoFit:
     """Fit a scaling law to runs.
 
     Parameters
     ----------
     law : str or Law
-        Such as "hoffmann"; `isoflop laws` lists them.
+        Such as "hoffmann"; `isoflop laws` lists them. "auto" fits every law that the columns allow and weighs them.
     runs : RunTable, DataFrame or mapping
         With the law's inputs and the loss in nats per token.
     **options
@@ -106,8 +118,8 @@ def fit_law(law: str | Law, runs: RunTable | Mapping[str, Any] | pd.DataFrame, *
 
     Returns
     -------
-    Fit
-        Parameters with intervals, what is not identified, predictions.
+    Fit or AutoFit
+        Parameters with intervals, what is not identified, predictions; of "auto" weights and predictions.
 
     Raises
     ------
@@ -115,8 +127,11 @@ def fit_law(law: str | Law, runs: RunTable | Mapping[str, Any] | pd.DataFrame, *
         For data that cannot be fitted.
     """
     if isinstance(runs, RunTable):
-        return fit_columns(law, runs.frame, **({"conventions": runs.conventions} | options))
-    return fit_columns(law, runs, **options)
+        options = {"conventions": runs.conventions} | options
+    data = runs.frame if isinstance(runs, RunTable) else runs
+    if law == AUTO:
+        return fit_auto(data, **options)
+    return fit_columns(law, data, **options)
 
 
 def select_law(runs: RunTable | Mapping[str, Any], **options: Any) -> SelectionResult:

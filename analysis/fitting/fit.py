@@ -143,7 +143,7 @@ class Fit:
         """
         import pandas as pd
 
-        inputs = self._inputs(data)
+        inputs = self.inputs_at(data)
         frame = pd.DataFrame(self.predictor.predict(self.law, inputs, interval))
         unknown = np.array([reason is not None for reason in why_no_interval(self, inputs)])
         frame.loc[unknown, frame.columns[1:]] = np.nan
@@ -162,7 +162,7 @@ class Fit:
         list of (str or None, str or None)
             How far the prediction extrapolates, and why it has no interval; None where there is nothing to say.
         """
-        inputs, reach = self._inputs(data), Reach.of(self)
+        inputs, reach = self.inputs_at(data), Reach.of(self)
         reasons = why_no_interval(self, inputs)
         return [(None if reach is None else reach.sentence(inputs, row), why) for row, why in enumerate(reasons)]
 
@@ -192,9 +192,10 @@ class Fit:
         """
         if self.predictor.reason is not None:
             raise UserError(f"this fit has no intervals: {self.predictor.reason}")
-        return self.predictor.sample(self.law, self._inputs(data), num, rng=rng)
+        return self.predictor.sample(self.law, self.inputs_at(data), num, rng=rng)
 
-    def _inputs(self, data: Mapping[str, Any] | pd.DataFrame) -> dict[str, Array]:
+    def inputs_at(self, data: Mapping[str, Any] | pd.DataFrame) -> dict[str, Array]:
+        """The law's inputs at new points, each of shape (n,); UserError where one is absent or cannot be."""
         given = self.law.prepare(as_columns(data))
         for name, column in self.predictor.aliases.items():
             if name not in given and column in given:

@@ -82,6 +82,8 @@ LAWS: dict[str, Law] = {
         SIGMOID,
     )
 }
+AUTO = "auto"
+"""What stands in place of a law's name where a weighted set of laws is wanted."""
 MAKERS: dict[str, tuple[str, Callable[..., Law]]] = {
     "bnsl": ("breaks", bnsl),
     "mixing": ("domains", mixing),

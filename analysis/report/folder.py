@@ -18,6 +18,7 @@ from analysis.report import checklist, tables
 from analysis.report.answers import answers
 from analysis.report.page import render_page
 from analysis.report.plates import Plate, plates
+from analysis.selection.auto_saved import save_auto
 from analysis.study.study import Study
 from experiments.files import write_atomic
 
@@ -25,6 +26,8 @@ HELD_KEYS = ("run_id", "flops", "predicted", "lo", "hi", "measured", "error_frac
 """What other people's scripts read of each held-out run."""
 MORE_HELD_KEYS = ("row", "params", "tokens", "budget", "carried_error", "lo_90", "hi_90")
 """What heldout.json holds of each run besides."""
+OF_ONE_LAW = ("law_lo", "law_hi")
+"""And where a weighted set of laws predicts: the interval of its heaviest law alone."""
 
 
 def write_report(study: Study, out: Path, *, origin: dict[str, Any]) -> Path:
@@ -52,6 +55,8 @@ def write_report(study: Study, out: Path, *, origin: dict[str, Any]) -> Path:
     for name, frame in frames.items():
         write_atomic(out / "tables" / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     _write_fit(study, out / "fit.json")
+    if study.auto is not None:
+        save_auto(study.auto, out / "auto.json")
     write_json(out / "heldout.json", heldout_json(study))
     if len(study.registered):
         write_json(out / "registered.json", json_ready({"runs": study.registered.to_dict("records")}))
@@ -122,7 +127,7 @@ def heldout_json(study: Study) -> dict[str, Any]:
     held = study.heldout
     if held is None:
         return {"runs": [], "reason": "no run was held out"}
-    keys = (*HELD_KEYS, *MORE_HELD_KEYS)
+    keys = (*HELD_KEYS, *MORE_HELD_KEYS, *(OF_ONE_LAW if study.auto is not None else ()))
     out: dict[str, Any] = json_ready(
         {
             "runs": [{key: row[key] for key in keys} for _, row in held.rows.iterrows()],

@@ -52,24 +52,37 @@ class Card:
 def headline(study: Study) -> str:
     """The held-out prediction in one or two sentences, or why there is none."""
     fit = study.comparison.fit
-    name = fit.law.name.capitalize()
+    name = f"{fit.law.name.capitalize()}'s form" if study.auto is None else "A weighted set of laws"
     frame = study.table.frame[study.fitted]
     fitted = f"{len(frame)} runs up to C = {format_compute(frame['flops'].max())} FLOPs"
     if study.heldout is None:
         reasons = [note for note in study.notes if "held out" in note]
-        return f"{name}'s form was fitted to {fitted}; nothing was held out. {' '.join(reasons)}".strip()
+        return f"{name} was fitted to {fitted}; nothing was held out. {' '.join(reasons)}".strip()
     held = study.heldout
     low, high = held.rows["flops"].min(), held.rows["flops"].max()
     span = format_compute(low) if high / low < 1.1 else f"{format_compute(low)} to {format_compute(high)}"
     plural = "s" if len(held.rows) > 1 else ""
     inside = round(held.coverage * len(held.rows))
     return (
-        f"{name}'s form, fitted to {fitted}, predicts the loss of {len(held.rows)} held-out run{plural} at C = {span} "
+        f"{name}, fitted to {fitted}, predicts the loss of {len(held.rows)} held-out run{plural} at C = {span} "
         f"({format_number(held.reach, 2)} times the largest fitted compute) with a mean absolute error of "
         f"{percent_text(held.mape)}. Carrying the best smaller run's loss forward errs by "
         f"{percent_text(held.carried_mape)}. {inside} of {len(held.rows)} lie within their "
         f"{format_percent(study.choices.level)} prediction intervals, whose half-width is "
-        f"{format_percent(held.half_width)} of the loss on average."
+        f"{format_percent(held.half_width)} of the loss on average.{_if_the_law_holds(study)}"
+    )
+
+
+def _if_the_law_holds(study: Study) -> str:
+    """What the heaviest law of a weighted set says alone; nothing where one law predicts."""
+    if study.auto is None or study.heldout is None:
+        return ""
+    rows = study.heldout.rows
+    inside = int(((rows["law_lo"] <= rows["measured"]) & (rows["measured"] <= rows["law_hi"])).sum())
+    half = float(((rows["law_hi"] - rows["law_lo"]) / (2 * rows["predicted"])).mean())
+    return (
+        f" If {study.auto.law.name} holds, {format_percent(half)} on average would do: {inside} of {len(rows)} lie "
+        "within the intervals of that law alone."
     )
 
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from analysis.fitting.spec import FitSpec
 from analysis.frontiers.compare import compare_approaches
 from analysis.frontiers.flops_per_token import Shapes
 from analysis.frontiers.isoflop import IsoflopFit, fit_isoflop
-from analysis.laws.registry import get_law
+from analysis.laws.registry import AUTO, get_law
 from analysis.runs.budgets import group_budgets
 from analysis.runs.clusters import choose
 from analysis.runs.columns import as_columns
@@ -32,6 +33,7 @@ from analysis.runs.flags import outliers
 from analysis.runs.noise import noise_floor, seed_weights
 from analysis.runs.roles import assign_roles
 from analysis.runs.table import RunTable, load_tables
+from analysis.selection.auto import AutoFit, fit_auto
 from analysis.study.curves import training_curves
 from analysis.study.heldout import held_out
 from analysis.study.study import Choices, Study
@@ -100,6 +102,7 @@ def build_study(
     needed = [name for name in ("params", "tokens", "flops", "loss", cluster) if name is not None]
     spec = FitSpec(bootstrap=choices.bootstrap, cluster=cluster, level=choices.level, seed=choices.seed)
     weighted = replace(spec, weights=weighting.weights if weighting.slope else None)
+    choices, auto = _weighed(choices, as_columns(fitted.frame, needed), weighted, notes)
     law_fit = fit_law(choices.law, as_columns(fitted.frame, needed), weighted, conventions=table.conventions)
     comparison = compare_approaches(
         fitted, spec, law=law_fit, method=choices.method, flops=grid, simulations=choices.simulations
@@ -124,14 +127,28 @@ def build_study(
         isoflop_all=isoflop_all,
         comparison=comparison,
         refit=refit,
-        heldout=held_out(comparison.fit, fitted.frame, held, choices) if len(held) else None,
+        heldout=held_out(comparison.fit, fitted.frame, held, choices, auto=auto) if len(held) else None,
         noise=noise,
         noise_floor=floor,
         shapes=Shapes.from_frame(frame),
         curves=training_curves(paths, frame),
         notes=tuple(notes),
         manifest=manifest,
+        auto=auto,
     )
+
+
+def _weighed(choices: Choices, data: dict[str, Any], spec: FitSpec, notes: list[str]) -> tuple[Choices, AutoFit | None]:
+    """The choices with the heaviest law in place of `auto`, and the weighted set; notes are added to."""
+    if choices.law != AUTO:
+        return choices, None
+    auto = fit_auto(data, spec)
+    name = auto.law.name
+    notes.append(
+        f"held-out runs are predicted by a weighted set of laws ({auto.shares}): {auto.verdict}. Figures, exponents "
+        f"and fit.json are of {name} alone, whose own intervals hold if that law does"
+    )
+    return replace(choices, law=name), auto
 
 
 def _with_roles(table: RunTable, choices: Choices, notes: list[str]) -> tuple[RunTable, Choices, tuple[float, ...]]:
@@ -148,7 +165,7 @@ def _with_roles(table: RunTable, choices: Choices, notes: list[str]) -> tuple[Ru
     if cluster is not None and cluster not in frame.columns:
         raise UserError(f"--cluster {cluster} is no column of the table; leave it out or name one")
     if cluster is None:
-        num_params = len(get_law(choices.law).parameters)
+        num_params = len(get_law("hoffmann" if choices.law == AUTO else choices.law).parameters)
         cluster, note = choose(frame[frame["role_shown"] == "fit"], num_params)
         notes += [] if note is None else [note]
     budgets = tuple(float(value) for value in budget.groupby(np.round(np.log(budget), 6)).first())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,20 +12,25 @@ import pandas as pd
 from analysis.estimate import Estimate
 from analysis.fitting.fit import Fit
 from analysis.runs.columns import as_columns
+from analysis.selection.auto import AutoFit
 from analysis.study.study import Choices, HeldOut
 
 NARROW = 0.9
 """Coverage of the second prediction interval of a held-out run."""
 
 
-def held_out(fit: Fit, fitted: pd.DataFrame, held: pd.DataFrame, choices: Choices) -> HeldOut:
+def held_out(
+    fit: Fit, fitted: pd.DataFrame, held: pd.DataFrame, choices: Choices, *, auto: AutoFit | None = None
+) -> HeldOut:
     """Predict the held-out runs, and carry the best fitted loss forward beside it.
 
-    Intervals of the two mean errors are percentiles over draws of the law and of the held-out runs together.
+    Intervals of the two mean errors are percentiles over draws of the law and of the held-out runs together. A weighted
+    set of laws, where there is one, predicts in place of the law, and makes no draws.
     """
     inputs = as_columns(held, fit.law.inputs)
-    predicted = fit.predict(inputs)
-    narrower = _at_level(fit, NARROW).predict(inputs)
+    alone = fit.predict(inputs)
+    predicted = alone if auto is None else auto.predict(inputs)
+    narrower = (_at_level(fit, NARROW) if auto is None else auto.at_level(NARROW)).predict(inputs)
     measured = held["loss"].to_numpy(dtype=float)
     best = float(fitted["loss"].min())
     value = predicted["loss"].to_numpy(dtype=float)
@@ -44,19 +51,9 @@ def held_out(fit: Fit, fitted: pd.DataFrame, held: pd.DataFrame, choices: Choice
             "carried_error": (best - measured) / measured,
         }
     )
-    rng = np.random.default_rng([choices.seed, 2])
-    draws = fit.draws
-    if draws is None or len(held) < 2:
-        why = "no draws were asked for" if draws is None else "one held-out run"
-        mape = Estimate(value=float(rows["error_fraction"].abs().mean()), level=fit.level, reason=why)
-        carried = Estimate(value=float(rows["carried_error"].abs().mean()), level=fit.level, reason=why)
-    else:
-        law_draws = np.array([fit.law(theta, inputs) for theta in draws])
-        picks = rng.integers(0, len(held), size=(len(draws), len(held)))
-        errors = np.abs(np.take_along_axis(law_draws, picks, axis=1) / measured[picks] - 1).mean(axis=1)
-        carried_errors = np.abs(best / measured[picks] - 1).mean(axis=1)
-        mape = Estimate.from_draws(float(rows["error_fraction"].abs().mean()), errors, level=fit.level)
-        carried = Estimate.from_draws(float(rows["carried_error"].abs().mean()), carried_errors, level=fit.level)
+    if auto is not None:
+        rows = rows.assign(law_lo=alone["prediction_lo"].to_numpy(), law_hi=alone["prediction_hi"].to_numpy())
+    mape, carried = _mean_errors(fit, rows, inputs, choices, weighted=auto is not None)
     return HeldOut(
         rows=rows.sort_values(["flops", "params"]).reset_index(drop=True),
         mape=mape,
@@ -65,6 +62,28 @@ def held_out(fit: Fit, fitted: pd.DataFrame, held: pd.DataFrame, choices: Choice
         half_width=float(((rows["hi"] - rows["lo"]) / (2 * rows["predicted"])).mean()),
         reach=float(held["flops"].max() / fitted["flops"].max()),
     )
+
+
+def _mean_errors(
+    fit: Fit, rows: pd.DataFrame, inputs: Mapping[str, Any], choices: Choices, *, weighted: bool
+) -> tuple[Estimate, Estimate]:
+    """Mean absolute errors of the predictions and of carrying forward; `rows` are in the order of `inputs`."""
+    measured, best = rows["measured"].to_numpy(dtype=float), float(rows["carried_forward"].iloc[0])
+    values = [float(rows[name].abs().mean()) for name in ("error_fraction", "carried_error")]
+    draws = fit.draws
+    if draws is None or len(rows) < 2:
+        why = "no draws were asked for" if draws is None else "one held-out run"
+        mape, carried = (Estimate(value=value, level=fit.level, reason=why) for value in values)
+        return mape, carried
+    rng = np.random.default_rng([choices.seed, 2])
+    law_draws = np.array([fit.law(theta, inputs) for theta in draws])
+    picks = rng.integers(0, len(rows), size=(len(draws), len(rows)))
+    carried = Estimate.from_draws(values[1], np.abs(best / measured[picks] - 1).mean(axis=1), level=fit.level)
+    if weighted:
+        why = "a weighted set of laws makes no draws"
+        return Estimate(value=values[0], level=fit.level, reason=why), carried
+    errors = np.abs(np.take_along_axis(law_draws, picks, axis=1) / measured[picks] - 1).mean(axis=1)
+    return Estimate.from_draws(values[0], errors, level=fit.level), carried
 
 
 def _at_level(fit: Fit, level: float) -> Fit:

@@ -16,6 +16,7 @@ from analysis.frontiers.curves import Method
 from analysis.frontiers.flops_per_token import Shapes
 from analysis.frontiers.isoflop import IsoflopFit
 from analysis.runs.table import RunTable
+from analysis.selection.auto import AutoFit
 from experiments.manifests import Manifest
 
 
@@ -24,7 +25,7 @@ class Choices:
     """What was asked of a report."""
 
     law: str = "hoffmann"
-    """Law of the parametric fit."""
+    """Law of the parametric fit; auto for a weighted set, whose heaviest law is then drawn."""
     holdout: str | None = None
     """Expression that picks the held-out rows; None: role, else the largest budget."""
     title: str | None = None
@@ -49,7 +50,7 @@ class HeldOut:
 
     rows: pd.DataFrame
     """row, run_id, budget, params, tokens, flops, predicted, lo, hi, measured, error_fraction, carried_forward,
-    carried_error."""
+    carried_error; of a weighted set also law_lo and law_hi, the interval of its heaviest law alone."""
     mape: Estimate
     """Mean absolute error of the predictions, a fraction."""
     carried_mape: Estimate
@@ -94,6 +95,8 @@ class Study:
     """What the reader must know."""
     manifest: Manifest | None
     """The sweep, when the table is one."""
+    auto: AutoFit | None = None
+    """The weighted set of laws that predicts the held-out runs; None where one law does."""
     registered: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Registered predictions whose runs have come, beside what was measured; empty without any."""
 

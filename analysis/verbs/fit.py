@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.errors import UserError
 from analysis.laws.base import Law
-from analysis.laws.registry import LAWS, get_law
-from analysis.runs.table import RunTable
+from analysis.laws.registry import AUTO, LAWS, get_law
+from analysis.runs.table import DEFAULT_REQUIRED, RunTable
 from analysis.solver.objectives import OBJECTIVES
 from analysis.verbs.arguments import (
     add_cluster_argument,
@@ -36,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     add_table_arguments(parser)
     add_heldout_argument(parser)
-    parser.add_argument("--law", required=True, help=f"one of {', '.join(LAWS)}; see `laws`")
+    parser.add_argument(
+        "--law",
+        required=True,
+        help=f"one of {', '.join(LAWS)}; see `laws`. auto: a weighted set of them, whose intervals admit "
+        "that a law may be wrong",
+    )
     parser.add_argument("--breaks", type=int, metavar="N", help="number of breaks of bnsl (default 1)")
     parser.add_argument("--objective", choices=OBJECTIVES, default="huber", help="what is summed (default huber)")
     parser.add_argument("--delta", type=float, default=1e-3, help="where huber turns linear (default 1e-3)")
@@ -81,8 +86,31 @@ def whole_curves(table: RunTable) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
     return frame.drop(columns="kept"), frame["kept"].to_numpy(dtype=bool)
 
 
+def run_auto(args: argparse.Namespace) -> int:
+    """Fit the set of laws, write, print."""
+    from analysis.runs.columns import as_columns
+    from analysis.selection.auto import fit_auto
+    from analysis.selection.auto_saved import auto_to_dict, save_auto
+
+    if args.breaks is not None:
+        raise UserError("--breaks is an option of bnsl; name that law, or leave it out")
+    columns = parse_columns(args.columns)
+    table = table_from_args(args, required=("x", "loss") if "x" in columns else DEFAULT_REQUIRED)
+    notes = list(table.notes)
+    spec = spec_of(args, cluster_of(args, table.frame, 5, notes))
+    auto = fit_auto(as_columns(table.frame), spec, columns=columns, conventions=table.conventions)
+    for note in notes:
+        print(note, file=sys.stderr)
+    if args.out:
+        print(f"wrote {save_auto(auto, args.out)}", file=sys.stderr)
+    print(json.dumps(auto_to_dict(auto), allow_nan=False) if args.json else auto.summary())
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Fit, write, print."""
+    if args.law == AUTO:
+        return run_auto(args)
     from analysis.fitting.fit_law import fit_law
     from analysis.runs.replicates import replicates_note
 

@@ -15,6 +15,8 @@ from analysis.errors import UserError
 from analysis.files import json_ready
 from analysis.fitting.fit import Fit
 from analysis.formatting import format_number
+from analysis.selection.auto import AutoFit
+from analysis.selection.auto_saved import load_any
 from analysis.verbs.arguments import add_fit_argument, add_json_argument, parse_columns, parse_point
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
 
 
-def read_points(paths: list[str], columns: dict[str, str] | None, fit: Fit) -> pd.DataFrame:
+def read_points(paths: list[str], columns: dict[str, str] | None, fit: Fit | AutoFit) -> pd.DataFrame:
     """The rows of all tables under our names; each file is a curve where there is no column `curve`."""
     import pandas as pd
 
@@ -109,26 +111,30 @@ def run(args: argparse.Namespace) -> int:
     """Predict and print."""
     if (args.at is None) == (args.table is None):
         raise UserError("give either --at params=...,tokens=... or --table FILE")
-    fit = Fit.load(args.fit)
+    fit = load_any(args.fit)
+    if isinstance(fit, AutoFit) and (args.downstream or args.register):
+        raise UserError("--downstream and --register take the fit of one law, and this is a weighted set of laws")
     if args.at is not None:
         data: Any = parse_point(args.at)
     else:
         data = read_points(args.table, None if args.columns is None else parse_columns(args.columns), fit)
     predicted = fit.predict(data)
-    if fit.doubt is not None:
+    if isinstance(fit, AutoFit):
+        print(fit.verdict, file=sys.stderr)
+    elif fit.doubt is not None:
         print(f"warning: {fit.doubt}; the intervals hold if the law does", file=sys.stderr)
     rows = as_rows(predicted)
     for row, (extrapolates, reason) in zip(rows, fit.reach_notes(data), strict=True):
         row |= {"extrapolates": extrapolates, "reason": reason}
-    if args.downstream:
+    if isinstance(fit, Fit) and args.downstream:
         for row, below in zip(rows, follow(fit, args.downstream, data, predicted[fit.law.target]), strict=True):
             row["downstream"] = below
-    if args.register:
+    if isinstance(fit, Fit) and args.register:
         register_all(fit, data, Path(args.register))
     if args.json:
         print(json.dumps(json_ready(rows[0] if args.at is not None else {"rows": rows}), allow_nan=False))
         return 0
-    percent = f"{100 * fit.level:g} %"
+    percent = f"{100 * fit.level:g} %" + (", if the law holds" if isinstance(fit, Fit) else "")
     for row in rows:
         print(line(row, percent))
         if "downstream" in row:

@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--holdout", metavar="EXPR", help="held-out runs (default: the sweep's choice, role, or largest budget)"
     )
-    parser.add_argument("--law", help="law of params and tokens (default: the sweep's choice, else hoffmann)")
+    parser.add_argument(
+        "--law", help="law of params and tokens (default: the sweep's choice, else hoffmann), or auto: a weighted set"
+    )
     parser.add_argument("--title", metavar="T", help="title of the page")
     parser.add_argument("--method", choices=METHODS, default="parabola", help="IsoFLOP curve (default: parabola)")
     parser.add_argument("--bootstrap", type=int, default=1000, metavar="K", help="draws (default: 1000; 0 for none)")

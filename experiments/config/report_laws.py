@@ -7,3 +7,5 @@ REPORT_LAWS = ("hoffmann", "kaplan", "skaling", "farseer", "gadre")
 """Laws of the loss in N and D alone."""
 LAW_ALIASES = {"chinchilla": "hoffmann"}
 """Other names of these laws."""
+WEIGHTED_SET = "auto"
+"""A weighted set of these laws in place of one."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from experiments.config.codec import check_value, suggestion
 from experiments.config.recipes import RECIPES
-from experiments.config.report_laws import LAW_ALIASES, REPORT_LAWS
+from experiments.config.report_laws import LAW_ALIASES, REPORT_LAWS, WEIGHTED_SET
 from experiments.data.config import DataConfig
 from experiments.errors import UserError
 from experiments.machine.devices import SweepPrecision
@@ -249,7 +249,7 @@ class ReportConfig:
     """Choices of the report, fixed before training."""
 
     law: str = "hoffmann"
-    """The law that makes the held-out prediction."""
+    """The law that makes the held-out prediction; auto for a weighted set of laws."""
     holdout: str | None = None
     """Expression over columns that picks the held-out rows; null: role == 'heldout' when the design holds budgets
     out."""
@@ -257,7 +257,7 @@ class ReportConfig:
     """Heading of the page."""
 
     def __post_init__(self) -> None:
-        if LAW_ALIASES.get(self.law, self.law) not in REPORT_LAWS:
+        if LAW_ALIASES.get(self.law, self.law) not in (*REPORT_LAWS, WEIGHTED_SET):
             raise UserError(f"report.law is {self.law!r}; {suggestion(self.law, REPORT_LAWS)}")
 
 

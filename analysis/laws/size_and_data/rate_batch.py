@@ -22,11 +22,9 @@ FARTHEST = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class RateBatch(Law):
-    """Hoffmann's law and a bowl around the best learning rate and the best batch.
+    """L = E + A / N**alpha + B / D**beta + h (u - r v)**2 + g v**2.
 
-    L = E + A / N**alpha + B / D**beta + h (u - r v)**2 + g v**2 with u = log(lr / (c N**a D**b)) and
-    v = log(batch / (d D**e)).
-
+    u = log(lr / (c N**a D**b)) and v = log(batch / (d D**e)) are the distances from the best rate and batch.
     At another batch than the best the best rate moves as batch**r: r is a half where noise rules, and near zero where
     it does not matter.
     """

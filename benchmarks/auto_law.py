@@ -1,0 +1,199 @@
+"""Whether intervals of `auto` cover when no single law is sure: `python -m benchmarks.auto_law --out FILE`.
+
+Studies of 30 and 63 runs, between 1e18 and 1e21 FLOPs, are drawn from Hoffmann's law, Skaling's, Farseer's and a power
+law that breaks in compute, with noise of .3 % of the loss. The set of laws is fitted and weighed as `fit --law auto`
+does it, and asked for the expected loss at ten times the largest compute. Beside it stand the interval of the true law,
+fitted to the same runs, and that of Hoffmann's. To save time each law descends from its minimum on losses without
+noise; the weights, cut-offs and intervals are those of the package. Cells that the record holds are completed, so
+that a stopped benchmark goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.arrays import Array
+from analysis.files import write_json
+from analysis.laws.base import Law
+from analysis.laws.parameter import Parameter
+from analysis.laws.registry import get_law
+from analysis.selection.auto import Predicted, mixture_ends
+from analysis.selection.cutoffs import Member, law_weights, track_record, widening
+from analysis.selection.windows import nested_windows
+from analysis.solver.newton import polish
+from analysis.solver.objectives import Objective
+from analysis.solver.problem import make_problem
+from analysis.solver.search import solve
+from analysis.uncertainty.covariance import sandwich
+from benchmarks.lack_of_fit import HOFFMANN, design, truth
+
+LAWS = ("hoffmann", "kaplan", "skaling", "farseer", "gadre")
+"""What `auto` fits to params and tokens."""
+SKALING = [1.7, 1100.0, 5000.0, 0.45, 0.47, 0.72]
+TRUTHS = ("hoffmann", "skaling", "farseer", "broken")
+SIZES = (30, 63)
+NOISE = 0.003
+LEVEL = 0.95
+FAR = 1e22
+"""Ten times the largest compute."""
+TARGET = {"params": np.array([np.sqrt(FAR / 120)]), "tokens": np.array([np.sqrt(FAR * 120) / 6])}
+BATCH = 20
+"""Studies between two writings of the record."""
+OBJECTIVE = Objective(name="huber", delta=1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken(Law):
+    """E + (A / N**alpha + B / D**beta) (1 + (N D / c)**(1 / .3))**(-.3 s): the law behind the broken studies, with the
+    place and the strength of its break free."""
+
+    def value(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Array:
+        """The loss."""
+        E, A, B, alpha, beta, s, c = theta
+        bend = (1 + (x["params"] * x["tokens"] / c) ** (1 / 0.3)) ** (-0.3 * s)
+        return np.asarray(E + (A * x["params"] ** -alpha + B * x["tokens"] ** -beta) * bend)
+
+    def jacobian(self, theta: Sequence[Array], x: Mapping[str, Array]) -> Sequence[Array]:
+        """By central differences."""
+        out = []
+        for j, value in enumerate(theta):
+            step = 1e-6 * np.abs(value)
+            moved = [[*theta[:j], value + sign * step, *theta[j + 1 :]] for sign in (1, -1)]
+            out.append((self.value(moved[0], x) - self.value(moved[1], x)) / (2 * step))
+        return out
+
+
+BROKEN = Broken(
+    name="broken",
+    formula="(E + (A / params**alpha + B / tokens**beta) (1 + (params tokens / c)**(1 / .3))**(-.3 s)",
+    inputs=("params", "tokens"),
+    source="the broken truth of benchmarks/lack_of_fit.py",
+    parameters=(
+        *get_law("hoffmann").parameters,
+        Parameter(name="s", kind="real", meaning="strength of the break", lower=-0.5, upper=0.5),
+        Parameter(name="c", kind="amplitude", meaning="place of it", scales=(("params", 1.0), ("tokens", 1.0))),
+    ),
+)
+AT_BREAK = np.array([[*HOFFMANN, 0.05, 1e20 / 6]])
+
+
+def losses(name: str, data: dict[str, Array]) -> Array:
+    """Losses without noise."""
+    return get_law("skaling")(SKALING, data) if name == "skaling" else truth(name, data)
+
+
+def start_of(law: Law, data: dict[str, Array]) -> Array:
+    """Where a law descends from: its minimum on losses without noise."""
+    problem = make_problem(law, data, objective=OBJECTIVE)
+    return law.to_working(AT_BREAK, problem.log_refs)[0] if law is BROKEN else solve(problem).phi
+
+
+def member_of(law: Law, data: dict[str, Array], start: Array) -> Member:
+    """A law at its minimum."""
+    problem = make_problem(law, data, objective=OBJECTIVE)
+    phi = polish(problem, start[None, :], max_iterations=100, descent="graduated").phi[0]
+    return Member(problem=problem, phi=phi, codes=np.arange(problem.num_rows))
+
+
+def predicted(member: Member, factor: float) -> Predicted:
+    """What a law says at the target, as its sandwich covariance has it."""
+    problem, law = member.problem, member.problem.law
+    z = law.features(law.logs(np.stack([TARGET[name] for name in law.inputs])) - problem.log_refs[:, None])
+    value, slopes = law.working_jacobian(member.phi[None, :], z)
+    slope = slopes[0][:, 0] / value[0, 0]
+    dof = problem.num_rows - problem.num_params
+    variance = slope @ sandwich(problem, member.phi, member.codes) @ slope * problem.num_rows / dof
+    return Predicted(middle=np.log(value[0]), scale=np.array([factor * np.sqrt(max(variance, 0.0))]), dof=float(dof))
+
+
+def study(name: str, n: int, seed: int, starts: dict[str, Array], laws: dict[str, Law]) -> dict[str, Any]:
+    """One study: whether each interval held the loss, and its half-width in log loss."""
+    data = design(n)
+    rng = np.random.default_rng([seed, n, TRUTHS.index(name)])
+    data["loss"] = losses(name, data) * np.exp(NOISE * rng.standard_normal(n))
+    members = {law: member_of(laws[law], data, start) for law, start in starts.items()}
+    of_set = [members[law] for law in LAWS]
+    factor = widening(track_record(of_set, nested_windows(data)))
+    counts = [one.problem.num_params for one in of_set]
+    weights = law_weights([one.value for one in of_set], counts, n, dispersion=factor**2)
+    aim = float(np.log(losses(name, TARGET))[0])
+    out: dict[str, Any] = {"widening": round(factor, 3)}
+    ends = {"auto": mixture_ends([predicted(one, factor) for one in of_set], weights, LEVEL, None)[0]}
+    for label, law in (("true law", name), ("hoffmann", "hoffmann")):
+        ends[label] = mixture_ends([predicted(members[law], 1.0)], np.ones(1), LEVEL, None)[0]
+    for label, (lo, hi) in ends.items():
+        out[label] = [int(lo <= aim <= hi), round(float(hi - lo) / 2, 6)]
+    return out
+
+
+def summary(studies: list[dict[str, Any]]) -> dict[str, Any]:
+    """Coverage and median half-width of each interval, and how much wider `auto` is than the true law's own."""
+    out: dict[str, Any] = {
+        "studies": len(studies),
+        "median_widening": float(np.median([s["widening"] for s in studies])),
+    }
+    for label in ("auto", "true law", "hoffmann"):
+        share = float(np.mean([s[label][0] for s in studies]))
+        error = 2 * float(np.sqrt(share * (1 - share) / len(studies)))
+        half = float(np.median([s[label][1] for s in studies]))
+        out[label] = {"covered": round(share, 4), "plus_minus": round(error, 4), "half_width": round(half, 5)}
+    out["times_the_true_laws_own"] = round(out["auto"]["half_width"] / out["true law"]["half_width"], 2)
+    return out
+
+
+@np.errstate(all="ignore")
+def main() -> None:
+    """Complete every cell, in turns."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=int, default=400)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first study")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/auto_law.json"))
+    parser.add_argument("--log", type=Path, default=Path("build/auto_law.jsonl"), help="studies that are done")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long")
+    args = parser.parse_args()
+    args.log.parent.mkdir(parents=True, exist_ok=True)
+    done: dict[tuple[str, int], dict[int, dict[str, Any]]] = {(t, n): {} for t in TRUTHS for n in SIZES}
+    for line in args.log.read_text(encoding="utf-8").splitlines() if args.log.exists() else []:
+        entry = json.loads(line)
+        done[entry["truth"], entry["runs"]][entry["seed"]] = entry["study"]
+    laws = {name: get_law(name) for name in LAWS} | {"broken": BROKEN}
+    begun = time.monotonic()
+    starts: dict[tuple[str, int], dict[str, Array]] = {}
+    last = args.first + args.studies
+    for first in range(args.first, last, BATCH):
+        for (name, n), cell in done.items():
+            seeds = [seed for seed in range(first, min(first + BATCH, last)) if seed not in cell]
+            if not seeds or time.monotonic() - begun > args.seconds:
+                continue
+            if (name, n) not in starts:
+                clean = design(n) | {"loss": losses(name, design(n))}
+                used = (*LAWS, "broken") if name == "broken" else LAWS
+                starts[name, n] = {law: start_of(laws[law], clean) for law in used}
+            for seed in seeds:
+                cell[seed] = study(name, n, seed, starts[name, n], laws)
+                with args.log.open("a", encoding="utf-8") as log:
+                    log.write(json.dumps({"truth": name, "runs": n, "seed": seed, "study": cell[seed]}) + "\n")
+            _write(args, done)
+
+
+def _write(args: argparse.Namespace, done: dict[tuple[str, int], dict[int, dict[str, Any]]]) -> None:
+    cells = []
+    for (name, n), cell in done.items():
+        asked = [study for seed, study in sorted(cell.items()) if args.first <= seed < args.first + args.studies]
+        if asked:
+            cells.append({"truth": name, "runs": n, **summary(asked)})
+            print(cells[-1], flush=True)
+    command = f"python -m benchmarks.auto_law --first {args.first} --studies {args.studies}"
+    write_json(args.out, {"command": command, "noise": NOISE, "level": LEVEL, "flops": FAR, "cells": cells})
+
+
+if __name__ == "__main__":
+    main()
