@@ -65,7 +65,7 @@ _HOMES = {
 _GROUPS = {
     "describe a model and plan a sweep": ("init", "help", "describe", "plan"),
     "train": ("run", "work", "status", "list", "cancel"),
-    "data and records": ("data", "collect", "sync", "prune", "generate", "label"),
+    "data and records": ("data", "collect", "sync", "verify", "prune", "generate", "label"),
     "fit and predict": ("fit", "predict", "isoflop", "frontier", "compare", "conventions", "select"),
     "decide": ("advise", "arms", "multiplier", "rates"),
     "report": ("report", "scoreboard", "laws", "published"),

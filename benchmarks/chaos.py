@@ -1,9 +1,11 @@
-"""Kill a sweep at random moments until it is done, and compare every digit. `python -m benchmarks.chaos [--kills 50]
+"""Disturb a sweep at random moments until it is done, and compare every digit. `python -m benchmarks.chaos [--kills 50]
 [--runs 24] [--minutes 60]`.
 
-Each time a random choice of the driver and its workers gets SIGKILL after a random while, and the sweep is started
-again when the driver is gone. At the end: one published record a run, executions counted, and losses equal to the last
-digit to those of an undisturbed sweep whose runs were trained alone, while the disturbed ones share their prefixes.
+Each time, after a random while, a random choice of the driver and its workers gets SIGKILL; or a worker is frozen for
+some seconds (SIGSTOP) while a worker of another driver may take its run; or a second driver joins; or the store's disk
+is full for some seconds (where this may mount a small one). The sweep is started again when its driver is gone. At the
+end: one published record a run, executions and steps that were taken twice counted, and losses equal to the last digit
+to those of an undisturbed sweep whose runs were trained alone, while the disturbed ones share their prefixes.
 """
 
 from __future__ import annotations
@@ -21,6 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from benchmarks.strikes import Helpers, small_disk
+from experiments.digests import row_of
+from experiments.store.store import RunStore
+from experiments.store.verify import verify_store
 
 SWEEP = """
 name: chaos
@@ -77,6 +84,36 @@ def kill_some(driver: subprocess.Popen[bytes], rng: random.Random) -> str:
     return choice
 
 
+STRIKES = ("kill", "kill", "kill", "freeze", "second driver", "full disk")
+"""What may happen, with its share."""
+
+
+def strike(driver: subprocess.Popen[bytes], sweep: Path, store: Path, rng: random.Random, helpers: Helpers) -> str:
+    """Do one of STRIKES; what was done."""
+    choice = rng.choice(STRIKES)
+    if choice == "freeze":
+        return helpers.freeze(driver, store, rng)
+    if choice == "second driver":
+        helpers.join(start(sweep, store, checkpoint_seconds=1))
+        return choice
+    if choice == "full disk" and os.path.ismount(store):
+        return helpers.fill(store, rng)
+    return f"kill {kill_some(driver, rng)}"
+
+
+def wasted_fraction(store: Path) -> float:
+    """Rows of metrics that were trained more than once, over those that had to be; shared ones count once."""
+    needed = again = 0
+    for path in store.glob("*/*/metrics.jsonl"):
+        record = path.with_name("record.json")
+        shared = json.loads(record.read_text())["execution"]["shared_steps"] if record.exists() else 0
+        steps = [row["step"] for line in path.read_text().splitlines() if (row := row_of(line)) is not None]
+        trained = [step for step in steps if step > shared]
+        needed += len(set(trained))
+        again += len(trained) - len(set(trained))
+    return again / needed if needed else 0.0
+
+
 def until_claimed(store: Path, driver: subprocess.Popen[bytes]) -> bool:
     """Wait until some run is being trained; False when the driver ends first."""
     while driver.poll() is None:
@@ -98,8 +135,9 @@ def takeup_seconds(store: Path, driver: subprocess.Popen[bytes], claims_before: 
 
 
 def disturb(sweep: Path, store: Path, rng: random.Random, *, kills: int, runs: int, seconds: float) -> dict[str, Any]:
-    """Kill until the sweep is done or the kills are spent, then let it end; what happened."""
+    """Strike until the sweep is done or the strikes are spent, then let it end; what happened."""
     counts: dict[str, int] = {}
+    helpers = Helpers()
     takeups: list[float | None] = []
     driver = start(sweep, store, checkpoint_seconds=1)
     while sum(counts.values()) < kills and len(outcomes(store)) < runs:
@@ -111,12 +149,13 @@ def disturb(sweep: Path, store: Path, rng: random.Random, *, kills: int, runs: i
             driver.wait(timeout=rng.uniform(0, seconds))
         except subprocess.TimeoutExpired:
             before = {path.name for path in (store / "claims").glob("*") if path.suffix[1:].isdigit()}
-            choice = kill_some(driver, rng)
+            choice = strike(driver, sweep, store, rng, helpers)
             counts[choice] = counts.get(choice, 0) + 1
-            if choice == "workers":
+            if choice == "kill workers":
                 takeups.append(takeup_seconds(store, driver, before))
     if driver.poll() is None:
         driver.wait()
+    helpers.end()
     status = start(sweep, store, checkpoint_seconds=60).wait()
     claims = [path.name.split(".") for path in (store / "claims").iterdir()]
     endings: dict[str, int] = {}
@@ -129,6 +168,8 @@ def disturb(sweep: Path, store: Path, rng: random.Random, *, kills: int, runs: i
         "executions": sum(len(parts) == 2 for parts in claims),
         "endings": endings,
         "exit_status": status,
+        "executions_per_run": round(sum(len(parts) == 2 for parts in claims) / max(1, len(outcomes(store))), 2),
+        "steps_trained_again_fraction": round(wasted_fraction(store), 4),
         "takeup_seconds_after_all_workers_died": sorted(round(item, 1) for item in takeups if item is not None),
     }
 
@@ -143,6 +184,9 @@ def added(results: list[dict[str, Any]]) -> dict[str, Any]:
                 whole[name][key] = whole[name].get(key, 0) + count
     for name in ("runs", "executions"):
         whole[name] = sum(result[name] for result in results)
+    whole["executions_per_run"] = round(whole["executions"] / max(1, whole["runs"]), 2)
+    again = [result["steps_trained_again_fraction"] for result in results]
+    whole["steps_trained_again_fraction"] = round(sum(again) / len(again), 4)
     whole["exit_status"] = max(result["exit_status"] for result in results)
     name = "takeup_seconds_after_all_workers_died"
     whole[name] = sorted(item for result in results for item in result[name])
@@ -166,19 +210,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sweep = Path(folder) / "chaos.yaml"
         sweep.write_text(SWEEP.format(seeds=list(range(args.runs // 6))))
-        peace = Path(folder) / "peace"
+        peace, quiet = Path(folder) / "peace", Path(folder) / "quiet"
         peace.mkdir()
         assert start(sweep, peace, "--no-sharing", checkpoint_seconds=60).wait() == 0
+        quiet.mkdir()
+        assert start(sweep, quiet, checkpoint_seconds=1).wait() == 0
         rounds: list[dict[str, Any]] = []
         same = True
         while not rounds or time.monotonic() - began < 60 * args.minutes:
             war = Path(folder) / f"war-{len(rounds)}"
             war.mkdir()
-            rounds.append(disturb(sweep, war, rng, kills=args.kills, runs=args.runs, seconds=args.seconds))
-            same = same and outcomes(war) == outcomes(peace)
+            with small_disk(war):
+                rounds.append(disturb(sweep, war, rng, kills=args.kills, runs=args.runs, seconds=args.seconds))
+                same = same and outcomes(war) == outcomes(peace) == outcomes(quiet)
+                damaged = len(verify_store(RunStore(war)).damaged)
             result = added(rounds) | {
                 "runs_of_the_sweep": args.runs,
                 "losses_equal_to_the_last_digit": same,
+                "steps_trained_again_fraction_without_strikes": round(wasted_fraction(quiet), 4),
+                "damaged_files_at_the_end": damaged,
                 "seconds": round(time.monotonic() - began),
             }
             args.out.write_text(json.dumps(result, indent=1) + "\n")

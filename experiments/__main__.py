@@ -55,6 +55,10 @@ VERBS = {
         module="experiments.verbs.sync",
         summary="mirror local records to W&B, once or live",
     ),
+    "verify": Verb(
+        module="experiments.verbs.verify",
+        summary="say which files of a store are not those that were written",
+    ),
     "prune": Verb(
         module="experiments.verbs.prune",
         summary="remove what no sweep lists: runs, checkpoints, leftovers",

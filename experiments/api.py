@@ -14,6 +14,7 @@ from experiments.records import flat_row
 from experiments.verbs import plan as plan_verb
 from experiments.verbs import run as run_verb
 from experiments.verbs import status as status_verb
+from experiments.verbs import verify as verify_verb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,6 +135,24 @@ class Sweep:
 
         rows = read_records(PlannedSweep.find(str(self.file), self.store).path)
         return pd.DataFrame([flat_row(record, labels) for record, labels in rows])
+
+    def verify(self) -> pd.DataFrame:
+        """Say which files of the store are not those that were written.
+
+        Returns
+        -------
+        DataFrame
+            One row a damaged file: path, problem, remedy; empty where all is right.
+
+        Raises
+        ------
+        UserError
+            When the folder is no store.
+        """
+        import pandas as pd
+
+        found = verify_verb.verify(self.store)
+        return pd.DataFrame([vars(item) for item in found.damaged], columns=["path", "problem", "remedy"])
 
     def _arguments(self, verb: VerbModule, **options: str | int | float | bool) -> argparse.Namespace:
         """What the command line would make of this sweep and these options."""

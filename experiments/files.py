@@ -6,9 +6,9 @@ is written. Standard library only.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -67,18 +67,136 @@ def replace_file(path: Path, content: str | bytes, *, durable: bool = True) -> N
         The disk refuses.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
-        Path(name).chmod(0o644)  # mkstemp's own mode would shut out the rest of a group
-        with os.fdopen(handle, "wb") as stream:
+        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as stream:  # the mode is what the umask leaves
             stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             if durable:
                 os.fsync(stream.fileno())
-        Path(name).replace(path)
+        temporary.replace(path)
+        if durable:
+            sync_folder(path.parent)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names of a folder: a rename alone may be lost with the machine.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Raises
+    ------
+    OSError
+        The disk refuses; a file system that cannot do this at all is none.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the disk has what was appended to a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file; nothing happens where there is none.
+
+    Raises
+    ------
+    StoreError
+        The disk refuses.
+    """
+    try:
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}; {SAFE_TO_REPEAT}") from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file; one that is gone already is no error.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    StoreError
+        The disk refuses.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot remove {path}: {error.strerror}; {SAFE_TO_REPEAT}") from error
+
+
+def replace(path: Path, target: Path) -> None:
+    """Rename a file; one that has the name is replaced.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    target : Path
+        Its new name.
+
+    Raises
+    ------
+    StoreError
+        The disk refuses.
+    """
+    try:
+        path.replace(target)
+    except OSError as error:
+        raise StoreError(f"cannot write {target}: {error.strerror}; {SAFE_TO_REPEAT}") from error
+
+
+def set_aside(path: Path, folder: Path | None = None) -> Path | None:
+    """Move a damaged file out of the way, so that it can be looked at and is read by nobody.
+
+    Parameters
+    ----------
+    path : Path
+        The file. One that was set aside before under the same name is replaced: one is enough to look at.
+    folder : Path, optional
+        Where it goes; beside the file by default.
+
+    Returns
+    -------
+    Path or None
+        Its new name, `damaged-<name>`; None when somebody else moved or removed it meanwhile.
+
+    Raises
+    ------
+    StoreError
+        The disk refuses.
+    """
+    target = (folder or path.parent) / f"damaged-{path.name}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot move the damaged {path}: {error.strerror}; remove it by hand") from error
+    return target
 
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

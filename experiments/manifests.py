@@ -9,11 +9,12 @@ must not know how a manifest is made. Standard library and `models.errors` only.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from experiments.digests import has_changed, with_digest
 from experiments.records import RecordError, RunRecord, check_schema, read_record, read_text
 
 MANIFEST_SCHEMA = 1
@@ -124,12 +125,12 @@ class Manifest:
     """Version of this layout."""
 
     def to_json(self) -> str:
-        """The manifest as one JSON document with sorted keys."""
+        """The manifest with its digest as one JSON document with sorted keys."""
         plain = vars(self) | {
             "facts": {run_id: vars(facts) for run_id, facts in self.facts.items()},
             "segments": [segment.to_dict() for segment in self.segments],
         }
-        return json.dumps(plain, indent=1, sort_keys=True) + "\n"
+        return json.dumps(with_digest(plain), indent=1, sort_keys=True) + "\n"
 
 
 def parse_manifest(text: str, *, where: str) -> Manifest:
@@ -150,12 +151,15 @@ def parse_manifest(text: str, *, where: str) -> Manifest:
     Raises
     ------
     RecordError
-        When the text is truncated, is not a manifest, or comes from a newer schema. The message starts with `where`.
+        When the text is truncated, is not a manifest, has changed since it was written, or comes from a newer schema.
+        The message starts with `where`.
     """
     try:
         raw = json.loads(text)
         if not isinstance(raw, dict):
             raise TypeError("it holds no JSON object")
+        if has_changed(raw):
+            raise TypeError("it has changed since it was written: its digest is another")
         check_schema(raw, MANIFEST_SCHEMA, where=where)
         missing = [item.name for item in fields(Manifest) if _is_required(item) and item.name not in raw]
         if missing:
@@ -164,11 +168,19 @@ def parse_manifest(text: str, *, where: str) -> Manifest:
         for name in ("runs", "facts", "trunks", "report", "sweep", "dropped"):
             if not isinstance(values.get(name, {}), dict):
                 raise TypeError(f"{name} is no JSON object")
+        for name in (values["name"], *values["runs"], *values.get("trunks", {}), *values.get("order", ())):
+            if not isinstance(name, str) or not name or name.startswith(".") or "/" in name or "\0" in name:
+                raise TypeError(f"{name!r} is no name of a sweep, run or prefix")
+        for name in ("runs", "trunks"):
+            if not all(isinstance(item, dict) for item in values.get(name, {}).values()):
+                raise TypeError(f"{name} holds something else than JSON objects")
         values["order"] = tuple(values.get("order", ()))
         values["facts"] = {run_id: RunFacts.from_dict(item) for run_id, item in values.get("facts", {}).items()}
         values["segments"] = tuple(map(Segment.from_dict, values.get("segments", ())))
         return Manifest(**values)
-    except (json.JSONDecodeError, TypeError, AttributeError, KeyError) as error:
+    except (json.JSONDecodeError, TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
+        if isinstance(error, RecordError):
+            raise
         raise RecordError(
             f"{where} is not a sweep manifest ({error}); remove it and `isoflop run` its sweep file again: finished "
             "runs are kept and found"
@@ -207,13 +219,17 @@ def store_of(path: Path) -> Path:
     return path.parent.parent if path.suffix == ".json" else path
 
 
-def read_records(path: Path) -> Iterator[tuple[RunRecord, Mapping[str, Any]]]:
+def read_records(
+    path: Path, on_damage: Callable[[RecordError], None] | None = None
+) -> Iterator[tuple[RunRecord, Mapping[str, Any]]]:
     """Read the published runs of a sweep, or of a whole store.
 
     Parameters
     ----------
     path : Path
         A sweep's manifest, or the root folder of a store.
+    on_damage : callable, optional
+        Takes the error of a record that cannot be believed, whose run is then left out; by default it is raised.
 
     Yields
     ------
@@ -237,5 +253,11 @@ def read_records(path: Path) -> Iterator[tuple[RunRecord, Mapping[str, Any]]]:
         wanted = {entry.name: {} for entry in sorted((root / "runs").glob("*")) if entry.is_dir()}
     for run_id, labels in wanted.items():
         file = root / "runs" / run_id / "record.json"
-        if file.exists():
-            yield read_record(file), labels
+        if not file.exists():
+            continue
+        try:
+            yield read_record(file, run_id), labels
+        except RecordError as error:
+            if on_damage is None:
+                raise
+            on_damage(error)

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from experiments.digests import has_changed, with_digest
 from models.errors import UserError
 
 RECORD_SCHEMA = 1
@@ -57,6 +58,14 @@ class RecordError(UserError):
     """A record or manifest that cannot be read; the message names the file and what to do."""
 
 
+class NewerLayout(RecordError):
+    """A record or manifest that a newer program wrote; it is not damaged."""
+
+
+REMEDY = "delete it and run the sweep again"
+"""What helps against a record that cannot be believed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """Identity, design and outcome of one run."""
@@ -86,8 +95,8 @@ class RunRecord:
         object.__setattr__(self, "status", RunStatus(self.status))
 
     def to_json(self) -> str:
-        """The record as one JSON document with sorted keys; NaN and infinity are refused."""
-        return json.dumps(vars(self), indent=1, sort_keys=True, allow_nan=False) + "\n"
+        """The record with its digest as one JSON document with sorted keys; NaN and infinity are refused."""
+        return json.dumps(with_digest(vars(self)), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def parse_record(text: str, *, where: str) -> RunRecord:
@@ -108,35 +117,35 @@ def parse_record(text: str, *, where: str) -> RunRecord:
     Raises
     ------
     RecordError
-        When the text is truncated, is not a record, holds something else than a number where a number belongs, or
-        comes from a newer schema. The message starts with `where`.
+        When the text is truncated, is not a record, has changed since it was written, holds something else than a
+        number where a number belongs, or comes from a newer schema. The message starts with `where`.
     """
     try:
         raw = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(
-            f"{where} is not complete JSON ({error.msg} at character {error.pos}); delete that file and run the sweep "
-            f"again"
+            f"{where} is not complete JSON ({_first_line(error)}); delete that file and run the sweep again"
         ) from error
-    remedy = "delete it and run the sweep again"
     if not isinstance(raw, dict) or "run_id" not in raw or "status" not in raw:
-        raise RecordError(f"{where} is not a run record: run_id or status is missing; {remedy}")
+        raise RecordError(f"{where} is not a run record: run_id or status is missing; {REMEDY}")
+    if has_changed(raw):
+        raise RecordError(f"{where} has changed since it was written: its digest is another; {REMEDY}")
     check_schema(raw, RECORD_SCHEMA, where=where)
     for name in ("config", "design", "outcome", "execution"):
         if not isinstance(raw.get(name, {}), dict):
-            raise RecordError(f"{where} holds {_shown(raw[name])} as its {name}, not a JSON object; {remedy}")
+            raise RecordError(f"{where} holds {_shown(raw[name])} as its {name}, not a JSON object; {REMEDY}")
     try:
         record = RunRecord(**{item.name: raw[item.name] for item in fields(RunRecord) if item.name in raw})
     except RecordError as error:
-        raise RecordError(f"{where}: {error}; {remedy}") from None
+        raise RecordError(f"{where}: {error}; {REMEDY}") from None
     missing = sorted(DESIGN_FIELDS - set(record.design))
     if missing:
-        raise RecordError(f"{where} lacks {', '.join(missing)} in its design; {remedy}")
+        raise RecordError(f"{where} lacks {', '.join(missing)} in its design; {REMEDY}")
     if record.status is RunStatus.DONE and record.outcome.get("loss") is None:
-        raise RecordError(f"{where} says done but holds no loss; {remedy}")
+        raise RecordError(f"{where} says done but holds no loss; {REMEDY}")
     wrong = _wrong_number(record)
     if wrong is not None:
-        raise RecordError(f"{where} holds {wrong}; {remedy}")
+        raise RecordError(f"{where} holds {wrong}; {REMEDY}")
     return record
 
 
@@ -155,6 +164,11 @@ def _wrong_number(record: RunRecord) -> str | None:
             return f"{_shown(values)} as outcome.{name}, not a list of numbers"
     steps = record.execution.get("shared_steps", 0)
     return None if _is_number(steps) else f"{_shown(steps)} as execution.shared_steps, not a number"
+
+
+def _first_line(error: Exception) -> str:
+    """What is wrong with a text, in one line."""
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _is_number(value: object) -> bool:
@@ -181,23 +195,27 @@ def check_schema(raw: Mapping[str, Any], newest: int, *, where: str) -> None:
 
     Raises
     ------
+    NewerLayout
+        When it is newer.
     RecordError
-        When it is newer, or no whole number.
+        When it is no whole number.
     """
     schema = raw.get("schema", 0)
     if not isinstance(schema, int):
-        raise RecordError(f"{where} has schema {_shown(schema)}, not a whole number; delete it and run the sweep again")
+        raise RecordError(f"{where} has schema {_shown(schema)}, not a whole number; {REMEDY}")
     if schema > newest:
-        raise RecordError(f"{where} has schema {schema}, newer than {newest}; upgrade isoflop to read it")
+        raise NewerLayout(f"{where} has schema {schema}, newer than {newest}; upgrade isoflop to read it")
 
 
-def read_record(path: Path) -> RunRecord:
+def read_record(path: Path, run_id: str | None = None) -> RunRecord:
     """Read one record.json.
 
     Parameters
     ----------
     path : Path
         The file.
+    run_id : str, optional
+        The run whose record it has to be; by default any.
 
     Returns
     -------
@@ -207,19 +225,24 @@ def read_record(path: Path) -> RunRecord:
     Raises
     ------
     RecordError
-        When it is not UTF-8, or cannot be believed.
+        When it is not UTF-8, belongs to another run, or cannot be believed.
     OSError
         When there is no such file, or it cannot be read.
     """
-    return parse_record(read_text(path), where=str(path))
+    record = parse_record(read_text(path), where=str(path))
+    if run_id is not None and record.run_id != run_id:
+        raise RecordError(f"{path} is the record of another run, {_shown(record.run_id)}; {REMEDY}")
+    return record
 
 
 def read_text(path: Path) -> str:
-    """The text of a file; RecordError when it is not UTF-8."""
+    """The text of a file; RecordError when it is not UTF-8, or no file but a folder or a pipe."""
+    if path.exists() and not path.is_file():
+        raise RecordError(f"{path} is no regular file; {REMEDY}")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise RecordError(f"{path} is not UTF-8 text ({error.reason}); delete it and run the sweep again") from error
+        raise RecordError(f"{path} is not UTF-8 text ({error.reason}); {REMEDY}") from error
 
 
 def flat_row(record: RunRecord, labels: Mapping[str, Any] | None = None) -> dict[str, Any]:

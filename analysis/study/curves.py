@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import UserError
+from experiments.digests import line_has_changed
 from experiments.manifests import store_of
 
 CURVE_POINTS = 160
@@ -37,10 +38,11 @@ def training_curves(paths: Sequence[str | Path], frame: pd.DataFrame) -> dict[st
 def _read_curve(file: Path) -> pd.DataFrame:
     """tokens and train_loss of one metrics file.
 
-    A last line that was cut off in writing is left out; others are errors.
+    A last line that was cut off in writing is left out; others that are no JSON, or have changed since they were
+    written, are errors.
     """
     rows: list[dict[str, Any]] = []
-    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
@@ -49,6 +51,8 @@ def _read_curve(file: Path) -> pd.DataFrame:
                 break
             message = f"{file} line {number} is not JSON ({error.msg}); delete the run and train it again"
             raise UserError(message) from error
+        if line_has_changed(line):
+            raise UserError(f"{file} line {number} has changed since it was written; delete the run and train it again")
         if row.get("train_loss") is not None and row.get("tokens"):
             rows.append({"tokens": float(row["tokens"]), "train_loss": float(row["train_loss"])})
     curve = pd.DataFrame(rows, columns=["tokens", "train_loss"])

@@ -53,8 +53,12 @@ class SlurmOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {value}; give a number of at least 1")
+        for name in ("partition", "account", "gres", "time"):
+            value = getattr(self, name)
+            if value is not None and not is_one_line(value):
+                raise UserError(f"--{name} {value!r} holds a line break or a quotation mark; leave it out")
         for line in self.lines:
-            if not re.match(r"--?[a-zA-Z]", line) or "\n" in line:
+            if not re.match(r"--?[a-zA-Z]", line) or not line.isprintable():
                 raise UserError(f"--sbatch {line!r} is not an option of sbatch; write it as --sbatch=--cpus-per-task=8")
         limit = None if self.time is None else seconds_of(self.time)
         if limit is not None and limit < self.signal_seconds + MIN_WORKING_SECONDS:
@@ -67,6 +71,11 @@ class SlurmOptions:
     def num_tasks(self) -> int:
         """Processes of one worker."""
         return self.nodes * self.devices_per_run
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a text may stand in a line that Slurm reads: no line breaks or other control characters, no quotes."""
+    return '"' not in text and text.isprintable()
 
 
 def seconds_of(limit: str) -> int | None:
@@ -225,6 +234,9 @@ class BatchScript:
             f"--chdir={self.folder or Path.cwd()}",
             f"--output={percent}/slurm-%A_%a.log",
         ]
+        for line in head:
+            if line not in options.lines and not is_one_line(line):
+                raise UserError(f"{line!r} cannot stand in a batch script; give the store and the folder plain names")
         return ["#SBATCH " + re.sub(r"=(.*\s.*)$", r'="\1"', line) for line in head]
 
     def _command(self) -> list[str]:

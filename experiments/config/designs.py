@@ -7,6 +7,7 @@ stores, devices or what has been trained already.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -35,6 +36,9 @@ MIN_STEPS = 50
 
 MAX_TOKENS = 1e18
 """Most tokens of a run; more is a slip of the pen."""
+
+MAX_VARIANTS = 10_000
+"""Combinations of varied fields that a sweep may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +150,12 @@ def _variants(sweep: SweepConfig) -> Iterator[tuple[SweepConfig, dict[str, Any]]
         yield sweep, {}
         return
     axes = [list(_arms(axis, values)) for axis, values in sweep.vary.items()]
+    count = math.prod(map(len, axes))
+    if count > MAX_VARIANTS:
+        raise UserError(
+            f"sweep {sweep.name!r} varies {len(axes)} fields in {count:,} combinations, more than {MAX_VARIANTS:,}; "
+            "vary fewer fields, or make several sweeps"
+        )
     for arms in itertools.product(*axes):
         raw = asdict(replace(sweep, vary={}))
         for _, fields in arms:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ruamel.yaml.nodes import ScalarNode
 
 
+MAX_VALUES = 100_000
+"""Values that a document may stand for."""
+
+
 def parse_yaml(text: str, *, where: str) -> Any:
     """Read YAML text.
 
@@ -36,14 +40,22 @@ def parse_yaml(text: str, *, where: str) -> Any:
     Raises
     ------
     UserError
-        When the text is no YAML, or a key stands twice; the sentence names the place.
+        When the text is no YAML, a key stands twice, or it stands for too many values; the sentence names the place.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.constructor import DuplicateKeyError
     from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        content = YAML(typ="safe", pure=True).load(text)
+        if _is_larger(content, MAX_VALUES):
+            raise UserError(
+                f"{where} stands for more than {MAX_VALUES:,} values, as aliases that multiply do; write it out, or "
+                "give less"
+            )
+        return content
+    except RecursionError as error:
+        raise UserError(f"{where} is nested too deeply; give mappings and lists of a few levels") from error
     except DuplicateKeyError as error:
         raise UserError(f"{where}{_line(error)}: {_first(error.problem)}; leave one of them out") from error
     except YAMLError as error:
@@ -122,6 +134,21 @@ def dump_yaml(raw: Mapping[str, Any]) -> str:
     stream = io.StringIO()
     writer.dump(dict(raw), stream)
     return stream.getvalue()
+
+
+def _is_larger(content: Any, most: int) -> bool:
+    """Whether data hold more than so many values, each alias counted as what it stands for."""
+    left, count = [content], 0
+    while left:
+        item = left.pop()
+        count += 1
+        if count > most:
+            return True
+        if isinstance(item, Mapping):
+            left += item.values()
+        elif isinstance(item, (list, tuple)):
+            left += item
+    return False
 
 
 def _line(error: YAMLError) -> str:

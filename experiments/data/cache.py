@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -186,8 +187,14 @@ def lock(path: Path) -> Iterator[bool]:
         yield held
 
 
-def build_folder(path: Path, build: Callable[[Path], None], *, complete: str = "meta.json") -> Path:
-    """Make a folder once, whole or not at all.
+def build_folder(
+    path: Path,
+    build: Callable[[Path], None],
+    *,
+    complete: str = "meta.json",
+    problem: Callable[[Path], str | None] = lambda path: None,
+) -> Path:
+    """Make a folder once, whole or not at all; one that is damaged is made anew, and standard error says so.
 
     Parameters
     ----------
@@ -197,6 +204,8 @@ def build_folder(path: Path, build: Callable[[Path], None], *, complete: str = "
         Fills the empty folder that it is given; runs only where `path` lacks the file `complete`.
     complete : str
         The file whose presence says that the folder is whole.
+    problem : callable
+        Says what is wrong with a folder that is there; None where nothing is.
 
     Returns
     -------
@@ -208,11 +217,16 @@ def build_folder(path: Path, build: Callable[[Path], None], *, complete: str = "
     UserError
         When the disk refuses; the message names the cache folder as the remedy.
     """
-    if (path / complete).is_file():
+    if (path / complete).is_file() and problem(path) is None:
         return path
     with lock(path) as held:
-        if (path / complete).is_file():
+        wrong = problem(path) if (path / complete).is_file() else f"{path / complete} is missing"
+        if wrong is None:
             return path
+        if path.exists():
+            sys.stderr.write(f"warning: {wrong}; it is made anew\n")
+            with explain_write_errors(path), contextlib.suppress(FileNotFoundError):  # another process was quicker
+                path.rename(path.with_name(f".{path.name}.{os.urandom(4).hex()}"))
         if held:  # whoever left these was killed while building
             for leftover in path.parent.glob(f".{path.name}.*/"):
                 shutil.rmtree(leftover, ignore_errors=True)

@@ -68,6 +68,16 @@ class TokenCorpus:
         self._windows = sliding_window_view(files.train, data.context + 1)[:: data.context]
         self._order = lru_cache(maxsize=4)(lambda seed, epoch: permutation(self.num_windows, seed, epoch))
 
+    def check_unchanged(self) -> None:
+        """Refuse to go on where the token files are no longer those that were opened.
+
+        Raises
+        ------
+        DamagedTokens
+            When their content has changed.
+        """
+        self._files.check_unchanged()
+
     @property
     def bytes_per_token(self) -> float | None:
         """Bytes of training text per stored training token; None for a language."""

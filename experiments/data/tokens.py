@@ -10,7 +10,7 @@ or order.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,9 +23,14 @@ from experiments.data.identity import content_hash, resolve, tokens_folder
 from experiments.data.languages.registry import build_language
 from experiments.data.split import ValidationSet, split_documents
 from experiments.data.tokenizers.tokenizer import EOD, Tokenizer, load_tokenizer
+from experiments.digests import FileMark, file_digest, has_changed, with_digest
 from experiments.errors import UserError
 
 _BATCH_BYTES = 1 << 22
+
+
+class DamagedTokens(UserError):
+    """Token files are not those that were opened; they are made anew by the next process that opens them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,23 @@ class TokenFiles:
     """Bytes of text scored in each validation document; None for a language."""
     meta: dict[str, Any]
     """What meta.json holds."""
+    marks: dict[Path, FileMark] = field(default_factory=dict)
+    """The files as they were when their digests were compared."""
+
+    def check_unchanged(self) -> None:
+        """Compare the files with what was opened: by size and times, and by their digests where these differ.
+
+        Raises
+        ------
+        DamagedTokens
+            When the content of one has changed.
+        """
+        for path, mark in self.marks.items():
+            if not mark.holds(path):
+                raise DamagedTokens(
+                    f"{path} changed while it was trained on; what was trained since is not kept, and the file is made "
+                    "anew"
+                )
 
 
 def open_tokens(data: DataConfig, cache: Cache) -> TokenFiles:
@@ -78,16 +100,11 @@ def open_tokens(data: DataConfig, cache: Cache) -> TokenFiles:
                     f"corpus {data.corpus!r} changed while its tokens were made; run again when it is at rest"
                 )
 
-    build_folder(folder, build)
+    build_folder(folder, build, problem=damage_of)
     meta = read_json(folder / "meta.json") or {}
     dtype = np.dtype(meta["dtype"])
-    arrays = {}
-    for name in ("train", "val"):
-        path = folder / f"{name}.bin"
-        expected = meta[f"num_{name}_stored"] * dtype.itemsize
-        if not path.is_file() or path.stat().st_size != expected:
-            raise UserError(f"{path} is damaged (it should have {expected} bytes); delete {folder} and run again")
-        arrays[name] = np.memmap(path, dtype=dtype, mode="r")
+    paths = {name: folder / f"{name}.bin" for name in ("train", "val")}
+    arrays = {name: np.memmap(path, dtype=dtype, mode="r") for name, path in paths.items()}
     val_bytes = meta["val_bytes"]
     return TokenFiles(
         train=arrays["train"],
@@ -95,7 +112,46 @@ def open_tokens(data: DataConfig, cache: Cache) -> TokenFiles:
         val_offsets=np.array(meta["val_offsets"], dtype=np.int64),
         val_bytes=None if val_bytes is None else np.array(val_bytes, dtype=np.int64),
         meta=meta,
+        marks={path: FileMark.of(path, meta.get(f"{name}_sha256")) for name, path in paths.items()},
     )
+
+
+def damage_of(folder: Path) -> str | None:
+    """Find out whether a folder of tokens is what was written.
+
+    Parameters
+    ----------
+    folder : Path
+        Of one corpus and tokenizer, with a meta.json.
+
+    Returns
+    -------
+    str or None
+        What is wrong, as a sentence that begins with the file. None where all is right, as far as it holds digests:
+        older folders are judged by the sizes of their files.
+    """
+    path = folder / "meta.json"
+    try:
+        meta = read_json(path)
+    except UserError:
+        return f"{path} cannot be read"
+    if meta is None or has_changed(meta) or meta.get("dtype") not in ("uint16", "uint32"):
+        return f"{path} has changed since it was written"
+    for name in ("train", "val"):
+        file, count = folder / f"{name}.bin", meta.get(f"num_{name}_stored")
+        size = count * np.dtype(meta["dtype"]).itemsize if isinstance(count, int) else None
+        if not file.is_file() or file.stat().st_size != size:
+            return f"{file} is damaged (it should have {size} bytes)"
+        known = meta.get(f"{name}_sha256")
+        if known is not None and known != file_digest(file):
+            return f"{file} is damaged (its digest is another)"
+    return None
+
+
+def _write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    """Write meta.json with the digests of the token files beside it, and its own."""
+    digests = {f"{name}_sha256": file_digest(folder / f"{name}.bin") for name in ("train", "val")}
+    write_json(folder / "meta.json", with_digest(meta | digests))
 
 
 def _build_text(data: DataConfig, tokenizer: Tokenizer, folder: Path, cache: Cache) -> None:
@@ -129,8 +185,8 @@ def _build_text(data: DataConfig, tokenizer: Tokenizer, folder: Path, cache: Cac
         )
     streams = [np.concatenate([[EOD], ids, [EOD]]).astype(dtype) for ids in tokenizer.encode(kept)]
     _write(folder / "val.bin", np.concatenate(streams))
-    write_json(
-        folder / "meta.json",
+    _write_meta(
+        folder,
         {
             "corpus": data.corpus,
             "content_hash": data.content_hash,
@@ -157,8 +213,8 @@ def _build_language(data: DataConfig, folder: Path) -> None:
     _write(folder / "train.bin", language.generate(num_train, stream=0).astype(dtype))
     val = [language.generate(size, stream=1 + index)[: data.val_document_size + 1] for index in range(num_documents)]
     _write(folder / "val.bin", np.concatenate(val).astype(dtype))
-    write_json(
-        folder / "meta.json",
+    _write_meta(
+        folder,
         {
             "corpus": data.corpus,
             "content_hash": data.content_hash,

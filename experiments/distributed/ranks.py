@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ class Ranks:
         if device == "cuda":
             device_id = self.devices(device)[place.local_rank]
             torch.cuda.set_device(device_id)
-        self._store = TCPStore(place.address, place.port, self.size, self.rank == 0, timeout=PATIENCE)
+        self._store = _meet(place)
         backend = "nccl" if device == "cuda" else "gloo"
         dist.init_process_group(
             backend, store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE, device_id=device_id
@@ -134,7 +135,10 @@ class Ranks:
         """What another rank reported; asked by rank 0 beside its training, which may hang for want of that rank."""
         if self._store is None or not self._store.check(["failure"]):
             return None
-        return RankFailure(**json.loads(self._store.get("failure")))
+        try:
+            return RankFailure(**json.loads(self._store.get("failure")))
+        except (ValueError, TypeError):
+            return None  # no rank of ours wrote that
 
     def acknowledge_failure(self) -> None:
         """Let the others end after one of them failed."""
@@ -234,6 +238,14 @@ class Agreement:
         stops, saves, agreed = votes.tolist()
         self._asked, self._since, self._next = step, now, step + agreed
         return bool(stops), bool(saves)
+
+
+def _meet(place: Place) -> TCPStore:
+    """Where the ranks meet; on one machine it listens to that machine alone."""
+    if place.rank or not place.address.startswith("127."):
+        return TCPStore(place.address, place.port, place.size, place.rank == 0, timeout=PATIENCE)
+    listener = socket.create_server((place.address, place.port))
+    return TCPStore(place.address, place.port, place.size, True, timeout=PATIENCE, master_listen_fd=listener.detach())
 
 
 ALONE = Ranks()

@@ -5,6 +5,7 @@ Owns error.txt, records of failed and diverged runs, and the endings of claims. 
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from dataclasses import dataclass
@@ -13,18 +14,21 @@ from typing import Any
 import torch
 
 from experiments.config.kinds import canonical, design_of
+from experiments.data.tokens import DamagedTokens
 from experiments.distributed.ranks import RankFailure
 from experiments.errors import UserError
 from experiments.execution.engine import Execution, is_peer_lost
-from experiments.execution.exit_status import ExitStatus
 from experiments.execution.micro_batch import micro_batch_of
 from experiments.execution.queue import Claimed
+from experiments.execution.supervisor import ExitStatus
 from experiments.files import write_atomic
+from experiments.machine.hardware import is_out_of_memory
 from experiments.records import RunRecord, RunStatus
 from experiments.store.checkpoints import prefix_folder
 from experiments.store.claims import RunState
+from experiments.store.configs import ConfigError
 from experiments.store.store import RunStore
-from experiments.training.state import Diverged, Interrupted
+from experiments.training.state import Diverged, Interrupted, Superseded
 
 PEER_LOST = "one of its processes vanished (killed, out of memory, or its machine went down)"
 REFUSED = "the worker stopped: see its message"
@@ -64,13 +68,19 @@ def ending_of(error: BaseException | None, *, in_group: bool) -> Ending:
         return Ending(status=RunStatus.DONE)
     if isinstance(error, Interrupted):
         return Ending(status=RunStatus.INTERRUPTED, reason=str(error), exit_status=ExitStatus.STOPPED)
+    if isinstance(error, Superseded):
+        return Ending(status=RunStatus.LOST, reason=str(error))
     if isinstance(error, Diverged):
         return Ending(status=RunStatus.DIVERGED, reason=str(error))
+    if isinstance(error, DamagedTokens):  # a fresh process opens them, and makes them anew
+        return Ending(status=RunStatus.INTERRUPTED, reason=str(error), exit_status=ExitStatus.RESTART)
+    if isinstance(error, ConfigError):  # other runs are not concerned
+        return Ending(status=RunStatus.FAILED, reason=str(error))
     if isinstance(error, UserError):
         return Ending(status=RunStatus.INTERRUPTED, reason=REFUSED, exit_status=ExitStatus.REFUSED)
     trace = "".join(traceback.format_exception(error))
     restart = ExitStatus.RESTART if in_group else None
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if is_out_of_memory(error):
         return Ending(status=RunStatus.OOM, trace=trace, exit_status=restart)
     if in_group and is_peer_lost(error):
         return Ending(status=RunStatus.LOST, reason=PEER_LOST, exit_status=restart)
@@ -128,7 +138,7 @@ class EndingWriter:
         elif status == RunStatus.FAILED:
             failures = self.store.claims.states()[segment.segment_id].endings.count(RunStatus.FAILED) + 1
             if failures >= self.max_failures:
-                given_up = f"{reason} ({failures} attempts; see error.txt)"
+                given_up = f"{reason} ({failures} attempts{'; see error.txt' if ending.trace is not None else ''})"
         elif status == RunStatus.DIVERGED:
             given_up = reason
         if given_up is not None and not segment.is_prefix:
@@ -145,11 +155,12 @@ class EndingWriter:
         state : RunState
             How its attempts ended.
         """
-        if self.store.record_path(run_id).exists():
+        if self.store.is_published(run_id):
             return
         named = [name for name in (RunStatus.FAILED, RunStatus.LOST) if name in state.endings]
         counts = ", ".join(f"{state.endings.count(name)} {name}" for name in named)
-        self._publish(run_id, state.attempts, RunStatus.FAILED, f"its retries are used up ({counts}); see error.txt")
+        seen = "; see error.txt" if (self.store.run_folder(run_id) / "error.txt").exists() else ""
+        self._publish(run_id, state.attempts, RunStatus.FAILED, f"its retries are used up ({counts}){seen}")
 
     def _out_of_memory(self, claimed: Claimed, trace: str) -> tuple[RunStatus, str, str | None]:
         """(status, reason, why the run is given up): the next attempt holds half as many sequences, down to one."""
@@ -163,8 +174,12 @@ class EndingWriter:
         return RunStatus.FAILED, reason, reason
 
     def _publish(self, run_id: str, attempt: int, status: RunStatus, reason: str) -> None:
-        """Publish the record of a run that is not trained on."""
-        config = self.store.read_any(run_id)
+        """Publish the record of a run that is not trained on; without a config that can be read there is none."""
+        try:
+            config = self.store.read_any(run_id)
+        except ConfigError as error:
+            sys.stderr.write(f"warning: run {run_id} {status}: {error}\n")
+            return
         rows = self.store.read_metrics(run_id)
         last = {key: rows[-1][key] for key in ("step", "train_loss", "lr")} if rows else {}
         outcome: dict[str, Any] = {f"last_{key}": value for key, value in last.items()}

@@ -5,9 +5,10 @@ Rank 0's worker gives the orders and the others carry them out. It must not know
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from experiments.data.corpus import TokenCorpus, bits_per_byte, check_budget, pr
 from experiments.distributed.ranks import RankFailure, Ranks
 from experiments.distributed.sharding import make_fabric
 from experiments.errors import UserError
+from experiments.files import sync_file
 from experiments.machine.devices import Precision, cpu_name
-from experiments.machine.hardware import peak_flops_per_second, versions
+from experiments.machine.hardware import commit, is_out_of_memory, peak_flops_per_second, versions
 from experiments.training.checkpointing import save_weights
 from experiments.training.job import Outcome, TrainedRun, train_prefix, train_run
 from experiments.training.recorder import peak_memory_bytes
@@ -109,7 +111,8 @@ class Execution:
         Interrupted, Diverged
             As `training.job.train_run`.
         """
-        trained = train_run(self._setup(order, write_rows), order.keep)
+        with self._blaming_tokens(order.config):
+            trained = train_run(self._setup(order, write_rows), order.keep)
         if order.weights is not None:
             save_weights(order.weights, trained.lit, self.ranks)
         return trained
@@ -132,7 +135,17 @@ class Execution:
             As `training.job.train_prefix`.
         """
         assert order.keep is not None
-        train_prefix(self._setup(order, write_rows), order.keep)
+        with self._blaming_tokens(order.config):
+            train_prefix(self._setup(order, write_rows), order.keep)
+
+    @contextlib.contextmanager
+    def _blaming_tokens(self, config: RunConfig) -> Iterator[None]:
+        """Whatever went wrong on tokens that have changed meanwhile is no failure of the run: DamagedTokens."""
+        try:
+            yield
+        except Exception:
+            self.corpus(config).check_unchanged()
+            raise
 
     def _setup(self, order: Order, write_rows: Callable[[list[Row]], None]) -> TrainSetup:
         config = order.config
@@ -145,6 +158,7 @@ class Execution:
             folder=order.folder,
             fabric=self.fabric(config.precision),
             write_rows=write_rows,
+            settle=lambda: settle(order.folder, corpus),
             should_stop=self.should_stop,
             checkpoint_seconds=self.checkpoint_seconds,
             peak_flops_per_second=None if peak is None else peak * self.ranks.size,
@@ -217,13 +231,36 @@ class Execution:
             "began_unix_seconds": round(began, 3),
             "peak_flops_per_second": peak_flops_per_second(device, config.precision),
             "peak_memory_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else peak_memory_bytes(),
+            "semantics_version": config.semantics_version,
+            "commit": commit(),
             "versions": versions(),
         }
 
 
+def settle(folder: Path, corpus: TokenCorpus) -> None:
+    """Bring what was measured to the disk before something is written that rests on it.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run or of the shared prefix, with its metrics.jsonl.
+    corpus : TokenCorpus
+        What it is trained on.
+
+    Raises
+    ------
+    StoreError
+        When the disk refuses.
+    DamagedTokens
+        When the token files have changed since they were opened.
+    """
+    sync_file(folder / "metrics.jsonl")
+    corpus.check_unchanged()
+
+
 def failure_of(error: BaseException, rank: int) -> RankFailure:
     """What an exception means for the group: out of memory, a problem that no other run would escape, or a failure."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if is_out_of_memory(error):
         ending = "oom"
     else:
         ending = "refused" if isinstance(error, UserError) else "failed"

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.execution.exit_status import ExitStatus
+from experiments.execution.supervisor import ExitStatus
 from experiments.machine.liveness import end_with_parent
 
 GRACE_SECONDS = 20.0

@@ -16,17 +16,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.execution.exit_status import ExitStatus
 from experiments.execution.local_workers import LocalWorker, LocalWorkers
+from experiments.execution.supervisor import ExitStatus
 from experiments.machine.devices import Device
-from experiments.machine.liveness import HeartbeatWatch
-from experiments.records import SETTLED_STATUSES, RunStatus
+from experiments.records import RunStatus
 from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.status.tables import progress_line, progress_table
 from experiments.store.store import RunStore
 
 MAX_EARLY_ENDS = 3
 """Workers that may end in a row, with an error and without finishing anything, before the launcher gives up."""
+MAX_IDLE_ENDS = 3
+"""Workers that may end in a row because they found nothing to train, while runs are without a record."""
+MAX_LOOKING_FRACTION = 0.01
+"""Share of a core that looking at the store may take."""
 
 
 @dataclass
@@ -51,8 +54,7 @@ class Launcher:
     def __post_init__(self) -> None:
         self._wake = threading.Event()
         self._interrupted = False
-        self._early_ends = 0
-        self._watch = HeartbeatWatch()
+        self._early_ends = self._idle_ends = self._settled = 0
 
     def run(self) -> SweepProgress:
         """Start workers and stay until every run is settled.
@@ -72,27 +74,39 @@ class Launcher:
             try:
                 self._fill(progress)
                 while True:
+                    began = time.process_time()
                     progress = self.reader.read()
                     show(progress)
                     over = self.stop_at_failure and _failed(progress) > failed_before
-                    if progress.settled == len(progress.runs) or self._interrupted or over:
+                    if self._interrupted or over or self._is_over(progress):
                         break
-                    self._wake.wait(self.refresh_seconds)
-                    self._wake.clear()
+                    self._pause(began)
                     for worker in self.workers.reap():
                         self._ended(worker, progress)
                     self._fill(progress)
             finally:
                 self.workers.stop()
-            progress = self.reader.read()
+            progress = self.reader.read_again()
             show(progress)
         if self._interrupted:
             raise KeyboardInterrupt
         return progress
 
+    def _is_over(self, progress: SweepProgress) -> bool:
+        """Whether every run is settled, by its record as it is now, or nothing more can be done for the rest."""
+        if progress.settled == len(progress.runs):
+            return self.reader.read_again().settled == len(progress.runs)
+        return self._idle_ends > MAX_IDLE_ENDS
+
+    def _pause(self, began: float) -> None:
+        """Wait for the next look: until a worker ends, and so long that looking takes little of a core."""
+        used = time.process_time() - began
+        self._wake.wait(max(self.refresh_seconds, used / MAX_LOOKING_FRACTION))
+        self._wake.clear()
+
     def _fill(self, progress: SweepProgress) -> None:
         """Keep one worker on each device while runs remain that it could take."""
-        remaining = sum(run.status not in SETTLED_STATUSES for run in progress.runs)
+        remaining = len(progress.runs) - progress.settled
         busy = [worker.device for worker in self.workers.running]
         for device in self.devices[:remaining]:
             if busy.count(device) < list(self.devices).count(device):
@@ -109,6 +123,9 @@ class Launcher:
             raise UserError(
                 self.store.refusal() or worker.last_error() or f"a worker ended without a word; see {worker.log}"
             )
+        finished = progress.settled
+        self._idle_ends = self._idle_ends + 1 if status == ExitStatus.DONE and finished == self._settled else 0
+        self._settled = finished
         if status in (ExitStatus.DONE, ExitStatus.RESTART, ExitStatus.STOPPED) or (status is not None and status < 0):
             self._early_ends = 0
             return
@@ -142,10 +159,10 @@ class Launcher:
         if sys.stdout.isatty():
             from rich.live import Live
 
-            with Live(refresh_per_second=2, transient=False) as live:
+            with Live(auto_refresh=False, transient=False) as live:
                 size = live.console.size
                 yield lambda progress: live.update(
-                    progress_table(progress, width=size.width, max_rows=size.height - 10)
+                    progress_table(progress, width=size.width, max_rows=size.height - 10), refresh=True
                 )
             return
         last = [-self.line_seconds]

@@ -14,9 +14,10 @@ from typing import Any
 
 from experiments.config.prefixes import prefix_segment_id
 from experiments.machine.liveness import HeartbeatWatch
+from experiments.machine.memory import memory_group
 from experiments.manifests import Segment
 from experiments.records import RunStatus
-from experiments.store.checkpoints import checkpoint_path
+from experiments.store.checkpoints import available_steps, checkpoint_path, has_own, start_of
 from experiments.store.claims import RunState
 from experiments.store.store import RunStore
 
@@ -117,8 +118,8 @@ class SegmentQueue:
                 return None
             if trained:
                 return "is trained"  # looked at again, lest its checkpoint be removed before all have left it
-        elif state.published:
-            return None
+        elif state.published and self.store.is_published(item.run_id):
+            return None  # a record that is gone or damaged is believed over the claim: the run is trained again
         if state.running and not (fresh and self.store.claims.judge(item.segment_id, state, self.watch)):
             return "is being trained"
         if self._exhausted(state):
@@ -131,7 +132,7 @@ class SegmentQueue:
         attempt = state.attempts + 1
         if self.store.claims.exists(item.segment_id, attempt):
             return "was claimed meanwhile"
-        if not self.store.claims.take(item.segment_id, attempt, self.owner):
+        if not self.store.claims.take(item.segment_id, attempt, {**self.owner, **memory_group()}):
             return "was claimed meanwhile"
         return Claimed(segment=item, attempt=attempt, start=start, num_ooms=state.endings.count(RunStatus.OOM))
 
@@ -140,31 +141,20 @@ class SegmentQueue:
         return self._broken(str(item.prefix), item.end_step) or not self._needed(item)
 
     def _needed(self, item: Segment) -> bool:
-        """Whether something that starts at the end of a segment is still to be trained.
+        """Whether something would have to start before the end of a segment, were its checkpoint not there.
 
         Asked of the files now, not of the claims when they were listed.
         """
+        steps = [step for step in available_steps(self.store, str(item.prefix)) if step != item.end_step]
         for follower in self._followers.get(item.segment_id, ()):
-            if not follower.is_prefix:
-                if not (self.store.record_path(follower.run_id).exists() or self._goes_on(follower)):
+            if follower.is_prefix:
+                if follower.end_step not in steps and self._needed(follower):
                     return True
-            elif not checkpoint_path(self.store, str(item.prefix), follower.end_step).exists() and self._needed(
-                follower
-            ):
-                return True
+            elif not has_own(self.store, follower.run_id):
+                start = start_of(self.store, follower.run_id, branch_of(follower), steps)
+                if start is not None and start < item.end_step:
+                    return True
         return False
-
-    def _goes_on(self, run: Segment) -> bool:
-        """Whether a run needs its prefix no more: it has a checkpoint of its own, or left one where it branched off."""
-        own = self.store.run_folder(run.run_id) / "checkpoints" / "latest.pt"
-        return own.exists() or self._left_behind(run) is not None
-
-    def _left_behind(self, item: Segment) -> Path | None:
-        """The checkpoint that a run left on its way, in an earlier attempt."""
-        if item.prefix is None or item.keep_step is None:
-            return None
-        path = checkpoint_path(self.store, item.prefix, item.keep_step)
-        return path if path.exists() else None
 
     def _start(self, item: Segment) -> tuple[Path | None, str | None]:
         """(checkpoint to start from, what it waits for); a run whose prefix is broken starts from nothing."""
@@ -173,8 +163,13 @@ class SegmentQueue:
         path = checkpoint_path(self.store, item.prefix, item.start_step)
         if path.exists():
             return path, None
-        if not item.is_prefix and self._goes_on(item):
-            return self._left_behind(item), None  # its own newest checkpoint is looked for first
+        if not item.is_prefix:
+            left = [step for step in available_steps(self.store, item.prefix) if step > item.start_step]
+            start = start_of(self.store, item.run_id, branch_of(item), left)
+            if start:  # the checkpoint that it left on its way, in an earlier attempt
+                return checkpoint_path(self.store, item.prefix, start), None
+            if has_own(self.store, item.run_id):
+                return None, None
         if item.after is None:
             return None, None  # a checkpoint that was there when the plan was made is gone
         if self._broken(item.prefix, item.start_step):
@@ -194,3 +189,8 @@ class SegmentQueue:
 
     def _exhausted(self, state: RunState) -> bool:
         return state.exhausted(max_failures=self.limits.max_failures, max_losses=self.limits.max_losses)
+
+
+def branch_of(run: Segment) -> int:
+    """Steps after which a run leaves its prefix, as far as its segment says."""
+    return run.start_step if run.keep_step is None else run.keep_step

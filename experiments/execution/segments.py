@@ -5,20 +5,31 @@ It must not know loops over segments, heartbeats, or what becomes of an error.
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from experiments.config.counts import design_of
-from experiments.config.run import RunConfig, canonical
-from experiments.execution.engine import Execution, Order, measured
+from experiments.config.kinds import AnyRun
+from experiments.config.run import SEMANTICS_VERSION, RunConfig, canonical
+from experiments.config.tuning.run import TUNING_VERSION
+from experiments.digests import checked_row, file_digest
+from experiments.errors import UserError
+from experiments.execution.engine import Execution, Order, measured, settle
 from experiments.execution.micro_batch import micro_batch_of
 from experiments.execution.queue import Claimed
 from experiments.execution.tuning import TuningTrainer
-from experiments.files import append_rows
+from experiments.files import append_rows, remove, replace
+from experiments.manifests import Segment
 from experiments.records import RunRecord, RunStatus
-from experiments.store.checkpoints import checkpoint_path, drop_unneeded, prefix_folder
+from experiments.store.checkpoints import checkpoint_path, drop_unneeded, own_checkpoint, prefix_folder, remove_own
 from experiments.store.store import RunStore
-from experiments.training.state import prefix_target, run_target
+from experiments.training.state import Row, prefix_target
+
+_UNPUBLISHED = ".weights-"
+"""How names of weights begin whose run has no record yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +57,32 @@ class SegmentTrainer:
         ------
         UserError
             When the store or the corpus refuses.
+        MemoryError
+            When the last attempt was killed for want of memory with a single sequence at a time.
         Interrupted, Diverged
             As `training.job.train_run`.
         """
         if claimed.segment.is_prefix:
-            self._train_prefix(claimed)
-        elif self.store.read_record(claimed.segment.run_id) is None:
-            config = self.store.read_any(claimed.segment.run_id)
-            if isinstance(config, RunConfig):
-                self._train_run(config, claimed)
-            else:
+            shared = self.store.read_config(claimed.segment.run_id)
+            check_semantics(shared)
+            self._train_prefix(claimed, shared)
+            return
+        run_id = claimed.segment.run_id
+        damage = self.store.set_aside_damage(run_id)
+        if damage is not None:
+            sys.stderr.write(f"warning: {damage}\n")
+        record = self.store.find_record(run_id)
+        if record is None:
+            config = self.store.read_any(run_id)
+            check_semantics(config)
+            if not isinstance(config, RunConfig):
                 self.tuning.train(config, claimed)
+                return
+            record = self._train_run(claimed, config)
+        self._finish(claimed.segment, record)
 
-    def _train_run(self, config: RunConfig, claimed: Claimed) -> None:
-        """Train a run to its budget, from its shared prefix where it has one, and publish its record."""
+    def _train_run(self, claimed: Claimed, config: RunConfig) -> RunRecord:
+        """Train a run to its budget, from its shared prefix where it has one; its published record, whoever won."""
         began, segment = time.time(), claimed.segment
         folder = self.store.run_folder(segment.run_id)
         keep = None
@@ -69,31 +92,52 @@ class SegmentTrainer:
             config=config,
             folder=folder,
             start=claimed.start,
-            micro_batch=micro_batch_of(config, claimed.num_ooms, self.execution.ranks.size),
+            micro_batch=self._micro_batch(config, claimed),
             keep=keep,
-            weights=folder / "weights.safetensors" if self.keep_weights else None,
+            weights=folder / f"{_UNPUBLISHED}{claimed.attempt}" if self.keep_weights else None,
         )
         self.execution.ranks.broadcast(order)
-        trained = self.execution.train_run(order, lambda rows: append_rows(folder / "metrics.jsonl", rows))
+        trained = self.execution.train_run(order, lambda rows: _write_rows(folder, rows))
         corpus = self.execution.corpus(config)
         facts = self.execution.facts(config, attempt=claimed.attempt, began=began, micro_batch=order.micro_batch)
-        self.store.publish(
-            RunRecord(
-                run_id=segment.run_id,
-                status=RunStatus.DONE,
-                config=canonical(config),
-                design=design_of(config, num_train_tokens=corpus.num_train_tokens),
-                outcome=measured(trained.outcome, corpus, config),
-                execution=facts | {"shared_steps": trained.shared_steps},
-            )
+        facts["shared_steps"] = trained.shared_steps
+        if order.weights is not None:
+            facts["weights_sha256"] = file_digest(order.weights)
+        settle(folder, corpus)
+        record = RunRecord(
+            run_id=segment.run_id,
+            status=RunStatus.DONE,
+            config=canonical(config),
+            design=design_of(config, num_train_tokens=corpus.num_train_tokens),
+            outcome=measured(trained.outcome, corpus, config),
+            execution=facts,
         )
-        run_target(config, folder).checkpoint.unlink(missing_ok=True)
+        if self.store.publish(record):
+            return record
+        return self.store.find_record(segment.run_id) or record
+
+    def _finish(self, segment: Segment, record: RunRecord) -> None:
+        """Put the weights of the published record in their place, and remove what nobody goes on from."""
+        folder = self.store.run_folder(segment.run_id)
+        for path in sorted(folder.glob(f"{_UNPUBLISHED}*")):
+            if record.execution.get("weights_sha256") == file_digest(path):
+                replace(path, folder / "weights.safetensors")
+            else:
+                remove(path)
+        remove_own(own_checkpoint(self.store, segment.run_id))
         if segment.prefix is not None:
             drop_unneeded(self.store, segment.prefix)
 
-    def _train_prefix(self, claimed: Claimed) -> None:
+    def _micro_batch(self, config: RunConfig, claimed: Claimed) -> int:
+        """Sequences that a rank holds at a time; MemoryError when fewer than one would be needed."""
+        size = self.execution.ranks.size
+        if claimed.num_ooms and micro_batch_of(config, claimed.num_ooms - 1, size) == 1:
+            raise MemoryError("the attempt before was killed for want of memory with one sequence at a time")
+        return micro_batch_of(config, claimed.num_ooms, size)
+
+    def _train_prefix(self, claimed: Claimed, config: RunConfig) -> None:
         """Train a segment of a shared prefix and leave its checkpoint behind."""
-        segment, config = claimed.segment, self.store.read_config(claimed.segment.run_id)
+        segment = claimed.segment
         prefix = str(segment.prefix)
         folder = prefix_folder(self.store, prefix)
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,11 +146,37 @@ class SegmentTrainer:
             config=config,
             folder=folder,
             start=claimed.start,
-            micro_batch=micro_batch_of(config, claimed.num_ooms, self.execution.ranks.size),
+            micro_batch=self._micro_batch(config, claimed),
             keep=keep,
             is_prefix=True,
         )
         self.execution.ranks.broadcast(order)
-        self.execution.train_prefix(order, lambda rows: append_rows(folder / "metrics.jsonl", rows))
-        prefix_target(config, folder, keep).checkpoint.unlink(missing_ok=True)
+        self.execution.train_prefix(order, lambda rows: _write_rows(folder, rows))
+        remove_own(prefix_target(config, folder, keep).checkpoint)
         drop_unneeded(self.store, prefix)
+
+
+def check_semantics(config: AnyRun) -> None:
+    """Refuse a run that was planned for another meaning of its config than this code has.
+
+    Parameters
+    ----------
+    config : RunConfig or FinetuneRun
+        The run.
+
+    Raises
+    ------
+    UserError
+        When its semantics_version is not this code's.
+    """
+    current = SEMANTICS_VERSION if isinstance(config, RunConfig) else TUNING_VERSION
+    if config.semantics_version != current:
+        raise UserError(
+            f"this sweep was planned by code of semantics_version {config.semantics_version} and this code has "
+            f"{current}, which trains the same config to another result; run the sweep's YAML again to plan "
+            "it for this code, or go back to the code that planned it"
+        )
+
+
+def _write_rows(folder: Path, rows: Sequence[Row]) -> None:
+    append_rows(folder / "metrics.jsonl", [checked_row(row) for row in rows])

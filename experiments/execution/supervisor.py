@@ -9,15 +9,32 @@ what a worker does.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from enum import IntEnum
 from typing import Any
 
-from experiments.execution.exit_status import ExitStatus
 from experiments.machine.liveness import end_with_parent
+
+HELD_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals by which people and schedulers stop a worker."""
+
+
+class ExitStatus(IntEnum):
+    """Exit statuses of `work`; 1 and 2 are Python's and argparse's own."""
+
+    DONE = 0
+    """Nothing is left to train."""
+    REFUSED = 3
+    """A problem that no other run would escape: disk, store, changed data. Its message is one sentence."""
+    STOPPED = 4
+    """The worker was asked to stop; there may be more to do."""
+    RESTART = 75
+    """It asks for a fresh process: many runs done, memory grown, a CUDA error, or a rank that failed."""
 
 
 def supervise(work: Callable[[int], int], *, parent: int | None) -> int:
@@ -49,16 +66,39 @@ def supervise(work: Callable[[int], int], *, parent: int | None) -> int:
         end_with_parent(parent)
     while not stopping:
         supervisor = os.getpid()
-        child = os.fork()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with signals_held():  # none comes between the fork and the moment when each process knows what to do with it
+            try:
+                child = os.fork()
+            except OSError as error:
+                sys.stderr.write(f"warning: no process can be started ({error.strerror}); another worker may\n")
+                return ExitStatus.RESTART
+            if child == 0:
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    signal.signal(number, signal.SIG_DFL)  # until `work` has handlers of its own
         if child == 0:
             os._exit(_run(work, supervisor))
-        if stopping:  # the signal came before the child's number was known
-            os.kill(child, signal.SIGTERM)
-        _, raw = os.waitpid(child, 0)
-        child, status = 0, os.waitstatus_to_exitcode(raw)
+        if stopping:
+            os.kill(child, signal.SIGTERM)  # the signal came before there was a child
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # its number stays its own until it is let go
+        with signals_held():
+            _, raw = os.waitpid(child, 0)
+            child = 0
+        status = os.waitstatus_to_exitcode(raw)
         if status >= 0 and status != ExitStatus.RESTART:
             return status
     return ExitStatus.STOPPED
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Let signals that end a worker wait until the block is over, in this process and in one that is forked there."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def pass_user_signals() -> None:

@@ -5,6 +5,7 @@ It must not know loops over segments, heartbeats, or what becomes of an error.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from experiments.data.cache import Cache
 from experiments.data.corpora.task_files import find_task, task_hash
 from experiments.data.tasks import Example, Task
 from experiments.data.tokenizers.tokenizer import load_tokenizer
+from experiments.digests import checked_row
 from experiments.errors import UserError
 from experiments.execution.engine import Execution
 from experiments.execution.micro_batch import micro_batch_of
@@ -28,6 +30,7 @@ from experiments.execution.queue import Claimed
 from experiments.files import append_rows, write_atomic
 from experiments.records import RunRecord, RunStatus
 from experiments.store.store import RunStore
+from experiments.store.weights import read_weights
 from experiments.training.tuning.classification import Classification
 from experiments.training.tuning.forgetting import pretraining_loss
 from experiments.training.tuning.loop import Tuned, TuningSetup, finetune
@@ -54,7 +57,8 @@ class Bodies:
             path = self.store.run_folder(run_id) / WEIGHTS
             if not path.exists():
                 raise UserError(f"pre-trained run {run_id} has no {path}; train it again, without --no-weights")
-            self._body = (run_id, self.store.read_config(run_id), safetensors.torch.load_file(path))
+            weights = safetensors.torch.load(read_weights(self.store, run_id))
+            self._body = (run_id, self.store.read_config(run_id), weights)
         return self._body[1], self._body[2]
 
     def task(self, run: FinetuneRun) -> Task:
@@ -104,7 +108,7 @@ class Bodies:
             raise UserError(f"fine-tuning run {run_id} kept no weights; train it again without --no-weights")
         _, weights = self.body(run.pretrained)
         model = self.head(run).model(make_body(run, weights), run.seed)
-        load_learned(model, safetensors.torch.load_file(path))
+        load_learned(model, safetensors.torch.load(read_weights(self.store, run_id)))
         return run, model.eval()
 
     def predict(self, run_id: str, texts: Sequence[str]) -> list[dict[str, Any]]:
@@ -176,15 +180,17 @@ class TuningTrainer:
                 task=self.bodies.task(run),
                 head=self.bodies.head(run),
                 fabric=self.execution.fabric(run.precision),
-                write_rows=lambda rows: append_rows(folder / "metrics.jsonl", rows),
+                write_rows=lambda rows: append_rows(folder / "metrics.jsonl", [checked_row(row) for row in rows]),
                 should_stop=self.execution.should_stop,
                 micro_batch=micro_batch,
             )
         )
         outcome = done.outcome | self._forgetting(run, config, done)
-        if self.keep_weights:
-            write_atomic(folder / WEIGHTS, safetensors.torch.save(learned(done.model)))
         facts = self.execution.facts(run, attempt=claimed.attempt, began=began, micro_batch=micro_batch)
+        if self.keep_weights:
+            content = safetensors.torch.save(learned(done.model))
+            write_atomic(folder / WEIGHTS, content)
+            facts["weights_sha256"] = hashlib.sha256(content).hexdigest()
         counted = {"tokens": done.tokens, "flops": done.flops, "flops_6nd": _flops_6nd(run, done.tokens)}
         self.store.publish(
             RunRecord(

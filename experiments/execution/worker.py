@@ -1,47 +1,38 @@
 """One long-lived worker: claim a segment, train it in this process, publish its record; again, until none is left.
 
-Owns the loop and the heartbeats. Of several ranks that train together, rank 0 does all this and gives the others their
+Owns the loop. Of several ranks that train together, rank 0 does all this and gives the others their
 orders. It must not know who started it: the launcher, Slurm or a person at a shell.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import sys
-import threading
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from experiments.data.cache import Cache
-from experiments.distributed.ranks import ALONE, RankFailure, Ranks
+from experiments.distributed.ranks import ALONE, Ranks
 from experiments.errors import UserError
-from experiments.execution.endings import Ending, EndingWriter, ending_of, ending_of_rank
+from experiments.execution.endings import Ending, EndingWriter, ending_of
 from experiments.execution.engine import END, WAIT, Execution, is_peer_lost
-from experiments.execution.exit_status import ExitStatus
+from experiments.execution.heartbeat import Heartbeat
 from experiments.execution.queue import Claimed, Limits, SegmentQueue
 from experiments.execution.segments import SegmentTrainer
+from experiments.execution.supervisor import ExitStatus
 from experiments.execution.tuning import Bodies, TuningTrainer
-from experiments.machine.hardware import current_memory_bytes, tune_allocator
-from experiments.machine.liveness import (
-    EXPIRY_SECONDS,
-    HEARTBEAT_SECONDS,
-    HeartbeatWatch,
-    end_with_parent,
-    identify,
-    parent_lost,
-)
+from experiments.machine.hardware import current_memory_bytes, free_memory, tune_allocator
+from experiments.machine.liveness import EXPIRY_SECONDS, HeartbeatWatch, end_with_parent, identify
 from experiments.manifests import Segment
 from experiments.records import RunStatus
 from experiments.store.store import RunStore
 
 LISTEN_SECONDS = 0.5
 """Time between two looks at what others train, while nothing is free."""
+STALL_SECONDS = 3600.0
+"""How long a training may take no step: it may build the tokens of a large corpus first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +57,8 @@ class WorkerOptions:
     """How long a heartbeat on another machine may stand still."""
     keep_weights: bool = True
     """Keep the weights of finished runs as weights.safetensors."""
+    stall_seconds: float = STALL_SECONDS
+    """How long a training may take no step before its worker is ended as hung."""
     linger: bool = True
     """Wait while others train, to take up what they lose; without it, end when nothing is free."""
 
@@ -86,12 +79,12 @@ class Worker:
     """Who trains with it; rank 0 is the worker, and the others do what it says."""
 
     def __post_init__(self) -> None:
-        options, self._stop, self._usage = self.options, threading.Event(), Usage()
+        options, self._usage = self.options, Usage()
         self._execution = Execution(
             device=options.device,
             ranks=self.ranks,
             checkpoint_seconds=options.checkpoint_seconds,
-            should_stop=self._stop.is_set,
+            should_stop=lambda: self._heart.step(),
             cache=self.cache,
         )
         tuning = TuningTrainer(
@@ -104,6 +97,13 @@ class Worker:
             store=self.store, execution=self._execution, keep_weights=options.keep_weights, tuning=tuning
         )
         self._endings = EndingWriter(store=self.store, execution=self._execution, max_failures=options.max_failures)
+        self._heart = Heartbeat(
+            claims=self.store.claims,
+            ranks=self.ranks,
+            write_ending=self._endings.write,
+            parent=options.parent,
+            stall_seconds=options.stall_seconds,
+        )
         self._queue = SegmentQueue(
             store=self.store,
             segments=self.segments,
@@ -114,9 +114,9 @@ class Worker:
             fits=self._fits,
         )
 
-    def stop(self, *_: Any) -> None:
-        """Ask the worker to checkpoint and end; a signal handler."""
-        self._stop.set()
+    def stop(self) -> None:
+        """Ask the worker to checkpoint and end."""
+        self._heart.stop()
 
     def work(self) -> int:
         """Take segments until none is left.
@@ -127,7 +127,7 @@ class Worker:
             An `ExitStatus`.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.stop)
+            signal.signal(number, self._heart.stop)
         if self.options.parent is not None:
             end_with_parent(self.options.parent)
         tune_allocator()
@@ -161,7 +161,7 @@ class Worker:
 
         After a failure they do not: they wait for sums that will not come, and end when this process has.
         """
-        while not self._stop.is_set():
+        while not self._heart.stopping:
             claimed, waiting = self._queue.take()
             if claimed is not None:
                 ending = self._execute(claimed)
@@ -172,8 +172,7 @@ class Worker:
                 if self._usage.is_spent(self.options):
                     return ExitStatus.RESTART, True
             elif waiting and self.options.linger:
-                self._stop.wait(LISTEN_SECONDS)  # others train; look again for what they lose
-                self._end_without_parent()
+                self._heart.wait(LISTEN_SECONDS)  # others train; look again for what they lose
                 self.ranks.broadcast(WAIT)
             else:
                 return ExitStatus.DONE, True
@@ -181,7 +180,7 @@ class Worker:
 
     def _execute(self, claimed: Claimed) -> Ending:
         """Train one claimed segment and write down how it ended."""
-        with self._heartbeat(claimed):
+        with self._heart.beating(claimed):
             try:
                 self._trainer.train(claimed)
                 ending = ending_of(None, in_group=self.ranks.many)
@@ -189,46 +188,10 @@ class Worker:
                 ending = ending_of(error, in_group=self.ranks.many)
                 if isinstance(error, UserError):
                     sys.stderr.write(f"error: {error}\n")
-                if ending.status == RunStatus.OOM and self.options.device == "cuda":
-                    torch.cuda.empty_cache()
+        if ending.status == RunStatus.OOM:
+            free_memory(self.options.device)
         self._endings.write(claimed, ending)
         return ending
-
-    @contextlib.contextmanager
-    def _heartbeat(self, claimed: Claimed) -> Iterator[None]:
-        """Let the claim grow while its segment is trained, and watch for failures of other ranks."""
-        over, name = threading.Event(), claimed.segment.segment_id
-
-        def beat() -> None:
-            while not over.wait(HEARTBEAT_SECONDS):
-                with contextlib.suppress(OSError):  # a full disk ends the training itself, with a message
-                    self.store.claims.beat(name, claimed.attempt)
-                self._end_without_parent()
-                if (failure := self.ranks.failure()) is not None:
-                    self._abandon(claimed, failure)
-
-        thread = threading.Thread(target=beat, name=f"heartbeat {name}", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-    def _abandon(self, claimed: Claimed, failure: RankFailure) -> None:
-        """Write down what another rank cannot go on from, and end this process: its main thread may wait for ever."""
-        ending = ending_of_rank(failure)
-        try:
-            self._endings.write(claimed, ending)
-            self.ranks.acknowledge_failure()
-        except Exception:  # the process ends either way
-            traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(ExitStatus.RESTART if ending.exit_status is None else ending.exit_status)
-
-    def _end_without_parent(self) -> None:
-        if self.options.parent is not None and parent_lost(self.options.parent):
-            self._stop.set()
 
     def _fits(self, segment: Segment) -> bool:
         """Whether the device holds the segment now, beside what others have there; a CPU always tries."""

@@ -7,15 +7,23 @@ Nothing here changes a result; it is what records say of their execution.
 from __future__ import annotations
 
 import ctypes
+import errno
+import gc
 import importlib.metadata
 import platform
+import shutil
+import subprocess
 import sys
 import time
 from functools import cache
+from pathlib import Path
 
 import torch
 
 from models.kernels.linear import linear
+
+OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough memory")
+"""How torch's allocators for CPUs say it."""
 
 
 @cache
@@ -25,6 +33,27 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {
         key: importlib.metadata.version(name) for key, name in names.items()
     }
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory did not suffice, on a GPU or on a CPU.
+
+    Parameters
+    ----------
+    error : BaseException
+        What was raised; torch's allocator for CPUs raises a plain RuntimeError.
+
+    Returns
+    -------
+    bool
+        Whether a smaller piece of the batch may help.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY)
 
 
 def current_memory_bytes() -> int:
@@ -46,6 +75,41 @@ def tune_allocator() -> None:
     libc = ctypes.CDLL("libc.so.6")
     libc.mallopt(m_mmap_threshold, size)
     libc.mallopt(m_trim_threshold, size)
+
+
+def free_memory(device: str) -> None:
+    """Give back what a training that ran out of memory has left behind, so that the next one does not suffer.
+
+    Parameters
+    ----------
+    device : str
+        cpu or cuda.
+    """
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    elif sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+@cache
+def commit() -> str | None:
+    """Find the commit of this code, as it was when this process first asked.
+
+    Returns
+    -------
+    str or None
+        Its first 12 hex digits, with "-dirty" where files were changed since; None without a git checkout.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+    words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    try:
+        told = subprocess.run(words, capture_output=True, text=True, check=False, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return told.stdout.strip() or None
 
 
 PEAK_TENSOR_FLOPS = {

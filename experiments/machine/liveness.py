@@ -60,13 +60,16 @@ def alive(owner: Mapping[str, Any]) -> bool | None:
     Returns
     -------
     bool or None
-        None when it is on another machine.
+        None when it is on another machine, or the description is damaged.
     """
     if owner.get("host") != platform.node():
         return None
     if owner.get("boot") != _boot():
         return False
-    start = _start(int(owner["pid"]))
+    pid = owner.get("pid")
+    if not isinstance(pid, int):
+        return None
+    start = _start(pid)
     return start is not None and start == owner.get("start")
 
 

@@ -37,7 +37,7 @@ def is_current(folder: Path, store: RunStore, runs: Sequence[PlannedRun]) -> boo
         return False
     with table.open(encoding="utf-8", newline="") as stream:
         listed = {row.get("run_id"): row.get("loss") for row in csv.DictReader(stream)}
-    records = [store.read_record(run.run_id) for run in runs]
+    records = [store.find_record(run.run_id) for run in runs]
     losses = {record.run_id: record.outcome["loss"] for record in records if record and record.status is RunStatus.DONE}
     return bool(losses) and all(listed.get(run_id) == repr(loss) for run_id, loss in losses.items())
 

@@ -129,7 +129,7 @@ class Mirror:
         size = self._size(run.run_id)
         if size == progress.size:
             return 0
-        local = Local(rows=self.store.read_metrics(run.run_id), record=self.store.read_record(run.run_id))
+        local = Local(rows=self.store.read_metrics(run.run_id), record=self.store.find_record(run.run_id))
         progress.local = local
         if progress.open is None:
             if self._complete(run.run_id, local, progress.held):
@@ -162,7 +162,7 @@ class Mirror:
 
     def _size(self, run_id: str) -> tuple[int, bool]:
         metrics = self.store.run_folder(run_id) / "metrics.jsonl"
-        return (metrics.stat().st_size if metrics.exists() else 0, self.store.record_path(run_id).exists())
+        return (metrics.stat().st_size if metrics.exists() else 0, self.store.is_published(run_id))
 
     def _open(self, run: PlannedRun, progress: _Progress, attempt: int | None) -> OpenRun:
         pid = None if attempt is None else self._worker_here(run.run_id, attempt)

@@ -149,7 +149,7 @@ def learned_costs(store: RunStore, run_ids: Iterable[str], kind: DeviceKind) -> 
     CostModel
         For that kind of device.
     """
-    records = (store.read_record(run_id) for run_id in run_ids)
+    records = map(store.find_record, run_ids)
     return CostModel(kind=kind).learn(record for record in records if record is not None)
 
 

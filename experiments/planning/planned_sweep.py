@@ -17,12 +17,13 @@ from pathlib import Path
 from experiments.config.designs import ExpandedSweep, PlannedRun
 from experiments.config.reading import load_sweep
 from experiments.errors import UserError
-from experiments.files import write_atomic
+from experiments.files import set_aside, write_atomic
 from experiments.machine.devices import DeviceKind
 from experiments.manifests import Manifest, RunFacts, Segment, read_manifest
 from experiments.planning.compiler import CompiledSweep
 from experiments.planning.costs import CostModel, facts_of, learned_costs
 from experiments.planning.plans import compile_sweep
+from experiments.records import NewerLayout, RecordError
 from experiments.store.checkpoints import declare_needed
 from experiments.store.store import RunStore
 
@@ -37,6 +38,8 @@ class Changes:
     """Runs that it no longer lists; their records stay."""
     corpus: str | None = None
     """The corpus, when its content is not the one that the sweep had before."""
+    damage: tuple[str, ...] = ()
+    """What was wrong with files that were set aside, each as a sentence."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ class PlannedSweep:
             When the name belongs to another file, or the store cannot be written.
         """
         store.prepare()
+        damage = _set_aside_damage(store, expanded)
         before = store.read_manifest(expanded.sweep.name)
         costs = learned_costs(store, [run.run_id for run in expanded.runs], kind)
         compiled = compile_sweep(expanded, store, costs, share=share)
@@ -127,7 +131,7 @@ class PlannedSweep:
         declare_needed(store, manifest.name, compiled.prefixes)
         for run in expanded.runs:
             store.write_config(run.run_id, run.config)
-        return cls(store, manifest), _changes(before, manifest)
+        return cls(store, manifest), replace(_changes(before, manifest), damage=tuple(damage))
 
     def part(self, expanded: ExpandedSweep, *, kind: DeviceKind = "cpu", share: bool = True) -> PlannedSweep:
         """Write a manifest of some of the sweep's runs, so that workers train those alone.
@@ -188,7 +192,7 @@ class PlannedSweep:
     def segments(self) -> list[Segment]:
         """What workers take, the most urgent first; runs that no segment of the manifest covers are trained alone."""
         covered = {item.run_id for item in self.manifest.segments if not item.is_prefix}
-        left = [name for name in self.run_ids if name not in covered and not self.store.record_path(name).exists()]
+        left = [name for name in self.run_ids if name not in covered and not self.store.is_published(name)]
         return [*self.manifest.segments, *(alone(self.store, run_id) for run_id in left)]
 
     def costs(self, kind: DeviceKind) -> CostModel:
@@ -196,8 +200,22 @@ class PlannedSweep:
         return learned_costs(self.store, self.run_ids, kind)
 
     def missing(self) -> list[str]:
-        """Runs without a record."""
-        return [run_id for run_id in self.run_ids if not self.store.record_path(run_id).exists()]
+        """Runs without a record that can be believed."""
+        return [run_id for run_id in self.run_ids if not self.store.is_published(run_id)]
+
+
+def _set_aside_damage(store: RunStore, expanded: ExpandedSweep) -> list[str]:
+    """Move what cannot be believed out of the sweep's way: its manifest, records of its runs; what was wrong."""
+    found = []
+    try:
+        store.read_manifest(expanded.sweep.name)
+    except NewerLayout:
+        raise
+    except RecordError as error:
+        set_aside(store.manifest_path(expanded.sweep.name))
+        found.append(str(error))
+    problems = (store.set_aside_damage(run.run_id) for run in expanded.runs)
+    return found + [problem for problem in problems if problem is not None]
 
 
 def alone(store: RunStore, run_id: str) -> Segment:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.digests import parse_metrics
 from experiments.manifests import Segment
 from experiments.planning.costs import CostModel
 from experiments.planning.planned_sweep import PlannedSweep
 from experiments.planning.remaining import Remaining
-from experiments.records import SETTLED_STATUSES, RunRecord, RunStatus
+from experiments.records import SETTLED_STATUSES, NewerLayout, RecordError, RunRecord, RunStatus
 from experiments.store.claims import RunState
-from experiments.store.store import parse_metrics
 
 TAIL_BYTES = 4096
 EXPLAINED_STATUSES = (RunStatus.FAILED, RunStatus.LOST, RunStatus.OOM)
@@ -55,6 +56,8 @@ class RunProgress:
     """Model-FLOPs utilisation, a fraction."""
     attempts: int = 0
     """Executions begun."""
+    published: bool = False
+    """Whether it has a record that can be believed: nothing more is done for it."""
     reason: str | None = None
     """Why it is not done, where something went wrong."""
     seconds_left: float = 0.0
@@ -85,8 +88,8 @@ class SweepProgress:
 
     @property
     def settled(self) -> int:
-        """Runs that nothing more will be done for: done, diverged or failed for good."""
-        return sum(map(self.count, SETTLED_STATUSES))
+        """Runs that nothing more will be done for: those with a record."""
+        return sum(run.published for run in self.runs)
 
     flops_spent: float = 0.0
     """FLOPs that were spent; less than `flops_done` where runs share their first steps."""
@@ -135,6 +138,7 @@ class ProgressReader:
             for run_id, labels in sweep.manifest.runs.items()
         }
         self._records: dict[str, RunRecord] = {}
+        self._damage: dict[str, str] = {}
         segments = sweep.segments()
         self._segments = {item.segment_id: item for item in segments}
         self._remaining = Remaining(facts=self.facts, segments=segments, costs=costs)
@@ -165,8 +169,8 @@ class ProgressReader:
             prefix = found.setdefault(str(item.prefix), _PrefixProgress())
             if prefix.steps == 0:
                 last = self._last_metrics(self.store.prefixes / str(item.prefix))
-                prefix.steps = int(last.get("tokens", 0)) // self.facts[item.run_id].batch_tokens
-                prefix.loss, prefix.rate = last.get("train_loss"), last.get("tokens_per_second")
+                prefix.steps = int(_number(last, "tokens") or 0) // self.facts[item.run_id].batch_tokens
+                prefix.loss, prefix.rate = _number(last, "train_loss"), _number(last, "tokens_per_second")
             if states.get(item.segment_id, RunState()).running:
                 prefix.running_to = item.end_step
         return found
@@ -206,6 +210,7 @@ class ProgressReader:
                 tokens_per_second=record.outcome.get("tokens_per_second"),
                 mfu=record.outcome.get("mfu"),
                 attempts=max(state.attempts, 1),
+                published=record.status in SETTLED_STATUSES,
                 reason=record.reason,
             )
         segment = self._segments.get(run_id)
@@ -213,13 +218,9 @@ class ProgressReader:
         if segment and prefix and not state.attempts and segment.start_step:
             return self._on_prefix(run_id, segment, prefix)
         last = self._last_metrics(self.store.run_folder(run_id)) if state.attempts else {}
-        status = RunStatus.QUEUED
-        if state.running:
-            status = RunStatus.RUNNING
-        elif state.endings:
-            status = state.endings[-1]
-        tokens_done = int(last.get("tokens", 0))
-        rate = last.get("tokens_per_second") if state.running else None
+        status, reason = self._unpublished(run_id, state)
+        tokens_done = int(_number(last, "tokens") or 0)
+        rate = _number(last, "tokens_per_second") if state.running else None
         whole = self._remaining.whole_seconds(run_id)
         if rate and tokens_done * 5 > facts.tokens:
             whole = facts.tokens / rate
@@ -230,11 +231,11 @@ class ProgressReader:
             **self._labels.get(run_id, {}),
             status=status,
             tokens_done=tokens_done,
-            loss=last.get("train_loss"),
+            loss=_number(last, "train_loss"),
             tokens_per_second=rate,
-            mfu=last.get("mfu") if state.running else None,
+            mfu=_number(last, "mfu") if state.running else None,
             attempts=state.attempts,
-            reason=self.store.claims.reason(run_id, state.attempts, status) if status in EXPLAINED_STATUSES else None,
+            reason=reason,
             seconds_left=whole * (1 - ahead / facts.tokens) if facts.tokens else whole,
         )
 
@@ -255,16 +256,42 @@ class ProgressReader:
             seconds_left=self._remaining.whole_seconds(run_id) * (1 - ahead / facts.tokens),
         )
 
+    def _unpublished(self, run_id: str, state: RunState) -> tuple[RunStatus, str | None]:
+        """Status and reason of a run without a record that can be believed: never done or diverged."""
+        if state.running:
+            return RunStatus.RUNNING, None
+        if run_id in self._damage:
+            return RunStatus.QUEUED, self._damage[run_id]
+        if not state.endings:
+            return RunStatus.QUEUED, None
+        status = state.endings[-1]
+        if status in (RunStatus.DONE, RunStatus.DIVERGED):
+            return RunStatus.QUEUED, f"it was {status}, and its record is gone: it is trained again"
+        explained = status in EXPLAINED_STATUSES
+        return status, self.store.claims.reason(run_id, state.attempts, status) if explained else None
+
     def _record(self, run_id: str, state: RunState) -> RunRecord | None:
         if run_id not in self._records:
             if state.running and state.heartbeat == 0:
                 return None
-            record = self.store.read_record(run_id)
+            self._damage.pop(run_id, None)
+            try:
+                record = self.store.read_record(run_id)
+            except NewerLayout:
+                raise
+            except RecordError as error:
+                self._damage[run_id] = str(error)
+                return None
             if record is None:
                 return None
             self._records[run_id] = record
             self.costs.learn([record])
         return self._records[run_id]
+
+    def read_again(self) -> SweepProgress:
+        """The sweep as its files say now, without what is remembered of records that have gone or changed."""
+        self._records = {run_id: record for run_id, record in self._records.items() if self.store.is_published(run_id)}
+        return self.read()
 
     @staticmethod
     def _last_metrics(folder: Path) -> Mapping[str, Any]:
@@ -282,9 +309,16 @@ class _PrefixProgress:
     running_to: int | None = None
 
 
+def _number(row: Mapping[str, Any], name: str) -> float | None:
+    """A value of a row, where it is a finite number."""
+    value = row.get(name)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if is_number else None
+
+
 def tail(path: Path, num_bytes: int = TAIL_BYTES) -> str:
     """The last bytes of a text file, empty when there is none."""
-    if not path.exists():
+    if not path.is_file():
         return ""
     with path.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 from experiments.files import StoreError, link_once, write_atomic
 from experiments.machine.liveness import HeartbeatWatch, alive
+from experiments.machine.memory import killed_for_memory
 from experiments.records import RunStatus
 
 ENDINGS = (
@@ -93,28 +95,53 @@ class Claims:
         return (self.folder / f"{name}.{attempt}").exists()
 
     def states(self) -> dict[str, RunState]:
-        """Judge the state of every run that was ever claimed, from one listing of the folder."""
+        """Judge the state of every run that was ever claimed, from one listing of the folder.
+
+        Names that are no claim's say nothing.
+        """
         attempts: dict[str, dict[int, os.DirEntry[str]]] = {}
         endings: dict[str, dict[int, RunStatus]] = {}
-        if not self.folder.is_dir():
+        try:
+            entries = os.scandir(self.folder)
+        except (FileNotFoundError, NotADirectoryError):
             return {}
-        with os.scandir(self.folder) as entries:
+        with entries:
             for entry in entries:
-                parts = entry.name.split(".")
-                if len(parts) == 2 and parts[1].isdigit():
-                    attempts.setdefault(parts[0], {})[int(parts[1])] = entry
-                elif len(parts) == 3 and parts[2] in ENDINGS:
-                    endings.setdefault(parts[0], {})[int(parts[1])] = RunStatus(parts[2])
+                found = parse_claim_name(entry.name)
+                if found is None:
+                    continue
+                name, attempt, ending = found
+                if ending is None:
+                    attempts.setdefault(name, {})[attempt] = entry
+                else:
+                    endings.setdefault(name, {})[attempt] = ending
         result = {}
-        for name, found in attempts.items():
-            ended, last = endings.get(name, {}), max(found)
+        for name, taken in attempts.items():
+            ended, last = endings.get(name, {}), max(taken)
             result[name] = RunState(
                 attempts=last,
-                heartbeat=None if last in ended else found[last].stat().st_size,
+                heartbeat=None if last in ended else _size(taken[last]),
                 endings=tuple(ended[attempt] for attempt in sorted(ended)),
                 published=any(ending in (RunStatus.DONE, RunStatus.DIVERGED) for ending in ended.values()),
             )
         return result
+
+    def is_over(self, name: str, attempt: int) -> bool:
+        """Say whether an attempt has ended, by its worker or because an observer gave it up.
+
+        Parameters
+        ----------
+        name : str
+            What was claimed.
+        attempt : int
+            Number of the attempt.
+
+        Returns
+        -------
+        bool
+            Whether its ending is written down.
+        """
+        return any((self.folder / f"{name}.{attempt}.{known}").exists() for known in ENDINGS)
 
     def take(self, name: str, attempt: int, owner: Mapping[str, Any]) -> bool:
         """Begin an attempt.
@@ -164,11 +191,18 @@ class Claims:
         Returns
         -------
         dict of str to object, or None
-            None while the claim's first line is not complete.
+            None while the claim's first line is not complete, and where it is damaged.
         """
-        text = (self.folder / f"{name}.{attempt}").read_text(encoding="utf-8", errors="replace")
-        line, newline, _ = text.partition("\n")
-        return json.loads(line) if newline else None
+        path = self.folder / f"{name}.{attempt}"
+        try:
+            if not path.is_file():
+                return None
+            text = path.read_text(encoding="utf-8", errors="replace")
+            line, newline, _ = text.partition("\n")
+            owner = json.loads(line) if newline else None
+        except (OSError, ValueError, RecursionError):
+            return None
+        return owner if isinstance(owner, dict) else None
 
     def beat(self, name: str, attempt: int) -> None:
         """Show life: the claim grows by one byte.
@@ -216,7 +250,7 @@ class Claims:
         """
         if ending not in ENDINGS:
             raise ValueError(f"ending {str(ending)!r} is not one of {', '.join(ENDINGS)}")
-        if any((self.folder / f"{name}.{attempt}.{known}").exists() for known in ENDINGS):
+        if self.is_over(name, attempt):
             return False
         path = self.folder / f"{name}.{attempt}.{ending}"
         write_atomic(path, json.dumps({"reason": reason}) + "\n", durable=False)
@@ -237,16 +271,23 @@ class Claims:
         Returns
         -------
         str or None
-            None where there was none.
+            None where there was none; the words "its note is damaged" where it cannot be read.
         """
-        written = json.loads((self.folder / f"{name}.{attempt}.{ending}").read_text(encoding="utf-8"))
-        return None if written["reason"] is None else str(written["reason"])
+        path = self.folder / f"{name}.{attempt}.{ending}"
+        try:
+            written = json.loads(path.read_text(encoding="utf-8")) if path.is_file() or not path.exists() else None
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError):
+            return "its note is damaged"
+        found = written.get("reason") if isinstance(written, dict) else "its note is damaged"
+        return None if found is None else str(found)
 
     def judge(self, name: str, state: RunState, watch: HeartbeatWatch) -> bool:
         """Write down as lost the latest attempt of a run, when its worker has vanished.
 
-        On this machine the process is asked for; on another one its heartbeat must have stood still for the watch's
-        expiry.
+        On this machine the process is asked for. Elsewhere, and where a process is there but frozen, its heartbeat must
+        have stood still for the watch's expiry.
 
         Parameters
         ----------
@@ -266,12 +307,42 @@ class Claims:
             return False
         owner = self.owner(name, state.attempts)
         living = None if owner is None else alive(owner)
-        lost = living is False or (living is None and watch.stalled(f"{name}.{state.attempts}", state.heartbeat))
-        if lost:
-            self.end(
-                name,
-                state.attempts,
-                RunStatus.LOST,
-                "the worker vanished (killed, out of memory, or its machine went down)",
-            )
-        return lost
+        if living is not False and not watch.stalled(f"{name}.{state.attempts}", state.heartbeat):
+            return False
+        if living is False and owner is not None and killed_for_memory(owner):
+            ending, reason = RunStatus.OOM, "the worker was killed for want of memory"
+        elif living:
+            ending, reason = RunStatus.LOST, f"the worker has shown no life for {watch.expiry_seconds:.0f} s"
+        else:
+            ending, reason = RunStatus.LOST, "the worker vanished (killed, or its machine went down)"
+        self.end(name, state.attempts, ending, reason)
+        return True
+
+
+def parse_claim_name(text: str) -> tuple[str, int, RunStatus | None] | None:
+    """Take the name of a file in claims/ apart.
+
+    Parameters
+    ----------
+    text : str
+        Such as `0123456789ab.2.done`.
+
+    Returns
+    -------
+    tuple of (str, int, RunStatus or None), or None
+        What was claimed, the number of the attempt, its ending; None for a name that is no claim's.
+    """
+    name, *rest = text.split(".")
+    if not name or len(rest) not in (1, 2) or not re.fullmatch(r"[1-9][0-9]{0,8}", rest[0]):
+        return None
+    if len(rest) == 1:
+        return name, int(rest[0]), None
+    return (name, int(rest[0]), RunStatus(rest[1])) if rest[1] in ENDINGS else None
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    """Bytes of a claim; None when it was taken away since it was listed."""
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return None

@@ -13,19 +13,20 @@ This file must not know torch, or how a run is trained.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from experiments.config.kinds import AnyRun, canonical, config_from_dict
+from experiments.config.kinds import AnyRun
 from experiments.config.run import RunConfig
+from experiments.digests import parse_metrics
 from experiments.errors import UserError
-from experiments.files import StoreError, link_once, write_atomic
+from experiments.files import SAFE_TO_REPEAT, StoreError, link_once, set_aside, sync_folder, write_atomic
 from experiments.manifests import Manifest, read_manifest
-from experiments.records import RunRecord, RunStatus, read_record
+from experiments.records import NewerLayout, RecordError, RunRecord, RunStatus, read_record
 from experiments.store.claims import Claims
+from experiments.store.configs import read_config, write_config
 
 
 class RunStore:
@@ -37,6 +38,7 @@ class RunStore:
         self.claims = Claims(self.root / "claims")
         self.sweeps = self.root / "sweeps"
         self.prefixes = self.root / "trunks"
+        self._believed: dict[str, tuple[int, int, int]] = {}
 
     def run_folder(self, run_id: str) -> Path:
         """runs/<run_id>."""
@@ -88,7 +90,7 @@ class RunStore:
         """Write runs/<run_id>/config.json, unless it says the same already.
 
         One that is there differs at most in the places of files, which are no part of the identity: those of the last
-        plan hold.
+        plan hold. One that cannot be read, or describes another run, is set aside.
 
         Parameters
         ----------
@@ -102,10 +104,7 @@ class RunStore:
         StoreError
             When the disk refuses.
         """
-        path = self.run_folder(run_id) / "config.json"
-        text = json.dumps(canonical(config), indent=1, sort_keys=True) + "\n"
-        if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
-            write_atomic(path, text, durable=False)
+        write_config(self.run_folder(run_id), run_id, config)
 
     def read_config(self, run_id: str) -> RunConfig:
         """Read the RunConfig of a pre-training run.
@@ -122,8 +121,10 @@ class RunStore:
 
         Raises
         ------
+        ConfigError
+            When its file is missing, incomplete, wrong, or describes another run.
         UserError
-            When its file is missing, incomplete or wrong, or the run is a fine-tuning run.
+            When the run is a fine-tuning run.
         """
         config = self.read_any(run_id)
         if not isinstance(config, RunConfig):
@@ -134,20 +135,8 @@ class RunStore:
         return config
 
     def read_any(self, run_id: str) -> AnyRun:
-        """Read the config of a run of either kind; raises as `read_config` does."""
-        path = self.run_folder(run_id) / "config.json"
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing; run the sweep's YAML again to write it") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not complete JSON; delete it and run the sweep's YAML again") from error
-        try:
-            return config_from_dict(raw, where=str(path))
-        except UserError as error:
-            raise UserError(
-                f"{error}; if a newer isoflop wrote it, upgrade, else delete it and run the sweep's YAML again"
-            ) from error
+        """Read the config of a run of either kind; raises as `configs.read_config` does."""
+        return read_config(self.run_folder(run_id), run_id)
 
     def manifest_path(self, name: str) -> Path:
         """sweeps/<name>.json."""
@@ -206,15 +195,122 @@ class RunStore:
         return self.run_folder(run_id) / "record.json"
 
     def read_record(self, run_id: str) -> RunRecord | None:
-        """Read the published record of a run; None when there is none."""
+        """Read the published record of a run.
+
+        Parameters
+        ----------
+        run_id : str
+            The run.
+
+        Returns
+        -------
+        RunRecord or None
+            None when there is none.
+
+        Raises
+        ------
+        RecordError
+            When it cannot be believed.
+        """
         path = self.record_path(run_id)
-        return read_record(path) if path.exists() else None
+        try:
+            before = path.stat()
+            record = read_record(path, run_id)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise RecordError(f"{path} cannot be read ({error.strerror}); see to the disk") from error
+        self._believed[run_id] = (before.st_ino, before.st_mtime_ns, before.st_size)
+        return record
+
+    def find_record(self, run_id: str) -> RunRecord | None:
+        """Read the published record of a run; one that cannot be believed counts as none.
+
+        Parameters
+        ----------
+        run_id : str
+            The run.
+
+        Returns
+        -------
+        RunRecord or None
+            None when there is none.
+
+        Raises
+        ------
+        NewerLayout
+            When a newer program wrote it.
+        """
+        try:
+            return self.read_record(run_id)
+        except NewerLayout:
+            raise
+        except RecordError:
+            return None
+
+    def is_published(self, run_id: str) -> bool:
+        """Say whether a run has a record that can be believed; one that was read is looked at again when it changes.
+
+        Parameters
+        ----------
+        run_id : str
+            The run.
+
+        Returns
+        -------
+        bool
+            False also for a record that is damaged, or another run's.
+
+        Raises
+        ------
+        NewerLayout
+            When a newer program wrote it.
+        """
+        try:
+            now = self.record_path(run_id).stat()
+            if self._believed.get(run_id) == (now.st_ino, now.st_mtime_ns, now.st_size):
+                return True
+        except OSError:
+            return False
+        return self.find_record(run_id) is not None
+
+    def set_aside_damage(self, run_id: str) -> str | None:
+        """Move a record that cannot be believed to runs/<run_id>/earlier/, so that the run is trained anew.
+
+        Parameters
+        ----------
+        run_id : str
+            The run.
+
+        Returns
+        -------
+        str or None
+            What was wrong with it, as a sentence; None when there is none, or it can be believed.
+
+        Raises
+        ------
+        NewerLayout
+            When a newer program wrote it.
+        StoreError
+            When the disk refuses.
+        """
+        if self.is_published(run_id):
+            return None
+        try:
+            self.read_record(run_id)
+        except NewerLayout:
+            raise
+        except RecordError as error:
+            set_aside(self.record_path(run_id), self.run_folder(run_id) / "earlier")
+            return str(error)
+        return None
 
     def publish(self, record: RunRecord) -> bool:
         """Publish a record so that the first finisher wins.
 
         The text is written to a temporary file and linked to its final name: a link either exists whole or not at all.
-        Where the file system has no links, an exclusive create of `record.lock` decides, and a rename follows.
+        Where the file system has no links, an exclusive create of `record.lock` decides, and a rename follows. A
+        damaged record that has the name is no finisher and is set aside.
 
         Parameters
         ----------
@@ -235,7 +331,13 @@ class RunStore:
         temporary = path.with_name(f".record.{os.getpid()}.{os.urandom(4).hex()}")
         write_atomic(temporary, record.to_json())
         try:
-            return link_once(temporary, path, lock=path.with_name("record.lock"))
+            won = link_once(temporary, path, lock=path.with_name("record.lock"))
+            if not won and self.set_aside_damage(record.run_id) is not None:
+                won = link_once(temporary, path, lock=path.with_name("record.lock"))
+            sync_folder(path.parent)
+            return won
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error.strerror}; {SAFE_TO_REPEAT}") from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -254,7 +356,7 @@ class RunStore:
         bool
             Whether there was a failure.
         """
-        record = self.read_record(run_id)
+        record = self.find_record(run_id)
         if record is None or record.status is RunStatus.DONE:
             return False
         earlier = self.run_folder(run_id) / "earlier"
@@ -271,28 +373,4 @@ class RunStore:
     def read_metrics(self, run_id: str) -> list[dict[str, Any]]:
         """Read metrics.jsonl as `parse_metrics` does; empty when there is none."""
         path = self.metrics_path(run_id)
-        return parse_metrics(path.read_text(encoding="utf-8")) if path.exists() else []
-
-
-def parse_metrics(text: str) -> list[dict[str, Any]]:
-    """Read rows of metrics; a line that is not JSON was torn by a kill and is left out.
-
-    Parameters
-    ----------
-    text : str
-        JSON lines.
-
-    Returns
-    -------
-    list of dict
-        By rising step; of a step that was written several times, the last row.
-    """
-    rows: dict[int, dict[str, Any]] = {}
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # torn by a kill; the resumed run wrote that step again
-        if isinstance(row, dict) and "step" in row:
-            rows[row["step"]] = row
-    return [rows[step] for step in sorted(rows)]
+        return parse_metrics(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else []

@@ -9,17 +9,24 @@ must not know loops, claims or sweeps.
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 
+from experiments.digests import with_trailer, without_trailer
 from experiments.distributed.ranks import ALONE, Ranks
 from experiments.distributed.sharding import spread, whole
-from experiments.files import StoreError, write_atomic
+from experiments.files import replace, set_aside, write_atomic
+from experiments.machine.hardware import is_out_of_memory
+from experiments.store.checkpoints import previous_of
 from experiments.training.recorder import Recorder
 from models.lit import LitTransformer
+
+STATE_FIELDS = {"run_id", "step", "model", "optimizer", "rng_cpu", "rng_cuda"}
+"""What every checkpoint holds."""
 
 
 def snapshot(
@@ -61,19 +68,28 @@ def snapshot(
     return gathered | {"rng_ranks": others}
 
 
-def write_state(path: Path, state: dict[str, Any]) -> None:
+class DamagedCheckpoint(Exception):
+    """A checkpoint that cannot be gone on from; the message says why."""
+
+
+def write_state(path: Path, state: dict[str, Any], *, keep_previous: bool = False) -> None:
     """Replace a checkpoint atomically; a full disk leaves the one before.
 
     Parameters
     ----------
     path : Path
-        The checkpoint.
+        The checkpoint. It ends with the digest of its content.
     state : dict
         Plain values and tensors.
+    keep_previous : bool
+        Whether the one that was there stays under the name that `previous_of` gives.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomic(path, buffer.getvalue())
+    content = with_trailer(buffer.getvalue())
+    if keep_previous and path.exists():
+        replace(path, previous_of(path))
+    write_atomic(path, content)
 
 
 def read_state(path: Path, identity: str, device: torch.device) -> dict[str, Any]:
@@ -90,21 +106,31 @@ def read_state(path: Path, identity: str, device: torch.device) -> dict[str, Any
 
     Raises
     ------
-    StoreError
-        When it belongs to something else.
+    DamagedCheckpoint
+        When it cannot be read, has changed since it was written, or belongs to something else.
     """
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    try:
+        content = without_trailer(path.read_bytes())
+    except OSError as error:
+        raise DamagedCheckpoint(f"it cannot be read: {error.strerror}") from error
+    if content is None:
+        raise DamagedCheckpoint("it has changed since it was written: its digest is another")
+    try:
+        state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DamagedCheckpoint(f"it cannot be read: {reason}") from error
+    if not isinstance(state, dict) or not set(state) >= STATE_FIELDS:
+        raise DamagedCheckpoint("it is no checkpoint")
     if state["run_id"] != identity:
-        raise StoreError(f"{path} belongs to run {state['run_id']}; delete it and run the sweep again")
+        raise DamagedCheckpoint(f"it belongs to run {state['run_id']}")
     return state
 
 
-def read_for_ranks(
-    path: Path, identity: str, lit: LitTransformer, optimizer: torch.optim.Optimizer, ranks: Ranks, *, seed: int
-) -> dict[str, Any]:
-    """Read a checkpoint on rank 0 and give it to every rank, in the form that its module loads.
-
-    Random states are each rank's own where as many ranks wrote them; else those of other ranks than 0 begin anew.
+def read_or_set_aside(path: Path, identity: str, device: torch.device, lit: LitTransformer) -> dict[str, Any] | None:
+    """Read a checkpoint; one that cannot be gone on from is moved out of the way, and standard error says so.
 
     Parameters
     ----------
@@ -112,6 +138,41 @@ def read_for_ranks(
         The checkpoint.
     identity : str
         As in `read_state`.
+    device : torch.device
+        Where its tensors go.
+    lit : LitTransformer
+        The module that will load it.
+
+    Returns
+    -------
+    dict or None
+        None where there is none, or none that is whole.
+    """
+    if not path.exists():
+        return None
+    try:
+        state = read_state(path, identity, device)
+        shapes = {name: tuple(value.shape) for name, value in state["model"].items()}
+        if shapes != {name: tuple(value.shape) for name, value in lit.state_dict().items()}:
+            raise DamagedCheckpoint("it holds another model")
+    except DamagedCheckpoint as error:
+        moved = set_aside(path)
+        sys.stderr.write(f"warning: {path} is set aside as {'' if moved is None else moved.name}: {error}\n")
+        return None
+    return state
+
+
+def spread_state(
+    state: dict[str, Any] | None, lit: LitTransformer, optimizer: torch.optim.Optimizer, ranks: Ranks, *, seed: int
+) -> dict[str, Any]:
+    """Give the checkpoint that rank 0 read to every rank, in the form that its module loads.
+
+    Random states are each rank's own where as many ranks wrote them; else those of other ranks than 0 begin anew.
+
+    Parameters
+    ----------
+    state : dict or None
+        Of `read_state`, on rank 0.
     lit : LitTransformer
         The module that will load it.
     optimizer : Optimizer
@@ -121,7 +182,6 @@ def read_for_ranks(
     seed : int
         The run's seed.
     """
-    state = read_state(path, identity, torch.device("cpu")) if ranks.rank == 0 else None
     state = spread(ranks, state, lit, optimizer)
     others = state.get("rng_ranks", [])
     if ranks.rank and len(others) == ranks.size - 1:
@@ -138,7 +198,7 @@ def restore(state: dict[str, Any], lit: LitTransformer, optimizer: torch.optim.O
     Parameters
     ----------
     state : dict
-        Of `read_state` or `read_for_ranks`.
+        Of `read_state` or `spread_state`.
     lit : LitTransformer
         The module.
     optimizer : Optimizer

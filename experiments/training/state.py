@@ -22,12 +22,13 @@ from experiments.config.run import RunConfig, run_id
 from experiments.data.corpus import TokenCorpus
 from experiments.distributed.ranks import ALONE, Ranks
 from experiments.distributed.sharding import set_up
+from experiments.store.checkpoints import earlier_checkpoints, previous_of
 from experiments.training.checkpointing import (
-    read_for_ranks,
-    read_state,
+    read_or_set_aside,
     restore,
     restore_recorder,
     snapshot,
+    spread_state,
     write_state,
 )
 from experiments.training.history import History, Pending, replay
@@ -46,6 +47,10 @@ class Interrupted(Exception):
     """The training was asked to stop; a checkpoint was written."""
 
 
+class Superseded(Exception):
+    """The training is somebody else's now; nothing was written."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainSetup:
     """What a training needs from outside; every rank has its own, and rank 0 alone writes."""
@@ -60,6 +65,9 @@ class TrainSetup:
     """Device and precision."""
     write_rows: Callable[[list[Row]], None]
     """Takes finished metric rows."""
+    settle: Callable[[], None] = lambda: None
+    """Called on rank 0 before a checkpoint is written: brings the rows to the disk, and refuses where tokens have
+    changed."""
     should_stop: Callable[[], bool] = lambda: False
     """Asked before every step."""
     checkpoint_seconds: float = 60.0
@@ -158,7 +166,7 @@ class TrainState:
 
 
 def make_state(setup: TrainSetup, target: Target) -> TrainState:
-    """Make a fresh state, or go on from the newest checkpoint: the target's own, else the shared prefix's.
+    """Make a fresh state, or go on from the newest whole checkpoint: the target's own, else the shared prefix's.
 
     A run that has left its prefix writes the rows that it would have written there.
 
@@ -201,10 +209,7 @@ def make_state(setup: TrainSetup, target: Target) -> TrainState:
     history = History() if target.keep is not None else None
     pending = Pending(recorder, history, setup.ranks.mean if setup.ranks.many else None)
     state = TrainState(lit=lit, module=module, optimizer=optimizer, recorder=recorder, pending=pending)
-    if setup.ranks.broadcast(target.checkpoint.exists()):
-        _resume(setup, target, state)
-    elif setup.start is not None:
-        _branch(setup, target, setup.start, state)
+    _go_on(setup, target, state)
     recorder.resume_clock()
     lit.train()
     return state
@@ -230,7 +235,8 @@ def save_state(setup: TrainSetup, target: Target, state: TrainState) -> None:
     if state.pending.history is not None:
         saved["history"] = state.pending.history.state()
     if setup.ranks.rank == 0:
-        write_state(target.checkpoint, saved)
+        setup.settle()
+        write_state(target.checkpoint, saved, keep_previous=True)
 
 
 def leave_prefix(setup: TrainSetup, target: Target, state: TrainState) -> None:
@@ -252,14 +258,29 @@ def leave_prefix(setup: TrainSetup, target: Target, state: TrainState) -> None:
     if history is not None and not setup.ranks.broadcast(path.exists()):
         saved = snapshot(str(prefix_id(setup.config)), state.step, state.lit, state.optimizer, setup.ranks)
         if setup.ranks.rank == 0:
+            setup.settle()
             write_state(path, saved | {"history": history.state(), "trained_seconds": state.recorder.trained_seconds})
     state.recorder.resume_clock()
     state.pending.history = None
 
 
-def _resume(setup: TrainSetup, target: Target, state: TrainState) -> None:
+def _go_on(setup: TrainSetup, target: Target, state: TrainState) -> None:
+    """Bring a fresh state to the newest checkpoint that is whole: the target's own, the one before it, the prefix's."""
+    for path in (target.checkpoint, previous_of(target.checkpoint)):
+        saved = _read(setup, path, target.identity, state)
+        if saved is not None:
+            _resume(saved, state)
+            return
+    starts = () if setup.start is None else (setup.start, *earlier_checkpoints(setup.start))
+    for path in setup.ranks.broadcast(starts):
+        saved = _read(setup, path, str(prefix_id(setup.config)), state)
+        if saved is not None:
+            _branch(setup, target, saved, state)
+            return
+
+
+def _resume(saved: dict[str, Any], state: TrainState) -> None:
     """Go on from the target's own checkpoint."""
-    saved = _read(setup, target.checkpoint, target.identity, state)
     state.step = restore(saved, state.lit, state.optimizer)
     restore_recorder(state.recorder, saved["recorder"])
     state.shared_steps = saved.get("shared_steps", 0)
@@ -267,9 +288,8 @@ def _resume(setup: TrainSetup, target: Target, state: TrainState) -> None:
         state.pending.history = History.of(saved["history"]) if "history" in saved else None
 
 
-def _branch(setup: TrainSetup, target: Target, start: Path, state: TrainState) -> None:
+def _branch(setup: TrainSetup, target: Target, saved: dict[str, Any], state: TrainState) -> None:
     """Start from the checkpoint of a shared prefix, and write the rows that a run would have written until there."""
-    saved = _read(setup, start, str(prefix_id(setup.config)), state)
     state.step = state.shared_steps = restore(saved, state.lit, state.optimizer)
     past = History.of(saved["history"])
     rows, verdict = replay(state.recorder, past, state.lit, float(saved["trained_seconds"]))
@@ -283,8 +303,14 @@ def _branch(setup: TrainSetup, target: Target, start: Path, state: TrainState) -
         state.pending.history = past
 
 
-def _read(setup: TrainSetup, path: Path, identity: str, state: TrainState) -> dict[str, Any]:
-    """A checkpoint in the form that this rank loads."""
-    if setup.ranks.many:
-        return read_for_ranks(path, identity, state.lit, state.optimizer, setup.ranks, seed=setup.config.seed)
-    return read_state(path, identity, setup.fabric.device)
+def _read(setup: TrainSetup, path: Path, identity: str, state: TrainState) -> dict[str, Any] | None:
+    """A checkpoint in the form that this rank loads; None where there is none that is whole."""
+    ranks, saved = setup.ranks, None
+    if ranks.rank == 0:
+        device = torch.device("cpu") if ranks.many else setup.fabric.device
+        saved = read_or_set_aside(path, identity, device, state.lit)
+    if not ranks.broadcast(saved is not None):
+        return None
+    if ranks.many:
+        return spread_state(saved, state.lit, state.optimizer, ranks, seed=setup.config.seed)
+    return saved

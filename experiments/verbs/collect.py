@@ -13,7 +13,7 @@ from experiments.errors import UserError
 from experiments.files import write_atomic
 from experiments.manifests import read_records
 from experiments.planning.planned_sweep import PlannedSweep
-from experiments.records import flat_row
+from experiments.records import RecordError, flat_row
 from models.command_line import next_step
 
 MIXTURE_COLUMNS = (
@@ -24,6 +24,8 @@ MIXTURE_COLUMNS = (
     "precision",
     "world_size",
     "strategy",
+    "semantics_version",
+    "commit",
     "version_torch",
     "version_isoflop",
 )
@@ -41,11 +43,13 @@ def run(args: argparse.Namespace) -> int:
     """Write the table and say what it mixes."""
     if args.out.suffix not in (".csv", ".parquet"):
         raise UserError(f"--out is {args.out}; give a file that ends in .csv or .parquet")
-    rows, manifests = [], []
+    rows, manifests, damage = [], [], list[RecordError]()
     for name in args.sweeps:
         sweep = PlannedSweep.find(name, args.store)
         manifests.append(sweep.path)
-        rows += [flat_row(record, labels) for record, labels in read_records(sweep.path)]
+        rows += [flat_row(record, labels) for record, labels in read_records(sweep.path, on_damage=damage.append)]
+    for error in damage:
+        print(f"warning: a run is left out: {error}", file=sys.stderr)
     if not rows:
         raise UserError(
             f"{', '.join(args.sweeps)} has no published run yet; train some with `python -m experiments run`"
@@ -55,11 +59,16 @@ def run(args: argparse.Namespace) -> int:
     import pandas as pd
 
     frame = pd.DataFrame(rows)
-    content = frame.to_csv(index=False) if args.out.suffix == ".csv" else frame.to_parquet(index=False)
+    content = frame.map(as_cell).to_csv(index=False) if args.out.suffix == ".csv" else frame.to_parquet(index=False)
     write_atomic(args.out, content, remedy="choose another --out")
     print(f"{len(frame)} runs: {args.out}")
     print(next_step("report", *manifests))
     return 0
+
+
+def as_cell(value: object) -> object:
+    """What a CSV holds of a value: text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def mixtures(rows: list[dict[str, object]]) -> dict[str, list[str]]:

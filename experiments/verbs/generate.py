@@ -8,6 +8,7 @@ from pathlib import Path
 from experiments.data.cache import Cache
 from experiments.errors import UserError
 from experiments.store.store import RunStore
+from experiments.store.weights import read_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,16 +36,13 @@ def run(args: argparse.Namespace) -> int:
         )
     config = store.read_config(matches[0])
     weights = store.run_folder(matches[0]) / "weights.safetensors"
-    if not weights.exists():
-        raise UserError(
-            f"{weights} is missing: the run is not finished or was trained with --no-weights; train it again"
-        )
+    content = read_weights(store, matches[0])
     if config.data.is_language:
         raise UserError(f"run {matches[0]} was trained on tokens of {config.data.corpus!r}, which are no text")
 
     import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     from experiments.data.tokenizers.tokenizer import EOD, load_tokenizer
     from models.generation import GenerationConfig, generate
@@ -52,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     model = Transformer(config.model, seed=config.seed)
     try:
-        model.load_state_dict(load_file(weights))
+        model.load_state_dict(load(content))
     except (SafetensorError, RuntimeError) as error:  # no safetensors, or another model's
         reason = str(error).splitlines()[0].rstrip(":")
         raise UserError(f"{weights} does not hold the weights of this run ({reason}); train it again") from error

@@ -56,7 +56,7 @@ def _row(store: RunStore, path: Path) -> dict[str, str | int | None]:
         manifest = read_manifest(path)
     except RecordError as error:
         return {"name": path.stem, "num_runs": None, "num_done": None, "note": str(error)}
-    done = sum(store.record_path(run_id).exists() for run_id in manifest.runs)
+    done = sum(store.is_published(run_id) for run_id in manifest.runs)
     return {
         "name": manifest.name,
         "design": str(manifest.sweep.get("design", "")),

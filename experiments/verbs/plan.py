@@ -147,7 +147,7 @@ def run_rows(
                 **{name: design[name] for name in (*SHOWN, *SHOWN_OF_TUNING) if name in design},
                 "memory_bytes": training_memory_bytes(item.config),
                 "seconds": costs.seconds(item.config),
-                "done": store.record_path(item.run_id).exists(),
+                "done": store.is_published(item.run_id),
             }
         )
     return rows
@@ -251,13 +251,13 @@ def _print_sharing(sharing: Any) -> None:
     """What shared prefixes save, and what keeps runs from sharing."""
     if sharing["num_trunks"]:
         print(
-            f"{sharing['num_segments']} segments on {sharing['num_trunks']} shared trunks: "
+            f"{sharing['num_segments']} segments on {sharing['num_trunks']} shared prefixes: "
             f"{format_compute(sharing['flops'])} FLOPs instead of {format_compute(sharing['flops_alone'])} "
             f"({sharing['saved_fraction']:.0%} saved); the longest chain takes {duration(sharing['critical_seconds'])}"
         )
     if sharing["checkpoint_bytes"]:
         print(
-            f"trunk checkpoints: at most {format_bytes(sharing['checkpoint_bytes_during'])} on the way, "
+            f"checkpoints of prefixes: at most {format_bytes(sharing['checkpoint_bytes_during'])} on the way, "
             f"{format_bytes(sharing['checkpoint_bytes'])} stay for longer budgets (`prune` removes them)"
         )
     for reason in sharing["why_not"]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from experiments.errors import UserError
-from experiments.manifests import read_manifest
-from experiments.store.checkpoints import unneeded
+from experiments.manifests import Manifest, read_manifest
+from experiments.store.checkpoints import available_steps, unneeded
+from experiments.store.claims import RunState
 from experiments.store.store import RunStore
 from models.formatting import format_bytes
 
@@ -45,8 +47,13 @@ def run(args: argparse.Namespace) -> int:
     store = RunStore(args.store)
     if not store.sweeps.is_dir():
         raise UserError(f"{store.root.resolve()} holds no sweeps/ folder; give the store with --store")
+    if not any(store.sweeps.glob("*.json")) and any(is_run(folder) for folder in store.runs.glob("*")):
+        raise UserError(
+            f"{store.sweeps.resolve()} lists no sweep, so that every run would be removed; run the YAML of the sweeps "
+            "again, which writes their lists and trains nothing that is there, or remove the runs by hand"
+        )
     spared = recently_dropped(store, time.time() - 3600 * args.grace_hours)
-    found = removable(store, trunks=args.trunks, spared=spared)
+    found = removable(store, prefixes=args.trunks, spared=spared)
     total = 0
     for path in found:
         num_bytes = _size(path)
@@ -55,6 +62,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"would remove {path} ({format_bytes(num_bytes)}{trained})")
     for run_id in spared:
         print(f"kept {store.run_folder(run_id)}: its sweep file dropped it less than {args.grace_hours:g} hours ago")
+    for path in sorted(store.runs.glob("*")):
+        if not is_run(path):
+            print(f"left alone {path}: it is no run's folder")
     if args.dry_run or not found:
         print(f"{format_bytes(total)} would be freed")
         return 0
@@ -62,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         print("nothing was removed")
         return 0
     for path in found:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        _remove(path)
     print(f"{format_bytes(total)} were freed")
     return 0
 
@@ -88,40 +98,66 @@ def recently_dropped(store: RunStore, since: float) -> list[str]:
     return sorted(run_id for run_id in dropped - listed if store.run_folder(run_id).is_dir())
 
 
-def removable(store: RunStore, *, trunks: bool = False, spared: Collection[str] = ()) -> list[Path]:
-    """Files and folders that may go, never those of a running run.
+def is_run(folder: Path) -> bool:
+    """Whether something in runs/ is the folder of a run: by its name, and no link to elsewhere."""
+    return re.fullmatch(r"[0-9a-f]{12}", folder.name) is not None and folder.is_dir() and not folder.is_symlink()
+
+
+def _remove(path: Path) -> None:
+    try:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot remove {error.filename or path}: {error.strerror}; remove it by hand") from error
+
+
+def removable(store: RunStore, *, prefixes: bool = False, spared: Collection[str] = ()) -> list[Path]:
+    """Files and folders that may go, never those of a running run, nor what is no run's.
 
     Runs that no manifest lists with their claims, checkpoints of published runs, checkpoints of shared prefixes that no
     missing run needs, and temporary files.
 
-    Temporary files are taken only where no attempt of their run is under way. With `trunks`, shared prefixes whose runs
-    are all published go whole.
+    Temporary files are taken only where no attempt of their run is under way. With `prefixes`, shared prefixes whose
+    runs are all published go whole.
     """
     manifests = [read_manifest(path) for path in store.sweeps.glob("*.json")]
-    listed = {run_id for manifest in manifests for run_id in manifest.runs} | set(spared)
     states = store.claims.states()
-    found: list[Path] = []
-    for folder in sorted(store.runs.glob("*")):
+    listed = {run_id for manifest in manifests for run_id in manifest.runs} | set(spared)
+    return [*_of_runs(store, listed, states), *_of_prefixes(store, manifests, states, whole=prefixes)]
+
+
+def _of_runs(store: RunStore, listed: Collection[str], states: Mapping[str, RunState]) -> Iterator[Path]:
+    """What of runs/ is not needed."""
+    for folder in filter(is_run, sorted(store.runs.glob("*"))):
         state = states.get(folder.name)
         if state is not None and state.running:
             continue
         if folder.name not in listed:
-            found += [folder, *sorted(store.claims.folder.glob(f"{folder.name}.*"))]
+            yield from (folder, *sorted(store.claims.folder.glob(f"{folder.name}.*")))
             continue
-        found += sorted(path for path in folder.rglob(".*") if path.is_file())
+        yield from sorted(path for path in folder.rglob(".*") if path.is_file())
         checkpoints = folder / "checkpoints"
-        if checkpoints.is_dir() and store.record_path(folder.name).exists():
-            found.append(checkpoints)
+        if checkpoints.is_dir() and store.is_published(folder.name):
+            yield checkpoints
+
+
+def _of_prefixes(
+    store: RunStore, manifests: Sequence[Manifest], states: Mapping[str, RunState], *, whole: bool
+) -> Iterator[Path]:
+    """What of the shared prefixes is not needed; with `whole`, also those whose runs are all published."""
     names = {manifest.name for manifest in manifests}
-    used = {trunk for manifest in manifests for trunk in manifest.trunks}
+    used = {prefix for manifest in manifests for prefix in manifest.trunks}
     for folder in sorted(store.prefixes.glob("t*")):
         if any(state.running for name, state in states.items() if name.startswith(folder.name)):
             continue
         members = {run_id for manifest in manifests for run_id in manifest.trunks.get(folder.name, ())}
-        over = trunks and all(store.record_path(run_id).exists() for run_id in members)
-        if folder.name not in used or over:
-            found += [folder, *sorted(store.claims.folder.glob(f"{folder.name}-*"))]
-        else:
-            found += unneeded(store, folder.name)
-            found += sorted(path for path in folder.glob("needed/*.json") if path.stem not in names)
-    return found
+        published = all(map(store.is_published, members))
+        if folder.name not in used or (whole and published):
+            yield from (folder, *sorted(store.claims.folder.glob(f"{folder.name}-*")))
+            continue
+        yield from unneeded(store, folder.name)
+        yield from sorted(path for path in folder.glob("needed/*.json") if path.stem not in names)
+        yield from sorted(folder.glob("damaged-*.pt"))
+        made = {str(step) for step in available_steps(store, folder.name)}
+        for path in sorted(folder.glob("checkpoints/*.pt")):  # of parts on their way
+            if published or path.stem.rpartition("-")[2] in made or path.name.startswith("damaged-"):
+                yield path

@@ -150,6 +150,8 @@ def _write(
         for prefix in {prefix_id(item.config) for item in expanded.runs} - {None}:
             forget_failures(store, str(prefix))
     sweep, changes = PlannedSweep.write(expanded, args.sweep, store, kind=kind, share=not args.no_sharing)
+    for problem in changes.damage:
+        print(f"warning: {problem}", file=sys.stderr)
     if changes.corpus:
         print(
             f"the content of corpus {changes.corpus!r} has changed: runs on it are new runs, those on the old content "
@@ -189,7 +191,7 @@ def _submit(args: argparse.Namespace) -> int:
         sweep, added = _write(args, expanded, store, options.device)
         segments = sweep.segments()
     demand = slurm.Demand(
-        missing=sum(not store.record_path(item.run_id).exists() for item in expanded.runs),
+        missing=sum(not store.is_published(item.run_id) for item in expanded.runs),
         added=added,
         workers=args.workers,
         all_stay=any(item.is_prefix for item in segments),
@@ -245,8 +247,7 @@ def _say_end(progress: SweepProgress, sweep: PlannedSweep) -> int:
     done, total = progress.count(RunStatus.DONE), len(progress.runs)
     print(f"{done} of {total} runs are done, {format_compute(progress.flops_done)} FLOPs; records: {sweep.path}")
     for item in progress.runs:
-        if item.status in (RunStatus.FAILED, RunStatus.DIVERGED):
-            print(
-                f"{item.run_id} (width {item.width}, depth {item.depth}) {item.status}: {item.reason}", file=sys.stderr
-            )
+        if not item.published or item.status is not RunStatus.DONE:
+            reason = f": {item.reason}" if item.reason else ""
+            print(f"{item.run_id} (width {item.width}, depth {item.depth}) {item.status}{reason}", file=sys.stderr)
     return 0 if done == total else 1

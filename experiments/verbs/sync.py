@@ -166,7 +166,7 @@ class Sync:
         return True
 
     def _all_published(self) -> bool:
-        return all(self.store.record_path(run.run_id).exists() for run in self.runs)
+        return all(self.store.is_published(run.run_id) for run in self.runs)
 
     def _no_answer(self, error: WandbError) -> int:
         print(

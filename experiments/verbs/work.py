@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how long the heartbeat of a worker on another machine may stand still before its run is taken up",
     )
     parser.add_argument(
+        "--stall-seconds",
+        type=float,
+        default=3600.0,
+        help="how long a training may take no step before its worker is ended as hung (default: 3600)",
+    )
+    parser.add_argument(
         "--strategy",
         choices=STRATEGIES,
         help="several processes train each run together: ddp, the whole model in each (default); fsdp, a shard in each",
@@ -66,6 +72,9 @@ def run(args: argparse.Namespace) -> int:
         return supervise_group(command, size=args.devices_per_run, parent=args.parent)
     from experiments.distributed.ranks import Ranks
     from experiments.execution.worker import Worker, WorkerOptions
+    from experiments.machine.hardware import commit
+
+    commit()  # of the code that is loaded now: the checkout may change under a worker
 
     sweep = PlannedSweep.find(args.sweep, args.store)
 
@@ -79,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
             keep_weights=not args.no_weights,
             linger=not args.no_linger,
             expiry_seconds=args.expiry_seconds,
+            stall_seconds=args.stall_seconds,
         )
         ranks = Ranks(place, args.strategy or "ddp")
         return Worker(store=sweep.store, segments=sweep.segments(), options=options, ranks=ranks).work()
@@ -131,6 +141,7 @@ def _words(args: argparse.Namespace) -> list[str]:
         "max_failures",
         "max_runs",
         "expiry_seconds",
+        "stall_seconds",
         "strategy",
         "devices_per_run",
     ):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from experiments.cluster.script import MAX_KILLS, BatchScript, SlurmOptions, array_of, seconds_of, split
 from experiments.config.yaml_text import parse_yaml
 from experiments.errors import UserError
-from experiments.execution.exit_status import ExitStatus
+from experiments.execution.supervisor import ExitStatus
 from experiments.verbs import work
 
 # -- the text ----------------------------------------------------------------------------------------------------------
@@ -96,6 +96,10 @@ def test_time_limits_are_read_as_slurm_reads_them(limit: str, seconds: int | Non
         ({"time": "soon"}, "'soon' is no time limit"),
         ({"time": "3"}, "raise --time or lower --signal-seconds"),
         ({"array_max": 0}, "--array-max is 0"),
+        ({"partition": "gpu\nrm -rf ~"}, "holds a line break"),
+        ({"account": "lab\r#SBATCH --uid=0"}, "holds a line break"),
+        ({"gres": 'gpu:1" --wrap="id'}, "quotation mark"),
+        ({"lines": ("--qos=long\nid",)}, "is not an option of sbatch"),
         ({"lines": ("qos=long",)}, "'qos=long' is not an option of sbatch"),
     ],
 )
@@ -104,6 +108,11 @@ def test_options_that_cannot_be_right_are_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(UserError, match=words):
         SlurmOptions(**changes)  # type: ignore[arg-type]
+
+
+def test_a_folder_with_a_line_break_writes_no_line_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="plain names"):
+        text(tmp_path / "a\nid")
 
 
 # -- what the script does ----------------------------------------------------------------------------------------------

@@ -174,26 +174,34 @@ def test_status_and_collect_tell_what_was_trained(
         assert (frame["loss"] > 0).all()
 
 
-def test_a_truncated_record_is_named_and_nothing_else_is_touched(
+def test_records_that_are_gone_damaged_or_another_runs_are_named_and_trained_again_to_the_same_digits(
     undisturbed: tuple[Path, Path], run_verb: Verb, tmp_path: Path
 ) -> None:
     import shutil
 
     store = tmp_path / "copy"
     shutil.copytree(undisturbed[1], store)
-    sweep = store / "tiny.yaml"
-    victim = next(store.glob("runs/*/record.json"))
-    victim.write_text(victim.read_text()[:100])
-    for words in (
-        ("run", sweep, "--wandb", "off"),
-        ("status", "tiny"),
-        ("collect", "tiny", "--out", tmp_path / "x.csv"),
-    ):
-        told = run_verb(*words, "--store", store)
-        assert told.returncode == 2
-        assert str(victim) in told.stderr
-        assert "delete that file and run the sweep again" in told.stderr
-        assert "Traceback" not in told.stderr
+    sweep, peace = store / "tiny.yaml", outcomes(store)
+    gone, cut, swapped, good = sorted(store.glob("runs/*/record.json"))
+    gone.unlink()
+    cut.write_text(cut.read_text()[:100])
+    shutil.copy(good, swapped)
+    status = json.loads(run_verb("status", "tiny", "--store", store, "--json").stdout)
+    assert status["counts"] == {"done": 1, "queued": 3}
+    reasons = {run["run_id"]: run["reason"] for run in status["runs"]}
+    assert "its record is gone" in reasons[gone.parent.name]
+    assert "not complete JSON" in reasons[cut.parent.name]
+    assert "another run" in reasons[swapped.parent.name]
+    collected = run_verb("collect", "tiny", "--out", tmp_path / "x.csv", "--store", store)
+    assert (collected.returncode, "1 runs" in collected.stdout) == (0, True)
+    assert str(cut) in collected.stderr
+    assert str(swapped) in collected.stderr
+    told = run_verb("run", sweep, "--wandb", "off", "--store", store)
+    assert "4 of 4 runs are done" in told.stdout
+    assert str(cut) in told.stderr
+    assert outcomes(store) == peace
+    for victim in (cut, swapped):
+        assert (victim.parent / "earlier" / "damaged-record.json").exists()
 
 
 def test_prune_removes_only_what_no_sweep_lists(undisturbed: tuple[Path, Path], run_verb: Verb, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from experiments.config.prefixes import prefix_id
 from experiments.config.run import RunConfig, run_id
 from experiments.data.cache import Cache
 from experiments.execution import engine
-from experiments.execution.exit_status import ExitStatus
 from experiments.execution.queue import Limits, SegmentQueue
+from experiments.execution.supervisor import ExitStatus
 from experiments.execution.worker import Worker
 from experiments.machine.liveness import HeartbeatWatch, identify
 from experiments.manifests import Manifest, Segment
@@ -398,7 +398,7 @@ def test_prune_lists_trunks_that_no_sweep_has_and_with_an_option_those_that_are_
     ids: dict[str, dict[str, object]] = {run.run_id: {} for run in runs}
     store.write_manifest(Manifest(name="test", runs=ids, trunks=plan.prefixes))
     assert trunk not in removable(store)
-    assert trunk in removable(store, trunks=True)
+    assert trunk in removable(store, prefixes=True)
     declare_needed(store, "another", plan.prefixes)
     assert removable(store) == [trunk / "needed" / "another.json"]
     declare_needed(store, "another", {})

@@ -18,6 +18,10 @@ def work(parent):
     with log.open("a") as stream:
         stream.write(f"{os.getpid()}\\n")
     life = len(log.read_text().splitlines())
+    if sys.argv[2] == "early":
+        os.kill(parent, signal.SIGTERM)  # comes before this process has handlers of its own
+        while True:
+            signal.pause()
     if life == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     if life == 2:
@@ -44,3 +48,7 @@ def test_a_killed_worker_and_one_that_asks_for_a_fresh_process_are_forked_anew(t
 
 def test_a_signal_to_the_supervisor_reaches_its_worker_and_ends_both(tmp_path: Path) -> None:
     assert lives(tmp_path, "stop") == (4, 3)
+
+
+def test_a_signal_between_the_fork_and_the_workers_handlers_is_not_swallowed(tmp_path: Path) -> None:
+    assert lives(tmp_path, "early") == (4, 1)

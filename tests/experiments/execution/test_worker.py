@@ -15,7 +15,7 @@ import torch
 from experiments.config.run import RunConfig, run_id
 from experiments.data.cache import Cache
 from experiments.execution import engine
-from experiments.execution.exit_status import ExitStatus
+from experiments.execution.supervisor import ExitStatus
 from experiments.execution.worker import Worker, WorkerOptions
 from experiments.files import append_rows
 from experiments.machine.liveness import identify

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from experiments.config.run import RunConfig, run_id
+from experiments.digests import parse_metrics
 from experiments.errors import UserError
 from experiments.files import StoreError, append_rows, link_once
 from experiments.manifests import Manifest, RunFacts, Segment, read_records
 from experiments.records import DESIGN_FIELDS, RecordError, RunRecord, RunStatus, flat_row, read_record
-from experiments.store.store import RunStore, parse_metrics
+from experiments.store.store import RunStore
 
 DESIGN = dict.fromkeys(sorted(DESIGN_FIELDS), 1)
 
