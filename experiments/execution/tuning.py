@@ -35,6 +35,8 @@ from experiments.training.tuning.classification import Classification
 from experiments.training.tuning.forgetting import pretraining_loss
 from experiments.training.tuning.loop import Tuned, TuningSetup, finetune
 from experiments.training.tuning.model import learned, load_learned, make_body
+from experiments.training.tuning.tagging import Tagging
+from experiments.training.tuning.tasks import TuningTask
 
 WEIGHTS = "weights.safetensors"
 """Where a run keeps what it trained; the rest is read from its body."""
@@ -75,10 +77,13 @@ class Bodies:
             self._task = (found, task)
         return self._task[1]
 
-    def head(self, run: FinetuneRun) -> Classification:
+    def head(self, run: FinetuneRun) -> TuningTask:
         """What the kind of task asks of the model."""
         config, _ = self.body(run.pretrained)
-        return Classification(run.task.labels, load_tokenizer(config.data, self.cache))
+        tokenizer = load_tokenizer(config.data, self.cache)
+        if run.task.kind == "tagging":
+            return Tagging(run.task.labels, tokenizer, is_causal=run.model.family != "encoder")
+        return Classification(run.task.labels, tokenizer)
 
     def load(self, run_id: str) -> tuple[FinetuneRun, nn.Module]:
         """A tuned run with its model in evaluation mode, on the CPU.
@@ -112,7 +117,7 @@ class Bodies:
         return run, model.eval()
 
     def predict(self, run_id: str, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """The likeliest label of each text and its probability.
+        """The likeliest label of each text with its probability, or the likeliest tag of each of its words.
 
         Parameters
         ----------
@@ -126,15 +131,7 @@ class Bodies:
         rows = head.rows([Example(text=text) for text in texts], run.longest)
         with torch.no_grad():
             answers = [head.answers(model, [row], torch.device("cpu"))[0] for row in rows]
-        return [
-            {
-                "text": text,
-                "label": run.task.labels[int(likely.argmax())],
-                "probability": float(likely.max()),
-                "is_cut": row.is_cut,
-            }
-            for text, row, likely in zip(texts, rows, answers, strict=True)
-        ]
+        return [head.say(text, answer, row) for text, row, answer in zip(texts, rows, answers, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -187,6 +187,7 @@ def _task(config: TaskConfig, cache: Cache) -> tuple[TaskRef, int]:
         label=config.label,
         content_hash=task_hash(task),
         labels=task.labels,
+        kind="tagging" if task.kind == "tagging" else "classification",
         val_examples=config.val_examples,
         test_examples=config.test_examples,
     )

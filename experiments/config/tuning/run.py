@@ -40,7 +40,9 @@ class TaskRef:
     content_hash: str
     """sha256 of all inputs and labels with their splits, 12 hex digits."""
     labels: tuple[str, ...]
-    """The classes, in alphabetical order."""
+    """The classes or tags, in alphabetical order."""
+    kind: Literal["classification", "tagging"] = "classification"
+    """What is asked: one label for a text, or for each of its words."""
     val_examples: int | None = None
     """Examples of the validation split that are measured; None: all."""
     test_examples: int | None = None
@@ -139,10 +141,10 @@ class FinetuneRun:
         head = (self.model.width + 1) * len(self.task.labels)
         return {**method_params(self.model, self.method), "classifier": head}
 
-    @property
-    def flops_per_sequence(self) -> float:
-        """Counted FLOPs of one step on one input of the longest length."""
-        return tuning_flops(self.model, self.method, length=self.longest, head_outputs=len(self.task.labels))
+    def flops_of_sequence(self, length: int) -> float:
+        """Count the FLOPs of one step on one input of so many tokens."""
+        outputs = len(self.task.labels) * (length if self.task.kind == "tagging" else 1)
+        return tuning_flops(self.model, self.method, length=length, head_outputs=outputs)
 
 
 def canonical(config: FinetuneRun) -> dict[str, Any]:
@@ -171,7 +173,7 @@ def from_dict(raw: Mapping[str, Any], *, where: str) -> FinetuneRun:
 
 def flops_of(config: FinetuneRun) -> float:
     """Count the training FLOPs of a run whose inputs are all as long as can be."""
-    return config.num_steps * config.batch * config.flops_per_sequence
+    return config.num_steps * config.batch * config.flops_of_sequence(config.longest)
 
 
 def design_of(config: FinetuneRun) -> dict[str, Any]:

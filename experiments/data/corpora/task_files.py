@@ -1,4 +1,6 @@
-"""Classification tasks from a user's own table: csv, JSON lines or Parquet with a text and a label column.
+"""Tasks from a user's own table: csv, JSON lines or Parquet with a text and a label column.
+
+Lists in the label column are tags of words.
 
 Inputs are deduplicated before they are split, and a split is a hash of the input. It must not know models. Planning
 imports this file, so that it reads without pandas; pyarrow is imported by the one reader that needs it.
@@ -61,7 +63,7 @@ def find_task(name: str, cache: Cache, *, text: str = "text", label: str = "labe
     Returns
     -------
     Task
-        A classification without an input in two splits, whose labels are all seen in training.
+        Without an input in two splits; its labels are all seen in training.
 
     Raises
     ------
@@ -70,11 +72,11 @@ def find_task(name: str, cache: Cache, *, text: str = "text", label: str = "labe
     """
     kind, colon, where = name.partition(":")
     task = _from_file(kind, Path(where), text, label) if colon and kind in READERS else load_task(name, cache)
-    if task.kind != "classification":
-        raise UserError(f"task {name!r} is of the kind {task.kind}; name a classification such as sentiment")
+    if task.kind not in ("classification", "tagging"):
+        raise UserError(f"task {name!r} is of the kind {task.kind}; name one such as sentiment or entities")
     check_leaks(task)
-    seen = {example.label for example in task.splits["train"]}
-    missing = sorted({str(e.label) for split in ("val", "test") for e in task.splits[split]} - {str(s) for s in seen})
+    seen = {label for example in task.splits["train"] for label in _labels_of(example)}
+    missing = sorted({la for split in ("val", "test") for e in task.splits[split] for la in _labels_of(e)} - seen)
     if missing:
         raise UserError(
             f"label {missing[0]!r} of {name} is in no training example; give more rows of it or leave it out"
@@ -98,20 +100,41 @@ def _from_file(kind: str, path: Path, text: str, label: str) -> Task:
             there = ", ".join(map(str, table[lacks - 1 if lacks else 0])) if table else "no rows"
             raise UserError(f"{path} has no column {column!r} in row {lacks or 1} (it has {there}); set task.{field}")
     splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
-    known: dict[str, str] = {}
+    known: dict[str, tuple[str, ...]] = {}
     for number, row in enumerate(table, start=1):
-        words, answer = str(row[text]), str(row[label])
-        key = " ".join(words.split())
-        if known.get(key, answer) != answer:
+        example = _example(path, number, row[text], row[label])
+        key, said = " ".join(example.text.split()), _labels_of(example)
+        if known.get(key, said) != said:
             raise UserError(
-                f"{path} labels the text of row {number} {answer!r} there and {known[key]!r} before; mend one"
+                f"{path} labels the text of row {number} {' '.join(said)!r} there and {' '.join(known[key])!r} before; "
+                f"mend one"
             )
         if key not in known:
-            known[key] = answer
-            splits[split_of(key, None)].append(Example(text=words, label=answer))
+            known[key] = said
+            splits[split_of(key, None)].append(example)
     unique = {name: tuple(some) for name, some in splits.items()}
-    labels = tuple(sorted({str(one.label) for some in unique.values() for one in some}))
-    return Task(name=kind, kind="classification", labels=labels, splits=unique)
+    every = [one for some in unique.values() for one in some]
+    labels = tuple(sorted({word for one in every for word in _labels_of(one)}))
+    are_tagged = {one.tags is not None for one in every}
+    if len(are_tagged) > 1:
+        raise UserError(f"{path} has lists of tags in some rows of {label!r} and labels in others; split the file")
+    return Task(name=kind, kind="tagging" if True in are_tagged else "classification", labels=labels, splits=unique)
+
+
+def _labels_of(example: Example) -> tuple[str, ...]:
+    """The label of a text, or the tags of its words."""
+    return example.tags if example.tags is not None else (str(example.label),)
+
+
+def _example(path: Path, number: int, words: Any, answer: Any) -> Example:
+    """A row of a file: lists of words and of their tags, or a text with its label."""
+    if not isinstance(answer, list):
+        return Example(text=str(words), label=str(answer))
+    tokens = tuple(map(str, words)) if isinstance(words, list) else tuple(str(words).split())
+    tags = tuple(map(str, answer))
+    if len(tokens) != len(tags) or not tokens:
+        raise UserError(f"{path} has {len(tokens)} words and {len(tags)} tags in row {number}; give one tag for each")
+    return Example(text=" ".join(tokens), tokens=tokens, tags=tags)
 
 
 def check_leaks(task: Task) -> None:
@@ -139,5 +162,9 @@ def check_leaks(task: Task) -> None:
 
 def task_hash(task: Task) -> str:
     """12 hex digits of the sha256 of all inputs and labels with their splits."""
-    rows = [[split, e.text, e.label] for split in SPLITS for e in task.splits[split]]
+    rows = [
+        [split, e.text, e.label] if e.tags is None else [split, e.tokens, e.tags]
+        for split in SPLITS
+        for e in task.splits[split]
+    ]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]

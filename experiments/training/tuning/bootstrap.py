@@ -33,7 +33,9 @@ def draws(num_examples: int, num_draws: int = DRAWS) -> NDArray[np.int64]:
     return np.random.default_rng(0).integers(0, num_examples, (num_draws, num_examples))
 
 
-def mean_interval(values: NDArray[np.float64], weights: NDArray[np.int64] | None = None) -> tuple[float, float]:
+def mean_interval(
+    values: NDArray[np.float64], weights: NDArray[np.int64] | None = None
+) -> tuple[float | None, float | None]:
     """The bootstrap interval of a mean over examples, or of a ratio of sums.
 
     Parameters
@@ -45,10 +47,14 @@ def mean_interval(values: NDArray[np.float64], weights: NDArray[np.int64] | None
 
     Returns
     -------
-    tuple of float
-        Its ends at LEVEL.
+    tuple of (float or None)
+        Its ends at LEVEL; None where there is nothing to average.
     """
     chosen = draws(len(values))
-    means = values[chosen].mean(1) if weights is None else values[chosen].sum(1) / weights[chosen].sum(1)
+    counts = np.ones(len(values), dtype=np.int64) if weights is None else weights
+    sums, totals = values[chosen].sum(1), counts[chosen].sum(1)
+    if not totals.any():
+        return None, None
+    means = sums[totals > 0] / totals[totals > 0]
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

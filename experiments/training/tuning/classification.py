@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from experiments.data.tasks import Example
 from experiments.data.tokenizers.tokenizer import EOD, Tokenizer
 from experiments.training.tuning.bootstrap import mean_interval
+from experiments.training.tuning.measures import label_measures
 from experiments.training.tuning.tasks import Measured, Row, padded
 from models.modules.heads import Pooling, SequenceClassifier
 from models.modules.transformer import Transformer
@@ -61,23 +62,16 @@ class Classification:
 
     def metrics(self, measured: Measured, rows: Sequence[Row]) -> dict[str, Any]:
         """Accuracy, macro-F1 and Matthews correlation, with an interval of the accuracy."""
-        from torchmetrics.functional.classification import (
-            multiclass_accuracy,
-            multiclass_f1_score,
-            multiclass_matthews_corrcoef,
-        )
-
         said = torch.tensor([int(answer.argmax()) for answer in measured.answers])
         true = torch.tensor([row.target for row in rows])
-        num = len(self.labels)
         low, high = mean_interval((said == true).double().numpy())
-        return {
-            "accuracy": float(multiclass_accuracy(said, true, num, average="micro")),
-            "accuracy_lo": low,
-            "accuracy_hi": high,
-            "macro_f1": float(multiclass_f1_score(said, true, num, average="macro")),
-            "mcc": float(multiclass_matthews_corrcoef(said, true, num)),
-        }
+        return {**label_measures(said, true, len(self.labels)), "accuracy_lo": low, "accuracy_hi": high}
+
+    def say(self, text: str, answer: Any, row: Row) -> dict[str, Any]:
+        """What is told of one text: its likeliest label, with the probability."""
+        place = int(answer.argmax())
+        likely = float(answer[place])
+        return {"text": text, "label": self.labels[place], "probability": likely, "is_cut": row.is_cut}
 
     def _logits(self, model: nn.Module, rows: Sequence[Row], device: torch.device) -> Tensor:
         return cast(Tensor, model(*padded(rows, device))).float()

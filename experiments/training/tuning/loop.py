@@ -26,7 +26,6 @@ from experiments.training.tuning.bootstrap import mean_interval
 from experiments.training.tuning.model import learned, load_learned, make_body
 from experiments.training.tuning.tasks import Measured, Row, TuningTask, first_of, measure
 from experiments.training.validation import clustered_mean
-from models.config.finetuning import tuning_flops
 
 ROWS = 20
 """Rows of metrics that a run writes, at most."""
@@ -186,7 +185,7 @@ def _train(setup: TuningSetup, model: nn.Module, rows: Sequence[Row], val: Seque
         optimizer.zero_grad(set_to_none=True)
         length = max(len(row.ids) for row in batch)
         progress.tokens += length * len(batch)
-        progress.flops += len(batch) * _flops_of_length(run, length)
+        progress.flops += len(batch) * run.flops_of_sequence(length)
         progress.window.append(float(loss))
         if (step + 1) in at or (step + 1) % every == 0 or step + 1 == run.num_steps:
             _write_row(setup, progress, step + 1, model, val if (step + 1) in at else ())
@@ -200,10 +199,6 @@ def learning_rate(run: FinetuneRun, step: int) -> float:
     warmup = max(1, round(WARMUP_FRACTION * run.num_steps))
     factor = min((step + 1) / warmup, (run.num_steps - step) / max(run.num_steps - warmup, 1), 1.0)
     return run.learning_rate * factor
-
-
-def _flops_of_length(run: FinetuneRun, length: int) -> float:
-    return tuning_flops(run.model, run.method, length=length, head_outputs=len(run.task.labels))
 
 
 def _backward(setup: TuningSetup, model: nn.Module, batch: Sequence[Row]) -> Tensor:

@@ -66,6 +66,9 @@ class TuningTask(Protocol):
     def answers(self, model: nn.Module, rows: Sequence[Row], device: torch.device) -> list[Any]:
         """What the model says to each row."""
 
+    def say(self, text: str, answer: Any, row: Row) -> dict[str, Any]:
+        """What is told of one text, given what the model says to it."""
+
     def metrics(self, measured: Measured, rows: Sequence[Row]) -> dict[str, Any]:
         """Measures of a split beside the loss, with intervals."""
 

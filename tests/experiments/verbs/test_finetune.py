@@ -317,3 +317,33 @@ def test_a_tuned_run_generates_nothing_and_a_body_labels_nothing(
 ) -> None:
     assert main(["label", _body(store), "--store", str(store), "--text", "a"]) == 2
     assert "was trained from nothing" in capsys.readouterr().err
+
+
+def test_words_are_tagged(
+    write: Callable[..., Path], store: Path, cache: Cache, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"warm": "B-warm", "cold": "B-cold"}
+    lines = []
+    for said, what in rows(300).itertuples(index=False):
+        words = said.split()
+        lines.append(json.dumps({"words": words, "tags": ["O", names[what], *["O"] * (len(words) - 2)]}))
+    (store / "tags.jsonl").write_text("\n".join(lines))
+    task = {"name": f"jsonl:{store / 'tags.jsonl'}", "text": "words", "label": "tags"}
+    body, rates = {"run": _body(store)}, {"span": 0}
+    path = write("tags", task=task, pretrained=body, methods=["full"], examples=[64], min_steps=80, rates=rates)
+    raw = yaml.safe_load(path.read_text())
+    raw["design"]["methods"] = [{"name": "full", "learning_rate": 0.02}]
+    path.write_text(yaml.safe_dump(raw))
+    train(path, store, cache)
+    record = records("tags", store).iloc[0]
+    assert record["accuracy"] > 0.9
+    assert 0 < record["entity_f1_lo"] <= record["entity_f1"] <= record["entity_f1_hi"]
+    capsys.readouterr()
+    assert main(["label", record["run_id"], "--store", str(store), "--text", "the frost of 12"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["tokens"] == ["the", "frost", "of", "12"]
+    assert set(said["tags"]) <= {"O", "B-warm", "B-cold"}
+    bad = write("bad-tags", task={**task, "name": f"jsonl:{store / 'odd.jsonl'}"})
+    (store / "odd.jsonl").write_text('{"words": ["a", "b"], "tags": ["O"]}\n')
+    assert main(["plan", str(bad), "--store", str(store)]) == 2
+    assert "2 words and 1 tags in row 1" in capsys.readouterr().err
