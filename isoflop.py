@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         multiplier,
         plot,
         select_law,
+        tuned,
     )
     from experiments.api import Sweep
     from models.config.accounting import count_params
@@ -51,6 +52,7 @@ __all__ = [
     "multiplier",
     "plot",
     "select_law",
+    "tuned",
 ]
 
 _HOMES = {
@@ -67,7 +69,7 @@ _GROUPS = {
     "train": ("run", "work", "status", "list", "cancel"),
     "data and records": ("data", "collect", "sync", "verify", "prune", "generate", "label"),
     "fit and predict": ("fit", "predict", "isoflop", "frontier", "compare", "conventions", "select"),
-    "decide": ("advise", "arms", "multiplier", "rates"),
+    "decide": ("advise", "arms", "multiplier", "rates", "tuned"),
     "report": ("report", "scoreboard", "laws", "published"),
 }
 """Verbs by what people do."""

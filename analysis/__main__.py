@@ -58,6 +58,10 @@ VERBS = {
         module="analysis.verbs.rates",
         summary="what a recipe's peak learning rate costs against the best of those tried",
     ),
+    "tuned": Verb(
+        module="analysis.verbs.tuned",
+        summary="the best rate of every cell of a ladder, their law, and which rates to try next",
+    ),
     "scoreboard": Verb(
         module="analysis.verbs.scoreboard",
         summary="over all studies, how often prediction intervals covered",

@@ -24,6 +24,8 @@ from analysis.frontiers.isoflop import fit_isoflop as fit_isoflop
 from analysis.frontiers.parametric import parametric_frontier as frontier
 from analysis.laws.base import Law
 from analysis.laws.registry import AUTO
+from analysis.paired.best_rates import Tuned, tune
+from analysis.paired.cells import make_cells, varying
 from analysis.paired.gain import Multipliers
 from analysis.paired.multiplier import compute_multiplier
 from analysis.runs.columns import as_columns
@@ -55,6 +57,7 @@ __all__ = [
     "plot",
     "profile_law",
     "select_law",
+    "tuned",
 ]
 
 ALL_SIZES = (1e2, 1e13)
@@ -220,6 +223,34 @@ def conventions(
         return count_by_convention(counted)
     data = counted.frame if isinstance(counted, RunTable) else counted
     return compare_conventions(as_columns(data), **options)
+
+
+def tuned(
+    runs: RunTable | Mapping[str, Any] | pd.DataFrame, *, covariates: Sequence[str] | None = None, level: float = 0.95
+) -> Tuned:
+    """Say what the best peak rate of every cell is, and the law that these follow.
+
+    Parameters
+    ----------
+    runs : RunTable, DataFrame or mapping
+        With lr, loss and the covariates; runs that agree in these are one cell.
+    covariates : sequence of str, optional
+        By default those of params, tokens and batch that vary apart.
+    level : float
+        Coverage of the intervals.
+
+    Returns
+    -------
+    Tuned
+        Best rates and the losses there with intervals, in ascending order of the covariates, and the law.
+
+    Raises
+    ------
+    UserError
+        When a column is missing, or no cell has rates that bracket its best.
+    """
+    data = as_columns(runs.frame if isinstance(runs, RunTable) else runs)
+    return tune(make_cells(data, list(covariates or varying(data)))[0], level=level)
 
 
 def advise(fit: Fit, budget: float, *, rules: ShapeRules | None = None) -> Optimum:

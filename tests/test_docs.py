@@ -117,12 +117,28 @@ def shapes_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def rates_table() -> str:
+    """Runs of six cells at three rates each, some of which do not bracket the best one."""
+    rng = np.random.default_rng(6)
+    lines = ["params,tokens,width,depth,lr,loss"]
+    for width, params in ((8, 1e6), (16, 1e7), (24, 1e8)):
+        for tokens in (1e9, 1e10):
+            best = 2.0 * params**-0.5 * tokens**0.1
+            for scale in (0.35, 0.7, 1.4):
+                off = np.log(scale) + 0.3 * rng.standard_normal() * 0.1
+                level = 1.7 + 400 / params**0.34 + 410 / tokens**0.28
+                loss = level * np.exp(0.01 * off**2 + 0.0003 * rng.standard_normal())
+                lines.append(f"{params:.0f},{tokens:.0f},{width},1,{best * scale:.6e},{loss:.6f}")
+    return "\n".join(lines) + "\n"
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the examples read, in which `isoflop` is on the path."""
     (tmp_path / "runs.csv").write_text(hoffmann_table())
     (tmp_path / "arms.csv").write_text(arms_table())
     (tmp_path / "shapes.csv").write_text(shapes_table())
+    (tmp_path / "rates.csv").write_text(rates_table())
     (tmp_path / "tiny.yaml").write_text(TINY)
     (tmp_path / "bodies.yaml").write_text(BODIES)
     (tmp_path / "reviews.csv").write_text(reviews())

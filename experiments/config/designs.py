@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from experiments.config.codec import set_path
 from experiments.config.kinds import AnyRun
@@ -34,6 +34,8 @@ Role = Literal["fit", "heldout", "replicate"]
 MIN_STEPS = 50
 """Fewest steps of a run: rounding D to whole steps then moves a budget by at most one percent."""
 
+RATE_SCALES = (0.5, 1.0, 2.0)
+"""Peak rates of a cell in the first round of a tuned design, as multiples of the recipe's."""
 MAX_TOKENS = 1e18
 """Most tokens of a run; more is a slip of the pen."""
 
@@ -83,6 +85,10 @@ class _Cell:
     role: Role
     tokens: Callable[[TransformerConfig], float]
     """D for the model."""
+    rate: float | None = None
+    """Peak learning rate; None: the recipe's."""
+    rate_scale: float = 1.0
+    """Factor on the recipe's peak rate."""
 
     def __str__(self) -> str:
         return f"width {self.shape.width}, depth {self.shape.depth} at budget {self.budget:.3g}"
@@ -175,7 +181,12 @@ def _arms(axis: str, values: Axis) -> Iterator[tuple[Any, Arm]]:
 
 def _cells(sweep: SweepConfig) -> Iterator[_Cell]:
     """The wanted runs of a sweep without `vary`."""
-    by_kind = {"isoflop": _isoflop_cells, "ladder": _ladder_cells, "parametric": _parametric_cells}
+    by_kind = {
+        "isoflop": _isoflop_cells,
+        "ladder": _ladder_cells,
+        "parametric": _parametric_cells,
+        "tuned": _tuned_cells,
+    }
     yield from by_kind[sweep.design.kind](sweep)
     yield from _replicates(sweep)
 
@@ -200,6 +211,15 @@ def _parametric_cells(sweep: SweepConfig) -> Iterator[_Cell]:
     for place in sweep.design.cells:
         for tokens, seed in itertools.product(place.tokens, place.seeds or sweep.seeds):
             yield _Cell(shape=place, budget=tokens, seed=seed, role="fit", tokens=_tokens(tokens))
+
+
+def _tuned_cells(sweep: SweepConfig) -> Iterator[_Cell]:
+    scales = sweep.design.rate_scales or RATE_SCALES
+    for cell, scale in itertools.product(_ladder_cells(sweep), scales):
+        yield replace(cell, rate_scale=scale)
+    for place in sweep.design.cells:
+        for tokens, seed, rate in itertools.product(place.tokens, place.seeds or sweep.seeds, place.rates):
+            yield _Cell(shape=place, budget=tokens, seed=seed, role="fit", tokens=_tokens(tokens), rate=rate)
 
 
 def _replicates(sweep: SweepConfig) -> Iterator[_Cell]:
@@ -287,7 +307,7 @@ def _run_config(sweep: SweepConfig, cell: _Cell, model: TransformerConfig, preci
             data=sweep.data,
             objective=_objective(sweep),
             optimizer=OptimizerConfig(
-                learning_rate=choice.learning_rate or rule.learning_rate * choice.rate_scale,
+                learning_rate=_peak_rate(sweep, cell, rule, Counts(params, tokens, batch_tokens)),
                 beta2=rule.beta2,
                 weight_decay=rule.weight_decay if choice.weight_decay is None else choice.weight_decay,
                 grad_clip=choice.grad_clip,
@@ -301,6 +321,26 @@ def _run_config(sweep: SweepConfig, cell: _Cell, model: TransformerConfig, preci
         )
     except UserError as error:
         raise UserError(f"{cell} cannot be trained: {error}") from error
+
+
+class Counts(NamedTuple):
+    """What laws of a run's rate read."""
+
+    params: float
+    """N."""
+    tokens: float
+    """D."""
+    batch_tokens: float
+    """Tokens of a step."""
+
+
+def _peak_rate(sweep: SweepConfig, cell: _Cell, rule: Hyperparameters, counts: Counts) -> float:
+    """The cell's own rate, else a fixed one, else the law's or the rule's by its factors."""
+    choice = sweep.recipe
+    if cell.rate is not None:
+        return cell.rate
+    rate = rule.learning_rate if choice.rate_law is None else choice.rate_law(*counts)
+    return (choice.learning_rate or rate * choice.rate_scale) * cell.rate_scale
 
 
 def _batch_tokens(sweep: SweepConfig, rule: Hyperparameters) -> int:

@@ -55,9 +55,13 @@ class Cell(Shape):
     """D of each run, tokens."""
     seeds: tuple[int, ...] = ()
     """Each of `tokens` is trained once with each of these; empty: the sweep's own seeds."""
+    rates: tuple[float, ...] = ()
+    """tuned: each of `tokens` is trained once with each of these peak learning rates."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for rate in self.rates:
+            require_positive("rates", rate)
         if not self.tokens or not all(math.isfinite(value) and value > 0 for value in self.tokens):
             raise UserError(
                 f"the cell of width {self.width} and depth {self.depth} has tokens {list(self.tokens)}; "
@@ -71,20 +75,23 @@ class Cell(Shape):
 class DesignConfig:
     """Which sizes meet which token or compute budgets."""
 
-    kind: Literal["isoflop", "ladder", "parametric"]
+    kind: Literal["isoflop", "ladder", "parametric", "tuned"]
     """isoflop: every shape at every compute budget, D = C / FLOPs per token. ladder: every shape at every token
     budget. parametric: `cells`, each with its own token budgets and seeds, as `python -m analysis advise` writes
-    them."""
+    them. tuned: a ladder whose every cell is trained at several peak rates, or `cells` with `rates`, as `isoflop tuned`
+    writes them for the next round."""
     shapes: tuple[Shape, ...] = ()
     """Sizes of the fitted runs."""
     cells: tuple[Cell, ...] = ()
-    """parametric: sizes with their token budgets."""
+    """parametric, tuned: sizes with their token budgets."""
     budgets: tuple[float, ...] = ()
     """isoflop: C of each budget, counted training FLOPs."""
     tokens: tuple[float, ...] = ()
     """ladder: D of each rung, tokens."""
     tokens_per_param: tuple[float, ...] = ()
     """ladder: D as multiples of N, instead of `tokens`."""
+    rate_scales: tuple[float, ...] = ()
+    """tuned: peak rates of every cell as multiples of the recipe's; empty: a half, one and two."""
     ratio_range: tuple[float, float] | None = None
     """isoflop: keep a shape at a budget only when D / N lies within these two numbers."""
     heldout_budgets: tuple[float, ...] = ()
@@ -103,7 +110,9 @@ class DesignConfig:
         if self.ratio_range is not None and not 0 <= self.ratio_range[0] < self.ratio_range[1]:
             raise UserError(f"design.ratio_range is {list(self.ratio_range)}; give the smaller number first")
         self._check_heldout()
-        if self.kind == "parametric":
+        for scale in self.rate_scales:
+            require_positive("design.rate_scales", scale)
+        if self.kind == "parametric" or (self.kind == "tuned" and self.cells):
             self._check_cells()
         elif self.cells:
             raise UserError(f"design.cells has no meaning in a design of kind {self.kind}; set kind to parametric")
@@ -111,13 +120,16 @@ class DesignConfig:
             raise UserError("design.shapes is empty; give at least one {width: ..., depth: ...}")
         if self.kind == "isoflop" and not self.budgets:
             raise UserError("design.budgets is empty; an isoflop design needs compute budgets such as [1e11, 2e11]")
-        if self.kind == "ladder" and bool(self.tokens) == bool(self.tokens_per_param):
-            raise UserError("a ladder design needs either design.tokens or design.tokens_per_param, and not both")
+        stepped = self.kind == "ladder" or (self.kind == "tuned" and not self.cells)
+        if stepped and bool(self.tokens) == bool(self.tokens_per_param):
+            raise UserError(f"a {self.kind} design needs either design.tokens or design.tokens_per_param, and not both")
+        if self.kind != "tuned" and (self.rate_scales or any(cell.rates for cell in self.cells)):
+            raise UserError(f"rates of cells have no meaning in a design of kind {self.kind}; set kind to tuned")
 
     def _check_heldout(self) -> None:
         """Refuse held-out budgets and shapes that no run would come of, or that are fitted too."""
         names = ("ratio_range", "heldout_budgets", "heldout_shapes", "budgets")
-        for name in names if self.kind == "ladder" else ():
+        for name in names if self.kind in ("ladder", "tuned") else ():
             if getattr(self, name):
                 raise UserError(
                     f"design.{name} has no meaning in a ladder, which no compute budget describes; leave it out, or "
@@ -145,7 +157,30 @@ class DesignConfig:
             raise UserError("design.cells is empty; give at least one {width: ..., depth: ..., tokens: [...]}")
         for name in ("shapes", "budgets", "tokens", "tokens_per_param", "heldout_budgets"):
             if getattr(self, name):
-                raise UserError(f"design.{name} has no meaning in a parametric design; put it into design.cells")
+                raise UserError(f"design.{name} has no meaning in a {self.kind} design; put it into design.cells")
+        if self.kind == "tuned" and not all(cell.rates for cell in self.cells):
+            raise UserError("design.cells of a tuned design need rates: [...], peak learning rates such as 1.0e-3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateLaw:
+    """Peak learning rate = coefficient * params**params * tokens**tokens * batch_tokens**batch."""
+
+    coefficient: float
+    """Factor of the law, as `isoflop tuned --recipe` writes it."""
+    params: float = 0.0
+    """Power of N."""
+    tokens: float = 0.0
+    """Power of D."""
+    batch: float = 0.0
+    """Power of the tokens of a step."""
+
+    def __post_init__(self) -> None:
+        require_positive("recipe.rate_law.coefficient", self.coefficient)
+
+    def __call__(self, params: float, tokens: float, batch_tokens: float) -> float:
+        """The peak rate of a run."""
+        return float(self.coefficient * params**self.params * tokens**self.tokens * batch_tokens**self.batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +195,8 @@ class RecipeConfig:
     """Factor on the recipe's tokens per step."""
     learning_rate: float | None = None
     """A fixed peak rate instead of the rule's."""
+    rate_law: RateLaw | None = None
+    """A fitted law of the peak rate instead of the rule's; null: the rule's."""
     batch_tokens: int | None = None
     """A fixed batch instead of the rule's."""
     warmup_tokens: int | None = None
@@ -176,6 +213,8 @@ class RecipeConfig:
             value = getattr(self, name)
             if value is not None:
                 require_positive(f"recipe.{name}", value)
+        if self.learning_rate is not None and self.rate_law is not None:
+            raise UserError("recipe.learning_rate and recipe.rate_law are both given; leave one out")
         if self.batch_tokens is not None:
             require_count("recipe.batch_tokens", self.batch_tokens)
         if self.warmup_tokens is not None:

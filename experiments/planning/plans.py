@@ -10,6 +10,7 @@ from experiments.config.kinds import flops_of
 from experiments.config.reading import load_sweep
 from experiments.config.recipes import RECIPES
 from experiments.config.run import RunConfig
+from experiments.config.sweep import RecipeConfig
 from experiments.config.tuning.sweep import FinetuneSweep
 from experiments.data.budget import budget_problem
 from experiments.data.cache import Cache
@@ -105,6 +106,13 @@ def train_tokens(expanded: ExpandedSweep, cache: Cache, measure: Measure | None 
     return {run.run_id: known[id(data[run.run_id])] if run.run_id in data else None for run in expanded.runs}
 
 
+def _depends_on_tokens(recipe: RecipeConfig) -> bool:
+    """Whether a run's rates follow its tokens, so that none can go on from another's checkpoint."""
+    if recipe.rate_law is not None and recipe.rate_law.tokens != 0:
+        return True
+    return RECIPES[recipe.name].depends_on_tokens
+
+
 def compile_sweep(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *, share: bool = True) -> CompiledSweep:
     """Arrange what is left to train, so that shared prefixes are trained once.
 
@@ -125,7 +133,7 @@ def compile_sweep(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *,
         The segments of the missing runs.
     """
     sweep = expanded.sweep
-    extendable = share and not isinstance(sweep, FinetuneSweep) and not RECIPES[sweep.recipe.name].depends_on_tokens
+    extendable = share and not isinstance(sweep, FinetuneSweep) and not _depends_on_tokens(sweep.recipe)
     return compile_runs(
         expanded.runs,
         Estimates(

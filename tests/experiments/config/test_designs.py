@@ -127,6 +127,48 @@ def test_cells_that_cannot_be_right_say_why(changes: dict[str, Any], message: st
         plan(design={**CELLS, **changes})
 
 
+def test_a_tuned_design_trains_every_cell_at_several_rates() -> None:
+    shapes = [{"width": 16, "depth": 2}, {"width": 32, "depth": 2}]
+    ladder = {"kind": "ladder", "budgets": [], "tokens": [4e6, 8e6], "shapes": shapes}
+    own = {run.config.optimizer.learning_rate for run in plan(design=ladder).runs}
+    tuned = plan(design=ladder | {"kind": "tuned"})
+    assert len(tuned.runs) == 12
+    assert {run.config.optimizer.learning_rate for run in tuned.runs} == {
+        rate * scale for rate in own for scale in (0.5, 1.0, 2.0)
+    }
+    assert ids(plan(design=ladder)) < ids(tuned)
+    assert len(plan(design=ladder | {"kind": "tuned", "rate_scales": [0.25, 1, 2, 4]}).runs) == 16
+    cells = [{"width": 16, "depth": 2, "tokens": [4e6], "rates": [1e-3, 3e-3]}]
+    given_rates = plan(design={"kind": "tuned", "budgets": [], "shapes": [], "cells": cells})
+    assert [run.config.optimizer.learning_rate for run in given_rates.runs] == [1e-3, 3e-3]
+
+
+def test_a_fitted_law_of_the_rate_is_a_recipe() -> None:
+    law = {"coefficient": 2.0, "params": -0.5, "tokens": 0.1}
+    for run in plan(recipe={"rate_law": law}).runs:
+        wanted = 2.0 * params_fit(run.config.model) ** -0.5
+        assert run.config.optimizer.learning_rate == pytest.approx(wanted * run.config.tokens**0.1, rel=1e-3)
+    with pytest.raises(UserError, match="both given"):
+        plan(recipe={"rate_law": law, "learning_rate": 0.01})
+
+
+@pytest.mark.parametrize(
+    ("design", "message"),
+    [
+        ({"kind": "isoflop", "rate_scales": [1, 2]}, "set kind to tuned"),
+        ({"kind": "tuned", "budgets": []}, "either design.tokens or design.tokens_per_param"),
+        ({"kind": "tuned", "budgets": [], "tokens": [4e6], "rate_scales": [0]}, "rate_scales"),
+        (
+            {"kind": "tuned", "budgets": [], "shapes": [], "cells": [{"width": 16, "depth": 2, "tokens": [4e6]}]},
+            "need rates",
+        ),
+    ],
+)
+def test_rates_that_cannot_be_right_say_why(design: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plan(design=design)
+
+
 def test_varied_fields_multiply_the_grid_and_label_its_runs() -> None:
     result = plan(vary={"recipe.rate_scale": [0.5, 1, 2], "seeds": [[0], [1]]})
     assert len(result.runs) == 4 * 6
