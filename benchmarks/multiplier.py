@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -118,10 +119,12 @@ def summary(studies: list[dict[str, Any]], truth: str, size: str) -> dict[str, A
 
 def page_table(cells: list[dict[str, Any]], draws: int) -> str:
     """The table of the page."""
+    fewest = min(cell["studies"] for cell in cells)
     lines = [
         f"Simulated studies of Hoffmann's law with {draws} draws each: multipliers at a tenth of the largest budget, "
         "at the largest and at ten times it, and the difference of exponents. True gains: none; 1.5 at all budgets; "
-        "1.3 growing by 12 % a decade. Made by `python -m benchmarks.multiplier` "
+        f"1.3 growing by 12 % a decade. A share of 95 % is known to {200 * math.sqrt(0.95 * 0.05 / fewest):.1f} points "
+        "(twice its Monte-Carlo standard error). Made by `python -m benchmarks.multiplier` "
         "([record](../benchmarks/multiplier.json)).",
         "",
         "| gain | study | studies | 95 % intervals cover (tenth, largest, ten times) | of the exponents | 'grows' | "
@@ -155,7 +158,7 @@ def main() -> None:
     if args.log.exists():
         for line in args.log.read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
-            if entry["draws"] == args.draws and entry["start"] >= args.first:
+            if entry["draws"] == args.draws and args.first <= entry["start"] < args.first + args.studies:
                 found[tuple(entry["cell"])][entry["start"]] = entry["studies"]
     begun = time.monotonic()
     chosen = [(truth, size) for size in SIZES for truth in TRUTHS]
@@ -170,7 +173,13 @@ def main() -> None:
     cells = [summary([one for batch in found[cell].values() for one in batch], *cell) for cell in chosen if found[cell]]
     print(page_table(cells, args.draws))
     if args.record:
-        record = {"draws": args.draws, "budgets": BUDGETS, "noise": [PAIR_NOISE, OWN_NOISE], "cells": cells}
+        record = {
+            "draws": args.draws,
+            "first_seed": args.first,
+            "budgets": BUDGETS,
+            "noise": [PAIR_NOISE, OWN_NOISE],
+            "cells": cells,
+        }
         write_atomic(args.record, json.dumps(record, indent=1) + "\n")
     if args.page:
         before, _, rest = args.page.read_text(encoding="utf-8").partition("<!-- table -->\n")

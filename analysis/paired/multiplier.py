@@ -28,6 +28,8 @@ CONSTANT = math.log10(1.1)
 """A multiplier that changes by less than a tenth in a decade of compute is constant."""
 TOO_WIDE = 100.0
 """An interval whose ends differ by more than this factor determines nothing."""
+MEASURED_PAIRS = 16
+"""Fewest pairs of the studies in benchmarks/multiplier.json."""
 MIN_DRAWS = 100
 """Fewest draws of an interval."""
 DISTINCT = 3
@@ -228,8 +230,10 @@ def _check_pairs(blocks: NDArray[np.intp], rows: tuple[NDArray[np.intp], ...], w
             f"{alone} of {total} runs have no run of the reference in their cell and seed: they are not paired"
         )
     num = int(blocks.max()) + 1
-    if num < 12:
-        warnings.append(f"{num} pairs are few: intervals may miss their nominal coverage, measured from 12 pairs on")
+    if num < MEASURED_PAIRS:
+        warnings.append(
+            f"{num} pairs are few: intervals may miss their nominal coverage, measured from {MEASURED_PAIRS} pairs on"
+        )
 
 
 def _fit(law: JointLaw, blocks: NDArray[np.intp], resampling: Resampling) -> _Fitted:
