@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from analysis.figures.drawing.render import save_png, standalone_svg, svg_text
 from analysis.figures.drawing.theme import DARK, LIGHT, css_variables
-from analysis.figures.tuning import draw_examples, draw_rates, draw_sizes
+from analysis.figures.tuning.methods import draw_examples, draw_rates, draw_sizes
 from analysis.files import json_ready, write_json
 from analysis.formatting import format_compute, format_number, format_percent, format_size
 from analysis.report.headline import Card
