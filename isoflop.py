@@ -67,10 +67,10 @@ _HOMES = {
 _GROUPS = {
     "describe a model and plan a sweep": ("init", "help", "describe", "plan"),
     "train": ("run", "work", "status", "list", "cancel"),
-    "data and records": ("data", "collect", "sync", "verify", "prune", "generate", "label"),
+    "data and records": ("data", "collect", "archive", "sync", "verify", "prune", "generate", "label"),
     "fit and predict": ("fit", "predict", "isoflop", "frontier", "compare", "conventions", "select"),
     "decide": ("advise", "arms", "multiplier", "rates", "tuned"),
-    "report": ("report", "scoreboard", "laws", "published"),
+    "report": ("report", "rebuild", "scoreboard", "laws", "published"),
 }
 """Verbs by what people do."""
 

@@ -74,6 +74,10 @@ VERBS = {
         module="analysis.verbs.report",
         summary="write the report of a sweep or a table as one HTML page with figures and tables",
     ),
+    "rebuild": Verb(
+        module="analysis.verbs.rebuild",
+        summary="make committed reports again from the records beside them, and say what differs",
+    ),
 }
 
 

@@ -51,6 +51,10 @@ VERBS = {
         module="experiments.verbs.collect",
         summary="gather the records of sweeps into one table",
     ),
+    "archive": Verb(
+        module="experiments.verbs.archive",
+        summary="write a sweep's records into one small file, from which its report is made",
+    ),
     "sync": Verb(
         module="experiments.verbs.sync",
         summary="mirror local records to W&B, once or live",

@@ -11,13 +11,13 @@ import json
 import platform
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from experiments.config.yaml_text import read_yaml
+from experiments.archives import is_archive, read_archive, recipe_of
 from experiments.manifests import Manifest, store_of
 
 PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "jinja2")
@@ -60,23 +60,34 @@ def settings(paths: Sequence[str | Path], frame: pd.DataFrame, manifest: Manifes
     found: dict[str, set[str]] = {}
     ids: list[str] = frame["run_id"].dropna().astype(str).tolist() if "run_id" in frame.columns else []
     for path in map(Path, paths):
-        if path.suffix != ".json" and not path.is_dir():
+        if not is_archive(path) and path.suffix != ".json" and not path.is_dir():
             continue
-        for run_id in ids:
-            file = store_of(path) / "runs" / run_id / "config.json"
-            if not file.exists():
-                continue
-            config = json.loads(file.read_text(encoding="utf-8"))
+        for config in _configs(path, ids):
             for name, value in config.get("optimizer", {}).items():
                 if value is not None:
                     found.setdefault(f"optimizer.{name}", set()).add(str(value))
-        source = store_of(path) / manifest.source if manifest is not None and manifest.source else None
-        if source is not None and source.exists():
-            recipe = read_yaml(source).get("recipe")
-            name = recipe.get("name") if isinstance(recipe, dict) else recipe
-            if name:
-                found["recipe.name"] = {str(name)}
+        recipe = None if manifest is None else _recipe(path, manifest)
+        if recipe:
+            found["recipe.name"] = {recipe}
     return {name: sorted(values) for name, values in sorted(found.items()) if name not in VARIED_BY_SIZE}
+
+
+def _recipe(path: Path, manifest: Manifest) -> str | None:
+    """The recipe that a sweep's file names, or its archive; None where none is named, or the file is gone."""
+    if is_archive(path):
+        return manifest.sweep.get("recipe")
+    return None if manifest.source is None else recipe_of(store_of(path) / manifest.source)
+
+
+def _configs(path: Path, ids: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """The configs of runs that lie in a store, or in an archive."""
+    if is_archive(path):
+        yield from (record.config for record in read_archive(path).records if record.run_id in ids)
+        return
+    for run_id in ids:
+        file = store_of(path) / "runs" / run_id / "config.json"
+        if file.exists():
+            yield json.loads(file.read_text(encoding="utf-8"))
 
 
 def display_path(path: Path) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.runs.expressions import nearest
+from experiments.archives import is_archive, read_archive
 from experiments.manifests import read_records
 from experiments.records import RunStatus, flat_row
 
@@ -38,8 +39,12 @@ def read_rows(path: Path) -> pd.DataFrame:
     if not path.exists():
         near = nearest(path.name, [entry.name for entry in path.parent.glob("*")]) if path.parent.is_dir() else ""
         raise UserError(f"there is no file {path}{near}")
+    source = path.stem
     if path.is_dir() or path.suffix == ".json":
         frame = _read_store(path)
+    elif is_archive(path):
+        archive = read_archive(path)
+        frame, source = pd.DataFrame([flat_row(*run) for run in archive.labelled()]), archive.manifest.name
     elif path.suffix in {".parquet", ".pq"}:
         try:
             frame = pd.read_parquet(path)
@@ -62,7 +67,7 @@ def read_rows(path: Path) -> pd.DataFrame:
     frame.columns = pd.Index([str(name) for name in frame.columns])
     frame["row"] = range(1, len(frame) + 1)
     if "source" not in frame.columns:
-        frame["source"] = path.stem
+        frame["source"] = source
     return frame
 
 

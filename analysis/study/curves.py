@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.errors import UserError
-from experiments.digests import line_has_changed
+from experiments.archives import CURVE, is_archive, read_archive, read_curve
 from experiments.manifests import store_of
 
 CURVE_POINTS = 160
@@ -23,39 +20,26 @@ def training_curves(paths: Sequence[str | Path], frame: pd.DataFrame) -> dict[st
     out: dict[str, pd.DataFrame] = {}
     if "run_id" not in frame.columns:
         return out
+    ids = frame["run_id"].dropna().astype(str)
     for path in map(Path, paths):
-        if path.suffix != ".json" and not path.is_dir():
-            continue
-        for run_id in frame["run_id"].dropna().astype(str):
-            file = store_of(path) / "runs" / run_id / "metrics.jsonl"
-            if run_id not in out and file.exists():
-                curve = _read_curve(file)
-                if len(curve) > 1:
-                    out[run_id] = curve
+        for run_id, curve in _curves_of(path, ids):
+            if run_id not in out and len(curve["tokens"]) > 1:
+                out[run_id] = _thinned(pd.DataFrame(curve, columns=list(CURVE)))
     return out
 
 
-def _read_curve(file: Path) -> pd.DataFrame:
-    """tokens and train_loss of one metrics file.
+def _curves_of(path: Path, ids: Iterable[str]) -> Iterator[tuple[str, Mapping[str, list[float]]]]:
+    """The curves that lie beside a manifest, in a store or in an archive."""
+    if is_archive(path):
+        curves = read_archive(path).curves
+        yield from ((run_id, curves[run_id]) for run_id in ids if run_id in curves)
+    elif path.suffix == ".json" or path.is_dir():
+        runs = store_of(path) / "runs"
+        yield from ((run_id, read_curve(runs / run_id / "metrics.jsonl")) for run_id in ids)
 
-    A last line that was cut off in writing is left out; others that are no JSON, or have changed since they were
-    written, are errors.
-    """
-    rows: list[dict[str, Any]] = []
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            message = f"{file} line {number} is not JSON ({error.msg}); delete the run and train it again"
-            raise UserError(message) from error
-        if line_has_changed(line):
-            raise UserError(f"{file} line {number} has changed since it was written; delete the run and train it again")
-        if row.get("train_loss") is not None and row.get("tokens"):
-            rows.append({"tokens": float(row["tokens"]), "train_loss": float(row["train_loss"])})
-    curve = pd.DataFrame(rows, columns=["tokens", "train_loss"])
+
+def _thinned(curve: pd.DataFrame) -> pd.DataFrame:
+    """A curve of at most CURVE_POINTS: means over equal steps of log tokens."""
     if len(curve) <= CURVE_POINTS:
         return curve
     edges = np.geomspace(curve["tokens"].min(), curve["tokens"].max() * (1 + 1e-9), CURVE_POINTS + 1)

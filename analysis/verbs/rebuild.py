@@ -1,0 +1,43 @@
+"""`isoflop rebuild REPORT...`: committed reports made again from the records beside them; says what differs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.verbs import report as report_verb
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    parser.add_argument("reports", nargs="+", type=Path, help="folders of reports, such as reports/quickstart")
+    parser.add_argument("--check", action="store_true", help="write nothing; status 1 when a number differs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make each report again, and say how it compares with what was there."""
+    from analysis.report.rebuild import rebuild
+
+    status = 0
+    for folder in args.reports:
+        found = rebuild(folder, _make, write=not args.check)
+        what = f"{found.same} files equal byte for byte"
+        if found.rounded:
+            what += f", {', '.join(found.rounded)} to rounding"
+        print(f"{folder}: {what if not found.different else 'differs'}")
+        for line in found.different:
+            print(f"  {line}")
+        if found.different and args.check:
+            status = 1
+    return status
+
+
+def _make(words: Sequence[str]) -> int:
+    """Run the verb `report` with these words, without its output."""
+    parser = argparse.ArgumentParser()
+    report_verb.add_arguments(parser)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return report_verb.run(parser.parse_args(list(words[1:])))
