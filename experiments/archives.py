@@ -82,11 +82,19 @@ def write_archive(manifest_path: Path, out: Path) -> int:
     raw = json.loads(manifest.to_json()) | {"segments": [], "facts": {}, "order": []}
     recipe = None if manifest.source is None else recipe_of(store_of(manifest_path) / manifest.source)
     raw["sweep"] |= {} if recipe is None else {"recipe": recipe}
+    raw["source"] = None if manifest.source is None else _nearest_path(Path(manifest.source))
     table = table.replace_schema_metadata({KEY: json.dumps(raw, sort_keys=True).encode()})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     write_atomic(out, buffer.getvalue(), remedy="choose another --out")
     return len(records)
+
+
+def _nearest_path(source: Path) -> str:
+    """The sweep's file as seen from the working folder, without folders of one machine; its name if it is not there."""
+    parts = [part for part in source.parts if part not in ("..", source.anchor)]
+    ends = (Path(*parts[start:]) for start in range(len(parts)))
+    return next((end for end in ends if end.exists()), Path(source.name)).as_posix()
 
 
 def recipe_of(file: Path) -> str | None:
