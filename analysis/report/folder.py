@@ -106,6 +106,7 @@ def csv_tables(study: Study) -> dict[str, pd.DataFrame]:
         "frontier": study.comparison.frontiers[-1].points,
         "heldout": study.heldout.rows if study.heldout is not None else pd.DataFrame(),
         "seeds": study.noise,
+        "multipliers": study.multipliers,
         "registered": study.registered,
     }
     return {name: frame for name, frame in every.items() if len(frame)}

@@ -34,6 +34,7 @@ from analysis.runs.noise import noise_floor, seed_weights
 from analysis.runs.roles import assign_roles
 from analysis.runs.table import RunTable, load_tables
 from analysis.selection.auto import AutoFit, fit_auto
+from analysis.study.arms import multipliers_of
 from analysis.study.curves import training_curves
 from analysis.study.heldout import held_out
 from analysis.study.study import Choices, Study
@@ -121,6 +122,7 @@ def build_study(
         drawn = table.subset(frame["role_shown"].isin(["fit", "heldout"]))
         isoflop_all = fit_isoflop(drawn, spec, method=choices.method)
     flags = _with_residual_flags(table, comparison.fit)
+    multipliers = multipliers_of(manifest, table, level=choices.level, notes=notes)
     name = manifest.name if manifest else Path(paths[0]).stem
     return Study(
         title=choices.title or (str(manifest.report.get("title") or name) if manifest else name),
@@ -138,6 +140,7 @@ def build_study(
         notes=tuple(notes),
         manifest=manifest,
         auto=auto,
+        multipliers=multipliers,
     )
 
 

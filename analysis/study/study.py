@@ -97,6 +97,8 @@ class Study:
     """The sweep, when the table is one."""
     auto: AutoFit | None = None
     """The weighted set of laws that predicts the held-out runs; None where one law does."""
+    multipliers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Compute multipliers by arm and budget; empty for a sweep without arms."""
     registered: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Registered predictions whose runs have come, beside what was measured; empty without any."""
 
