@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from html import escape
 
 from models.formatting import format_compute, format_size
 
-__all__ = ["format_compute", "format_number", "format_percent", "format_size"]
+__all__ = ["format_compute", "format_number", "format_percent", "format_size", "html_table"]
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
@@ -24,3 +26,9 @@ def format_number(value: float | None, digits: int = 3) -> str:
 def format_percent(fraction: float | None, digits: int = 2) -> str:
     """A fraction as a percentage to `digits` significant digits: 1.1 %."""
     return "n/a" if fraction is None or not math.isfinite(fraction) else f"{format_number(100 * fraction, digits)} %"
+
+
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Plain texts as an HTML table, for notebooks; what they hold is escaped."""
+    cells = [f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in rows]
+    return f"<table><tr>{''.join(f'<th>{escape(text)}</th>' for text in head)}</tr>{''.join(cells)}</table>"

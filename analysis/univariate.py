@@ -26,10 +26,8 @@ def minimum(function: Callable[[Array], Array], low: Array, high: Array, *, step
     ----------
     function : callable
         Takes and gives arrays of the shape of the brackets; element by element it has one minimum in its bracket.
-    low : Array
-        Lower ends of the brackets.
-    high : Array
-        Upper ends, in the same shape.
+    low, high : Array
+        Ends of the brackets, all of one shape.
     steps : int
         Steps, each of which keeps a part GOLDEN of the bracket.
 
@@ -59,10 +57,8 @@ def boundary(below: Callable[[Array], NDArray[np.bool_]], low: Array, high: Arra
     ----------
     below : callable
         The condition, of and with the shape of the brackets; element by element it changes once.
-    low : Array
-        Lower ends of the brackets.
-    high : Array
-        Upper ends, in the same shape.
+    low, high : Array
+        Ends of the brackets, all of one shape.
     steps : int
         Halvings.
 

@@ -1,5 +1,5 @@
 """Coverage of compute multipliers, measured: `python -m benchmarks.multiplier --studies 1000 --record
-benchmarks/multiplier.json --page docs/multiplier.md`.
+benchmarks/multiplier.json --page docs/concepts/multipliers.md`.
 
 Each study draws runs of several arms from laws with a known gain. The arms of a cell and seed share a part of their
 noise, and each run has noise of its own. The benchmark asks whether the 95 % intervals of the first arm's multiplier

@@ -6,8 +6,8 @@ the true law, each re-fitted to the whole table. The choice is good when it is t
 standard deviation of a run's noise more than the true law's re-fit: a difference that one run there could not show.
 
 Studies are appended to a log, so that a stopped benchmark goes on where it was.
-`--report docs/selection.md` puts the table into that page; `--data ../shared/data` chooses on published runs instead,
-without their largest budgets, and compares how the choice and Hoffmann's form predict these.
+`--report docs/concepts/selection.md` puts the table into that page; `--data ../shared/data` chooses on published runs
+instead, without their largest budgets, and compares how the choice and Hoffmann's form predict these.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
@@ -15,13 +16,13 @@ from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ["PYTHONPATH"] = str(ROOT)  # kernels of notebooks import this checkout
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_extensions")]
 
 project = "isoflop"
 author = "the authors of isoflop"
 copyright = author
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
-exclude_patterns = ["_static"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "shell"]
+exclude_patterns = ["_static", "_extensions"]
 html_theme = "pydata_sphinx_theme"
 html_title = "isoflop"
 html_static_path = ["_static"]
@@ -38,6 +39,7 @@ html_theme_options = {
 }
 html_sidebars = {"index": [], "gallery": []}
 
+default_role = "code"  # single backticks of docstrings
 autosummary_generate = False
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
@@ -68,6 +70,21 @@ def link_pages_outside(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = OUTSIDE.sub(marked, source[0])
 
 
+def complete_names(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Add to the page of Python the public names that it does not group."""
+    if docname != "reference/api":
+        return
+    import isoflop
+
+    lines = [
+        f".. auto{'class' if inspect.isclass(getattr(isoflop, name)) else 'function'}:: {name}"
+        for name in isoflop.__all__
+        if not re.search(rf"^\.\. auto\w+:: {name}$", source[0], re.MULTILINE)
+    ]
+    if lines:
+        source[0] += "\n".join(["\n## More\n", "```{eval-rst}", ".. currentmodule:: isoflop", *lines, "```", ""])
+
+
 def link_reports(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Open reports as pages of the site: a link to a report is no download."""
     up = "../" * docname.count("/")
@@ -91,7 +108,8 @@ def copy_reports(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Tell Sphinx of the three steps above."""
+    """Tell Sphinx of the steps above."""
+    app.connect("source-read", complete_names)
     app.connect("source-read", link_pages_outside)
     app.connect("doctree-resolved", link_reports)
     app.connect("build-finished", copy_reports)

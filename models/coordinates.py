@@ -52,26 +52,16 @@ def coordinate_check(
 
     Parameters
     ----------
-    configs : sequence of TransformerConfig
+    configs
         Decoders that differ in width or depth.
-    steps : int
+    steps
         Optimiser steps on one random batch of full sequences.
-    learning_rate : float
+    learning_rate
         Peak rate, the same for all.
-    batch : int
-        Sequences in the batch.
-    seeds : int
-        Number of models of each config to average over.
-
-    Returns
-    -------
-    list of Coordinate
-        One for each config, step and place.
-
-    Raises
-    ------
-    UserError
-        For a config that is no decoder.
+    batch
+        Sequences.
+    seeds
+        Models to average over.
     """
     found = []
     for config in configs:

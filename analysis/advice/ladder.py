@@ -98,10 +98,8 @@ class ShapeRules:
 
         Parameters
         ----------
-        width : int
-            Size of the residual stream.
-        depth : int
-            Number of blocks.
+        width, depth : int
+            The shape.
 
         Returns
         -------
@@ -164,10 +162,8 @@ class Ladder:
 
         Parameters
         ----------
-        low : float
-            Smallest N.
-        high : float
-            Largest N.
+        low, high : float
+            Smallest and largest N.
         num : int
             Most sizes.
 
@@ -197,10 +193,8 @@ def make_ladder(
     ----------
     rules : ShapeRules
         What fixes a model apart from width and depth.
-    low : float
-        Smallest N.
-    high : float
-        Largest N.
+    low, high : float
+        Smallest and largest N.
     convention : "6ND", "counted" or "as given"
         How compute is counted; "as given" needs `ratio`.
     ratio : callable, optional
@@ -256,10 +250,8 @@ def build_ladder(fit: Fit, rules: ShapeRules, low: float, high: float, *, from_c
         With its conventions, and its runs where they were kept.
     rules : ShapeRules
         What fixes a model apart from width and depth.
-    low : float
-        Smallest N.
-    high : float
-        Largest N.
+    low, high : float
+        Smallest and largest N.
     from_config : bool
         Whether `rules` say all that counting needs. Otherwise counted FLOPs follow the ratio of the fit's runs.
 

@@ -7,6 +7,7 @@ C in floating-point operations, N in parameters, D in tokens. The optimum of a l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from analysis.errors import UserError
 from analysis.estimate import Estimate
 from analysis.fitting.derived import frontier_reason, neighbourhood
 from analysis.fitting.fit import Fit
+from analysis.formatting import format_compute, format_number, format_percent, format_size, html_table
 from analysis.laws.allocation import optimum, supports_frontier
 
 NEIGHBOUR = 1.25
@@ -58,6 +60,26 @@ class Optimum:
     """Predicted loss there."""
     shapes: tuple[TrainedShape, ...]
     """The best shape and its neighbours, ascending in N."""
+
+    def __repr__(self) -> str:
+        return f"Optimum(C = {format_compute(self.flops)}: N {self.params}, D {self.tokens}, loss {self.loss})"
+
+    def _repr_html_(self) -> str:
+        """The optimum with its intervals and the shapes about it, for notebooks."""
+        rows = [
+            (
+                f"{shape.size.width} x {shape.size.depth}",
+                format_size(shape.size.params),
+                format_size(shape.tokens),
+                format_number(shape.loss, 4),
+                format_percent(shape.excess),
+            )
+            for shape in self.shapes
+        ]
+        head = ("width x depth", "N", "D", "loss", "above the optimum")
+        best = f"N {self.params}, D {self.tokens}, loss {self.loss}"
+        title = f"Best at C = {format_compute(self.flops)}: {best}"
+        return f"<p>{escape(title)}</p>{html_table(head, rows)}"
 
     @property
     def best(self) -> TrainedShape:

@@ -29,7 +29,7 @@ PROSE = Path(__file__).with_name("prose.md")
 HEAD = f"""# The laws
 
 One section for each law that `fit --law` knows: its formula and source, when to use it, and what it says of real runs.
-`python -m analysis laws NAME` prints formula, inputs and parameters; docs/adding_a_law.md says how to add one.
+`python -m analysis laws NAME` prints formula, inputs and parameters; docs/how-to/add-a-law.md says how to add one.
 
 Made by `{COMMAND}`. Published runs are read from that folder and not
 kept here; their sources are named. In figures, filled points were fitted and diamonds held out; curves are solid over
@@ -211,19 +211,6 @@ def write_page(
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Write the page to `target` and figures to figures/laws/ beside it; with `names` only these figures, and no page.
-
-    Parameters
-    ----------
-    target : Path
-        The page.
-    folder : Path
-        Holds the published runs.
-    names : sequence of str
-        Laws whose figures are drawn; none for all of them and the page.
-    bootstrap : int
-        Draws of each fit.
-    say : callable
-        Is told of each law as it is done.
 
     Raises
     ------

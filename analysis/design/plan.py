@@ -30,7 +30,8 @@ from analysis.frontiers.parametric import parametric_frontier
 from analysis.laws.allocation import six_n
 
 PREFIX_CORRELATION = 0.5
-"""Share of the noise that runs of one shared prefix have in common where no runs of the fit tell (docs/coverage.md)."""
+"""Share of the noise that runs of one shared prefix have in common where no runs of the fit tell
+(docs/concepts/intervals.md)."""
 SAME_SIZE = 1e-3
 """Sizes whose N differ by less than this fraction are one."""
 

@@ -126,10 +126,8 @@ def between(x: Array, y: Array, grid: Array) -> Array:
 
     Parameters
     ----------
-    x : Array, shape (n,)
-        Where the runs are on the x-axis; ascends.
-    y : Array, shape (n,)
-        The input of the runs.
+    x, y : Array, shape (n,)
+        The x-axis, and the input, of the runs; x ascends.
     grid : Array, shape (m,)
         Where the input is wanted.
 

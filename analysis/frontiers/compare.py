@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any, Unpack
 
 import numpy as np
@@ -25,6 +26,7 @@ from analysis.files import json_ready
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
 from analysis.fitting.spec import FitOptions, FitSpec, spec_from
+from analysis.formatting import html_table
 from analysis.frontiers.curves import Method
 from analysis.frontiers.envelope import fit_envelope
 from analysis.frontiers.flops_per_token import Shapes
@@ -70,6 +72,17 @@ class Comparison:
     """How often simulated tables disagree at least as much; None without a test."""
     verdict: str
     """The finding in one sentence."""
+
+    def __repr__(self) -> str:
+        exponents_text = ", ".join(f"{frontier.method} {frontier.a}" for frontier in self.frontiers)
+        return f"Comparison(a by {exponents_text})"
+
+    def _repr_html_(self) -> str:
+        """Exponents side by side and the verdict, for notebooks."""
+        rows = [(one.method, str(one.a), "" if one.b is None else str(one.b)) for one in self.frontiers]
+        rows += [(name, reason, "") for name, reason in self.missing.items()]
+        head = ("approach", "a of N_opt ~ C^a", "b of D_opt ~ C^b")
+        return f"{html_table(head, rows)}<p>{escape(self.verdict)}</p>"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -84,10 +84,8 @@ class Shapes:
 
         Parameters
         ----------
-        flops : array
-            C.
-        params : array
-            N; broadcasts against `flops`.
+        flops, params : array
+            C and N, which broadcast.
 
         Returns
         -------

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Literal
 
 from analysis.arrays import Array
 from analysis.estimate import Estimate
+from analysis.formatting import format_compute, html_table
 from analysis.paired.joint import Form
 
 Verdict = Literal["grows", "shrinks", "constant", "not determined"]
@@ -69,6 +71,21 @@ class Multipliers:
     """Nominal coverage of intervals."""
     warnings: tuple[str, ...]
     """What to know before using the numbers."""
+
+    def __repr__(self) -> str:
+        arms = ", ".join(f"{name} {arm.verdict}" for name, arm in self.arms.items())
+        return f"Multipliers(over {self.reference}: {arms})"
+
+    def _repr_html_(self) -> str:
+        """The multiplier of every arm at every budget, for notebooks."""
+        rows = [
+            (name, format_compute(one.flops), one.reason or "" if one.multiplier is None else str(one.multiplier))
+            for name, arm in self.arms.items()
+            for one in arm.by_budget
+        ]
+        verdicts = "; ".join(f"{name}: {arm.verdict}" for name, arm in self.arms.items())
+        head = ("arm", "C", f"compute that {self.reference} needs, as a multiple")
+        return f"{html_table(head, rows)}<p>{escape(f'With scale the gain of {verdicts}')}</p>"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of `multiplier --json`."""

@@ -173,12 +173,12 @@ def regime_warnings(num_rows: int, num_clusters: int, num_params: int) -> list[s
     if num_clusters < num_rows and num_clusters < ENOUGH_CLUSTERS:
         return [
             f"{num_clusters} clusters are few for {num_params} parameters: intervals are likely too narrow below "
-            f"{ENOUGH_CLUSTERS} clusters (docs/coverage.md)"
+            f"{ENOUGH_CLUSTERS} clusters (docs/concepts/intervals.md)"
         ]
     if num_rows < ENOUGH_RUNS:
         return [
             f"{num_rows} runs are few for {num_params} parameters: intervals may miss their nominal coverage, which is "
-            f"established from {ENOUGH_RUNS} runs (docs/coverage.md)"
+            f"established from {ENOUGH_RUNS} runs (docs/concepts/intervals.md)"
         ]
     return []
 

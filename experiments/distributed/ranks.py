@@ -66,10 +66,10 @@ class Ranks:
 
     Parameters
     ----------
-    place : Place, optional
+    place
         Which one this process is; None: it is alone.
-    strategy : {"ddp", "fsdp"}
-        How several share a model.
+    strategy
+        ddp or fsdp.
     """
 
     def __init__(self, place: Place | None = None, strategy: str = "ddp") -> None:

@@ -94,15 +94,10 @@ class Mirror:
 
         Parameters
         ----------
-        runs : sequence of PlannedRun
+        runs
             Runs of the sweep, surveyed before.
-        live : bool
+        live
             Leave the W&B runs of what is being trained open, for the rows to come.
-
-        Returns
-        -------
-        int
-            Rows handed over.
         """
         states = self.store.claims.states() if live else {}
         total = 0

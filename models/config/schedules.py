@@ -67,17 +67,12 @@ def learning_rate_multiplier(schedule: ScheduleConfig, *, tokens_seen: int, tota
 
     Parameters
     ----------
-    schedule : ScheduleConfig
+    schedule
         Which curve.
-    tokens_seen : int
+    tokens_seen
         Tokens trained on before the step.
-    total_tokens : int
+    total_tokens
         Tokens of the whole run; before `decay_start` it changes nothing.
-
-    Returns
-    -------
-    float
-        The factor.
 
     Notes
     -----

@@ -26,13 +26,8 @@ def load_huggingface(folder: Path | str) -> Transformer:
 
     Parameters
     ----------
-    folder : Path or str
+    folder
         Holds config.json and model.safetensors, or shards with model.safetensors.index.json.
-
-    Returns
-    -------
-    Transformer
-        On the CPU.
 
     Raises
     ------

@@ -53,29 +53,16 @@ def dot_product_attention(
 
     Parameters
     ----------
-    q_BHTK : Tensor, shape (B, H, T, K)
-        Queries.
-    k_BHSK : Tensor, shape (B, H, S, K)
-        Keys.
-    v_BHSK : Tensor, shape (B, H, S, K)
-        Values.
-    scale : float
+    q_BHTK, k_BHSK, v_BHSK
+        Queries, keys and values.
+    scale
         Factor on the products.
-    causal : bool
+    causal
         Query t sees keys 0..t only; needs as many queries as keys.
-    bias : Tensor, optional
+    bias
         Added to the scaled products, broadcast to (B, H, T, S); -inf hides a key.
-    backend : str, optional
+    backend
         A name of `BACKENDS`; None: `attention_backend`'s choice.
-
-    Returns
-    -------
-    Tensor, shape (B, H, T, K)
-
-    Raises
-    ------
-    UserError
-        When causal attention has more or fewer queries than keys.
     """
     if backend is None:
         backend = attention_backend(q_BHTK.device.type, q_BHTK.dtype)

@@ -28,14 +28,14 @@ class SequenceClassifier(nn.Module):
 
     Parameters
     ----------
-    body : Transformer
+    body
         The trained model.
-    num_classes : int
+    num_classes
         Number of labels.
-    pooling : {"first", "last", "mean"}, optional
+    pooling
         Which state is read: "first" (through the pooler where there is one), "last" real token, or the "mean" of all
         real ones; None: first for an encoder, last for a decoder.
-    seed : int
+    seed
         Seed of the new layer's weights.
     """
 
@@ -138,10 +138,8 @@ def new_linear(fan_in: int, fan_out: int, *, name: str, seed: int) -> Linear:
 
     Parameters
     ----------
-    fan_in : int
-        Number of inputs.
-    fan_out : int
-        Number of outputs.
+    fan_in, fan_out : int
+        Numbers of inputs and outputs.
     name : str
         What the layer is; layers of other names have other weights.
     seed : int

@@ -21,10 +21,8 @@ class Linear(nn.Linear):
 
     Parameters
     ----------
-    fan_in : int
-        Number of inputs.
-    fan_out : int
-        Number of outputs.
+    fan_in, fan_out : int
+        Numbers of inputs and outputs.
     bias : bool
         Whether there is an additive bias.
     group : str
@@ -52,10 +50,8 @@ class Embedding(nn.Embedding):
 
     Parameters
     ----------
-    rows : int
-        Number of rows.
-    width : int
-        Size of a row.
+    rows, width : int
+        Number of rows and their size.
     group : str
         Where they are counted.
     role : Role

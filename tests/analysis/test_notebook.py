@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.api import advise, compare, multiplier
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
 from analysis.frontiers.isoflop import IsoflopFit, fit_isoflop
@@ -91,3 +92,32 @@ def test_a_selection_shows_its_ranking_and_its_reason(table: RunTable) -> None:
     assert f"<b>{found.chosen}</b>" in html
     assert "&lt;script&gt;" in html
     assert repr(found).startswith(f"SelectionResult({found.chosen} of ")
+
+
+def test_a_comparison_shows_every_approach_and_the_verdict(table: RunTable) -> None:
+    found = compare(table, bootstrap=20, simulations=10)
+    html = shown(replace(found, verdict=DANGER))
+    assert html.count("<tr") == 1 + len(found.frontiers) + len(found.missing)
+    for frontier in found.frontiers:
+        assert f"<td>{frontier.a}</td>" in html
+        assert str(frontier.a) in repr(found)
+
+
+def test_an_optimum_shows_its_intervals_and_the_shapes_about_it(fit: Fit) -> None:
+    found = advise(fit, budget=1e21)
+    html = shown(found)
+    assert html.count("<tr") == 1 + len(found.shapes)
+    for estimate in (found.params, found.tokens, found.loss):
+        assert estimate.lo is not None
+        assert str(estimate) in html
+        assert str(estimate) in repr(found)
+
+
+def test_multipliers_show_every_arm_at_every_budget(table: RunTable) -> None:
+    frame = table.frame
+    twice = pd.concat([frame.assign(arm=DANGER), frame.assign(arm="plain", loss=frame["loss"] * 1.01)])
+    found = multiplier(twice, arm="arm", reference="plain", bootstrap=100, at=[1e20, 1e21])
+    html = shown(found)
+    assert html.count("<tr") == 3
+    assert html.count("&lt;script&gt;") == 3
+    assert repr(found).startswith("Multipliers(over plain: ")

@@ -34,10 +34,8 @@ def generalised_sigmoid(log_u: Array, alpha: Array) -> tuple[Array, Array]:
 
     Parameters
     ----------
-    log_u : Array
-        log u.
-    alpha : Array
-        Above zero; broadcasts against `log_u`.
+    log_u, alpha : Array
+        log u, and alpha above zero; they broadcast.
 
     Returns
     -------

@@ -293,7 +293,7 @@ def test_an_array_without_a_limit_that_binds_has_none() -> None:
 
 # -- the page ----------------------------------------------------------------------------------------------------------
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "cluster.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "cluster.md"
 
 
 def test_the_script_on_the_page_is_the_one_that_is_written() -> None:
