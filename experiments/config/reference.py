@@ -16,6 +16,8 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from experiments.config.sweep import RESERVED_MODEL_FIELDS, SweepConfig
+from experiments.config.tuning.sweep import FinetuneSweep
+from models.config.finetuning import METHODS
 from models.config.transformer import TransformerConfig
 
 SCALARS: dict[type, str] = {int: "integer", float: "number", str: "string", bool: "boolean"}
@@ -47,27 +49,31 @@ def sweep_fields() -> list[FieldNote]:
     return list(_notes(SweepConfig, ""))
 
 
-def find_fields(word: str) -> list[FieldNote]:
+def find_fields(word: str, *, tuning: bool = False) -> list[FieldNote]:
     """Find the fields whose path contains a word.
 
     Parameters
     ----------
     word : str
         Such as `recipe`, `design.budgets` or `width`; an empty word finds all.
+    tuning : bool
+        Whether they are those of a fine-tuning sweep.
     """
-    return [note for note in sweep_fields() if word in note.path]
+    notes = _notes(FinetuneSweep, "") if tuning else sweep_fields()
+    return [note for note in notes if word in note.path]
 
 
-def markdown() -> str:
-    """Write the reference as a page of tables, a block each."""
+def markdown(*, tuning: bool = False) -> str:
+    """Write the reference as a page of tables, a block each; that of a fine-tuning sweep where `tuning` says so."""
+    topic, name = ("finetune", "fine-tuning sweep") if tuning else ("config", "sweep file")
     blocks: dict[str, list[FieldNote]] = {}
-    for note in sweep_fields():
+    for note in find_fields("", tuning=tuning):
         blocks.setdefault(note.path.rpartition(".")[0], []).append(note)
     lines = [
-        "# Fields of a sweep file",
+        f"# Fields of a {name}",
         "",
-        "Made from the code by `isoflop help config --markdown`. `isoflop help config WORD` prints the fields whose",
-        "name contains a word; `isoflop help config --json-schema` writes a schema for the checks of editors.",
+        f"Made from the code by `isoflop help {topic} --markdown`. `isoflop help {topic} WORD` prints the fields whose",
+        f"name contains a word; `isoflop help {topic} --json-schema` writes a schema for the checks of editors.",
         "A field of a block is written inside it (`design: {kind: ladder}`) and overridden by its dotted name",
         "(`isoflop run mine.yaml --design.kind=ladder`).",
     ]
@@ -77,9 +83,24 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def json_schema() -> dict[str, Any]:
-    """Build a JSON schema (draft 2020-12) of the sweep file, for the completion and checks of editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "isoflop sweep", **_schema(SweepConfig)}
+def json_schema(*, tuning: bool = False) -> dict[str, Any]:
+    """Build a JSON schema (draft 2020-12) of the sweep file, for the completion and checks of editors.
+
+    Parameters
+    ----------
+    tuning : bool
+        Whether it is that of a fine-tuning sweep, whose methods may be names alone.
+
+    Returns
+    -------
+    dict of str to object
+        Plain data.
+    """
+    schema = _schema(FinetuneSweep if tuning else SweepConfig)
+    if tuning:
+        methods = schema["properties"]["design"]["properties"]["methods"]
+        methods["items"] = {"anyOf": [{"enum": list(METHODS)}, methods["items"]]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "isoflop sweep", **schema}
 
 
 def _cell(text: str) -> str:

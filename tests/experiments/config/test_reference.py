@@ -35,7 +35,7 @@ def test_a_word_finds_its_fields_and_an_unknown_one_is_refused(capsys: pytest.Ca
 
 @pytest.mark.parametrize("file", sorted((ROOT / "experiments" / "sweeps").glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_shipped_sweep_holds_to_the_schema(file: Path) -> None:
-    schema = json_schema()
+    schema = json_schema(tuning="\npretrained:" in file.read_text())
     json.dumps(schema)
 
     def check(value: object, allowed: dict[str, object], where: str) -> None:

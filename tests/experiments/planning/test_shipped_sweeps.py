@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from experiments.__main__ import main
+from experiments.config.reading import load_sweep
+from experiments.config.tuning.sweep import FinetuneSweep
 from experiments.data.cache import Cache
 
 SWEEPS = Path(__file__).resolve().parents[3] / "experiments" / "sweeps"
 IDENTITIES = {
     "families": "36 f09850561143",
     "optimizers": "48 2280dac924c4",
+    "peft-bodies": "3 82a9e852e328",
     "positions": "162 2b0c3c5a407b",
     "quickstart": "25 19585cebbed5",
     "recipe": "35 e4980492437d",
@@ -24,7 +27,22 @@ IDENTITIES = {
 """Number of runs and 12 digits of the sha256 of their ids, by sweep; a change here makes published runs new ones."""
 
 
-@pytest.mark.parametrize("file", sorted(SWEEPS.glob("*.yaml")), ids=lambda file: file.stem)
+TUNING = [file for file in sorted(SWEEPS.glob("*.yaml")) if "\npretrained:" in file.read_text()]
+"""Sweeps that need the trained runs of another one."""
+
+
+@pytest.mark.parametrize("file", TUNING, ids=lambda file: file.stem)
+def test_a_shipped_fine_tuning_sweep_asks_for_a_shipped_sweep_of_bodies(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = load_sweep(file)
+    assert isinstance(sweep, FinetuneSweep)
+    assert (SWEEPS / f"{sweep.pretrained.sweep}.yaml").is_file()
+    assert main(["plan", str(file), "--store", str(tmp_path), "--json"]) == 2
+    assert f"{sweep.pretrained.sweep!r}, which is not in the store" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", sorted(set(SWEEPS.glob("*.yaml")) - set(TUNING)), ids=lambda file: file.stem)
 def test_a_shipped_sweep_can_be_planned(
     file: Path, cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
