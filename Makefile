@@ -8,7 +8,7 @@ DOCS := $(VENV)/.installed-docs
 SWEEP ?= experiments/sweeps/quickstart.yaml
 STORE ?= .
 
-.PHONY: quickstart test lint coverage smoke docs clean
+.PHONY: quickstart test lint coverage smoke docs clean reports
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "isoflop needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=...")'
@@ -42,6 +42,11 @@ lint: $(DEV)
 ## which lines no test reaches: a table, and build/coverage/index.html
 coverage: $(DEV)
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html:build/coverage
+
+## make the reports again from the records beside them, without torch; says which numbers differ
+reports: $(STAMP)
+	$(BIN)/python -m isoflop rebuild $(dir $(wildcard reports/*/records.parquet))
+	$(BIN)/python reports/refresh.py
 
 ## a quickstart in miniature, and a check of its report
 smoke: $(STAMP)

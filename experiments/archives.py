@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +79,16 @@ def write_archive(manifest_path: Path, out: Path) -> int:
         }
     )
     manifest = read_manifest(manifest_path)
-    raw = json.loads(manifest.to_json()) | {"segments": [], "facts": {}, "order": []}
     recipe = None if manifest.source is None else recipe_of(store_of(manifest_path) / manifest.source)
-    raw["sweep"] |= {} if recipe is None else {"recipe": recipe}
-    raw["source"] = None if manifest.source is None else _nearest_path(Path(manifest.source))
-    table = table.replace_schema_metadata({KEY: json.dumps(raw, sort_keys=True).encode()})
+    kept = replace(
+        manifest,
+        segments=(),
+        facts={},
+        order=(),
+        sweep={**manifest.sweep, **({} if recipe is None else {"recipe": recipe})},
+        source=None if manifest.source is None else _nearest_path(Path(manifest.source)),
+    )
+    table = table.replace_schema_metadata({KEY: kept.to_json().encode()})
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     write_atomic(out, buffer.getvalue(), remedy="choose another --out")
