@@ -39,9 +39,9 @@ FIRST_ROUND, LATER_ROUNDS = 3, 8
 """Starts of each further kind in the first round, and in later ones."""
 POLISHED = 6
 """The lowest starts of a round are polished to the end."""
-MOST_ROUNDS = 6
+MOST_ROUNDS = 12
 """Rounds after which a search gives up and says so."""
-QUIET_ROUNDS = 2
+QUIET_ROUNDS = 4
 """Rounds without a lower minimum that end a search whose first starts disagreed."""
 ENOUGH_HITS, ENOUGH_SHARE = 3, 0.5
 """Starts of further kinds that must end at the minimum, and the share of all starts of the first round with which one

@@ -48,6 +48,22 @@ def test_muennighoff_on_repeated_data_ends_at_its_global_minimum(published_data:
     assert least == pytest.approx(0.0191618285, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("law", "table", "experiment", "optimum"),
+    [
+        ("bnsl", "isoflops/isoflops.csv", "ml_scalefit__massivetext__chinchilla", 1.5491852e-3),
+        ("bnsl:2", "blindspots/marin_two.csv", "marin_202603__nemotron__llama_2", 1.6987351e-3),
+    ],
+)
+def test_breaks_through_scattered_runs_end_at_the_lowest_minimum_known(
+    published_data: Path, law: str, table: str, experiment: str, optimum: float
+) -> None:
+    """All sizes of a budget lie above one value of compute, so that breaks have many local minima."""
+    frame = pd.read_csv(published_data / table)
+    frame = frame[frame["experiment"] == experiment]
+    assert minimum(law, frame.assign(x=6 * frame["params"] * frame["tokens"])) <= optimum * (1 + 1e-6)
+
+
 def test_a_floor_that_the_data_do_not_determine_is_refused(published_data: Path) -> None:
     frame = pd.read_csv(published_data / "blindspots" / "exp0.csv")
     columns = {"params": frame["N"].to_numpy(), "tokens": frame["D"].to_numpy(), "loss": frame["L"].to_numpy()}
