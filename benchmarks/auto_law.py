@@ -34,6 +34,7 @@ from analysis.solver.problem import make_problem
 from analysis.solver.search import solve
 from analysis.uncertainty.covariance import sandwich
 from benchmarks.lack_of_fit import HOFFMANN, design, truth
+from experiments.files import write_atomic
 
 LAWS = ("hoffmann", "kaplan", "skaling", "farseer", "gadre")
 """What `auto` fits to params and tokens."""
@@ -157,6 +158,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="seed of the first study")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/auto_law.json"))
     parser.add_argument("--log", type=Path, default=Path("build/auto_law.jsonl"), help="studies that are done")
+    parser.add_argument("--report", type=Path, help="write the table between the marks <!-- auto --> of this page")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long")
     args = parser.parse_args()
     args.log.parent.mkdir(parents=True, exist_ok=True)
@@ -181,18 +183,43 @@ def main() -> None:
                 cell[seed] = study(name, n, seed, starts[name, n], laws)
                 with args.log.open("a", encoding="utf-8") as log:
                     log.write(json.dumps({"truth": name, "runs": n, "seed": seed, "study": cell[seed]}) + "\n")
+            print(name, n, summary(list(cell.values())), flush=True)
             _write(args, done)
+    cells = _write(args, done)
+    if args.report:
+        head, _, rest = args.report.read_text(encoding="utf-8").partition("<!-- auto -->\n")
+        tail = rest.partition("<!-- /auto -->")[2]
+        write_atomic(args.report, f"{head}<!-- auto -->\n\n{table(cells)}\n\n<!-- /auto -->{tail}")
 
 
-def _write(args: argparse.Namespace, done: dict[tuple[str, int], dict[int, dict[str, Any]]]) -> None:
+def table(cells: Sequence[dict[str, Any]]) -> str:
+    """Markdown of the record."""
+    lines = [
+        "| true law | runs | studies | `auto` covers | the true law's own | Hoffmann's | half-width of `auto`, "
+        "of the loss | over the true law's own |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for cell in cells:
+        covers = [
+            f"{100 * cell[label]['covered']:.0f} ± {100 * cell[label]['plus_minus']:.0f} %"
+            for label in ("auto", "true law", "hoffmann")
+        ]
+        half, ratio = f"{100 * cell['auto']['half_width']:.2g} %", f"{cell['times_the_true_laws_own']:.1f}"
+        lines.append(
+            "| " + " | ".join([cell["truth"], str(cell["runs"]), str(cell["studies"]), *covers, half, ratio]) + " |"
+        )
+    return "\n".join(lines)
+
+
+def _write(args: argparse.Namespace, done: dict[tuple[str, int], dict[int, dict[str, Any]]]) -> list[dict[str, Any]]:
     cells = []
     for (name, n), cell in done.items():
         asked = [study for seed, study in sorted(cell.items()) if args.first <= seed < args.first + args.studies]
         if asked:
             cells.append({"truth": name, "runs": n, **summary(asked)})
-            print(cells[-1], flush=True)
     command = f"python -m benchmarks.auto_law --first {args.first} --studies {args.studies}"
     write_json(args.out, {"command": command, "noise": NOISE, "level": LEVEL, "flops": FAR, "cells": cells})
+    return cells
 
 
 if __name__ == "__main__":
