@@ -43,6 +43,9 @@ DROPPED = [
     (ISOFLOP, "name: tiny", "name: tiny\nreplicates: [{seeds: [1], width: 8, depth: 1, budget: 6e+8}]", "no run of"),
     (SWEEP, "learning_rate: 0.01", "learning_rate: 0.01, rate_scale: 2", "rate_scale would do nothing"),
     (SWEEP, "batch_tokens: 256", "batch_tokens: 256, batch_scale: 2", "batch_scale would do nothing"),
+    (SWEEP, "name: tiny", "name: tiny\nreport: {law: chinchila}", "did you mean chinchilla?"),
+    (SWEEP, "name: tiny", "name: tiny\nreport: {holdout: 'flop > 1e9'}", "did you mean flops?"),
+    (SWEEP, "name: tiny", "name: tiny\nreport: {holdout: 'tokens > '}", "cannot be read"),
 ]
 
 
@@ -61,7 +64,8 @@ def test_a_setting_that_would_be_dropped_is_refused_by_plan(
 def test_what_the_spoilt_sweeps_came_from_is_planned(sweep: str, tmp_path: Path) -> None:
     budget = "12800" if sweep is SWEEP else "5.0e+8"
     file = tmp_path / "tiny.yaml"
-    file.write_text(f"{sweep}replicates: [{{seeds: [1, 2], width: 8, depth: 1, budget: {budget}}}]\n")
+    more = "report: {law: chinchilla, holdout: \"role == 'fit' and tokens > 20000\"}\n"
+    file.write_text(f"{sweep}{more}replicates: [{{seeds: [1, 2], width: 8, depth: 1, budget: {budget}}}]\n")
     assert isoflop.main(["plan", str(file), "--store", str(tmp_path), "--device", "cpu"]) == 0
 
 

@@ -41,6 +41,8 @@ def check_bootstrap(args: argparse.Namespace) -> None:
     """UserError for draws, a level or a cluster column that cannot be."""
     if args.bootstrap < 0:
         raise UserError(f"--bootstrap {args.bootstrap} is negative; give a count of draws, or 0 for no intervals")
+    if getattr(args, "simulations", 0) < 0:
+        raise UserError(f"--simulations {args.simulations} is negative; give a count of tables, or 0 for no test")
     if not 0 < args.level < 1:
         raise UserError(f"--level {args.level:g} is not between 0 and 1; give a coverage such as .95")
 

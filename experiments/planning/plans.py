@@ -20,6 +20,7 @@ from experiments.errors import UserError
 from experiments.machine.devices import DeviceKind
 from experiments.planning.compiler import CompiledSweep, Estimates, compile_runs
 from experiments.planning.costs import CostModel, checkpoint_bytes, training_memory_bytes
+from experiments.planning.holdout import check_holdout
 from experiments.planning.tuning import expand_finetune
 from experiments.store.checkpoints import available_checkpoints
 from experiments.store.store import RunStore
@@ -69,6 +70,7 @@ def expand_file(
     if isinstance(sweep, FinetuneSweep):
         return expand_finetune(sweep, store=store or RunStore(Path()), cache=cache, kind=kind)
     expanded = expand(sweep, resolve=lambda data: resolve(data, cache), kind=kind)
+    check_holdout(expanded)
     available = train_tokens(expanded, cache, measure)
     largest = sorted(expanded.runs, key=lambda run: -run.config.tokens)  # its sentence settles all others
     for run in largest:

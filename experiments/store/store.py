@@ -180,6 +180,8 @@ class RunStore:
         UserError
             When the name belongs to another file.
         """
+        if self.root.exists() and not self.root.is_dir():
+            raise UserError(f"--store {self.root} is no folder; choose a writable folder with --store")
         self._check_source(name, os.path.relpath(source.resolve(), self.root.resolve()))
 
     def _check_source(self, name: str, source: str | None) -> None:

@@ -103,10 +103,10 @@ def _train_here(args: argparse.Namespace) -> int:
     cache, store = Cache(), RunStore(args.store)
     measure = partial(measure_corpus, cache=cache)
     expanded = expand_file(args.sweep, args.overrides, kind=devices[0].kind, cache=cache, measure=measure, store=store)
+    part = None if args.pattern is None else chosen_runs(expanded, args.pattern)
     sweep, _ = _write(args, expanded, store, devices[0].kind)
     wanted = sweep
-    if args.pattern is not None:
-        part = chosen_runs(expanded, args.pattern)
+    if part is not None:
         wanted = sweep.part(part, kind=devices[0].kind, share=not args.no_sharing)
         print(f"-k {args.pattern!r}: {len(part.runs)} of {len(expanded.runs)} runs")
     workers = LocalWorkers(

@@ -148,7 +148,7 @@ BOUNDED = Bounded(
     source="the rectified law of Lin et al. 2024, arXiv 2402.02314, in the sigmoid form of Khatri et al. 2025, "
     "arXiv 2510.13786",
     domain="x at or above zero, losses that fall from I to E; a score that rises is fitted as what it lacks",
-    units="loss in nats per token; x is whatever column is named: examples, finetune_tokens, flops, ...",
+    units="loss in nats per token; x is whatever column is named, such as examples, finetune_tokens or flops",
 )
 BOUNDED_SIZE = Bounded(
     name="bounded-size",

@@ -210,5 +210,5 @@ M4_LAW = M4(
     ),
     source="M4 of Alabdulmohsin et al. 2022, arXiv 2209.06640",
     domain="x above zero, losses between E and I; I is determined only by runs near the start of the curve",
-    units="loss in nats per token; x is whatever column is named: flops, params, tokens, ...",
+    units="loss in nats per token; x is whatever column is named, such as flops, params or tokens",
 )

@@ -22,7 +22,7 @@ POWER = SumOfPowers(
     parameters=power_parameters(_TERMS, count=60),
     source="Hestness et al. 2017, arXiv 1712.00409; M2 of Alabdulmohsin et al. 2022, arXiv 2209.06640",
     domain="x above zero; E = 0 gives the pure power law (M1)",
-    units="loss in nats per token; x is whatever column is named: flops, params, tokens, ...",
+    units="loss in nats per token; x is whatever column is named, such as flops, params or tokens",
 )
 
 
@@ -69,7 +69,7 @@ SHIFTED = Shifted(
         ),
     ),
     source="Hestness et al. 2017, arXiv 1712.00409, with x counted from -s",
-    units="loss in nats per token; x is whatever column is named: flops, params, tokens, ...",
+    units="loss in nats per token; x is whatever column is named, such as flops, params or tokens",
 )
 
 
@@ -116,6 +116,6 @@ M3 = LevellingPower(
     ),
     source="M3 of Alabdulmohsin et al. 2022, arXiv 2209.06640: beta (1 / x + gamma)**c",
     domain="x above zero; the loss that is left at large x is A * g**c",
-    units="loss in nats per token; x is whatever column is named: flops, params, tokens, ...",
+    units="loss in nats per token; x is whatever column is named, such as flops, params or tokens",
     by_default=False,
 )

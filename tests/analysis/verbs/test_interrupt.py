@@ -1,0 +1,76 @@
+"""Ctrl-C in any verb of the analysis: one line, status 130, nothing written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import isoflop
+from analysis.__main__ import VERBS
+
+ROOT = Path(__file__).resolve().parents[3]
+TABLE = "params,tokens,loss,arm\n" + "\n".join(
+    f"{n:g},{d:g},{1.7 + 400 / n**0.34 + 410 / d**0.28:.5f},{arm}"
+    for arm in ("a", "b")
+    for n in (1e6, 3e6, 1e7, 3e7)
+    for d in (2e7, 1e8, 5e8)
+)
+WORDS = {
+    "fit": ["fit", "runs.csv", "--law", "hoffmann"],
+    "predict": ["predict", "fit.json", "--table", "runs.csv"],
+    "isoflop": ["isoflop", "runs.csv"],
+    "select": ["select", "runs.csv"],
+    "compare": ["compare", "runs.csv"],
+    "frontier": ["frontier", "runs.csv"],
+    "report": ["report", "runs.csv", "--out", "out"],
+    "multiplier": ["multiplier", "runs.csv", "--arm", "arm", "--reference", "a"],
+}
+"""Verbs that read a table, in an example each."""
+
+
+@pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
+def test_ctrl_c_is_one_line_and_status_130(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs.csv").write_text(TABLE)
+    if words[0] == "predict":
+        assert isoflop.main(["fit", "runs.csv", "--law", "hoffmann", "--bootstrap", "0", "--out", "fit.json"]) == 0
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+
+    def press(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("analysis.runs.files._read_csv", press)
+    assert isoflop.main(words) == 130
+    assert capsys.readouterr().err == "stopped\n"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_verbs_of_the_example_are_verbs() -> None:
+    assert set(WORDS) <= set(VERBS)
+
+
+def test_a_signal_in_the_midst_of_a_fit_is_one_line_too(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(TABLE)
+    code = (
+        "import os, signal, sys, isoflop\n"
+        "import threading\n"
+        "threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
+        "sys.exit(isoflop.main(['fit', 'runs.csv', '--law', 'hoffmann', '--bootstrap', '2000000']))\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+    )
+    assert told.returncode == 130, told.stderr
+    assert told.stderr.splitlines() == ["stopped"]
