@@ -61,12 +61,12 @@ def plot_frontier(study: Study, name: Quantity, *, ax: Axes | None = None, theme
     ax.set_yscale("log")
     ax.set_xlim(*reach)
     low, high = log_limits([value for value in heights if math.isfinite(value)], pad=0.05)
-    ax.set_ylim(low, high * (high / low) ** 0.32)
+    ax.set_ylim(low, high)
     _draw_slopes(study, name, ax, theme, within=(*reach, low, high))
     log_axis(ax, "x", f"C, FLOPs ({study.flops_convention})", kind="flops", target=4)
     log_axis(ax, "y", LABELS[name], kind="size", target=5)
     ax.set_title(TITLES[name])
-    draw_key(ax, key, theme)
+    draw_key(ax, key, theme, below=True)
     return ax
 
 

@@ -15,14 +15,16 @@ from matplotlib.figure import Figure
 
 from analysis.arrays import Array
 from analysis.figures.drawing.axes import EndLabel, axes_or_new, label_ends, log_axis, log_limits, panels
-from analysis.figures.drawing.marks import mark, run_marks
+from analysis.figures.drawing.marks import draw_budget_bar, mark, run_marks
 from analysis.figures.drawing.theme import LIGHT, Theme
 from analysis.figures.frontier import plot_frontier
 from analysis.formatting import format_compute
 from analysis.study.study import Study
 
 MAX_LABELS = 10
-"""With more budgets than this, only those with a curve are labelled."""
+"""With more budgets than this, a bar of their colours stands in place of labels at the curves' ends."""
+BAR_GAP = 1.35
+"""Inches between the panels where the first one has a bar of colours."""
 GRID = 80
 """Points of a curve."""
 MIN_BAND = 20
@@ -31,7 +33,8 @@ MIN_BAND = 20
 
 def draw_isoflop(study: Study, figure: Figure, theme: Theme) -> None:
     """Fill a figure with the IsoFLOP curves, N_opt by compute and D_opt by compute."""
-    left, middle, right = panels(figure, (1.25, 1, 1), right=0.85, gap=0.98)
+    gap = BAR_GAP if len(study.budgets) > MAX_LABELS else 0.98
+    left, middle, right = panels(figure, (1.25, 1, 1), right=0.85, gap=gap, bottom=1.0)
     plot_isoflop(study, ax=left, theme=theme)
     plot_frontier(study, "params", ax=middle, theme=theme)
     plot_frontier(study, "tokens", ax=right, theme=theme)
@@ -69,19 +72,21 @@ def plot_isoflop(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT) 
         if index in curves:
             held = bool((rows["role_shown"] == "heldout").all())
             _draw_curve(ax, curves[index], colour, dashed=held)
-        if index in curves or len(study.budgets) <= MAX_LABELS:
+        if len(study.budgets) <= MAX_LABELS:
             largest = rows.iloc[int(rows["params"].to_numpy().argmax())]
             ends.append(EndLabel(float(largest["params"]), float(largest["loss"]), format_compute(budget), colour))
     for point, held in study.minima():
         _draw_minimum(ax, point, theme, held=held)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set_xlim(*log_limits(frame["params"].to_numpy(), right=0.22))
+    ax.set_xlim(*log_limits(frame["params"].to_numpy(), right=0.22 if ends else 0.0))
     ax.set_ylim(*log_limits(frame["loss"].to_numpy()))
     log_axis(ax, "x", "N, parameters", kind="size", target=4)
     log_axis(ax, "y", "validation loss, nats per token", kind="number", target=6)
-    ax.set_title("IsoFLOP curves, C at their ends")
+    ax.set_title("IsoFLOP curves, C at their ends" if ends else "IsoFLOP curves by C")
     label_ends(ax, ends)
+    if not ends:
+        draw_budget_bar(ax, study.budgets, colours, theme)
     return ax
 
 

@@ -175,7 +175,7 @@ def plot_law(shown: LawFigure, *, ax: Axes | None = None, theme: Theme = LIGHT) 
         ax.set_yscale("log")
         log_axis(ax, "y", shown.labels.y, kind=shown.labels.y_ticks)
     if len(series) > 1:
-        label_ends(ax, ends, gap=1.5)
+        label_ends(ax, ends, gap=1.5, outside=True)
         for text in ax.texts:
             text.set_path_effects([withStroke(linewidth=1.8, foreground=theme.paper)])
             text.set_zorder(LABELS)

@@ -40,7 +40,7 @@ def plot_arms(frame: pd.DataFrame, *, ax: Axes | None = None, theme: Theme = LIG
     Returns
     -------
     Axes
-        What was drawn on; the reference is at zero.
+        What was drawn on; the reference is at zero, and its name above.
     """
     ax = axes_or_new(ax)
     shown = frame[frame["reason"].isna()]
@@ -56,6 +56,18 @@ def plot_arms(frame: pd.DataFrame, *, ax: Axes | None = None, theme: Theme = LIG
         label = f"N = {format_size(float(size))}"
         ax.errorbar(group["difference"], y, xerr=reach, fmt="o", color=colour, markersize=4, capsize=2, label=label)
     ax.axvline(0, color=theme.muted, linewidth=0.8)
+    named = frame.loc[frame["reason"] == "the reference", "arm"]
+    if len(named):
+        ax.text(
+            0,
+            1.01,
+            f"reference: {named.iloc[0]}",
+            transform=ax.get_xaxis_transform(),
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            color=theme.muted,
+        )
     ax.set_yticks(range(len(arms)), arms)
     ax.set_xlabel("loss minus the reference's, nats per token (left is better)")
     ax.grid(True, axis="x", linewidth=0.6)
@@ -132,7 +144,7 @@ def plot_rates(frame: pd.DataFrame, *, ax: Axes | None = None, theme: Theme = LI
     log_axis(ax, "x", "peak learning rate", kind="number")
     ax.set_ylabel("loss over the best, %")
     ax.axhline(ACCEPTED_EXCESS, color=theme.muted, linewidth=0.8, linestyle=(0, (2, 2)))
-    ax.set_title("What a peak rate costs; rings: the recipe's own")
+    ax.set_title("What a peak rate costs; rings: the recipe's own; thin lines: other seeds")
     ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     return ax
 

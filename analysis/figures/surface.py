@@ -5,6 +5,8 @@ It draws what a study holds, and fits nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -19,6 +21,10 @@ from analysis.study.study import Study
 
 GRID = 90
 """Points of the contours along each axis."""
+EDGE = 0.07
+"""Part of each axis, at both ends, in which no contour is labelled."""
+LABEL_AT = 0.12
+"""Where on the inner part of a contour its label stands: near one end, where contours lie apart."""
 
 
 def draw_surface(study: Study, figure: Figure, theme: Theme) -> None:
@@ -82,7 +88,24 @@ def _draw_contours(study: Study, ax: Axes, theme: Theme, flops: Array, params: A
     if levels:
         one_colour = LinearSegmentedColormap.from_list("muted", [theme.muted, theme.muted])
         lines = ax.contour(across, up, loss, levels=levels, cmap=one_colour, linewidths=0.9, zorder=1)
-        ax.clabel(lines, fmt=lambda value: f"{value:.3g}", fontsize=7, inline_spacing=3)
+        places = [place for segments in lines.allsegs if (place := _label_place(segments, flops, params)) is not None]
+        ax.clabel(lines, fmt=lambda value: f"{value:.3g}", fontsize=7, inline_spacing=3, manual=places)
+
+
+def _label_place(segments: Sequence[Array], flops: Array, params: Array) -> tuple[float, float] | None:
+    """Where a contour takes its label: on its longest part, away from the edges; None where it only touches them."""
+    longest = max(segments, key=len, default=np.empty((0, 2)))
+    if not len(longest):
+        return None
+    spans = [np.log(side[[0, -1]]) for side in (flops, params)]
+    inside = np.ones(len(longest), dtype=bool)
+    for part, (low, high) in zip(np.log(longest).T, spans, strict=True):
+        inside &= (part > low + EDGE * (high - low)) & (part < high - EDGE * (high - low))
+    found = longest[inside]
+    if not len(found):
+        return None
+    x, y = found[int(LABEL_AT * (len(found) - 1))]
+    return float(x), float(y)
 
 
 def draw_envelope(study: Study, figure: Figure, theme: Theme) -> None:

@@ -10,8 +10,9 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from analysis.figures.drawing.axes import axes_or_new, log_axis, log_limits
+from analysis.figures.drawing.axes import EndLabel, axes_or_new, label_ends, log_axis, log_limits
 from analysis.figures.drawing.theme import LIGHT, Theme
 from analysis.formatting import format_compute, format_size
 from analysis.study.study import Study
@@ -20,6 +21,10 @@ MAX_PANELS = 6
 """Most budgets with a panel of their own. With more, the smallest ones are left out, and the caption says so."""
 LEFT, RIGHT, TOP, BOTTOM = 0.62, 0.25, 0.3, 0.48
 """Margins of the figure, inches."""
+KEY_WIDTH = 0.85
+"""Inches for the key of sizes right of the panels, where no cell is free for it."""
+MAX_KEY = 12
+"""Most sizes in the key; of more, evenly spaced ones are named."""
 GAP_ACROSS, GAP_DOWN = 0.75, 0.85
 """Space between panels, inches."""
 LONGEST_START = 1e3
@@ -66,23 +71,51 @@ def draw_training(study: Study, figure: Figure, theme: Theme) -> None:
     columns = _columns(len(budgets))
     rows = math.ceil(len(budgets) / columns)
     width, height = figure.get_size_inches()
-    wide = (width - LEFT - RIGHT - GAP_ACROSS * (columns - 1)) / columns
+    free_cell = len(budgets) < rows * columns
+    right = RIGHT if free_cell else KEY_WIDTH
+    wide = (width - LEFT - right - GAP_ACROSS * (columns - 1)) / columns
     tall = (height - TOP - BOTTOM - GAP_DOWN * (rows - 1)) / rows
     for place, budget in enumerate(budgets):
         row, column = divmod(place, columns)
         left, bottom = LEFT + column * (wide + GAP_ACROSS), height - TOP - tall - row * (tall + GAP_DOWN)
         ax = figure.add_axes((left / width, bottom / height, wide / width, tall / height))
-        plot_training(study, budget, ax=ax, theme=theme)
+        plot_training(study, budget, ax=ax, theme=theme, key=False)
         if column > 0:
             ax.set_ylabel("")
         if place + columns < len(budgets):
             ax.set_xlabel("")
+    if budgets:
+        left = LEFT + (columns - 1) * (wide + GAP_ACROSS) if free_cell else width - right + 0.1
+        top = TOP + (rows - 1) * (tall + GAP_DOWN) if free_cell else TOP
+        _draw_sizes(study, figure, theme, left=left / width, top=1 - top / height)
 
 
-def plot_training(study: Study, budget: float, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Axes:
+def _shades(study: Study) -> dict[float, float]:
+    """Depth of colour by size, the same in every panel: the larger the model, the deeper."""
+    frame = study.table.frame
+    known = sorted(frame.loc[frame["run_id"].astype(str).isin(study.curves), "params"].unique())
+    return dict(zip(map(float, known), np.linspace(0.3, 1.0, max(len(known), 1)).tolist(), strict=True))
+
+
+def _draw_sizes(study: Study, figure: Figure, theme: Theme, *, left: float, top: float) -> None:
+    """The key: a sample line of each size in grey, the largest first, from a corner of the figure downwards."""
+    sizes = sorted(_shades(study).items(), reverse=True)
+    step = -(-len(sizes) // MAX_KEY)
+    width, height = figure.get_size_inches()
+    figure.text(left, top, "N, parameters", fontsize=7.5, color=theme.ink, va="top")
+    for row, (size, shade) in enumerate(sizes[::step]):
+        level = top - (0.27 + 0.16 * row) / height
+        ends = [left, left + 0.25 / width]
+        figure.add_artist(Line2D(ends, [level] * 2, color=theme.ink, alpha=shade, linewidth=1.2))
+        figure.text(left + 0.32 / width, level, format_size(size), va="center", fontsize=7, color=theme.ink)
+
+
+def plot_training(
+    study: Study, budget: float, *, ax: Axes | None = None, theme: Theme = LIGHT, key: bool = True
+) -> Axes:
     """Draw the training loss of the runs of one budget, deeper in colour for larger models.
 
-    The dot at the end of a curve is the validation loss of the decayed model. Sizes are listed where no curve runs.
+    The dot at the end of a curve is the validation loss of the decayed model.
 
     Parameters
     ----------
@@ -94,6 +127,8 @@ def plot_training(study: Study, budget: float, *, ax: Axes | None = None, theme:
         Where it is drawn; new axes by default.
     theme : Theme
         Colours.
+    key : bool
+        Whether sizes are written beside the ends of their curves.
 
     Returns
     -------
@@ -104,19 +139,18 @@ def plot_training(study: Study, budget: float, *, ax: Axes | None = None, theme:
     frame, index = study.table.frame, study.colour_index(budget)
     colour = theme.budget_colours(len(study.budgets))[index]
     members = frame[frame["budget_group"].map(study.colour_index) == index].sort_values("params")
-    shades = np.linspace(0.45, 1.0, max(len(members), 1)).tolist()
-    sizes: dict[str, float] = {}
+    shades = _shades(study)
+    ends: dict[str, EndLabel] = {}
     starts, lasts = [], []
-    runs = zip(members["run_id"].astype(str), members["params"], members["loss"], shades, strict=True)
-    for run_id, size, loss, shade in runs:
+    for run_id, size, loss in zip(members["run_id"].astype(str), members["params"], members["loss"], strict=True):
         curve = study.curves.get(run_id)
         if curve is None:
             continue
-        ax.plot(curve["tokens"], curve["train_loss"], color=colour, linewidth=0.9, alpha=shade)
+        ax.plot(curve["tokens"], curve["train_loss"], color=colour, linewidth=0.9, alpha=shades[float(size)])
         starts.append(float(curve["tokens"].iloc[0]))
         lasts.append(float(curve["tokens"].iloc[-1]))
         ax.plot(lasts[-1], loss, "o", color=colour, markersize=3)
-        sizes[format_size(size)] = shade
+        ends[format_size(size)] = EndLabel(lasts[-1], float(loss), format_size(size), colour)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlim(*log_limits([max(min(starts), min(lasts) / LONGEST_START), max(lasts)], pad=0.03))
@@ -124,10 +158,8 @@ def plot_training(study: Study, budget: float, *, ax: Axes | None = None, theme:
     log_axis(ax, "x", "D, tokens", kind="size", target=4)
     log_axis(ax, "y", "training loss, nats per token", kind="number", target=5)
     ax.set_title(f"C = {format_compute(budget)}", color=colour)
-    for line, (text, shade) in enumerate(reversed(sizes.items())):
-        level = 0.95 - 0.075 * line
-        ax.plot([0.79, 0.85], [level] * 2, color=colour, alpha=shade, transform=ax.transAxes)
-        ax.text(0.87, level, text, transform=ax.transAxes, va="center", fontsize=6.8, color=theme.ink)
+    if key:
+        label_ends(ax, list(ends.values()), size=6.8, outside=True)
     return ax
 
 

@@ -67,7 +67,7 @@ def _isoflop(study: Study) -> Plate:
         name="isoflop",
         draw=partial(draw_isoflop, study),
         title="Compute-optimal size and tokens",
-        size=(11.0, 3.9),
+        size=(11.0, 4.3),
         caption=f"{MARKS} Diamonds are the budgets' minima with {level} intervals (hollow: held out, not used). "
         f"Lines are solid within the fitted compute and dashed beyond; bands are {level} intervals. {SLOPES_CITED}",
     )

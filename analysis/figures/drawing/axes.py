@@ -251,7 +251,9 @@ def log_limits(
     return math.exp(logs.min() - pad * span), math.exp(logs.max() + (pad + right) * span)
 
 
-def label_ends(ax: Axes, ends: Sequence[EndLabel], *, size: float = 7.5, gap: float = 1.25) -> None:
+def label_ends(
+    ax: Axes, ends: Sequence[EndLabel], *, size: float = 7.5, gap: float = 1.25, outside: bool = False
+) -> None:
     """Write texts right of the ends of curves, moved apart along y where they would overlap.
 
     Call it when limits and scales are set.
@@ -266,29 +268,34 @@ def label_ends(ax: Axes, ends: Sequence[EndLabel], *, size: float = 7.5, gap: fl
         Of the letters, in points.
     gap : float
         Distance of texts, in sizes.
+    outside : bool
+        Whether texts stand right of the axes, where no marker lies, with a thin line from each curve.
     """
     if not ends:
         return
     figure = ax.get_figure(root=True)
     assert figure is not None
-    height = ax.get_position().height * figure.get_size_inches()[1] * 72
+    width, height = (72 * part for part in ax.get_position().size * figure.get_size_inches())
     points = [height * ax.transAxes.inverted().transform(ax.transData.transform((end.x, end.y)))[1] for end in ends]
     order = sorted(range(len(ends)), key=lambda index: points[index])
     placed = spread([points[index] for index in order], size * gap, low=0.0, high=height)
     for position, index in zip(placed, order, strict=True):
         end, shift = ends[index], position - points[index]
+        right = 5.0
+        if outside:
+            right += width * (1 - ax.transAxes.inverted().transform(ax.transData.transform((end.x, end.y)))[0])
         line = {"arrowstyle": "-", "color": end.colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
         ax.annotate(
             end.text,
             (end.x, end.y),
-            xytext=(5, shift),
+            xytext=(right, shift),
             textcoords="offset points",
             va="center",
             ha="left",
             fontsize=size,
             color=end.colour,
             annotation_clip=False,
-            arrowprops=line if abs(shift) > size else None,
+            arrowprops=line if abs(shift) > size or right > 4 * size else None,
         )
 
 

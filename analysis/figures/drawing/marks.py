@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.figures.drawing.theme import Theme
+from analysis.formatting import format_compute
 from analysis.study.study import Study
 
 DOTTED = (0, (1, 1))
@@ -24,6 +25,10 @@ FIRST_KEY_ROW = 0.965
 """Height of the first row of a key, as a part of the axes."""
 KEY_ROW = 0.062
 """Distance of the rows of a key, as a part of the axes."""
+KEY_BELOW, KEY_INCHES = 0.58, 0.16
+"""Inches from the axes down to the first row of a key below them, and from row to row."""
+MAX_BAR_LABELS = 8
+"""Most labels beside a bar of colours."""
 
 Span = tuple[float, float]
 """Smallest and largest compute."""
@@ -146,8 +151,37 @@ def draw_band(ax: Axes, points: pd.DataFrame, name: str, *, inside: Span, reach:
     ax.fill_between(banded["flops"], low, high, color=colour, alpha=0.14, linewidth=0, zorder=1)
 
 
-def draw_key(ax: Axes, lines: Sequence[KeyLine], theme: Theme, *, size: float = 7.2) -> None:
-    """Draw short samples of lines with their names in the upper left corner, which callers leave free.
+def draw_budget_bar(ax: Axes, budgets: Sequence[float], colours: Sequence[str], theme: Theme) -> None:
+    """Draw a bar of the budgets' colours within the right edge of the axes, some of them labelled.
+
+    Parameters
+    ----------
+    ax : Axes
+        Where the budgets are drawn.
+    budgets : sequence of float
+        C, ascending.
+    colours : sequence of str
+        Of each budget.
+    theme : Theme
+        Colour of the labels.
+    """
+    bar = ax.inset_axes((1.03, 0.0, 0.035, 1.0))
+    for index, colour in enumerate(colours):
+        bar.axhspan(index, index + 1, color=colour, linewidth=0)
+    bar.set(xlim=(0, 1), ylim=(0, len(budgets)), xticks=[])
+    step = -(-len(budgets) // MAX_BAR_LABELS)
+    shown = range(0, len(budgets), step)
+    bar.yaxis.tick_right()
+    bar.set_yticks([index + 0.5 for index in shown], [format_compute(budgets[index]) for index in shown], fontsize=6.5)
+    bar.tick_params(length=0, pad=2, colors=theme.ink)
+    for spine in bar.spines.values():
+        spine.set_visible(False)
+
+
+def draw_key(ax: Axes, lines: Sequence[KeyLine], theme: Theme, *, size: float = 7.2, below: bool = False) -> None:
+    """Draw short samples of lines with their names.
+
+    They stand in the upper left corner, which callers leave free, or below the label of the x-axis.
 
     Parameters
     ----------
@@ -159,9 +193,22 @@ def draw_key(ax: Axes, lines: Sequence[KeyLine], theme: Theme, *, size: float = 
         Colour of the names.
     size : float
         Of the letters, points.
+    below : bool
+        Whether they stand below the axes, where callers leave `KEY_INCHES` a row.
     """
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    inches = ax.get_position().height * figure.get_size_inches()[1]
     for row, line in enumerate(lines):
-        height = FIRST_KEY_ROW - KEY_ROW * row
+        height = -(KEY_BELOW + KEY_INCHES * row) / inches if below else FIRST_KEY_ROW - KEY_ROW * row
         style = DOTTED if line.style == ":" else line.style
-        ax.plot([0.03, 0.10], [height] * 2, color=line.colour, linestyle=style, transform=ax.transAxes, linewidth=1.6)
+        ax.plot(
+            [0.03, 0.10],
+            [height] * 2,
+            color=line.colour,
+            linestyle=style,
+            transform=ax.transAxes,
+            linewidth=1.6,
+            clip_on=False,
+        )
         ax.text(0.125, height, line.text, transform=ax.transAxes, va="center", fontsize=size, color=theme.ink)

@@ -9,8 +9,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_hex
 
-MAX_BUDGET_COLOURS = 24
-"""Budgets beyond this many share the last colours."""
+MAX_BUDGET_COLOURS = 250
+"""Budgets beyond this many share the last colours: a placeholder numbers them by two hexadecimal digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
