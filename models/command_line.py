@@ -28,7 +28,10 @@ REFUSED = 2
 
 
 class _Once(argparse._StoreAction):
-    """Stores the value of an option, and refuses a second one instead of dropping the first."""
+    """Stores the value of an option, and refuses a second text instead of dropping the first.
+
+    Of numbers the last one counts, as shells and scripts have it that append to a command.
+    """
 
     given = False
 
@@ -40,7 +43,7 @@ class _Once(argparse._StoreAction):
         option_string: str | None = None,
     ) -> None:
         """Store the value; see `argparse.Action`."""
-        if self.given and self.option_strings:
+        if self.given and self.option_strings and self.type is None:
             raise argparse.ArgumentError(self, "it is given twice; give it once")
         self.given = True
         super().__call__(parser, namespace, values, option_string)

@@ -43,7 +43,7 @@ DROPPED = [
     (ISOFLOP, "name: tiny", "name: tiny\nreplicates: [{seeds: [1], width: 8, depth: 1, budget: 6e+8}]", "no run of"),
     (SWEEP, "learning_rate: 0.01", "learning_rate: 0.01, rate_scale: 2", "rate_scale would do nothing"),
     (SWEEP, "batch_tokens: 256", "batch_tokens: 256, batch_scale: 2", "batch_scale would do nothing"),
-    (SWEEP, "name: tiny", "name: tiny\nreport: {law: chinchila}", "did you mean chinchilla?"),
+    (SWEEP, "name: tiny", "name: tiny\nreport: {law: chinchila}", "report.law is 'chinchila'"),
     (SWEEP, "name: tiny", "name: tiny\nreport: {holdout: 'flop > 1e9'}", "did you mean flops?"),
     (SWEEP, "name: tiny", "name: tiny\nreport: {holdout: 'tokens > '}", "cannot be read"),
 ]

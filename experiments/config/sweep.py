@@ -297,7 +297,7 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         if LAW_ALIASES.get(self.law, self.law) not in (*REPORT_LAWS, WEIGHTED_SET):
-            raise UserError(f"report.law is {self.law!r}; {suggestion(self.law, (*REPORT_LAWS, *LAW_ALIASES))}")
+            raise UserError(f"report.law is {self.law!r}; {suggestion(self.law, REPORT_LAWS)}")
 
 
 ModelValue = bool | int | float | str | None
