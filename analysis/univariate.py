@@ -26,8 +26,10 @@ def minimum(function: Callable[[Array], Array], low: Array, high: Array, *, step
     ----------
     function : callable
         Takes and gives arrays of the shape of the brackets; element by element it has one minimum in its bracket.
-    low, high : Array
-        Ends of the brackets, all of one shape.
+    low : Array
+        Lower ends of the brackets.
+    high : Array
+        Upper ends, in the same shape.
     steps : int
         Steps, each of which keeps a part GOLDEN of the bracket.
 
@@ -57,8 +59,10 @@ def boundary(below: Callable[[Array], NDArray[np.bool_]], low: Array, high: Arra
     ----------
     below : callable
         The condition, of and with the shape of the brackets; element by element it changes once.
-    low, high : Array
-        Ends of the brackets, all of one shape.
+    low : Array
+        Lower ends of the brackets.
+    high : Array
+        Upper ends, in the same shape.
     steps : int
         Halvings.
 

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.machine.hardware import tune_allocator
-from models.config.objective import FAMILY_OF, ObjectiveConfig
+from models.config.objective import FAMILY_OF, ObjectiveConfig, ObjectiveName
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
@@ -46,10 +46,11 @@ def layers(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
     rows, inputs, outputs = shape
     x, grad = torch.randn(rows, inputs, requires_grad=True), torch.randn(rows, outputs)
     weight, bias = torch.randn(outputs, inputs, requires_grad=True), torch.randn(outputs, requires_grad=True)
-    return {
-        name: lambda f=function: torch.autograd.grad(f(x, weight, bias), (x, weight, bias), grad)
-        for name, function in (("torch", F.linear), ("ours", linear))
-    }
+
+    def run(multiply: Callable[[Tensor, Tensor, Tensor], Tensor]) -> object:
+        return torch.autograd.grad(multiply(x, weight, bias), (x, weight, bias), grad)
+
+    return {"torch": lambda: run(F.linear), "ours": lambda: run(linear)}
 
 
 def attention(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
@@ -68,7 +69,9 @@ def attention(shape: tuple[int, ...]) -> dict[str, Callable[[], object]]:
     }
 
 
-def objective_share(name: str, width: int, sequences: int, *, rounds: int, repeats: int = 20) -> dict[str, Any]:
+def objective_share(
+    name: ObjectiveName, width: int, sequences: int, *, rounds: int, repeats: int = 20
+) -> dict[str, Any]:
     """Microseconds in which an objective makes its examples of sequences of 256 bytes, and its share of a training
     step of a model of two layers."""
     objective = ObjectiveConfig(name=name, first_sentinel=264)
@@ -167,7 +170,8 @@ def main() -> None:
                 flush=True,
             )
     record["objectives"] = []
-    for name in ("masked", "span", "infilling"):
+    names: tuple[ObjectiveName, ...] = ("masked", "span", "infilling")
+    for name in names:
         for width, sequences in ((32, 2), (64, 2), (64, 16)):
             row = objective_share(name, width, sequences, rounds=args.rounds)
             record["objectives"].append(row)

@@ -177,7 +177,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     tune_allocator()
-    record = {
+    record: dict[str, Any] = {
         "command": "OMP_NUM_THREADS=1 python -m benchmarks.models --out benchmarks/models.json",
         "what": "float32 training steps on one thread; ratios are a peer's CPU time over ours, medians over rounds",
         "machine": {"processor": platform.machine(), "capability": torch.backends.cpu.get_cpu_capability()},

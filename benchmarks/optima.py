@@ -69,9 +69,13 @@ def tables(folder: Path) -> Iterator[tuple[str, Columns, tuple[str, ...]]]:
         columns = _columns(frame, **plain, width="width", depth="depth")
         yield f"gemstones {name}", _with_flops(columns), (*SIZE_AND_DATA, *SHAPES, "power", "shifted", "m3")
     porian = pd.read_csv(folder / "porian" / "isoflop_points.csv")
-    for name, part in porian.groupby(["hparams", "warmup", "decay", "param_count", "val"]):
+    for setting, part in porian.groupby(["hparams", "warmup", "decay", "param_count", "val"]):
         columns = _columns(part, params="n", tokens="t", loss="loss")
-        yield "porian " + "-".join(map(str, name)), _with_flops(columns), ("hoffmann", "kaplan", "skaling", "farseer")
+        yield (
+            "porian " + "-".join(map(str, setting)),
+            _with_flops(columns),
+            ("hoffmann", "kaplan", "skaling", "farseer"),
+        )
     repeated = {"params": "params", "tokens": "tokens", "unique_tokens": "unique_tokens"}
     frame = pd.read_csv(folder / "blindspots" / "datablations_runs.csv")
     yield "datablations", _columns(frame, **repeated, loss="val_loss"), ("muennighoff", "hernandez", *SIZE_AND_DATA)

@@ -52,16 +52,26 @@ def coordinate_check(
 
     Parameters
     ----------
-    configs
+    configs : sequence of TransformerConfig
         Decoders that differ in width or depth.
-    steps
+    steps : int
         Optimiser steps on one random batch of full sequences.
-    learning_rate
+    learning_rate : float
         Peak rate, the same for all.
-    batch
-        Sequences.
-    seeds
-        Models to average over.
+    batch : int
+        Sequences in the batch.
+    seeds : int
+        Number of models of each config to average over.
+
+    Returns
+    -------
+    list of Coordinate
+        One for each config, step and place.
+
+    Raises
+    ------
+    UserError
+        For a config that is no decoder.
     """
     found = []
     for config in configs:

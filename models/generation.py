@@ -83,16 +83,23 @@ def generate(
 
     Parameters
     ----------
-    model
+    model : Transformer
         A decoder or an encoder-decoder, used in evaluation mode and left in the mode that it was in.
-    prompt_BT
+    prompt_BT : Tensor of int, shape (B, T)
         What the decoder has read so far; of an encoder-decoder the start token.
-    config
+    config : GenerationConfig, optional
         How to choose; None: greedy.
-    prompt_mask_BT
+    prompt_mask_BT : Tensor of bool, shape (B, T), optional
         True where a prompt token is real; prompts of unequal length are padded on the left.
-    source_BS, source_mask_BS
-        What the encoder reads, and which of it is real.
+    source_BS : Tensor of int, shape (B, S), optional
+        What the encoder reads; an encoder-decoder needs it.
+    source_mask_BS : Tensor of bool, shape (B, S), optional
+        True where a source token is real.
+
+    Returns
+    -------
+    Generated
+        New tokens, their number and their log probability, for each prompt.
 
     Raises
     ------

@@ -30,15 +30,19 @@ class LitTransformer(lightning.LightningModule):
 
     Parameters
     ----------
-    model, optimizer, schedule
-        What is trained and how.
-    total_tokens
+    model : TransformerConfig
+        What is trained.
+    optimizer : OptimizerConfig
+        How its weights are moved.
+    schedule : ScheduleConfig
+        How the learning rate changes.
+    total_tokens : int
         Tokens of the whole run, the end of the schedule.
-    batch_tokens
+    batch_tokens : int
         Tokens of one optimiser step.
-    seed
+    seed : int
         Seed of the initial weights, which do not depend on the global random state and leave it alone.
-    objective
+    objective : ObjectiveConfig, optional
         What is predicted; causal language modelling by default.
     """
 

@@ -98,8 +98,10 @@ class ShapeRules:
 
         Parameters
         ----------
-        width, depth : int
-            The shape.
+        width : int
+            Size of the residual stream.
+        depth : int
+            Number of blocks.
 
         Returns
         -------
@@ -162,8 +164,10 @@ class Ladder:
 
         Parameters
         ----------
-        low, high : float
-            Smallest and largest N.
+        low : float
+            Smallest N.
+        high : float
+            Largest N.
         num : int
             Most sizes.
 
@@ -193,8 +197,10 @@ def make_ladder(
     ----------
     rules : ShapeRules
         What fixes a model apart from width and depth.
-    low, high : float
-        Smallest and largest N.
+    low : float
+        Smallest N.
+    high : float
+        Largest N.
     convention : "6ND", "counted" or "as given"
         How compute is counted; "as given" needs `ratio`.
     ratio : callable, optional
@@ -250,8 +256,10 @@ def build_ladder(fit: Fit, rules: ShapeRules, low: float, high: float, *, from_c
         With its conventions, and its runs where they were kept.
     rules : ShapeRules
         What fixes a model apart from width and depth.
-    low, high : float
-        Smallest and largest N.
+    low : float
+        Smallest N.
+    high : float
+        Largest N.
     from_config : bool
         Whether `rules` say all that counting needs. Otherwise counted FLOPs follow the ratio of the fit's runs.
 

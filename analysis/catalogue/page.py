@@ -212,6 +212,19 @@ def write_page(
 ) -> None:
     """Write the page to `target` and figures to figures/laws/ beside it; with `names` only these figures, and no page.
 
+    Parameters
+    ----------
+    target : Path
+        The page.
+    folder : Path
+        Holds the published runs.
+    names : sequence of str
+        Laws whose figures are drawn; none for all of them and the page.
+    bootstrap : int
+        Draws of each fit.
+    say : callable
+        Is told of each law as it is done.
+
     Raises
     ------
     UserError

@@ -262,6 +262,18 @@ def weighed(rows: Array, others: Array, runs: Mapping[str, Array], correlation: 
 def _finite(part: Scenarios, target: Target) -> Scenarios:
     """Without scenarios that hold a number that is not finite; the weight of the part stays.
 
+    Parameters
+    ----------
+    part : Scenarios
+        Scenarios of one law.
+    target : Target
+        What is to be known, for the message.
+
+    Returns
+    -------
+    Scenarios
+        Those whose numbers are finite.
+
     Raises
     ------
     UserError

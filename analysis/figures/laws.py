@@ -126,8 +126,10 @@ def between(x: Array, y: Array, grid: Array) -> Array:
 
     Parameters
     ----------
-    x, y : Array, shape (n,)
-        The x-axis, and the input, of the runs; x ascends.
+    x : Array, shape (n,)
+        Where the runs are on the x-axis; ascends.
+    y : Array, shape (n,)
+        The input of the runs.
     grid : Array, shape (m,)
         Where the input is wanted.
 

@@ -260,8 +260,10 @@ class Fit:
 
         Parameters
         ----------
-        draws, runs : str, optional
-            Names of the files beside it that hold the draws and the fitted rows.
+        draws : str, optional
+            Name of the file beside it that holds the draws.
+        runs : str, optional
+            Name of the file beside it that holds the fitted rows.
 
         Returns
         -------

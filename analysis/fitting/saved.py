@@ -37,8 +37,10 @@ def fit_to_dict(fit: Fit, *, draws: str | None = None, runs: str | None = None) 
     ----------
     fit : Fit
         The fit.
-    draws, runs : str, optional
-        Names of the files beside it that hold the draws and the fitted rows.
+    draws : str, optional
+        Name of the file beside it that holds the draws.
+    runs : str, optional
+        Name of the file beside it that holds the fitted rows.
 
     Returns
     -------

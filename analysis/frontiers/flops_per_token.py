@@ -84,8 +84,10 @@ class Shapes:
 
         Parameters
         ----------
-        flops, params : array
-            C and N, which broadcast.
+        flops : array
+            C.
+        params : array
+            N; broadcasts against `flops`.
 
         Returns
         -------

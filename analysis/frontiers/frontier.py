@@ -128,8 +128,10 @@ def fit_line(log_flops: ArrayLike, log_y: ArrayLike) -> tuple[float, float]:
 
     Parameters
     ----------
-    log_flops, log_y : array, shape (m,)
-        Points; those with a value that is not finite are left out.
+    log_flops : array, shape (m,)
+        log C of each budget; points with a value that is not finite are left out.
+    log_y : array, shape (m,)
+        log y of each budget.
 
     Returns
     -------

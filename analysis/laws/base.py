@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.arrays import Array
+from analysis.arrays import Array, Columns
 from analysis.laws.differences import curvature_by_differences
 from analysis.laws.parameter import Parameter
 
@@ -174,7 +174,7 @@ class Law(abc.ABC):
         """Names of the parameters in order."""
         return tuple(p.name for p in self.parameters)
 
-    def __call__(self, theta: Mapping[str, float] | ArrayLike, data: Mapping[str, ArrayLike]) -> Array:
+    def __call__(self, theta: Mapping[str, float] | ArrayLike, data: Columns) -> Array:
         """The loss at the rows of a table.
 
         Parameters
@@ -189,10 +189,10 @@ class Law(abc.ABC):
         Array, shape (n,)
             In the unit of the target.
         """
-        data = self.prepare(data)
+        given = self.prepare(dict(data))
         values = [theta[name] for name in self.param_names] if isinstance(theta, Mapping) else theta
         columns = [np.asarray(v, dtype=np.float64) for v in np.atleast_1d(np.asarray(values, dtype=np.float64))]
-        x = {name: np.atleast_1d(np.asarray(data[name], dtype=np.float64)) for name in self.inputs}
+        x = {name: np.atleast_1d(np.asarray(given[name], dtype=np.float64)) for name in self.inputs}
         n = len(next(iter(x.values())))
         return np.broadcast_to(self.value(columns, x), (n,)).astype(np.float64)
 

@@ -102,6 +102,18 @@ def get_law(name: str, **options: int) -> Law:
 
     Some take an option: `get_law("bnsl", breaks=2)`, or `"bnsl:2"` by name alone.
 
+    Parameters
+    ----------
+    name : str
+        Its name, with a short option behind a colon where it takes one.
+    **options : int
+        Options of a law that takes some.
+
+    Returns
+    -------
+    Law
+        The law.
+
     Raises
     ------
     UserError

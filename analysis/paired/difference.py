@@ -21,8 +21,10 @@ def paired_difference(sums_a: ArrayLike, sums_b: ArrayLike, counts: ArrayLike, *
 
     Parameters
     ----------
-    sums_a, sums_b : array, shape (n,)
-        Nats per document of the two runs.
+    sums_a : array, shape (n,)
+        Nats per document of run a.
+    sums_b : array, shape (n,)
+        Nats per document of run b.
     counts : array, shape (n,)
         Tokens per document, the same for both.
     level : float

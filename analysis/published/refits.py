@@ -306,6 +306,20 @@ NEED_NO_RUNS = {"czech", "counting"}
 def compare(folder: str | Path, *, sections: list[str] | None = None, bootstrap: int = 1000) -> dict[str, list[Row]]:
     """Every published number beside ours, by section.
 
+    Parameters
+    ----------
+    folder : str or Path
+        Holds the published runs.
+    sections : list of str, optional
+        Sections to compute; all by default.
+    bootstrap : int
+        Draws of each fit.
+
+    Returns
+    -------
+    dict of list of Row
+        Rows by section.
+
     Raises
     ------
     UserError

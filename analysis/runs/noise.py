@@ -97,8 +97,12 @@ def seed_weights(
     ----------
     tokens : array, shape (n,)
         Tokens of the runs that are to be weighted.
-    group_tokens, group_variances, group_dof : array, shape (g,)
-        Tokens, variance of log loss and degrees of freedom of each replicated design.
+    group_tokens : array, shape (g,)
+        Tokens of each replicated design.
+    group_variances : array, shape (g,)
+        Variance of its log losses.
+    group_dof : array, shape (g,)
+        Degrees of freedom of that variance.
     alpha : float
         Level of the test for a trend.
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.arrays import Array
+from analysis.arrays import Array, Columns
 from analysis.errors import UserError
 from analysis.laws.base import LOG_ZERO, Law
 from analysis.runs.columns import checked
@@ -195,7 +195,7 @@ class Problem:
 
 def make_problem(
     law: Law,
-    data: Mapping[str, Any],
+    data: Columns,
     *,
     objective: Objective,
     residuals: Residuals = "log",
@@ -209,7 +209,7 @@ def make_problem(
     ----------
     law : Law
         The law.
-    data : mapping
+    data : mapping or DataFrame
         Columns by name.
     objective : Objective
         What is summed.
@@ -235,10 +235,10 @@ def make_problem(
     """
     if residuals not in RESIDUALS:
         raise UserError(f"residuals are 'log' or 'raw', not {residuals!r}")
-    data = law.prepare(data)
-    columns = [_input(law, data, name) for name in law.inputs]
+    given = law.prepare(dict(data))
+    columns = [_input(law, given, name) for name in law.inputs]
     fitted = np.ones(columns[0].size, dtype=bool) if rows is None else np.asarray(rows, dtype=bool)
-    y = checked(_where_fitted(data, law.target, fitted), law.target, positive=residuals == "log")
+    y = checked(_where_fitted(given, law.target, fitted), law.target, positive=residuals == "log")
     w = np.ones(y.size) if weights is None else checked({"weights": weights}, "weights", positive=False)
     _check_lengths(law, [*columns, y, w], fitted)
     _check_weights(w)

@@ -124,8 +124,10 @@ def bootstrap_rows(
 
     Parameters
     ----------
-    num_rows, num_draws : int
-        Sizes of the table and of the bootstrap.
+    num_rows : int
+        Rows of the table.
+    num_draws : int
+        Samples.
     rng : Generator
         The same state and arguments give the same weights, so that approaches that share them are paired.
     cluster : array, shape (num_rows,), optional

@@ -209,8 +209,10 @@ def tied_inputs(log_n: Array, log_d: Array) -> str | None:
 
     Parameters
     ----------
-    log_n, log_d : Array, shape (n,)
-        Logarithms of params and tokens.
+    log_n : Array, shape (n,)
+        Logarithms of params.
+    log_d : Array, shape (n,)
+        Logarithms of tokens.
 
     Returns
     -------

@@ -188,6 +188,16 @@ def check_questions(args: argparse.Namespace, target: Target | None) -> None:
 def shape_rules(asked: Asked) -> ShapeRules:
     """Rules of the shapes: given on the command line, by the template, by the existing runs, or defaults.
 
+    Parameters
+    ----------
+    asked : Asked
+        The command line, with the fit and the template that it names.
+
+    Returns
+    -------
+    ShapeRules
+        What fixes a model apart from width and depth.
+
     Raises
     ------
     UserError
@@ -294,6 +304,11 @@ def parse_ratio(text: str | None) -> tuple[float, float] | None:
 
 def decay_fraction(asked: Asked) -> float | None:
     """Part of a run that decays where runs may share prefixes.
+
+    Parameters
+    ----------
+    asked : Asked
+        The command line, with the fit and the template that it names.
 
     Returns
     -------

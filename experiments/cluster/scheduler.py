@@ -75,6 +75,18 @@ def require(program: str) -> None:
 def ask(program: str, *words: str) -> str:
     """Standard output of one of Slurm's commands.
 
+    Parameters
+    ----------
+    program : str
+        The command, such as squeue.
+    *words : str
+        Its arguments.
+
+    Returns
+    -------
+    str
+        What it printed.
+
     Raises
     ------
     UserError
@@ -205,10 +217,17 @@ def view(store: RunStore, sweep: str, names: Iterable[str]) -> SchedulerView | N
 
     Parameters
     ----------
-    store, sweep
-        Where the manifest is, and its name.
-    names
+    store : RunStore
+        Where the manifest is.
+    sweep : str
+        Its name.
+    names : iterable of str
         Names under which workers claim: runs, and segments of shared prefixes.
+
+    Returns
+    -------
+    SchedulerView or None
+        What is queued, runs or has ended.
 
     Raises
     ------

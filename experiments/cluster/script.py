@@ -81,6 +81,16 @@ def is_one_line(text: str) -> bool:
 def seconds_of(limit: str) -> int | None:
     """Seconds of a time limit in Slurm's notation: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S; None without a limit.
 
+    Parameters
+    ----------
+    limit : str
+        The time limit; UNLIMITED and INFINITE are none.
+
+    Returns
+    -------
+    int or None
+        Seconds.
+
     Raises
     ------
     UserError

@@ -42,6 +42,16 @@ class Place:
 def place_of(environment: Mapping[str, str]) -> Place | None:
     """The place that a starter gave to this process; None when nobody started it as one of several.
 
+    Parameters
+    ----------
+    environment : mapping of str
+        The variables of the process.
+
+    Returns
+    -------
+    Place or None
+        From torchrun's variables, or those of a Slurm step.
+
     Raises
     ------
     UserError

@@ -66,10 +66,10 @@ class Ranks:
 
     Parameters
     ----------
-    place
+    place : Place, optional
         Which one this process is; None: it is alone.
-    strategy
-        ddp or fsdp.
+    strategy : {"ddp", "fsdp"}
+        How several share a model.
     """
 
     def __init__(self, place: Place | None = None, strategy: str = "ddp") -> None:

@@ -92,6 +92,18 @@ class Execution:
     def train_run(self, order: Order, write_rows: Callable[[list[Row]], None]) -> TrainedRun:
         """Train the run of an order and keep its weights where they are wanted.
 
+        Parameters
+        ----------
+        order : Order
+            What to train, from where, and what to keep.
+        write_rows : callable
+            Takes rows of the history as they come.
+
+        Returns
+        -------
+        TrainedRun
+            Its outcome and its module.
+
         Raises
         ------
         UserError
@@ -107,6 +119,13 @@ class Execution:
 
     def train_prefix(self, order: Order, write_rows: Callable[[list[Row]], None]) -> None:
         """Train the shared prefix of an order to the checkpoint that it leaves behind.
+
+        Parameters
+        ----------
+        order : Order
+            What to train, from where, and the checkpoint to keep.
+        write_rows : callable
+            Takes rows of the history as they come.
 
         Raises
         ------

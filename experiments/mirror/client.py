@@ -111,13 +111,23 @@ class Client:
 
         Parameters
         ----------
-        label
+        label : Label
             What it is called. A resumed run is described again: offline files know nothing of those before them.
-        fragment
+        fragment : int
             How many offline files of this run there are: two of one second must differ by name.
-        worker_pid
+        worker_pid : int, optional
             Process on this machine that trains the run: its processor, memory and GPUs are watched. None watches
             nothing, since a mirror elsewhere would report its own machine.
+
+        Returns
+        -------
+        OpenRun
+            Which takes rows until it is closed.
+
+        Raises
+        ------
+        WandbError
+            When W&B refuses, or does not answer in time.
         """
         import wandb
 
@@ -251,6 +261,13 @@ def _go_on() -> None:
 
 def check_reachable(url: str, timeout: float) -> None:
     """Say at once when nothing listens at `url`, which the client would try for its whole patience; a proxy is trusted.
+
+    Parameters
+    ----------
+    url : str
+        Address of the server.
+    timeout : float
+        Seconds to wait for a connection.
 
     Raises
     ------

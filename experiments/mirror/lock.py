@@ -95,6 +95,20 @@ class MirrorLock:
     def wait(self, *, until: threading.Event, patient: bool, warn: Callable[[str], None]) -> bool:
         """Take the place as soon as it is free; False when `until` came first.
 
+        Parameters
+        ----------
+        until : Event
+            Ends the wait when it is set.
+        patient : bool
+            Whether to wait for a holder who is certainly alive.
+        warn : callable
+            Is told once who holds the place.
+
+        Returns
+        -------
+        bool
+            Whether the place was taken.
+
         Raises
         ------
         UserError

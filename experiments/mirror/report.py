@@ -52,6 +52,22 @@ def check_report(folder: Path) -> Path:
 def send_report(client: Client, holdings: Holdings, manifest: Manifest, folder: Path) -> bool:
     """Log the folder as the artifact `<sweep>-report`; False when W&B holds just this version already.
 
+    Parameters
+    ----------
+    client : Client
+        Opens the W&B run that logs it.
+    holdings : Holdings
+        Asks what W&B holds.
+    manifest : Manifest
+        The sweep that is reported.
+    folder : Path
+        The report's page and figures.
+
+    Returns
+    -------
+    bool
+        Whether it was sent.
+
     Raises
     ------
     WandbError

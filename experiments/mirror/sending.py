@@ -94,10 +94,15 @@ class Mirror:
 
         Parameters
         ----------
-        runs
+        runs : sequence of PlannedRun
             Runs of the sweep, surveyed before.
-        live
+        live : bool
             Leave the W&B runs of what is being trained open, for the rows to come.
+
+        Returns
+        -------
+        int
+            Rows handed over.
         """
         states = self.store.claims.states() if live else {}
         total = 0

@@ -28,17 +28,21 @@ def evaluate(
 
     Parameters
     ----------
-    module
-        The LightningModule on its device, in evaluation mode.
-    config, corpus, fabric
-        The run, its tokens, device and precision.
-    ranks
+    module : LightningModule
+        The model on its device, in evaluation mode.
+    config : RunConfig
+        The run.
+    corpus : TokenCorpus
+        Its tokens.
+    fabric : Fabric
+        Device and precision.
+    ranks : Ranks
         Who takes part: the batches are shared out, and the sums added up on every rank.
 
     Returns
     -------
-    sums, counts
-        Shape (number of validation documents,).
+    sums, counts : array, shape (number of validation documents,)
+        Nats and predicted tokens of each document.
     """
     device, documents = fabric.device, corpus.num_val_documents
     sums = torch.zeros(documents, dtype=torch.float64, device=device)
@@ -78,8 +82,17 @@ def clustered_mean(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float |
 
     Parameters
     ----------
-    sums, counts
-        Shape (n,): nats and tokens of each document.
+    sums : array, shape (n,)
+        Nats of each document.
+    counts : array, shape (n,)
+        Predicted tokens of each document.
+
+    Returns
+    -------
+    mean : float
+        Nats per token.
+    standard_error : float or None
+        In nats per token; None for fewer than two documents.
     """
     total = counts.sum()
     loss = float(sums.sum() / total)

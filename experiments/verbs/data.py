@@ -107,6 +107,16 @@ def _config(args: argparse.Namespace, **fields: Any) -> DataConfig:
 def parse_options(pairs: list[str]) -> dict[str, Scalar]:
     """NAME=VALUE pairs as options; values are JSON where they can be read so, and text otherwise.
 
+    Parameters
+    ----------
+    pairs : list of str
+        What was given to `--option`.
+
+    Returns
+    -------
+    dict
+        Values by name.
+
     Raises
     ------
     UserError

@@ -98,6 +98,18 @@ def _planned(args: argparse.Namespace) -> tuple[ExpandedSweep, dict[str, Any]]:
 def measure_corpus(data: DataConfig, *, cache: Cache) -> int:
     """Build the tokens of a corpus, which training needs anyway, and count those of one pass.
 
+    Parameters
+    ----------
+    data : DataConfig
+        The corpus with its tokenizer and context.
+    cache : Cache
+        Holds the tokens.
+
+    Returns
+    -------
+    int
+        Tokens of one pass over the training part.
+
     Raises
     ------
     UserError

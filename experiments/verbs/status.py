@@ -73,6 +73,18 @@ def run(args: argparse.Namespace) -> int:
 def progress_of(sweep: str, root: Path | None) -> SweepProgress:
     """How far a sweep is, by its manifest, file or name and its store.
 
+    Parameters
+    ----------
+    sweep : str
+        Path of the manifest, path of the sweep file, or name of the sweep.
+    root : Path, optional
+        Folder of the store; None: as the manifest or the working folder says.
+
+    Returns
+    -------
+    SweepProgress
+        As the store holds it now.
+
     Raises
     ------
     UserError

@@ -99,12 +99,17 @@ def forward_flops(
 
     Parameters
     ----------
-    config
+    config : TransformerConfig
         The model.
-    target_tokens
-        Length of the sequence; of the decoder's side where there are two.
-    source_tokens
+    target_tokens : int
+        Length of the sequence in tokens; of the decoder's side where there are two.
+    source_tokens : int, optional
         Length of the encoder's side of an encoder-decoder; None: as long as the target.
+
+    Returns
+    -------
+    dict of float
+        FLOPs by part.
 
     Notes
     -----
@@ -177,15 +182,20 @@ def memory_bytes(
 
     Parameters
     ----------
-    config
+    config : TransformerConfig
         The model.
-    batch_tokens
+    batch_tokens : int
         Tokens held at a time: of one micro-batch in training, of all sequences generated together in inference.
-    precision
+    precision : str
         A name of `PRECISION_BYTES`.
-    mode
+    mode : {"training", "inference"}
         "training": weights, gradients, AdamW's two moments, activations kept for the backward pass, logits.
         "inference": weights, key-value cache, logits of one position per sequence of `context` tokens.
+
+    Returns
+    -------
+    dict of int
+        Bytes by purpose.
     """
     require_name("precision", precision, tuple(PRECISION_BYTES))
     require_name("mode", mode, ("training", "inference"))

@@ -202,6 +202,16 @@ class Count:
 def count_by_convention(config: TransformerConfig) -> dict[str, Count]:
     """Return N and training FLOPs per token of a decoder under every convention.
 
+    Parameters
+    ----------
+    config : TransformerConfig
+        The model.
+
+    Returns
+    -------
+    dict of Count
+        By the name of the convention.
+
     Raises
     ------
     UserError

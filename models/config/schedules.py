@@ -67,12 +67,17 @@ def learning_rate_multiplier(schedule: ScheduleConfig, *, tokens_seen: int, tota
 
     Parameters
     ----------
-    schedule
+    schedule : ScheduleConfig
         Which curve.
-    tokens_seen
+    tokens_seen : int
         Tokens trained on before the step.
-    total_tokens
+    total_tokens : int
         Tokens of the whole run; before `decay_start` it changes nothing.
+
+    Returns
+    -------
+    float
+        The factor.
 
     Notes
     -----

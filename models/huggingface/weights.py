@@ -26,8 +26,13 @@ def load_huggingface(folder: Path | str) -> Transformer:
 
     Parameters
     ----------
-    folder
+    folder : Path or str
         Holds config.json and model.safetensors, or shards with model.safetensors.index.json.
+
+    Returns
+    -------
+    Transformer
+        On the CPU.
 
     Raises
     ------

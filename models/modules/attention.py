@@ -53,16 +53,29 @@ def dot_product_attention(
 
     Parameters
     ----------
-    q_BHTK, k_BHSK, v_BHSK
-        Queries, keys and values.
-    scale
+    q_BHTK : Tensor, shape (B, H, T, K)
+        Queries.
+    k_BHSK : Tensor, shape (B, H, S, K)
+        Keys.
+    v_BHSK : Tensor, shape (B, H, S, K)
+        Values.
+    scale : float
         Factor on the products.
-    causal
+    causal : bool
         Query t sees keys 0..t only; needs as many queries as keys.
-    bias
+    bias : Tensor, optional
         Added to the scaled products, broadcast to (B, H, T, S); -inf hides a key.
-    backend
+    backend : str, optional
         A name of `BACKENDS`; None: `attention_backend`'s choice.
+
+    Returns
+    -------
+    Tensor, shape (B, H, T, K)
+
+    Raises
+    ------
+    UserError
+        When causal attention has more or fewer queries than keys.
     """
     if backend is None:
         backend = attention_backend(q_BHTK.device.type, q_BHTK.dtype)

@@ -28,14 +28,14 @@ class SequenceClassifier(nn.Module):
 
     Parameters
     ----------
-    body
+    body : Transformer
         The trained model.
-    num_classes
+    num_classes : int
         Number of labels.
-    pooling
+    pooling : {"first", "last", "mean"}, optional
         Which state is read: "first" (through the pooler where there is one), "last" real token, or the "mean" of all
         real ones; None: first for an encoder, last for a decoder.
-    seed
+    seed : int
         Seed of the new layer's weights.
     """
 
@@ -138,8 +138,10 @@ def new_linear(fan_in: int, fan_out: int, *, name: str, seed: int) -> Linear:
 
     Parameters
     ----------
-    fan_in, fan_out : int
-        Numbers of inputs and outputs.
+    fan_in : int
+        Number of inputs.
+    fan_out : int
+        Number of outputs.
     name : str
         What the layer is; layers of other names have other weights.
     seed : int

@@ -21,8 +21,10 @@ class Linear(nn.Linear):
 
     Parameters
     ----------
-    fan_in, fan_out : int
-        Numbers of inputs and outputs.
+    fan_in : int
+        Number of inputs.
+    fan_out : int
+        Number of outputs.
     bias : bool
         Whether there is an additive bias.
     group : str
@@ -50,8 +52,10 @@ class Embedding(nn.Embedding):
 
     Parameters
     ----------
-    rows, width : int
-        Number of rows and their size.
+    rows : int
+        Number of rows.
+    width : int
+        Size of a row.
     group : str
         Where they are counted.
     role : Role

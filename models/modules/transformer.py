@@ -66,8 +66,10 @@ class Block(nn.Module):
         ----------
         x_BTD : Tensor, shape (B, T, D)
             The residual stream before it.
-        own, other : AttentionContext
-            Of self-attention, and of cross-attention; the latter is not read where the block has none.
+        own : AttentionContext
+            Of self-attention.
+        other : AttentionContext
+            Of cross-attention; not read where the block has none.
 
         Returns
         -------
@@ -124,8 +126,10 @@ class Stack(nn.Module):
             True where a token is real; over all positions up to now where there are caches.
         position_ids_BT : Tensor of int, optional
             Position of each token; None: 0, 1, ... after what the caches hold.
-        memory_BSD, memory_mask_BS : Tensor, optional
-            The encoder's states and which of them are real.
+        memory_BSD : Tensor, shape (B, S, D), optional
+            The encoder's states.
+        memory_mask_BS : Tensor of bool, shape (B, S), optional
+            True where a state of the encoder is real.
         caches : list of (LayerCache, LayerCache), optional
             Two for each block (self, cross).
 

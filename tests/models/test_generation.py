@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
-from models.generation import Decoder, GenerationConfig, filter_logits, generate
+from models.generation import Decoder, GenerationConfig, Method, filter_logits, generate
 from models.modules.transformer import Transformer
 
 V = 23
@@ -50,7 +50,7 @@ def source_of(model: Transformer) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("method", ["greedy", "beam"])
-def test_cached_generation_equals_uncached_token_for_token(shape: str, method: str) -> None:
+def test_cached_generation_equals_uncached_token_for_token(shape: str, method: Method) -> None:
     model = make(**SHAPES[shape])
     results = [
         generate(
@@ -126,7 +126,10 @@ def test_a_sequence_ends_at_its_end_token() -> None:
 
 def test_the_nucleus_is_the_smallest_set_that_reaches_its_mass() -> None:
     logits_BV = torch.tensor([[0.5, 0.25, 0.15, 0.1]]).log()[:, [2, 0, 3, 1]]
-    kept = lambda **options: filter_logits(logits_BV, **options).isfinite()[0].tolist()  # noqa: E731
+
+    def kept(top_k: int | None = None, top_p: float | None = None) -> list[bool]:
+        return filter_logits(logits_BV, top_k=top_k, top_p=top_p).isfinite()[0].tolist()
+
     assert kept(top_p=0.7) == [False, True, False, True]
     assert kept(top_p=0.8) == [True, True, False, True]
     assert kept(top_p=0.01) == [False, True, False, False]

@@ -84,8 +84,16 @@ def panels(
         Which is filled.
     widths : sequence of float
         Width of each of the axes, relative to the others.
-    left, right, bottom, top, gap : float
-        Margins, and the space between axes, in inches.
+    left : float
+        Left margin in inches.
+    right : float
+        Right margin in inches.
+    bottom : float
+        Lower margin in inches.
+    top : float
+        Upper margin in inches.
+    gap : float
+        Space between axes in inches.
 
     Returns
     -------
@@ -110,8 +118,10 @@ def nice_log_ticks(low: float, high: float, *, target: int = 5) -> tuple[list[fl
 
     Parameters
     ----------
-    low, high : float
-        Ends of the axis.
+    low : float
+        Lower end of the axis.
+    high : float
+        Upper end of the axis.
     target : int
         About how many major ticks are wanted.
 
@@ -308,8 +318,10 @@ def spread(positions: Sequence[float], gap: float, *, low: float, high: float) -
         Ascending.
     gap : float
         Least distance of neighbours.
-    low, high : float
-        Ends between which they are to lie, if there is room.
+    low : float
+        Lower end, above which they are to lie if there is room.
+    high : float
+        Upper end, below which they are to lie if there is room.
 
     Returns
     -------

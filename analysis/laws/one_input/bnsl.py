@@ -164,6 +164,16 @@ class BrokenPower(Law):
 def bnsl(breaks: int = 1) -> BrokenPower:
     """The law with `breaks` breaks, from none (the power law) to MOST_BREAKS.
 
+    Parameters
+    ----------
+    breaks : int
+        How often the exponent changes.
+
+    Returns
+    -------
+    BrokenPower
+        Its parameters are E, A and c0, and three for each break.
+
     Raises
     ------
     UserError

@@ -34,8 +34,10 @@ def generalised_sigmoid(log_u: Array, alpha: Array) -> tuple[Array, Array]:
 
     Parameters
     ----------
-    log_u, alpha : Array
-        log u, and alpha above zero; they broadcast.
+    log_u : Array
+        log u.
+    alpha : Array
+        Above zero; broadcasts against `log_u`.
 
     Returns
     -------

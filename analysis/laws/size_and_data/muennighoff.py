@@ -23,8 +23,10 @@ def saturating(count: Array, base: Array, scale: Array) -> tuple[Array, Array, A
 
     Parameters
     ----------
-    count, base : Array
-        Such as tokens and unique tokens.
+    count : Array
+        Such as tokens.
+    base : Array
+        Such as unique tokens.
     scale : Array
         R*, the repetitions at which the worth of one more has fallen to 1 / e.
 

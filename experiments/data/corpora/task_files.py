@@ -55,8 +55,10 @@ def find_task(name: str, cache: Cache, *, text: str = "text", label: str = "labe
         A name of TASKS, or csv:PATH, jsonl:PATH or parquet:PATH.
     cache : Cache
         Holds the fetched corpora.
-    text, label : str
-        Columns of the file.
+    text : str
+        Column of the file that holds the text.
+    label : str
+        Column of the file that holds the label.
 
     Returns
     -------

@@ -19,7 +19,7 @@ def test_each_figure_draws_what_the_fit_says() -> None:
     axes = plot_fit(fit)
     assert "quantile" in axes.get_xlabel()
     assert plot_fit(fit, ax=axes, kind="residuals", data=data) is axes
-    drawn = axes.lines[-4].get_ydata()
+    drawn = np.asarray(axes.lines[-4].get_ydata(), dtype=np.float64)
     predicted = fit.predict(data, interval="none")["loss"].to_numpy()
     np.testing.assert_allclose(drawn, np.log(data["loss"] / predicted))
     bands = plot_fit(fit, kind="bands", along="tokens", at={"params": 1e9}, span=(1e9, 1e12))
@@ -31,4 +31,4 @@ def test_each_figure_draws_what_the_fit_says() -> None:
     with pytest.raises(ValueError, match="profile=profile_law"):
         plot_fit(fit, kind="profile")
     with pytest.raises(ValueError, match="no figure 'pie'"):
-        plot_fit(fit, kind="pie")
+        plot_fit(fit, kind="pie")  # type: ignore[arg-type]  # refused on purpose

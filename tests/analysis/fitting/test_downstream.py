@@ -16,6 +16,7 @@ from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
 from analysis.fitting.spec import FitSpec
 from analysis.laws.registry import LAWS
+from analysis.solver.problem import Residuals
 from benchmarks.chained import study
 
 LOSS = np.array([1.8172, 482.01, 2085.43, 0.3478, 0.3658])
@@ -40,7 +41,7 @@ def fits(frame: pd.DataFrame, law: str = "downstream-exponential", bootstrap: in
 
 @pytest.mark.parametrize("law", list(ERROR))
 @pytest.mark.parametrize("residuals", ["log", "raw"])
-def test_errors_are_recovered_without_noise(law: str, residuals: str) -> None:
+def test_errors_are_recovered_without_noise(law: str, residuals: Residuals) -> None:
     frame = runs(law, 0.0, 0.0)
     fit = fit_law(law, frame, residuals=residuals)
     np.testing.assert_allclose(fit.predict(frame, interval="none")["error"], frame["error"], rtol=1e-8)
@@ -84,10 +85,11 @@ def test_the_chain_goes_through_both_laws_and_its_intervals_nest(bootstrap: int)
 def test_the_chain_carries_the_uncertainty_of_each_fit() -> None:
     fit, error_fit = fits(runs(), bootstrap=400)
     sure_loss, sure_error = fits(runs(loss_noise=1e-6, error_noise=1e-6), bootstrap=400)
-    both, first, second, none = (
-        predict_error(a, b, AT).eval("confidence_hi - confidence_lo").to_numpy()
+    bands = (
+        predict_error(a, b, AT)
         for a, b in ((fit, error_fit), (fit, sure_error), (sure_loss, error_fit), (sure_loss, sure_error))
     )
+    both, first, second, none = ((band["confidence_hi"] - band["confidence_lo"]).to_numpy() for band in bands)
     np.testing.assert_allclose(both, np.hypot(first, second), rtol=0.15)
     assert (none < 0.01 * both).all()
     alone = error_fit.predict({"loss": sure_loss.predict(AT, interval="none")["loss"]})

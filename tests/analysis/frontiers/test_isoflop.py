@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from analysis.__main__ import main
 from analysis.errors import UserError
-from analysis.frontiers.curves import METHODS, curve_minima
+from analysis.frontiers.curves import METHODS, Method, curve_minima
 from analysis.frontiers.isoflop import fit_isoflop
 from analysis.runs.budgets import group_budgets
 from analysis.runs.table import RunTable, load_tables
@@ -42,7 +42,7 @@ def hoffmann(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_parabola_in_log_size_is_found_exactly_by_every_polynomial_and_nearly_by_akima(method: str) -> None:
+def test_a_parabola_in_log_size_is_found_exactly_by_every_polynomial_and_nearly_by_akima(method: Method) -> None:
     x = np.linspace(10, 14, 9)
     found = curve_minima(method, x, (2 + 0.1 * (x - 12.3) ** 2)[None, :])
     assert found.log_params[0] == pytest.approx(12.3, abs=1e-9 if method != "akima" else 0.02)
@@ -59,7 +59,7 @@ def test_a_cubic_finds_the_minimum_of_a_cubic(place: float, skew: float) -> None
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_loss_that_only_falls_has_no_interior_minimum(method: str) -> None:
+def test_a_loss_that_only_falls_has_no_interior_minimum(method: Method) -> None:
     x = np.linspace(0, 1, 7)
     assert not curve_minima(method, x, np.exp(-x)[None, :]).interior[0]
 
@@ -150,7 +150,7 @@ def test_budgets_are_grouped_by_compute_and_a_named_budget_wins() -> None:
     assert warnings == ()
     named, _ = group_budgets(frame.assign(budget=[5.0, 5.0, 5.0, 7.0, 7.0, 7.0]))
     assert named.tolist() == [5.0, 5.0, 5.0, 7.0, 7.0, 7.0]
-    partly, _ = group_budgets(frame.assign(budget=[5.0, None, 5.0, 7.0, 7.0, 7.0]))
+    partly, _ = group_budgets(frame.assign(budget=[5.0, np.nan, 5.0, 7.0, 7.0, 7.0]))
     assert partly.tolist() == budgets.tolist()
     ladder = pd.DataFrame({"flops": [1e18, 4e18, 4e18, 1.6e19], "budget": [1e9, 1e9, 4e9, 4e9]})
     by_compute, told = group_budgets(ladder)
@@ -216,7 +216,7 @@ def test_too_few_sizes_or_an_unknown_method_is_a_clear_error() -> None:
     with pytest.raises(UserError, match="no compute budget has the 3 sizes that a parabola needs"):
         fit_isoflop(table)
     with pytest.raises(UserError, match="choose among parabola"):
-        fit_isoflop(table, method="spline")
+        fit_isoflop(table, method="spline")  # type: ignore[arg-type]  # refused on purpose
     negative = table_of(hoffmann()[0].frame.assign(loss=lambda frame: -frame["loss"]))
     with pytest.raises(UserError, match="log losses need positive losses"):
         fit_isoflop(negative, method="akima")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 
 from analysis.laws.base import Law
 from analysis.laws.registry import LAWS, get_law
-from analysis.solver.objectives import Objective
-from analysis.solver.problem import make_problem
+from analysis.solver.objectives import Objective, ObjectiveName
+from analysis.solver.problem import Residuals, make_problem
 from analysis.solver.search import solve
 
 TRUTHS = {
@@ -91,7 +92,7 @@ def inputs(law: Law, n: int = 60, seed: int = 0) -> dict[str, np.ndarray]:
     return {name: columns[name] for name in law.inputs}
 
 
-def difference(f, at: np.ndarray, j: int, step: float) -> np.ndarray:
+def difference(f: Callable[[np.ndarray], np.ndarray], at: np.ndarray, j: int, step: float) -> np.ndarray:
     """Central difference of `f` by element j."""
     up, down = at.copy(), at.copy()
     up[j] += step
@@ -152,7 +153,7 @@ BY_HUBER_ALONE = tuple(
         if name != "farseer" and (objective == "huber" or name not in BY_HUBER_ALONE)
     ],
 )
-def test_noiseless_losses_are_recovered(name: str, objective: str) -> None:
+def test_noiseless_losses_are_recovered(name: str, objective: ObjectiveName) -> None:
     law = LAWS[name]
     data = inputs(law, seed=2)
     truth = law(TRUTHS[name], data)
@@ -195,7 +196,7 @@ def test_farseer_recovers_noiseless_losses() -> None:
 
 
 @pytest.mark.parametrize("residuals", ["log", "raw"])
-def test_noiseless_losses_are_recovered_without_a_floor(residuals: str) -> None:
+def test_noiseless_losses_are_recovered_without_a_floor(residuals: Residuals) -> None:
     law = LAWS["power"]
     x = np.geomspace(1e18, 1e22, 12)
     problem = make_problem(law, {"x": x, "loss": 5 * x**-0.05}, objective=Objective(), residuals=residuals)

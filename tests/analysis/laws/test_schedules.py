@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from analysis.figures.fit import plot_fit
 from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import LAWS
 from analysis.laws.schedules.base import read_curve
-from analysis.solver.objectives import Objective
+from analysis.runs.columns import as_columns
+from analysis.solver.objectives import Objective, ObjectiveName
 from analysis.solver.problem import make_problem
 from analysis.solver.search import solve
 
@@ -107,7 +109,9 @@ def test_area_and_falls_of_a_curve_add_up() -> None:
 def test_derivatives_agree_with_central_differences(law: str) -> None:
     the = LAWS[law]
     frame, theta = with_loss(law, curves(("cosine", "again"), every=200)), TRUTHS[law]
-    x = {name: np.asarray(column, float) for name, column in the.prepare(frame).items() if name in the.inputs}
+    x = {
+        name: np.asarray(column, float) for name, column in the.prepare(as_columns(frame)).items() if name in the.inputs
+    }
     problem = make_problem(the, frame, objective=Objective())
     phi = the.to_working(theta[None], problem.log_refs)
     np.testing.assert_allclose(the.to_public(phi, problem.log_refs)[0], theta, rtol=1e-9)
@@ -137,7 +141,7 @@ def test_derivatives_agree_with_central_differences(law: str) -> None:
 
 @pytest.mark.parametrize("objective", ["huber", "squared", "lad"])
 @pytest.mark.parametrize("law", list(TRUTHS))
-def test_noiseless_curves_are_recovered(law: str, objective: str) -> None:
+def test_noiseless_curves_are_recovered(law: str, objective: ObjectiveName) -> None:
     frame = with_loss(law, curves(every=120))
     spec = Objective(name=objective, delta=1e-3 if objective == "huber" else 0.0)
     problem = make_problem(LAWS[law], frame, objective=spec)
@@ -198,7 +202,7 @@ def test_curves_without_a_fall_say_that_they_cannot_tell_what_one_does() -> None
         (lambda f: f.assign(lr=f["lr"] - f["lr"].min()), "lr is not positive"),
     ],
 )
-def test_what_is_no_schedule_is_refused(law: str, change, message: str) -> None:
+def test_what_is_no_schedule_is_refused(law: str, change: Callable[[pd.DataFrame], pd.DataFrame], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit_law(law, change(with_loss(law, curves())))
 

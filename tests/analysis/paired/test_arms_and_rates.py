@@ -18,15 +18,21 @@ COUNTS = [100] * 20
 
 
 def record(
-    loss: float, *, seed: int = 0, lr: float = 0.01, status: str = "done", counts: list[int] = COUNTS
+    loss: float, *, seed: int = 0, lr: float = 0.01, status: RunStatus = RunStatus.DONE, counts: list[int] = COUNTS
 ) -> RunRecord:
     noise = np.random.default_rng(seed).normal(0, 0.2, len(counts))
-    design = {"params": 1000, "params_total": 1000, "params_non_embedding": 900, "tokens": 10**6, "flops": 6e9}
+    design: dict[str, float | str] = {
+        "params": 1000,
+        "params_total": 1000,
+        "params_non_embedding": 900,
+        "tokens": 10**6,
+        "flops": 6e9,
+    }
     design |= {"flops_6nd": 6e9, "width": 16, "depth": 2, "seed": seed, "objective": "causal", "batch": 512, "lr": lr}
     sums = [(loss + extra) * count for extra, count in zip(noise, counts, strict=True)]
     outcome = {"loss": sum(sums) / sum(counts), "loss_se": 0.05, "val_sums": sums, "val_counts": counts}
     return RunRecord(
-        run_id=f"{loss}{seed}{lr}", status=status, design=design, outcome=outcome if status == "done" else {}
+        run_id=f"{loss}{seed}{lr}", status=status, design=design, outcome=outcome if status is RunStatus.DONE else {}
     )
 
 

@@ -25,7 +25,7 @@ MESSAGES = ("warnings", "notes", "predictions")
 """Keys of the JSON that name rows, whose numbers differ between the tables."""
 
 
-def runs(**columns: object) -> pd.DataFrame:
+def runs(**columns: list[str] | pd.Series) -> pd.DataFrame:
     """Runs of four budgets on Hoffmann's surface, of which the largest is held out."""
     rng = np.random.default_rng(5)
     rows = [

@@ -7,6 +7,8 @@ import pytest
 
 from analysis.fitting.fit_law import fit_law, profile_law
 from analysis.laws.registry import LAWS
+from analysis.solver.objectives import ObjectiveName
+from tests.known import known
 
 TRUTH = [1.8172, 482.01, 2085.43, 0.3478, 0.3658]
 N = np.geomspace(1e7, 1e10, 20)
@@ -37,29 +39,31 @@ def around_the_optimum(low: float, high: float) -> dict[str, np.ndarray]:
     ],
 )
 @pytest.mark.parametrize("bootstrap", [0, 40])
-def test_thin_tables_are_flagged_with_the_reason(data, reason, bootstrap) -> None:
+def test_thin_tables_are_flagged_with_the_reason(data: dict[str, np.ndarray], reason: str, bootstrap: int) -> None:
     fit = fit_law("hoffmann", data, bootstrap=bootstrap)
     for name in ("A", "alpha"):
         assert fit.identified[name] is not None
         assert fit.estimates[name].lo is None
     assert reason in " ".join(str(r) for r in fit.identified.values())
-    assert not fit.frontier_estimates.identified
-    assert fit.frontier_estimates.a.lo is None
+    exponents = known(fit.frontier_estimates)
+    assert not exponents.identified
+    assert exponents.a.lo is None
     assert any(reason in warning for warning in fit.warnings)
 
 
 @pytest.mark.parametrize(("span", "side"), [((2, 12), "larger"), ((0.08, 0.5), "smaller")])
-def test_an_optimum_at_the_edge_of_the_grid_is_flagged(span, side) -> None:
+def test_an_optimum_at_the_edge_of_the_grid_is_flagged(span: tuple[float, float], side: str) -> None:
     fit = fit_law("hoffmann", around_the_optimum(*span))
-    assert f"runs are {side} than the optimum" in fit.frontier_estimates.reason
-    assert fit.frontier_estimates.a.lo is None
+    exponents = known(fit.frontier_estimates)
+    assert f"runs are {side} than the optimum" in known(exponents.reason)
+    assert exponents.a.lo is None
 
 
 def test_a_good_grid_is_identified_and_small_ones_are_warned_of() -> None:
     fit = fit_law("hoffmann", around_the_optimum(0.2, 5))
     assert all(reason is None for reason in fit.identified.values())
     assert fit.status == "converged"
-    assert fit.frontier_estimates.identified
+    assert known(fit.frontier_estimates).identified
     assert any("30 runs are few" in warning for warning in fit.warnings)
 
 
@@ -68,7 +72,7 @@ def test_few_clusters_are_warned_of_and_too_few_determine_nothing() -> None:
     few = fit_law("hoffmann", data, cluster=np.repeat(np.arange(8), 4)[:30])
     assert any("8 clusters are few" in warning for warning in few.warnings)
     hopeless = fit_law("hoffmann", data, cluster=np.repeat(np.arange(3), 10))
-    assert "3 clusters cannot determine" in hopeless.identified["alpha"]
+    assert "3 clusters cannot determine" in known(hopeless.identified["alpha"])
     band = hopeless.predict({"params": [1e10], "tokens": [1e11]})
     assert np.isfinite(band["loss"][0])
     assert band.drop(columns="loss").isna().all(axis=None)
@@ -82,7 +86,7 @@ def test_a_floor_at_zero_is_a_bound_hit() -> None:
     )
     assert fit.status == "bound_hit"
     assert fit.params["E"] == 0
-    assert "lower bound" in fit.identified["E"]
+    assert "lower bound" in known(fit.identified["E"])
 
 
 def test_a_straight_line_leaves_exponent_and_floor_undetermined() -> None:
@@ -95,13 +99,16 @@ def test_a_straight_line_leaves_exponent_and_floor_undetermined() -> None:
 
 
 @pytest.mark.parametrize("objective", ["squared", "huber"])
-def test_profiles_agree_with_the_covariance_where_the_problem_is_nearly_linear(objective) -> None:
+def test_profiles_agree_with_the_covariance_where_the_problem_is_nearly_linear(
+    objective: ObjectiveName,
+) -> None:
     params = np.sqrt(np.repeat(np.geomspace(1e18, 1e22, 20), 12) / 120) * np.tile(np.geomspace(0.1, 10, 12), 20)
     data = losses(params, np.repeat(np.geomspace(1e18, 1e22, 20), 12) / (6 * params), sd=0.001)
     fit = fit_law("hoffmann", data, objective=objective)
     profile = profile_law("hoffmann", data, name="alpha", objective=objective)
-    assert profile.lo < fit.params["alpha"] < profile.hi
-    ratio = (profile.hi - profile.lo) / (4 * fit.bse["alpha"])
+    lo, hi = known(profile.lo), known(profile.hi)
+    assert lo < fit.params["alpha"] < hi
+    ratio = (hi - lo) / (4 * fit.bse["alpha"])
     assert 0.7 < ratio < 1.4
     assert (np.diff(profile.public) > 0).all()
     assert profile.rise.min() == 0

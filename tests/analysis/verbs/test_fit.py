@@ -33,14 +33,16 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 COLUMNS = ["--columns", "params=N size,flops=C,loss=L"]
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     """Status, output and errors of one command."""
     status = main([str(a) for a in arguments])
     out = capsys.readouterr()
     return status, out.out, out.err
 
 
-def test_fit_prints_one_json_object_of_the_interface(table, capsys, tmp_path) -> None:
+def test_fit_prints_one_json_object_of_the_interface(
+    table: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     out = tmp_path / "fit.json"
     status, text, errors = run(
         capsys,
@@ -89,7 +91,9 @@ def test_fit_prints_one_json_object_of_the_interface(table, capsys, tmp_path) ->
     assert text.startswith("loss ")
 
 
-def test_fit_without_draws_still_has_intervals_and_nulls_where_none(table, capsys) -> None:
+def test_fit_without_draws_still_has_intervals_and_nulls_where_none(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, text, _ = run(capsys, "fit", table, "--law", "hoffmann", *COLUMNS, "--bootstrap", "0", "--json")
     fit = json.loads(text)
     assert fit["draws"] is None
@@ -108,7 +112,7 @@ def test_fit_without_draws_still_has_intervals_and_nulls_where_none(table, capsy
     assert fit["params"]["alpha"]["lo"] is None
 
 
-def test_the_same_seed_gives_the_same_fit(table, capsys) -> None:
+def test_the_same_seed_gives_the_same_fit(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["fit", table, "--law", "hoffmann", *COLUMNS, "--bootstrap", "30", "--seed", "3", "--json"]
     assert run(capsys, *arguments)[1] == run(capsys, *arguments)[1]
 
@@ -124,19 +128,21 @@ def test_the_same_seed_gives_the_same_fit(table, capsys) -> None:
         (["--law", "power", "--columns", "params=N size,flops=C,loss=L"], "reads one input"),
     ],
 )
-def test_bad_requests_are_one_sentence_and_status_two(table, capsys, arguments, message) -> None:
+def test_bad_requests_are_one_sentence_and_status_two(
+    table: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
     status, _, errors = run(capsys, "fit", table, *arguments)
     assert status == 2
     assert message in errors
     assert errors.strip().splitlines()[-1].startswith("error: ")
 
 
-def test_predict_refuses_what_it_cannot_read(capsys, tmp_path) -> None:
+def test_predict_refuses_what_it_cannot_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "no file" in run(capsys, "predict", tmp_path / "none.json", "--at", "params=1,tokens=1")[2]
     assert "either --at" in run(capsys, "predict", tmp_path / "none.json")[2]
 
 
-def test_laws_lists_formula_inputs_and_source(capsys) -> None:
+def test_laws_lists_formula_inputs_and_source(capsys: pytest.CaptureFixture[str]) -> None:
     listed = json.loads(run(capsys, "laws", "--json")[1])["laws"]
     assert {law["law"] for law in listed} == set(LAWS)
     assert all(law["formula"] and law["inputs"] and law["source"] for law in listed)
@@ -145,7 +151,7 @@ def test_laws_lists_formula_inputs_and_source(capsys) -> None:
     assert "alpha" in text
 
 
-def test_fit_needs_no_scipy_and_no_matplotlib(table) -> None:
+def test_fit_needs_no_scipy_and_no_matplotlib(table: Path) -> None:
     import subprocess
     import sys
 
@@ -170,7 +176,9 @@ def test_student_quantiles_agree_with_scipy() -> None:
     assert math.isclose(normal_quantile(0.975), 1.959963984540054)
 
 
-def test_a_table_with_both_counts_of_size_shows_them_side_by_side(capsys, tmp_path) -> None:
+def test_a_table_with_both_counts_of_size_shows_them_side_by_side(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     params = np.repeat(np.geomspace(1e6, 1e9, 8), 6)
     data = {"params_non_embedding": params, "params_total": params + 2e4 * np.sqrt(params)}
     data |= {"params": params, "tokens": params * np.tile(np.geomspace(3, 150, 6), 8), "trunk": np.repeat(range(8), 6)}

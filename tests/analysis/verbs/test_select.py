@@ -36,7 +36,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 COLUMNS = ["--columns", "params=N,flops=C,loss=val loss", "--laws", ",".join(QUICK)]
 
 
-def test_select_prints_one_json_object_of_the_interface(table, capsys, tmp_path) -> None:
+def test_select_prints_one_json_object_of_the_interface(
+    table: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     out = tmp_path / "report"
     assert (
         main(
@@ -83,7 +85,7 @@ def test_select_prints_one_json_object_of_the_interface(table, capsys, tmp_path)
     assert (out / "selection-dark.png").stat().st_size > 20_000
 
 
-def test_a_given_hold_out_is_scored_alone(table, capsys) -> None:
+def test_a_given_hold_out_is_scored_alone(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["select", str(table), *COLUMNS, "--holdout", "flops > 5e20", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [w["name"] for w in found["windows"]] == ["flops > 5e20"]
@@ -92,7 +94,7 @@ def test_a_given_hold_out_is_scored_alone(table, capsys) -> None:
     assert rows == set(range(36, 43))
 
 
-def test_people_read_a_table_the_reason_and_what_to_do_next(table, capsys) -> None:
+def test_people_read_a_table_the_reason_and_what_to_do_next(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["select", str(table), *COLUMNS]) == 0
     text = capsys.readouterr().out
     lines = text.splitlines()
@@ -115,7 +117,9 @@ def test_people_read_a_table_the_reason_and_what_to_do_next(table, capsys) -> No
         (["--laws", "downstream-sigmoid"], "downstream-sigmoid"),
     ],
 )
-def test_mistakes_end_with_one_sentence(table, capsys, options: list[str], message: str) -> None:
+def test_mistakes_end_with_one_sentence(
+    table: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
     assert main(["select", str(table), *COLUMNS, *options]) == 2
     errors = capsys.readouterr().err
     assert message in errors

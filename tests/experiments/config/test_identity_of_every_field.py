@@ -59,7 +59,7 @@ def changed(config: RunConfig, path: str) -> RunConfig:
     for name in parents:
         holder = getattr(holder, name)
     object.__setattr__(holder, leaf, another(getattr(holder, leaf)))
-    return result  # type: ignore[no-any-return]  # a copy of a RunConfig
+    return result
 
 
 @pytest.fixture(scope="module")

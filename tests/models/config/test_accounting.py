@@ -21,7 +21,7 @@ from models.config.accounting import (
     params_total,
     training_flops,
 )
-from models.config.objective import ObjectiveConfig
+from models.config.objective import ObjectiveConfig, ObjectiveName
 from models.config.presets import (
     CHINCHILLA_SHAPES,
     chinchilla,
@@ -179,7 +179,7 @@ def test_training_is_three_forwards_and_scales_with_tokens() -> None:
 
 
 @pytest.mark.parametrize("objective", ["span", "infilling"])
-def test_flops_of_an_objective_are_those_of_what_it_makes_of_a_sequence(objective: str) -> None:
+def test_flops_of_an_objective_are_those_of_what_it_makes_of_a_sequence(objective: ObjectiveName) -> None:
     config = preset("t5-small").replace(width=64, num_heads=2, head_dim=32, vocab_size=400, context=64)
     settings_ = ObjectiveConfig(name=objective)
     examples = make_examples(torch.randint(0, 256, (1, 65)), settings_)

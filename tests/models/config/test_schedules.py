@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.config.schedules import ScheduleConfig, decay_start, learning_rate_multiplier
+from models.config.schedules import ScheduleConfig, ScheduleName, decay_start, learning_rate_multiplier
 from models.errors import UserError
 
 
@@ -16,7 +16,7 @@ def multiplier(schedule: ScheduleConfig, tokens_seen: int, total_tokens: int = 1
 
 @st.composite
 def schedules(draw: st.DrawFn) -> ScheduleConfig:
-    name = draw(st.sampled_from(["constant", "cosine", "linear", "wsd"]))
+    name: ScheduleName = draw(st.sampled_from(["constant", "cosine", "linear", "wsd"]))
     return ScheduleConfig(
         name=name,
         warmup_tokens=draw(st.integers(0, 400)),
@@ -48,7 +48,7 @@ def test_before_the_decay_a_longer_run_has_the_same_rates(
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear", "wsd"])
-def test_every_decay_ends_at_its_final_fraction(name: str) -> None:
+def test_every_decay_ends_at_its_final_fraction(name: ScheduleName) -> None:
     schedule = ScheduleConfig(
         name=name, warmup_tokens=100, decay_tokens=300 if name == "wsd" else None, final_fraction=0.1
     )

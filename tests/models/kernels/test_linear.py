@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -78,8 +79,8 @@ def test_the_processors_maker_decides(
     about = tmp_path / "cpuinfo"
     about.write_text(f"processor\t: 0\nvendor_id\t: {maker}\n", encoding="utf-8")
     monkeypatch.setattr(products, "CPU_FACTS", about)
-    monkeypatch.setattr(products.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     has_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     assert products.onednn_is_faster.__wrapped__() is (expected and has_onednn)
-    monkeypatch.setattr(products.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert not products.onednn_is_faster.__wrapped__()

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from models.config.transformer import FAMILIES, PLACEMENTS, POSITIONS, TransformerConfig
 from models.kernels import attention as blockwise
-from models.modules.attention import BACKENDS, Attention, attention_backend, dot_product_attention
+from models.modules.attention import BACKENDS, Attention, Backend, attention_backend, dot_product_attention
 from models.modules.transformer import Transformer
+from tests.known import known
 
 V = 37
 
@@ -34,7 +35,7 @@ def tokens(batch: int = 2, length: int = 10, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("biased", [True, False])
-def test_attention_is_softmax_of_scaled_products_times_values(backend: str, causal: bool, biased: bool) -> None:
+def test_attention_is_softmax_of_scaled_products_times_values(backend: Backend, causal: bool, biased: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     q, k, v = torch.randn(3, 2, 4, 7, 8, generator=generator)
     bias = torch.randn(1, 4, 7, 7, generator=generator) if biased else None
@@ -64,9 +65,8 @@ def test_blockwise_attention_and_its_gradients_equal_the_fused_kernels(
     for tensor in (q, k, v):
         tensor.requires_grad_()
     assert blockwise.should_use_blockwise(q, k, v)
-    options = {"scale": 0.3, "causal": True}
-    expected = dot_product_attention(q, k, v, backend="sdpa", **options)
-    got = dot_product_attention(q, k, v, backend="blockwise", **options)
+    expected = dot_product_attention(q, k, v, scale=0.3, causal=True, backend="sdpa")
+    got = dot_product_attention(q, k, v, scale=0.3, causal=True, backend="blockwise")
     assert "Blockwise" in str(got.grad_fn)
     assert (got - expected).abs().max() < 1e-5
     wanted = torch.autograd.grad(expected, (q, k, v), grad)
@@ -109,11 +109,11 @@ def test_causality_and_visibility_by_gradients(family: str, placement: str, posi
     x_BTD = model.embed(tokens(1)).detach().requires_grad_()
     source_BSD = model.embed(tokens(1, 8, seed=1)).detach().requires_grad_()
     if family == "encoder":
-        out_BTD = model.encoder(x_BTD)
+        out_BTD = known(model.encoder)(x_BTD)
     elif family == "decoder":
-        out_BTD = model.decoder(x_BTD)
+        out_BTD = known(model.decoder)(x_BTD)
     else:
-        out_BTD = model.decoder(x_BTD, memory_BSD=model.encoder(source_BSD))
+        out_BTD = known(model.decoder)(x_BTD, memory_BSD=known(model.encoder)(source_BSD))
         assert torch.autograd.grad(out_BTD[0, 4].sin().sum(), source_BSD, retain_graph=True)[0].abs().sum(-1).min() > 0
     seen_T = torch.autograd.grad(out_BTD[0, 4].sin().sum(), x_BTD)[0][0].abs().sum(-1)
     assert (seen_T[:5] > 0).all()
@@ -167,7 +167,7 @@ def test_low_rank_changes_reach_the_output_in_evaluation_mode() -> None:
 
     for name in ("query", "key", "value", "output"):
         changed = make()
-        attention = changed.decoder.blocks[0].attention
+        attention = known(changed.decoder).blocks[0].attention
         assert isinstance(attention, Attention)
         setattr(attention, name, Low(getattr(attention, name)))
         assert (changed(tokens()) - before).abs().max() > 1e-3, name
@@ -190,7 +190,7 @@ def checked_shapes() -> Iterator[set[str]]:
                 if match and isinstance(value, Tensor):
                     dims = " ".join(match.group(1))
                     where = f"{frame.f_code.co_filename}:{frame.f_code.co_name}: {name} is {tuple(value.shape)}"
-                    assert isinstance(value, Shaped[Tensor, dims]), where
+                    assert isinstance(value, Shaped[Tensor, dims]), where  # type: ignore[arg-type]  # a class when run
                     seen.add(name)
 
     sys.setprofile(on_return)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.config.transformer import TransformerConfig
+from models.config.transformer import Activation, TransformerConfig
 from models.kernels.gelu import gelu_tanh
 from models.modules.layers import FeedForward, Norm, activate
 
@@ -16,7 +16,8 @@ def test_gelu_by_a_sigmoid_equals_torchs_and_so_does_its_gradient() -> None:
     grad = torch.randn(4001, generator=torch.Generator().manual_seed(0))
     ours, theirs = gelu_tanh(x), F.gelu(x, approximate="tanh")
     assert torch.allclose(ours, theirs, atol=2e-6)
-    assert torch.allclose(*(torch.autograd.grad(y, x, grad)[0] for y in (ours, theirs)), atol=4e-6)
+    our_grad, their_grad = (torch.autograd.grad(y, x, grad)[0] for y in (ours, theirs))
+    assert torch.allclose(our_grad, their_grad, atol=4e-6)
 
 
 def test_norms_equal_their_formulas() -> None:
@@ -34,7 +35,7 @@ def test_norms_equal_their_formulas() -> None:
 
 
 @pytest.mark.parametrize("activation", ["swiglu", "geglu", "relu", "gelu"])
-def test_the_feed_forward_layer_is_its_formula(activation: str) -> None:
+def test_the_feed_forward_layer_is_its_formula(activation: Activation) -> None:
     config = TransformerConfig(vocab_size=5, width=8, depth=1, num_heads=2, context=4, activation=activation)
     layer, x_BTD = FeedForward(config), torch.randn(2, 3, 8)
     for parameter in layer.parameters():

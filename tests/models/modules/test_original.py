@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.config.transformer import TransformerConfig
+from models.config.transformer import Activation, Placement, TransformerConfig
+from models.modules.attention import Attention
 from models.modules.positions import sinusoidal_table
-from models.modules.transformer import Transformer
+from models.modules.transformer import Block, Transformer
+from tests.known import known
 
 D, H, F = 32, 4, 48
 
 
-def copy_attention(theirs: nn.MultiheadAttention, ours: nn.Module) -> None:
+def copy_attention(theirs: nn.MultiheadAttention, ours: Attention) -> None:
     for name, weight, bias in zip(
         ("query", "key", "value"), theirs.in_proj_weight.chunk(3), theirs.in_proj_bias.chunk(3), strict=True
     ):
@@ -22,13 +24,15 @@ def copy_attention(theirs: nn.MultiheadAttention, ours: nn.Module) -> None:
     ours.output.load_state_dict(theirs.out_proj.state_dict())
 
 
-def copy_layer(theirs: nn.Module, ours: nn.Module, *, cross: bool) -> None:
+def copy_layer(theirs: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer, ours: Block) -> None:
     copy_attention(theirs.self_attn, ours.attention)
     ours.attention_norm.load_state_dict(theirs.norm1.state_dict())
-    if cross:
-        copy_attention(theirs.multihead_attn, ours.cross_attention)
-        ours.cross_norm.load_state_dict(theirs.norm2.state_dict())
-    ours.ffn_norm.load_state_dict((theirs.norm3 if cross else theirs.norm2).state_dict())
+    last = theirs.norm2
+    if isinstance(theirs, nn.TransformerDecoderLayer):
+        copy_attention(theirs.multihead_attn, known(ours.cross_attention))
+        known(ours.cross_norm).load_state_dict(theirs.norm2.state_dict())
+        last = theirs.norm3
+    ours.ffn_norm.load_state_dict(last.state_dict())
     ours.ffn.up.load_state_dict(theirs.linear1.state_dict())
     ours.ffn.down.load_state_dict(theirs.linear2.state_dict())
 
@@ -37,7 +41,7 @@ def copy_layer(theirs: nn.Module, ours: nn.Module, *, cross: bool) -> None:
 @pytest.mark.parametrize("placement", ["post", "pre"])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @torch.no_grad()
-def test_states_agree_with_torchs_transformer(placement: str, activation: str) -> None:
+def test_states_agree_with_torchs_transformer(placement: Placement, activation: Activation) -> None:
     theirs = nn.Transformer(D, H, 2, 2, F, 0.0, activation=activation, batch_first=True, norm_first=placement == "pre")
     theirs.encoder.use_nested_tensor = False
     theirs.eval()
@@ -60,10 +64,11 @@ def test_states_agree_with_torchs_transformer(placement: str, activation: str) -
         head="none",
     )
     ours = Transformer(config).eval()
-    for stack, other, cross in ((ours.encoder, theirs.encoder, False), (ours.decoder, theirs.decoder, True)):
+    for stack, other in ((known(ours.encoder), theirs.encoder), (known(ours.decoder), theirs.decoder)):
         for block, layer in zip(stack.blocks, other.layers, strict=True):
-            copy_layer(layer, block, cross=cross)
-        stack.final_norm.load_state_dict(other.norm.state_dict())
+            assert isinstance(block, Block)
+            copy_layer(layer, block)
+        known(stack.final_norm).load_state_dict(other.norm.state_dict())
     x_BT, y_BS = torch.randint(0, 50, (2, 9)), torch.randint(0, 50, (2, 7))
     mask_BS = torch.ones(2, 7, dtype=torch.bool)
     mask_BS[0, 5:] = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -13,7 +14,8 @@ from models.config.transformer import TransformerConfig
 from models.coordinates import PLACES, coordinate_check, growth, plot_coordinates
 from models.modules.attention import attention_scale
 from models.modules.parametrization import branch_scale, initialise_, optimizer_groups, output_scale
-from models.modules.transformer import Transformer
+from models.modules.transformer import Block, Transformer
+from tests.known import known
 
 WIDTHS = (64, 128, 256, 512, 1024)
 MUP: dict[str, Any] = {"parametrization": "mup", "base_width": 64, "base_head_dim": 16}
@@ -45,9 +47,9 @@ def test_the_figure_shows_every_place_with_its_exponent() -> None:
     matplotlib.use("Agg")
     found = coordinate_check([make(width, **MUP) for width in (64, 128)], steps=1, seeds=1)
     axes = plot_coordinates(found, step=1, title="muP")
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    labels = [text.get_text() for text in known(axes.get_legend()).get_texts()]
     assert [label.split()[0] for label in labels] == list(PLACES)
-    matplotlib.pyplot.close(axes.figure)
+    plt.close(known(axes.get_figure(root=True)))
 
 
 def test_at_its_base_width_mup_is_the_standard_parametrization() -> None:
@@ -78,7 +80,8 @@ def test_under_mup_matrices_learn_inversely_to_width_and_decay_as_before() -> No
 
 def test_initial_scales_follow_fan_in_and_depth() -> None:
     model = Transformer(make(256, depth=8))
-    block = model.decoder.blocks[3]
+    block = known(model.decoder).blocks[3]
+    assert isinstance(block, Block)
     assert block.attention.query.weight.std().item() == pytest.approx(1 / 16, rel=0.02)
     assert block.ffn.up.weight.std().item() == pytest.approx(1 / 16, rel=0.02)
     assert block.ffn.down.weight.std().item() == pytest.approx(1 / 32 / 4, rel=0.02)
