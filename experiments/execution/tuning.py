@@ -203,12 +203,14 @@ class TuningTrainer:
     def _forgetting(self, run: FinetuneRun, config: RunConfig, done: Tuned) -> dict[str, Any]:
         """The pre-training validation loss before and after tuning.
 
-        A body that is frozen has not changed, and one from scratch has nothing to forget.
+        A body that is frozen has not changed, and one from scratch has nothing to forget. Where positions are learned,
+        a prompt leaves no room for whole sequences of pre-training.
         """
         record = self.store.read_record(run.pretrained)
         before = None if record is None or run.method.name == "scratch" else float(record.outcome["loss"])
         after = before
-        if before is None or not run.forgetting:
+        no_room = run.method.name == "prompt" and bool(run.method.size) and run.model.positions == "learned"
+        if before is None or not run.forgetting or no_room:
             after = None
         elif not run.method.is_frozen and run.num_steps:
             body: Any = done.model.body
