@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tiny_sweep import finish, in_child, outcomes, same, train, write_sweep
+from benchmarks.tiny_sweep import finish, in_child, outcomes, same, train, warm_up, write_sweep
 from experiments.data.cache import Cache
 from experiments.errors import UserError
 from experiments.store.store import RunStore
@@ -41,7 +41,7 @@ def stop_midway(sweep: Path, root: Path, cache: Cache, log: Path) -> None:
 
     def work() -> int:
         def step(setup: Any, state: TrainState, share: Any) -> None:
-            if list(root.glob("runs/*/record.json")) and list(root.glob("runs/*/checkpoints/previous.pt")):
+            if list(root.glob("runs/*/record.json")) and list(root.glob("runs/*/checkpoints/latest.pt")):
                 raise KeyboardInterrupt
             original(setup, state, share)
 
@@ -49,7 +49,7 @@ def stop_midway(sweep: Path, root: Path, cache: Cache, log: Path) -> None:
         return train(sweep, root, cache)
 
     in_child(work, log)
-    if len(outcomes(root)) != 1 or not list(root.glob("runs/*/checkpoints/previous.pt")):
+    if len(outcomes(root)) != 1 or not list(root.glob("runs/*/checkpoints/latest.pt")):
         raise SystemExit(f"the sweep was not stopped midway: {log.read_text()[-2000:]}")
 
 
@@ -117,7 +117,7 @@ def main() -> None:
         template = base / "template"
         template.mkdir()
         sweep, log = write_sweep(template), base / "log"
-        finish(sweep, base / "peace", Cache(template / "cache"), log)
+        warm_up(sweep, base / "peace", Cache(template / "cache"))
         wanted = outcomes(base / "peace"), labels(base / "peace")
         stop_midway(sweep, template / "store", Cache(template / "cache"), log)
         ends: Counter[str] = Counter()

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tiny_sweep import finish, in_child, outcomes, same, train, write_sweep
+from benchmarks.tiny_sweep import finish, in_child, outcomes, same, train, warm_up, write_sweep
 from experiments.data.cache import Cache
 from experiments.execution.supervisor import supervise
 from experiments.machine.liveness import HeartbeatWatch
@@ -61,6 +61,7 @@ class Faults:
     def __init__(self, root: Path, point: Point | None, counts: Path | None = None) -> None:
         self.root, self.point, self.counts = str(root), point, counts
         self.seen: Counter[str] = Counter()
+        self.fired = root.with_name("fired")
 
     def install(self) -> None:
         """Stand before the calls of this process from now on."""
@@ -98,7 +99,8 @@ class Faults:
 
     def _is_next(self, operation: str) -> bool:
         point = self.point
-        return point is not None and point.operation == operation and self.seen[operation] + 1 == point.number
+        reached = point is not None and point.operation == operation and self.seen[operation] + 1 == point.number
+        return reached and not self.fired.exists()
 
     def meet(self, operation: str, name: str) -> None:
         """Count one call, and let it fail when it is the one."""
@@ -112,6 +114,7 @@ class Faults:
             os.close(handle)
         if not fails or self.point is None:
             return
+        os.close(os.open(self.fired, os.O_CREAT | os.O_WRONLY))  # a process that is forked anew meets it no more
         if self.point.mode == "error":
             code = errno.EAGAIN if operation == "fork" else (errno.ENOSPC, errno.EIO)[self.point.number % 2]
             raise OSError(code, os.strerror(code), name)
@@ -147,10 +150,10 @@ class Sweep:
         self.file = write_sweep(folder)
         self.peace = folder / "peace"
         self.log = folder / "log"
-        finish(self.file, self.peace, self.cache, self.log)
+        warm_up(self.file, self.peace, self.cache)
         self.wanted = outcomes(self.peace)
         if len(self.wanted) != 2:
-            raise SystemExit(f"the undisturbed sweep did not end: {self.log.read_text()}")
+            raise SystemExit("the undisturbed sweep did not end")
 
     def counts(self) -> dict[str, Counter[str]]:
         """How often each scenario does what, when nothing fails."""
@@ -197,6 +200,7 @@ class Sweep:
         """Let one call fail and start again: what is wrong then, or None."""
         root = self.folder / "struck"
         shutil.rmtree(root, ignore_errors=True)
+        root.with_name("fired").unlink(missing_ok=True)
         self._disturb(point.scenario, root, point)
         if point.scenario == "mirror":
             return self._mirror_problem(root)

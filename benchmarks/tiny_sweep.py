@@ -25,7 +25,7 @@ from experiments.training.state import Target, TrainSetup, TrainState, save_stat
 SWEEP = """
 name: tiny
 data: {corpus: markov, corpus_options: {num_symbols: 8, num_tokens: 16384}, context: 32, val_size: 1024}
-design: {kind: ladder, tokens: [3200, 6400], shapes: [{width: 8, depth: 1}], head_width: 8}
+design: {kind: ladder, tokens: [3200, 3840], shapes: [{width: 8, depth: 1}], head_width: 8}
 recipe: {learning_rate: 0.01, batch_tokens: 64, warmup_tokens: 640}
 precision: fp32
 """
@@ -53,6 +53,15 @@ def train(sweep: Path, root: Path, cache: Cache) -> int:
     planned, _ = PlannedSweep.write(expand_file(sweep, cache=cache), sweep, store)
     options = WorkerOptions(checkpoint_seconds=0.0)
     return Worker(store=store, segments=planned.segments(), options=options, cache=cache).work()
+
+
+def warm_up(sweep: Path, root: Path, cache: Cache) -> None:
+    """Train the sweep once in this process, so that forked ones import and measure nothing of their own."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    if train(sweep, root, cache) != 0:
+        raise SystemExit(f"the undisturbed sweep in {root} did not end")
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def in_child(work: Callable[[], int], log: Path) -> int:

@@ -243,6 +243,10 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RecordError(f"{path} is not UTF-8 text ({error.reason}); {REMEDY}") from error
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            raise
+        raise RecordError(f"{path} cannot be read ({error.strerror}); {REMEDY}") from error
 
 
 def flat_row(record: RunRecord, labels: Mapping[str, Any] | None = None) -> dict[str, Any]:

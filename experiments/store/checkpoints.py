@@ -118,8 +118,10 @@ def declare_needed(store: RunStore, sweep: str, branches: Mapping[str, Mapping[s
         The disk refuses.
     """
     for path in store.prefixes.glob(f"*/needed/{sweep}.json"):
-        if path.parent.parent.name not in branches:
-            path.unlink(missing_ok=True)
+        if path.is_dir():
+            set_aside(path)
+        elif path.parent.parent.name not in branches:
+            remove(path)
     for prefix, steps in branches.items():
         text = json.dumps(steps, sort_keys=True) + "\n"
         path = prefix_folder(store, prefix) / "needed" / f"{sweep}.json"

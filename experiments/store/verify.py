@@ -137,6 +137,9 @@ class _Checker:
         for path in sorted(folder.glob("*.pt")):
             if path.name.startswith("damaged-"):
                 continue  # set aside already
+            if not path.is_file():
+                self._damaged(path, "it is no regular file", GOES_ON)
+                continue
             try:
                 whole = check_trailer(path)
                 self.found.num_without_digest += whole is None
@@ -148,6 +151,9 @@ class _Checker:
 
     def _metrics(self, path: Path) -> None:
         if not path.exists():
+            return
+        if not path.is_file():
+            self._damaged(path, "it is no regular file", "remove it")
             return
         lines = _lines(path)
         changed = sum(line_has_changed(line) for line in lines)
