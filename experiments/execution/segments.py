@@ -21,15 +21,13 @@ from experiments.execution.engine import Execution, Order, measured, settle
 from experiments.execution.micro_batch import micro_batch_of
 from experiments.execution.queue import Claimed
 from experiments.execution.tuning import TuningTrainer
-from experiments.files import append_rows, remove, replace
+from experiments.files import append_rows, remove
 from experiments.manifests import Segment
 from experiments.records import RunRecord, RunStatus
 from experiments.store.checkpoints import checkpoint_path, drop_unneeded, own_checkpoint, prefix_folder, remove_own
 from experiments.store.store import RunStore
+from experiments.store.weights import UNPUBLISHED, place_weights
 from experiments.training.state import Row, prefix_target
-
-_UNPUBLISHED = ".weights-"
-"""How names of weights begin whose run has no record yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +92,7 @@ class SegmentTrainer:
             start=claimed.start,
             micro_batch=self._micro_batch(config, claimed),
             keep=keep,
-            weights=folder / f"{_UNPUBLISHED}{claimed.attempt}" if self.keep_weights else None,
+            weights=folder / f"{UNPUBLISHED}{claimed.attempt}" if self.keep_weights else None,
         )
         self.execution.ranks.broadcast(order)
         trained = self.execution.train_run(order, lambda rows: _write_rows(folder, rows))
@@ -119,11 +117,9 @@ class SegmentTrainer:
     def _finish(self, segment: Segment, record: RunRecord) -> None:
         """Put the weights of the published record in their place, and remove what nobody goes on from."""
         folder = self.store.run_folder(segment.run_id)
-        for path in sorted(folder.glob(f"{_UNPUBLISHED}*")):
-            if record.execution.get("weights_sha256") == file_digest(path):
-                replace(path, folder / "weights.safetensors")
-            else:
-                remove(path)
+        place_weights(folder, record)
+        for path in folder.glob(f"{UNPUBLISHED}*"):
+            remove(path)
         remove_own(own_checkpoint(self.store, segment.run_id))
         if segment.prefix is not None:
             drop_unneeded(self.store, segment.prefix)

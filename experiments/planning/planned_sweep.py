@@ -26,6 +26,7 @@ from experiments.planning.plans import compile_sweep
 from experiments.records import NewerLayout, RecordError
 from experiments.store.checkpoints import declare_needed
 from experiments.store.store import RunStore
+from experiments.store.weights import UNPUBLISHED, place_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +132,7 @@ class PlannedSweep:
         declare_needed(store, manifest.name, compiled.prefixes)
         for run in expanded.runs:
             store.write_config(run.run_id, run.config)
+            _place_weights(store, run.run_id)
         return cls(store, manifest), replace(_changes(before, manifest), damage=tuple(damage))
 
     def part(self, expanded: ExpandedSweep, *, kind: DeviceKind = "cpu", share: bool = True) -> PlannedSweep:
@@ -202,6 +204,16 @@ class PlannedSweep:
     def missing(self) -> list[str]:
         """Runs without a record that can be believed."""
         return [run_id for run_id in self.run_ids if not self.store.is_published(run_id)]
+
+
+def _place_weights(store: RunStore, run_id: str) -> None:
+    """Finish what a worker left undone that was killed right after it had published a run."""
+    folder = store.run_folder(run_id)
+    if (folder / "weights.safetensors").exists() or not any(folder.glob(f"{UNPUBLISHED}*")):
+        return
+    record = store.find_record(run_id)
+    if record is not None:
+        place_weights(folder, record)
 
 
 def _set_aside_damage(store: RunStore, expanded: ExpandedSweep) -> list[str]:

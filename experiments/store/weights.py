@@ -1,11 +1,48 @@
-"""The weights of finished runs, read only where they are those that the record names. Standard library only."""
+"""The weights of finished runs: put in their place after the record, and read only where the record names them.
+
+Until its record is published, a run's weights lie under another name, so that they are always those of the record that
+won. Standard library only.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
+from experiments.digests import file_digest
 from experiments.errors import UserError
+from experiments.files import replace
+from experiments.records import RunRecord
 from experiments.store.store import RunStore
+
+UNPUBLISHED = ".weights-"
+"""How names of weights begin whose run has no record yet; the number of the attempt follows."""
+
+
+def place_weights(folder: Path, record: RunRecord) -> None:
+    """Give the weights of a published run their name, where a worker that was killed left that undone.
+
+    Parameters
+    ----------
+    folder : Path
+        runs/<run_id>.
+    record : RunRecord
+        The published one.
+
+    Raises
+    ------
+    StoreError
+        When the disk refuses.
+    """
+    final, known = folder / "weights.safetensors", record.execution.get("weights_sha256")
+    for path in sorted(folder.glob(f"{UNPUBLISHED}*")):
+        try:
+            is_wanted = file_digest(path) == known
+        except FileNotFoundError:
+            continue  # another worker was quicker
+        if is_wanted:
+            replace(path, final)
+            return
 
 
 def read_weights(store: RunStore, run_id: str) -> bytes:
