@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from analysis.figures.drawing.axes import EndLabel, axes_or_new, label_ends, log_axis, log_limits
 from analysis.figures.drawing.theme import LIGHT, Theme
 from analysis.formatting import format_compute, format_size
+from analysis.study.collapse import FRACTIONS
 from analysis.study.study import Study
 
 MAX_PANELS = 6
@@ -168,3 +169,47 @@ def _loss_limits(study: Study) -> tuple[float, float]:
     settled = [curve["train_loss"].to_numpy()[len(curve) // 20 :] for curve in study.curves.values()]
     losses = np.concatenate([*settled, study.table.frame["loss"].to_numpy(dtype=float)])
     return log_limits([float(losses.min()), float(np.quantile(losses, 1 - OUTSIDE))], pad=0.05)
+
+
+def draw_collapse(study: Study, figure: Figure, theme: Theme) -> None:
+    """Fill a figure with `plot_collapse`."""
+    plot_collapse(study, ax=figure.add_axes((0.08, 0.14, 0.74, 0.8)), theme=theme)
+
+
+def plot_collapse(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Axes:
+    """Draw the normalised training curves of all runs; those that leave the common one are named.
+
+    Parameters
+    ----------
+    study : Study
+        With a collapse.
+    ax : Axes, optional
+        Where it is drawn; new axes by default.
+    theme : Theme
+        Colours.
+
+    Returns
+    -------
+    Axes
+        What was drawn on; empty for a study without a collapse.
+    """
+    ax = axes_or_new(ax)
+    if study.collapse is None:
+        return ax
+    frame = study.table.frame
+    budgets = dict(zip(frame["run_id"].astype(str), frame["budget_group"], strict=True))
+    colours = theme.budget_colours(len(study.budgets))
+    ends = []
+    for run_id, values in zip(study.collapse.run_ids, study.collapse.normalised, strict=True):
+        colour = colours[study.colour_index(float(budgets[run_id]))]
+        far = run_id in study.collapse.far
+        ax.plot(FRACTIONS, values, color=colour, linewidth=1.6 if far else 0.8, alpha=1.0 if far else 0.55)
+        if far:
+            ends.append(EndLabel(x=float(FRACTIONS[-1]), y=float(values[-1]), text=run_id, colour=colour))
+    common = study.collapse.common
+    ax.plot(FRACTIONS, common, color=theme.ink, linewidth=1.2, linestyle="--")
+    ends.append(EndLabel(x=float(FRACTIONS[-1]), y=float(common[-1]), text="common curve", colour=theme.ink))
+    label_ends(ax, ends)
+    ax.set_xlabel("part of a run's tokens")
+    ax.set_ylabel("loss above E over its last value")
+    return ax

@@ -192,6 +192,8 @@ def cards(study: Study) -> list[Card]:
             out.append(_card(names[kind], frontier.a))
     if "E" in study.comparison.fit.estimates:
         out.append(_card("irreducible loss E, nats per token", study.comparison.fit.estimates["E"]))
+    if study.collapse is not None:
+        out.append(_percent_card("spread of normalised curves", study.collapse.spread))
     return out
 
 

@@ -11,7 +11,7 @@ from analysis.figures.heldout import draw_heldout
 from analysis.figures.isoflop import draw_isoflop
 from analysis.figures.residuals import draw_residuals
 from analysis.figures.surface import draw_envelope, draw_surface
-from analysis.figures.training import draw_training, training_budgets, training_size
+from analysis.figures.training import draw_collapse, draw_training, training_budgets, training_size
 from analysis.formatting import format_percent
 from analysis.study.study import Study
 
@@ -53,7 +53,9 @@ def plates(study: Study) -> list[Plate]:
     list of Plate
         In the order of the page.
     """
-    found = [make(study) for make in (_isoflop, _heldout, _surface, _exponents, _envelope, _residuals, _training)]
+    found = [
+        make(study) for make in (_isoflop, _heldout, _surface, _exponents, _envelope, _residuals, _training, _collapse)
+    ]
     return [plate for plate in found if plate is not None]
 
 
@@ -141,4 +143,17 @@ def _training(study: Study) -> Plate | None:
         size=training_size(study),
         caption="Training loss by tokens, deeper colour for larger models; the dot at the end is the validation loss "
         f"of the run.{left_out}",
+    )
+
+
+def _collapse(study: Study) -> Plate | None:
+    if study.collapse is None:
+        return None
+    return Plate(
+        name="collapse",
+        draw=partial(draw_collapse, study),
+        title="Do the training curves collapse?",
+        size=(8.0, 3.6),
+        caption="Training loss above the irreducible one over its last value, by the part of a run's tokens: curves of "
+        f"runs that are trained alike fall on one (Qiu et al. 2025, arXiv 2507.02119). {study.collapse.sentence()}",
     )

@@ -35,6 +35,7 @@ from analysis.runs.roles import assign_roles
 from analysis.runs.table import RunTable, load_tables
 from analysis.selection.auto import AutoFit, fit_auto
 from analysis.study.arms import multipliers_of
+from analysis.study.collapse import collapse_of
 from analysis.study.curves import training_curves
 from analysis.study.heldout import held_out
 from analysis.study.study import Choices, Study
@@ -123,6 +124,7 @@ def build_study(
         isoflop_all = fit_isoflop(drawn, spec, method=choices.method)
     flags = _with_residual_flags(table, comparison.fit)
     multipliers = multipliers_of(manifest, table, level=choices.level, notes=notes)
+    curves = training_curves(paths, frame)
     name = manifest.name if manifest else Path(paths[0]).stem
     return Study(
         title=choices.title or (str(manifest.report.get("title") or name) if manifest else name),
@@ -136,12 +138,18 @@ def build_study(
         noise=noise,
         noise_floor=floor,
         shapes=Shapes.from_frame(frame),
-        curves=training_curves(paths, frame),
+        curves=curves,
+        collapse=collapse_of(curves, _floor(law_fit), level=choices.level),
         notes=tuple(notes),
         manifest=manifest,
         auto=auto,
         multipliers=multipliers,
     )
+
+
+def _floor(fit: Fit) -> float:
+    """The irreducible loss of the law where the runs identify it, else none."""
+    return float(fit.params["E"]) if "E" in fit.params and fit.identified.get("E") is None else 0.0
 
 
 def _weighed(choices: Choices, data: dict[str, Any], spec: FitSpec, notes: list[str]) -> tuple[Choices, AutoFit | None]:

@@ -17,6 +17,7 @@ from analysis.frontiers.flops_per_token import Shapes
 from analysis.frontiers.isoflop import IsoflopFit
 from analysis.runs.table import RunTable
 from analysis.selection.auto import AutoFit
+from analysis.study.collapse import Collapse
 from experiments.manifests import Manifest
 
 
@@ -97,6 +98,8 @@ class Study:
     """The sweep, when the table is one."""
     auto: AutoFit | None = None
     """The weighted set of laws that predicts the held-out runs; None where one law does."""
+    collapse: Collapse | None = None
+    """Normalised training curves side by side; None with few curves."""
     multipliers: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Compute multipliers by arm and budget; empty for a sweep without arms."""
     registered: pd.DataFrame = field(default_factory=pd.DataFrame)
