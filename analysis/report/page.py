@@ -15,7 +15,6 @@ from markupsafe import Markup
 from analysis.figures.drawing.theme import DARK, LIGHT, css_variables
 from analysis.formatting import format_percent
 from analysis.report import checklist, tables
-from analysis.report.arms import multipliers_table
 from analysis.report.calculator import calculator
 from analysis.report.explore import embedded_json, explore_spec, vega_bundle
 from analysis.report.headline import cards, replies, warnings
@@ -82,7 +81,7 @@ def render_page(
         runs=tables.runs_table(study),
         excluded=tables.excluded_table(study) if len(study.table.excluded) else None,
         noise=tables.noise_table(study) if len(study.noise) else None,
-        multipliers=multipliers_table(study.multipliers) if len(study.multipliers) else None,
+        multipliers=tables.multipliers_table(study.multipliers) if len(study.multipliers) else None,
         registered=registered_table(study.registered) if len(study.registered) else None,
         has_curves=bool(study.curves),
         explore_spec=Markup(embedded_json(explore_spec(study))),

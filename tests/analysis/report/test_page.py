@@ -134,7 +134,7 @@ def test_the_page_is_self_contained_and_its_links_lead_to_files_beside_it(report
     assert page.sources == []
     assert all((out / link).exists() for link in page.links)
     written = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)  # what libraries say inside is theirs
-    assert written.count("<svg") == 7
+    assert written.count("<svg") == 8
     assert "Tiny &lt;sweep&gt; &amp; co" in html
     assert "http://" not in re.sub(r'xmlns(:xlink)?="[^"]*"|xlink:href="#[^"]*"', "", written)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.report.arms import multipliers_table
+from analysis.report.tables import multipliers_table
 from analysis.runs.table import RunTable
 from analysis.study.arms import arm_axis, multipliers_of
 from experiments.manifests import Manifest
