@@ -19,7 +19,6 @@ from analysis.report.calculator import calculator
 from analysis.report.explore import embedded_json, explore_spec, vega_bundle
 from analysis.report.headline import cards, replies, warnings
 from analysis.report.plates import Plate
-from analysis.report.registered import registered_table
 from analysis.study.study import Study
 
 Section = tuple[str, str, tables.TextTable]
@@ -82,7 +81,7 @@ def render_page(
         excluded=tables.excluded_table(study) if len(study.table.excluded) else None,
         noise=tables.noise_table(study) if len(study.noise) else None,
         multipliers=tables.multipliers_table(study.multipliers) if len(study.multipliers) else None,
-        registered=registered_table(study.registered) if len(study.registered) else None,
+        registered=tables.registered_table(study.registered) if len(study.registered) else None,
         has_curves=bool(study.curves),
         explore_spec=Markup(embedded_json(explore_spec(study))),
         explore_grid=Markup(embedded_json(calculator(study))),
