@@ -18,6 +18,7 @@ from analysis.errors import UserError
 from analysis.estimate import Estimate
 from analysis.fitting.derived import frontier_reason, neighbourhood
 from analysis.fitting.fit import Fit
+from analysis.fitting.reach import why_no_interval
 from analysis.formatting import format_compute, format_number, format_percent, format_size, html_table
 from analysis.laws.allocation import optimum, supports_frontier
 
@@ -132,7 +133,9 @@ def compute_optimal(fit: Fit, flops: float, ladder: Ladder, *, neighbours: int =
         near.interval(float(np.exp(value[0, 0])), np.exp(values[:, 0]), reason=reason)
         for value, values in zip(middle[:2], about[:2], strict=True)
     )
-    loss = near.interval(float(middle[2][0, 0]), about[2][:, 0], log=bool(middle[2] > 0), reason=fit.predictor.reason)
+    place = {"params": np.exp(middle[0][0]), "tokens": np.exp(middle[1][0])}
+    (unknown,) = why_no_interval(fit, place)  # as `predict` says of the same point
+    loss = near.interval(float(middle[2][0, 0]), about[2][:, 0], log=bool(middle[2] > 0), reason=unknown)
     amounts = np.array([flops / size.flops_per_token for size in ladder.sizes])
     losses = fit.law(near.centre[0], {"params": ladder.params, "tokens": amounts})
     shapes = tuple(

@@ -14,6 +14,7 @@ from analysis.errors import UserError
 from analysis.estimate import Estimate
 from analysis.fitting.derived import frontier_reason, neighbourhood, plausible
 from analysis.fitting.fit import Fit
+from analysis.fitting.reach import why_no_interval
 from analysis.laws.allocation import FlopsPerToken, optimum
 from analysis.laws.base import Law
 from analysis.univariate import boundary
@@ -85,6 +86,8 @@ def target_loss(fit: Fit, loss: float, ladder: Ladder) -> TargetLoss:
     share = float(np.isfinite(drawn[0]).mean())
     reached = bool(np.isfinite(value[0][0]))
     reason = frontier_reason(fit)
+    if reached and reason is None:
+        (reason,) = why_no_interval(fit, {"params": np.exp(value[1]), "tokens": np.exp(value[2])})
     if not reached:
         reason = f"by the estimate no compute up to {MAX_FLOPS:.0e} FLOPs reaches the loss"
     flops, params, tokens = (

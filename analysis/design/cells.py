@@ -164,8 +164,8 @@ class Cells:
         pairs = [pair for pair, cost in costs.items() if cost <= budget]
         if not pairs:
             raise UserError(
-                f"the cheapest run within the limits costs {min(costs.values()):.3g} FLOPs, more than the budget of "
-                f"{budget:.3g}; raise --budget or lower --min-params and --min-tokens"
+                f"no run within the limits costs less than the budget of {budget:.3g} FLOPs (the cheapest of them costs "
+                f"{min(costs.values()):.3g}); raise --budget or lower --min-params and --min-tokens"
             )
         size_of, amount_of = (np.array(side, dtype=np.intp) for side in zip(*pairs, strict=True))
         return cls(sizes=tuple(sizes), amounts=amounts, size_of=size_of, amount_of=amount_of)
