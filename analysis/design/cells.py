@@ -164,7 +164,7 @@ class Cells:
         pairs = [pair for pair, cost in costs.items() if cost <= budget]
         if not pairs:
             raise UserError(
-                f"no run within the limits costs less than the budget of {budget:.3g} FLOPs (the cheapest of them costs "
+                f"no run within the limits costs less than the budget of {budget:.3g} FLOPs (the cheapest costs "
                 f"{min(costs.values()):.3g}); raise --budget or lower --min-params and --min-tokens"
             )
         size_of, amount_of = (np.array(side, dtype=np.intp) for side in zip(*pairs, strict=True))
