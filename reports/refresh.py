@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- numbers -->\n", "<!-- /numbers -->"
 QUICKSTART = ROOT / "reports" / "quickstart"
+SPEECHES = ROOT / "reports" / "isoflop-speeches"
 POSITIONS = ROOT / "reports" / "positions"
 
 
@@ -35,7 +36,7 @@ def headlines() -> str:
     return "".join(f"* {line}\n" for line in (prediction(), exponent(), comparison()))
 
 
-def prediction(folder: Path = QUICKSTART) -> str:
+def prediction(folder: Path = SPEECHES) -> str:
     """How the law of a study predicted the runs that it had not seen."""
     held = json.loads((folder / "heldout.json").read_text())["runs"]
     errors = [abs(run["error_fraction"]) for run in held]
@@ -48,17 +49,17 @@ def prediction(folder: Path = QUICKSTART) -> str:
         f"**Larger runs are predicted.** Fitted to small runs, the law predicted {len(held)} runs of "
         f"{held[0]['flops'] / largest_fitted(folder):.1f} times the compute to {mean(errors):.1%}; {inside} of "
         f"{len(held)} lie within their intervals. Nats per byte: {shown}. Taking the best smaller run's loss instead "
-        f"errs by {mean(carried):.1%}. [Quickstart](reports/quickstart/report.html)"
+        f"errs by {mean(carried):.1%}. [Speeches](reports/{folder.name}/report.html)"
     )
 
 
-def exponent(folder: Path = QUICKSTART) -> str:
+def exponent(folder: Path = SPEECHES) -> str:
     """How the best size grows with compute, by two methods."""
     found = {row["approach"]: row for row in rows(folder / "tables" / "exponents.csv") if row["exponent"] == "a"}
     return (
         "**The best size grows as compute to the power a.** "
         f"a = {interval(found['parametric hoffmann'])} by the fitted law, {interval(found['isoflop parabola'])} by the "
-        "minima of IsoFLOP curves. [Quickstart](reports/quickstart/report.html)"
+        f"minima of IsoFLOP curves. [Speeches](reports/{folder.name}/report.html)"
     )
 
 
