@@ -52,4 +52,4 @@ def test_a_chosen_law_that_predicts_worse_than_the_mean_is_said(
 
 def test_pages_say_what_was_chosen_with_test_curves_in_view_and_where_intervals_are_narrow() -> None:
     assert "with the test curves in view" in (ROOT / "docs" / "published.md").read_text(encoding="utf-8")
-    assert "`--bootstrap 0`" in (ROOT / "docs" / "coverage.md").read_text(encoding="utf-8")
+    assert "`--bootstrap 0`" in (ROOT / "docs" / "concepts" / "intervals.md").read_text(encoding="utf-8")
