@@ -121,6 +121,8 @@ class Manifest:
     """What the next plan compares itself with: kind of design, corpus and its content hash."""
     dropped: Mapping[str, float] = field(default_factory=dict)
     """run_id -> when a changed sweep file no longer listed the run, Unix seconds; `prune` spares it for a while."""
+    execution: Mapping[str, Any] = field(default_factory=dict)
+    """What the sweep forces of how its runs are executed; left out where it forces nothing."""
     schema: int = MANIFEST_SCHEMA
     """Version of this layout."""
 
@@ -130,6 +132,8 @@ class Manifest:
             "facts": {run_id: vars(facts) for run_id, facts in self.facts.items()},
             "segments": [segment.to_dict() for segment in self.segments],
         }
+        if not self.execution:
+            del plain["execution"]
         return json.dumps(with_digest(plain), indent=1, sort_keys=True) + "\n"
 
 
@@ -165,7 +169,7 @@ def parse_manifest(text: str, *, where: str) -> Manifest:
         if missing:
             raise TypeError(f"it lacks {missing[0]}")
         values = {item.name: raw[item.name] for item in fields(Manifest) if item.name in raw}
-        for name in ("runs", "facts", "trunks", "report", "sweep", "dropped"):
+        for name in ("runs", "facts", "trunks", "report", "sweep", "dropped", "execution"):
             if not isinstance(values.get(name, {}), dict):
                 raise TypeError(f"{name} is no JSON object")
         for name in (values["name"], *values["runs"], *values.get("trunks", {}), *values.get("order", ())):

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import lightning
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -18,9 +17,9 @@ from models.config.objective import ObjectiveConfig, check_objective
 from models.config.optimizer import OptimizerConfig, check_optimizer
 from models.config.schedules import ScheduleConfig, learning_rate_multiplier
 from models.config.transformer import TransformerConfig
-from models.kernels.cross_entropy import Reduction, linear_cross_entropy
-from models.kernels.linear import linear
-from models.modules.transformer import Transformer, capped
+from models.kernels.cross_entropy import Reduction
+from models.losses import Losses, compiled_losses, token_losses
+from models.modules.transformer import Transformer
 from models.objectives import Examples, make_examples
 from models.optimizers.registry import make_optimizer
 
@@ -63,6 +62,7 @@ class LitTransformer(lightning.LightningModule):
         self.config, self.optimizer_config, self.schedule = model, optimizer, schedule
         self.total_tokens, self.batch_tokens = total_tokens, batch_tokens
         self.model = Transformer(model, seed=seed)
+        self.token_losses: Losses = token_losses
         self.average: AveragedModel | None = None
         if optimizer.ema_decay is not None:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(optimizer.ema_decay))
@@ -88,11 +88,12 @@ class LitTransformer(lightning.LightningModule):
         Tensor, scalar
             Nats per token.
         """
-        states_BTD, examples = self._read(batch, step=batch_idx + 1)
-        mask_BT = examples.mask_BT
-        x_ND = states_BTD.flatten(0, 1) if mask_BT is None else states_BTD[mask_BT]
-        targets_N = examples.targets_BT.flatten() if mask_BT is None else examples.targets_BT[mask_BT]
-        return self._cross_entropy(x_ND, targets_N, reduction="mean")
+        examples = make_examples(batch, self.objective, step=batch_idx + 1)
+        targets_N, places_N = examples.targets_BT.flatten(), None
+        if examples.mask_BT is not None:
+            places_N = examples.mask_BT.flatten().nonzero()[:, 0]
+            targets_N = targets_N[places_N]
+        return self._losses(examples, places_N, targets_N, "mean", self.objective.z_loss)
 
     @torch.no_grad()
     def losses_and_mask(self, batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,35 +114,26 @@ class LitTransformer(lightning.LightningModule):
         mask_BT : Tensor of bool, same shape
             True where a token was to be predicted.
         """
-        states_BTD, examples = self._read(batch, step=0)
-        targets_BT = examples.targets_BT
-        losses_N = self._cross_entropy(states_BTD.flatten(0, 1), targets_BT.flatten(), reduction="none")
-        losses_BT = losses_N.view(targets_BT.shape)
+        examples = make_examples(batch, self.objective)
+        losses_N = self._losses(examples, None, examples.targets_BT.flatten(), "none", 0.0)
+        losses_BT = losses_N.view(examples.targets_BT.shape)
         return losses_BT, torch.ones_like(losses_BT, dtype=torch.bool) if examples.mask_BT is None else examples.mask_BT
 
-    def _read(self, batch: Tensor, *, step: int) -> tuple[Tensor, Examples]:
-        """The states of an objective's examples, and the examples; step 0 is validation's."""
-        examples = make_examples(batch, self.objective, step=step)
-        return self._read_by.hidden(examples.inputs_BT, source_BS=examples.source_BS), examples
+    def _losses(
+        self, examples: Examples, places_N: Tensor | None, targets_N: Tensor, reduction: Reduction, z_loss: float
+    ) -> Tensor:
+        model = self.model if self.training else self.evaluated
+        return self.token_losses(model, examples.inputs_BT, examples.source_BS, places_N, targets_N, reduction, z_loss)
 
-    @property
-    def _read_by(self) -> Transformer:
-        return self.model if self.training else self.evaluated
+    def compile_losses(self, backend: str = "inductor") -> None:
+        """Train and validate by compiled graphs from now on; losses agree with those without to rounding.
 
-    def _cross_entropy(self, x_ND: Tensor, targets_N: Tensor, *, reduction: Reduction) -> Tensor:
-        """The loss of states, by the model's head."""
-        model, z_loss = self._read_by, self.objective.z_loss if reduction == "mean" else 0.0
-        head, cap = model.head, self.config.logit_cap
-        assert head is not None
-        x_ND, table_VD = head.prepare(x_ND), head.table(model.tokens.weight)
-        if cap is None and not z_loss:
-            return linear_cross_entropy(x_ND, table_VD, head.bias, targets_N, reduction)
-        logits_NV = capped(linear(x_ND, table_VD, head.bias), cap).float()
-        loss = F.cross_entropy(logits_NV, targets_N, reduction=reduction)
-        if not z_loss:
-            return loss
-        penalty = z_loss * logits_NV.logsumexp(-1).square().mean()
-        return loss + (penalty - penalty.detach())  # its gradient alone: a loss is reported without it
+        Parameters
+        ----------
+        backend : str
+            A name of torch.compile's.
+        """
+        self.token_losses = compiled_losses(backend)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the config's optimiser over the parametrization's groups."""

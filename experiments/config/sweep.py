@@ -16,6 +16,7 @@ from experiments.config.recipes import RECIPES
 from experiments.config.report_laws import LAW_ALIASES, REPORT_LAWS, WEIGHTED_SET
 from experiments.data.config import DataConfig
 from experiments.errors import UserError
+from experiments.machine.choices import ExecutionChoices
 from experiments.machine.devices import SweepPrecision
 from models.config.checks import require_count, require_fraction, require_positive
 from models.config.objective import ObjectiveConfig
@@ -338,6 +339,8 @@ class SweepConfig:
     fields."""
     precision: SweepPrecision = "fp32"
     """fp32, bf16, or auto: bf16 where the device multiplies it natively. auto makes identities depend on the device."""
+    execution: ExecutionChoices = field(default_factory=ExecutionChoices)
+    """How runs are executed; no part of any identity."""
     report: ReportConfig = field(default_factory=ReportConfig)
     """How the report is made."""
 

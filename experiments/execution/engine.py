@@ -24,6 +24,7 @@ from experiments.distributed.ranks import RankFailure, Ranks
 from experiments.distributed.sharding import make_fabric
 from experiments.errors import UserError
 from experiments.files import sync_file
+from experiments.machine.choices import ExecutionChoices
 from experiments.machine.devices import Precision, cpu_name
 from experiments.machine.hardware import commit, is_out_of_memory, peak_flops_per_second, versions
 from experiments.training.checkpointing import save_weights
@@ -70,6 +71,8 @@ class Execution:
     """Asked before every step."""
     cache: Cache = field(default_factory=Cache)
     """Token cache."""
+    choices: ExecutionChoices = field(default_factory=ExecutionChoices)
+    """What the user forces of how runs are executed."""
     _corpora: dict[Any, TokenCorpus] = field(default_factory=dict, init=False)
     _fabrics: dict[str, Fabric] = field(default_factory=dict, init=False)
 
@@ -165,6 +168,7 @@ class Execution:
             start=order.start,
             micro_batch=order.micro_batch,
             ranks=self.ranks,
+            choices=self.choices,
         )
 
     # -- the ranks that follow -----------------------------------------------------------------------------------------
@@ -220,10 +224,10 @@ class Execution:
             "device_name": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
             "threads": torch.get_num_threads(),
             "precision": config.precision,
-            "attention_backend": attention_backend(
-                device, torch.bfloat16 if config.precision == "bf16" else torch.float32
-            ),
+            "attention_backend": self.choices.attention
+            or attention_backend(device, torch.bfloat16 if config.precision == "bf16" else torch.float32),
             "micro_batch": micro_batch,
+            **({"compiled": True} if self.choices.compile else {}),
             "world_size": self.ranks.size,
             "strategy": self.ranks.strategy,
             "trunk": prefix_id(config),

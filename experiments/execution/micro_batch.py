@@ -5,7 +5,7 @@ from __future__ import annotations
 from experiments.config.kinds import AnyRun
 
 
-def micro_batch_of(config: AnyRun, num_ooms: int, num_ranks: int) -> int:
+def micro_batch_of(config: AnyRun, num_ooms: int, num_ranks: int, chosen: int | None = None) -> int:
     """How many sequences a rank holds at a time after attempts that ran out of memory: half as many for each.
 
     Parameters
@@ -16,5 +16,8 @@ def micro_batch_of(config: AnyRun, num_ooms: int, num_ranks: int) -> int:
         Attempts that ran out of memory.
     num_ranks : int
         Processes that train together.
+    chosen : int, optional
+        Most sequences that the user allows.
     """
-    return max(1, -(-config.batch_sequences // num_ranks) >> num_ooms)
+    share = -(-config.batch_sequences // num_ranks)
+    return max(1, min(share, chosen or share) >> num_ooms)

@@ -23,6 +23,7 @@ from experiments.execution.queue import Claimed, Limits, SegmentQueue
 from experiments.execution.segments import SegmentTrainer
 from experiments.execution.supervisor import ExitStatus
 from experiments.execution.tuning import Bodies, TuningTrainer
+from experiments.machine.choices import ExecutionChoices
 from experiments.machine.hardware import current_memory_bytes, free_memory, tune_allocator
 from experiments.machine.liveness import EXPIRY_SECONDS, HeartbeatWatch, end_with_parent, identify
 from experiments.manifests import Segment
@@ -59,6 +60,8 @@ class WorkerOptions:
     """Keep the weights of finished runs as weights.safetensors."""
     stall_seconds: float = STALL_SECONDS
     """How long a training may take no step before its worker is ended as hung."""
+    execution: ExecutionChoices = field(default_factory=ExecutionChoices)
+    """What the sweep forces of how its runs are executed."""
     linger: bool = True
     """Wait while others train, to take up what they lose; without it, end when nothing is free."""
 
@@ -86,6 +89,7 @@ class Worker:
             checkpoint_seconds=options.checkpoint_seconds,
             should_stop=lambda: self._heart.step(),
             cache=self.cache,
+            choices=options.execution,
         )
         tuning = TuningTrainer(
             store=self.store,
@@ -131,7 +135,7 @@ class Worker:
         if self.options.parent is not None:
             end_with_parent(self.options.parent)
         tune_allocator()
-        torch.set_num_threads(1 if self.options.device == "cpu" else 4)
+        torch.set_num_threads(self.options.execution.threads or (1 if self.options.device == "cpu" else 4))
         self.ranks.join(self.options.device)
         if self.ranks.rank:
             return self._follow()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from experiments.config.designs import ExpandedSweep, PlannedRun
 from experiments.config.reading import load_sweep
+from experiments.config.sweep import SweepConfig
 from experiments.errors import UserError
 from experiments.files import set_aside, write_atomic
 from experiments.machine.devices import DeviceKind
@@ -269,6 +270,7 @@ def _manifest_of(expanded: ExpandedSweep, compiled: CompiledSweep, source: str, 
         report=report,
         source=source,
         sweep=expanded.about,
+        execution=sweep.execution.forced if isinstance(sweep, SweepConfig) else {},
     )
 
 

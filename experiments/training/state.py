@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from experiments.config.run import RunConfig, run_id
 from experiments.data.corpus import TokenCorpus
 from experiments.distributed.ranks import ALONE, Ranks
 from experiments.distributed.sharding import set_up
+from experiments.errors import UserError
+from experiments.machine.choices import ExecutionChoices
 from experiments.store.checkpoints import earlier_checkpoints, previous_of
 from experiments.training.checkpointing import (
     read_or_set_aside,
@@ -34,6 +36,7 @@ from experiments.training.checkpointing import (
 from experiments.training.history import History, Pending, replay
 from experiments.training.recorder import Recorder
 from models.lit import LitTransformer
+from models.modules.attention import set_attention_backend
 
 Row = dict[str, Any]
 """One line of metrics.jsonl."""
@@ -80,6 +83,8 @@ class TrainSetup:
     """Sequences that a rank holds in memory at a time; None: all of its part of the batch."""
     ranks: Ranks = ALONE
     """Who trains together; every rank takes the same steps."""
+    choices: ExecutionChoices = field(default_factory=ExecutionChoices)
+    """What the user forces of how runs are executed."""
     clock: Callable[[], float] = time.monotonic
     """Seconds; what rates and the time between checkpoints are measured by."""
 
@@ -197,6 +202,7 @@ def make_state(setup: TrainSetup, target: Target) -> TrainState:
         batch_tokens=config.batch_tokens,
         seed=config.seed,
     )
+    _execute_as_chosen(setup, lit)
     torch.manual_seed(setup.ranks.seed(config.seed))  # dropout
     recorder = Recorder(
         num_steps=config.num_steps,
@@ -213,6 +219,19 @@ def make_state(setup: TrainSetup, target: Target) -> TrainState:
     recorder.resume_clock()
     lit.train()
     return state
+
+
+def _execute_as_chosen(setup: TrainSetup, lit: LitTransformer) -> None:
+    """Set a module up to run as the user forces it."""
+    choices = setup.choices
+    if choices.attention is not None:
+        set_attention_backend(lit, choices.attention)
+    if choices.compile and setup.ranks.many:
+        raise UserError(
+            "execution.compile is for runs of one process each; leave it out, or leave --devices-per-run out"
+        )
+    if choices.compile:
+        lit.compile_losses()
 
 
 def save_state(setup: TrainSetup, target: Target, state: TrainState) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from experiments.config.designs import ExpandedSweep
 from experiments.config.kinds import design_of
 from experiments.config.recipes import RECIPES
+from experiments.config.sweep import SweepConfig
 from experiments.config.tuning.sweep import FinetuneSweep
 from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
@@ -186,6 +187,7 @@ def summarize(
             "checkpoint_bytes_during": compiled.checkpoint_bytes_during,
             "why_not": list(compiled.why_not),
         },
+        **({"execution": expanded.sweep.execution.forced} if isinstance(expanded.sweep, SweepConfig) else {}),
         "left_out": list(expanded.left_out),
         "runs": rows,
     }
@@ -241,6 +243,7 @@ def _print_table(expanded: ExpandedSweep, summary: dict[str, Any], workers: int,
         print(f"left out: {expanded.left_out[0]}{more}")
     print(f"recipe {recipe.name}: {recipe.source}")
     _print_sharing(summary["sharing"])
+    print(f"execution: {expanded.sweep.execution.in_words()}")
     print(
         f"{summary['num_done']} of {summary['num_runs']} runs are done; the rest takes about "
         f"{duration(float(str(summary['seconds'])))} on {workers} {kind} worker{'s' if workers > 1 else ''}"

@@ -11,10 +11,12 @@ import os
 import sys
 from pathlib import Path
 
+from experiments.config.codec import convert
 from experiments.distributed.place import STRATEGIES, Place, check_place, place_of
 from experiments.errors import UserError
 from experiments.execution.group import supervise_group
 from experiments.execution.supervisor import pass_user_signals, supervise
+from experiments.machine.choices import ExecutionChoices
 from experiments.machine.liveness import EXPIRY_SECONDS
 from experiments.planning.planned_sweep import PlannedSweep
 from models.command_line import own_command
@@ -77,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     commit()  # of the code that is loaded now: the checkout may change under a worker
 
     sweep = PlannedSweep.find(args.sweep, args.store)
+    choices = convert(ExecutionChoices, dict(sweep.manifest.execution), where=str(sweep.path), prefix="execution")
 
     def work(parent: int | None) -> int:
         options = WorkerOptions(
@@ -89,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
             linger=not args.no_linger,
             expiry_seconds=args.expiry_seconds,
             stall_seconds=args.stall_seconds,
+            execution=choices,
         )
         ranks = Ranks(place, args.strategy or "ddp")
         return Worker(store=sweep.store, segments=sweep.segments(), options=options, ranks=ranks).work()

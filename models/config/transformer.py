@@ -29,6 +29,8 @@ Parametrization = Literal["standard", "mup"]
 """How scales and rates follow the width."""
 DepthScaling = Literal["none", "residual-init", "depth-mup", "completep"]
 """How scales and rates follow the depth."""
+AttentionBackend = Literal["sdpa", "explicit", "blockwise"]
+"""Implementations of attention, which change no result beyond rounding."""
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
@@ -38,6 +40,7 @@ ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 HEADS: tuple[HeadKind, ...] = get_args(HeadKind)
 PARAMETRIZATIONS: tuple[Parametrization, ...] = get_args(Parametrization)
 DEPTH_SCALINGS: tuple[DepthScaling, ...] = get_args(DepthScaling)
+ATTENTION_BACKENDS: tuple[AttentionBackend, ...] = get_args(AttentionBackend)
 
 
 @dataclass(frozen=True, kw_only=True)

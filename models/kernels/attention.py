@@ -24,6 +24,8 @@ MAX_SCORES = 2**24
 
 def should_use_blockwise(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor) -> bool:
     """Whether a backward pass will follow, and the softmaxes are neither too small nor too many to keep."""
+    if torch.compiler.is_compiling():  # a compiler writes kernels of its own
+        return False
     if not torch.is_grad_enabled() or not (q_BHTK.requires_grad or k_BHTK.requires_grad or v_BHTK.requires_grad):
         return False
     tokens = q_BHTK.shape[-2]

@@ -56,6 +56,7 @@ def linear_cross_entropy(
         and x_ND.dtype == weight_VD.dtype == torch.float32
         and torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
     )
     if not chunked:
         return F.cross_entropy(linear(x_ND, weight_VD, bias_V).float(), targets_N, reduction=reduction)

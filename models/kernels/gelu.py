@@ -42,6 +42,7 @@ def gelu_tanh(x: Tensor) -> Tensor:
     Torch's tanh takes four times a sigmoid's time on a CPU, so that training there in float32 uses the sigmoid; it took
     0.8 of the time.
     """
-    if x.device.type == "cpu" and x.dtype == torch.float32 and torch.is_grad_enabled() and x.requires_grad:
+    trains = torch.is_grad_enabled() and x.requires_grad and not torch.compiler.is_compiling()
+    if trains and x.device.type == "cpu" and x.dtype == torch.float32:
         return _GeluTanh.apply(x)
     return F.gelu(x, approximate="tanh")

@@ -7,25 +7,20 @@ Shapes: B batch, T queries, S keys, D width, H query heads, G key-value heads, K
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config.transformer import TransformerConfig
+from models.config.transformer import AttentionBackend, TransformerConfig
 from models.errors import UserError
 from models.kernels.attention import blockwise_attention, should_use_blockwise
 from models.modules.layers import Linear, Norm
 from models.modules.positions import apply_rotary
 from models.modules.roles import Group, Role
 
-Backend = Literal["sdpa", "explicit", "blockwise"]
-"""Implementations of attention."""
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
-
-def attention_backend(device_type: str, dtype: torch.dtype) -> Backend:
+def attention_backend(device_type: str, dtype: torch.dtype) -> AttentionBackend:
     """Return which implementation attention uses for a device and a dtype; records name it.
 
     "sdpa" is torch's fused kernel. On a CPU its half-precision kernels are slower than two matrix products with a
@@ -47,7 +42,7 @@ def dot_product_attention(
     scale: float,
     causal: bool = False,
     bias: Tensor | None = None,
-    backend: Backend | None = None,
+    backend: AttentionBackend | None = None,
 ) -> Tensor:
     """Return softmax(scale Q K^T + bias) V, (B, H, T, K) (Vaswani et al. 2017, equation 1).
 
@@ -66,7 +61,7 @@ def dot_product_attention(
     bias : Tensor, optional
         Added to the scaled products, broadcast to (B, H, T, S); -inf hides a key.
     backend : str, optional
-        A name of `BACKENDS`; None: `attention_backend`'s choice.
+        A name of `ATTENTION_BACKENDS`; None: `attention_backend`'s choice.
 
     Returns
     -------
@@ -164,7 +159,7 @@ class Attention(nn.Module):
         Where its projections are counted.
     """
 
-    backend: Backend | None = None
+    backend: AttentionBackend | None = None
     """The implementation, where `set_attention_backend` forces one."""
 
     def __init__(self, config: TransformerConfig, *, group: Group = "attention") -> None:
@@ -227,6 +222,21 @@ class Attention(nn.Module):
             k_BSGK = apply_rotary(k_BSGK, rotation)
         v_BSGK = self.value(x_BSD).view(*x_BSD.shape[:2], self.num_kv_heads, self.head_dim)
         return k_BSGK.transpose(1, 2), v_BSGK.transpose(1, 2)
+
+
+def set_attention_backend(module: nn.Module, backend: AttentionBackend) -> None:
+    """Force one implementation on all attention layers of a module.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A model, or what holds models.
+    backend : str
+        The implementation.
+    """
+    for part in module.modules():
+        if isinstance(part, Attention):
+            part.backend = backend
 
 
 def attention_scale(config: TransformerConfig) -> float:

@@ -24,15 +24,23 @@ def sinusoidal_table(length: int, width: int, *, base: float = 10000.0) -> Tenso
     return torch.stack((angle_TD.sin(), angle_TD.cos()), dim=-1).flatten(1)
 
 
-@functools.lru_cache(maxsize=32)
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch does not annotate it
 def cached_table(kind: str, length: int, size: int, base: float, device: torch.device) -> Tensor:
-    """Return the "rotary" or "sinusoidal" table of a device; kept, so that no step computes it again.
+    """Return the "rotary", "rotary-real" or "sinusoidal" table of a device; kept, so that no step computes it again.
 
-    A table is no buffer of a module: casting a model to bfloat16 must not round positions.
+    A table is no buffer of a module: casting a model to bfloat16 must not round positions. In a compiled graph it is a
+    constant.
     """
+    return _made_table(kind, length, size, base, device)
+
+
+@functools.lru_cache(maxsize=32)
+def _made_table(kind: str, length: int, size: int, base: float, device: torch.device) -> Tensor:
     with torch.no_grad():
-        table = rotary_table(length, size, base=base) if kind == "rotary" else sinusoidal_table(length, size, base=base)
-        return table.to(device)
+        if kind == "sinusoidal":
+            return sinusoidal_table(length, size, base=base).to(device)
+        table = rotary_table(length, size, base=base).to(device)
+        return torch.view_as_real(table) if kind == "rotary-real" else table
 
 
 def rotary_table(length: int, head_dim: int, *, base: float = 10000.0) -> Tensor:
@@ -50,6 +58,11 @@ def apply_rotary(x_BTHK: Tensor, rotation: Tensor) -> Tensor:
 
     Checkpoints that pair j with j + K/2 (Hugging Face's Llama) are permuted when they are loaded.
     """
+    if not rotation.is_complex():
+        even, odd = x_BTHK.float().unflatten(-1, (-1, 2)).unbind(-1)
+        cosine, sine = rotation.unbind(-1)
+        turned = torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)
+        return turned.flatten(-2).type_as(x_BTHK)
     pairs = torch.view_as_complex(x_BTHK.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotation).flatten(-2).type_as(x_BTHK)
 

@@ -173,7 +173,8 @@ class Stack(nn.Module):
     def _rotation(self, device: torch.device, first: int, length: int, position_ids_BT: Tensor | None) -> Tensor | None:
         if self.config.positions != "rotary":
             return None
-        table = table_for("rotary", self.config, self.config.key_dim, first + length, device)
+        kind = "rotary-real" if torch.compiler.is_compiling() else "rotary"  # compilers write no complex kernels
+        table = table_for(kind, self.config, self.config.key_dim, first + length, device)
         return table[first : first + length, None] if position_ids_BT is None else table[position_ids_BT][:, :, None]
 
     def _visibility(self, x_BTD: Tensor, first: int, mask_BU: Tensor | None) -> tuple[bool, Tensor | None]:

@@ -14,9 +14,16 @@ import torch
 from jaxtyping import Shaped, TypeCheckError, jaxtyped
 from torch import Tensor, nn
 
-from models.config.transformer import FAMILIES, PLACEMENTS, POSITIONS, TransformerConfig
+from models.config.transformer import (
+    ATTENTION_BACKENDS,
+    FAMILIES,
+    PLACEMENTS,
+    POSITIONS,
+    AttentionBackend,
+    TransformerConfig,
+)
 from models.kernels import attention as blockwise
-from models.modules.attention import BACKENDS, Attention, Backend, attention_backend, dot_product_attention
+from models.modules.attention import Attention, attention_backend, dot_product_attention
 from models.modules.transformer import Transformer
 from tests.known import known
 
@@ -32,10 +39,12 @@ def tokens(batch: int = 2, length: int = 10, seed: int = 0) -> Tensor:
     return torch.randint(0, V, (batch, length), generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ATTENTION_BACKENDS)
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("biased", [True, False])
-def test_attention_is_softmax_of_scaled_products_times_values(backend: Backend, causal: bool, biased: bool) -> None:
+def test_attention_is_softmax_of_scaled_products_times_values(
+    backend: AttentionBackend, causal: bool, biased: bool
+) -> None:
     generator = torch.Generator().manual_seed(0)
     q, k, v = torch.randn(3, 2, 4, 7, 8, generator=generator)
     bias = torch.randn(1, 4, 7, 7, generator=generator) if biased else None

@@ -130,22 +130,24 @@ def test_lion_follows_its_formula() -> None:
 
 
 @pytest.mark.parametrize("name", ["muon", "lion"])
-def test_trainer_and_our_loop_reach_the_same_losses(name: str, tmp_path: Path) -> None:
+def test_trainer_and_our_loop_reach_the_same_losses(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = make(name, ema_decay=0.9)
     wanted = train(ours, ours.configure_optimizers(), batches(4))
-    by_trainer, losses = make(name, ema_decay=0.9), []
+    by_trainer = make(name, ema_decay=0.9)
+    losses: list[torch.Tensor] = []
     step = by_trainer.training_step
 
     def recorded(batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
         losses.append(step(batch, batch_idx))
         return losses[-1]
 
-    by_trainer.training_step = recorded
+    monkeypatch.setattr(by_trainer, "training_step", recorded)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(accelerator="cpu", max_steps=4, enable_model_summary=False, default_root_dir=tmp_path, **quiet)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the Trainer's advice on data loader workers
-        trainer.fit(by_trainer, DataLoader(batches(4), batch_size=None))
+        data: Any = batches(4)
+        trainer.fit(by_trainer, DataLoader(data, batch_size=None))
     assert [loss.item() for loss in losses] == wanted
     assert all(
         torch.equal(a, b) for a, b in zip(ours.evaluated.parameters(), by_trainer.evaluated.parameters(), strict=True)
@@ -153,7 +155,8 @@ def test_trainer_and_our_loop_reach_the_same_losses(name: str, tmp_path: Path) -
 
 
 def test_the_average_is_what_validation_reads() -> None:
-    module, averages = make(ema_decay=0.75), []
+    module = make(ema_decay=0.75)
+    averages: list[list[torch.Tensor]] = []
     optimizer = module.configure_optimizers()
     for batch in batches(3):
         train(module, optimizer, [batch])
@@ -177,6 +180,8 @@ def test_z_loss_changes_gradients_by_its_own_and_no_loss() -> None:
     (first + 0.1 * plain.model(batch[:, :-1]).logsumexp(-1).square().mean()).backward()
     second.backward()
     for wanted, got in zip(plain.model.parameters(), with_z.model.parameters(), strict=True):
+        assert wanted.grad is not None
+        assert got.grad is not None
         assert torch.allclose(wanted.grad, got.grad, atol=1e-6)
 
 

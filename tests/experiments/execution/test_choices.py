@@ -1,0 +1,67 @@
+"""What a sweep forces of the execution reaches its workers and records, and changes no loss beyond rounding."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.config.codec import convert
+from experiments.config.designs import expand
+from experiments.config.reading import build_sweep
+from experiments.data.cache import Cache
+from experiments.data.identity import resolve
+from experiments.errors import UserError
+from experiments.execution.worker import Worker, WorkerOptions
+from experiments.machine.choices import ExecutionChoices
+from experiments.planning.planned_sweep import PlannedSweep
+from experiments.store.store import RunStore
+
+RAW: dict[str, Any] = {
+    "name": "forced",
+    "data": {"corpus": "markov", "corpus_options": {"num_symbols": 8, "num_tokens": 65536}, "context": 32},
+    "design": {"kind": "ladder", "tokens": [12800], "shapes": [{"width": 16, "depth": 1}]},
+    "recipe": {"learning_rate": 0.01, "batch_tokens": 256, "warmup_tokens": 2560},
+}
+
+
+def trained(execution: dict[str, Any], cache: Cache, folder: Path) -> tuple[str, float, dict[str, Any]]:
+    folder.mkdir()
+    source = folder / "forced.yaml"
+    source.write_text("name: forced")
+    expanded = expand(build_sweep({**RAW, "execution": execution}, where="test"), resolve=lambda d: resolve(d, cache))
+    sweep, _ = PlannedSweep.write(expanded, source, RunStore(folder))
+    assert ("execution" in json.loads(sweep.path.read_text())) == bool(execution)
+    choices = convert(ExecutionChoices, dict(PlannedSweep.find("forced", folder).manifest.execution), where="test")
+    Worker(store=sweep.store, segments=sweep.segments(), options=WorkerOptions(execution=choices), cache=cache).work()
+    (run_id,) = sweep.run_ids
+    record = sweep.store.read_record(run_id)
+    assert record is not None
+    return run_id, record.outcome["loss"], dict(record.execution)
+
+
+def test_what_is_forced_is_recorded_and_changes_no_identity_and_no_loss(cache: Cache, tmp_path: Path) -> None:
+    free = trained({}, cache, tmp_path / "free")
+    forced = trained({"attention": "explicit", "micro_batch": 3, "threads": 2}, cache, tmp_path / "forced")
+    torch.set_num_threads(1)
+    assert free[0] == forced[0]
+    assert forced[1] == pytest.approx(free[1], abs=1e-5)
+    assert (free[2]["attention_backend"], free[2]["micro_batch"], free[2]["threads"]) == ("blockwise", 8, 1)
+    assert (forced[2]["attention_backend"], forced[2]["micro_batch"], forced[2]["threads"]) == ("explicit", 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("execution", "words"),
+    [
+        ({"attention": "flash"}, "execution.attention"),
+        ({"micro_batch": 0}, "execution.micro_batch is 0; give a whole number of at least 1"),
+        ({"thread": 2}, "did you mean threads"),
+        ({"compile": "yes"}, "execution.compile is 'yes'; give true or false"),
+    ],
+)
+def test_an_execution_that_cannot_be_says_why(execution: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        build_sweep({**RAW, "execution": execution}, where="test")

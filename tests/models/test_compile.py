@@ -1,0 +1,45 @@
+"""torch.compile: one graph for all runs of a shape, with the losses of the code as it stands."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAIRS = ("causal/rotary", "causal/none", "masked/t5", "masked/sinusoidal", "span/alibi", "infilling/learned")
+"""Every objective, and so every family, and every position encoding."""
+
+
+def differences(backend: str, steps: int, *cases: str) -> dict[str, tuple[float, float]]:
+    script = Path(__file__).with_name("compile_process.py")
+    command = [sys.executable, str(script), backend, str(steps), *cases]
+    told = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert told.returncode == 0, told.stderr
+    found: dict[str, tuple[float, float]] = json.loads(told.stdout.splitlines()[-1])
+    return found
+
+
+def test_graphs_hold_every_objective_and_position_without_a_break_and_no_second_run_makes_another() -> None:
+    found = differences("aot_eager", 4, *PAIRS)
+    assert set(found) == set(PAIRS)
+    assert max(max(pair) for pair in found.values()) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler, and there is no g++")
+def test_inductors_kernels_keep_the_losses_of_two_hundred_steps() -> None:
+    assert max(differences("inductor", 200, "causal/rotary")["causal/rotary"]) < 1e-5
