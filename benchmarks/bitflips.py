@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks.tiny_sweep import finish, in_child, outcomes, same, train, warm_up, write_sweep
 from experiments.data.cache import Cache
@@ -26,6 +27,7 @@ from experiments.store.store import RunStore
 from experiments.store.verify import Verification, verify_store
 from experiments.training import job
 from experiments.training.state import TrainState
+from experiments.training.step import take_step
 from experiments.verbs.verify import check_tokens
 
 
@@ -37,7 +39,7 @@ def kind_of(path: Path, root: Path) -> str:
 
 def stop_midway(sweep: Path, root: Path, cache: Cache, log: Path) -> None:
     """Train until the first run is published and the second has a checkpoint of its own, and stop there."""
-    original = job.take_step
+    original = take_step
 
     def work() -> int:
         def step(setup: Any, state: TrainState, share: Any) -> None:
@@ -45,7 +47,7 @@ def stop_midway(sweep: Path, root: Path, cache: Cache, log: Path) -> None:
                 raise KeyboardInterrupt
             original(setup, state, share)
 
-        job.take_step = step
+        mock.patch.object(job, "take_step", step).start()  # this process ends with it
         return train(sweep, root, cache)
 
     in_child(work, log)

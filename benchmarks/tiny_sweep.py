@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from experiments.data.cache import Cache
 from experiments.execution.worker import Worker, WorkerOptions
@@ -48,7 +49,7 @@ def _save_now_and_then(setup: TrainSetup, target: Target, state: TrainState) -> 
 
 def train(sweep: Path, root: Path, cache: Cache) -> int:
     """What `run` does with one worker, in this process: the worker's exit status."""
-    job.save_state = _save_now_and_then
+    mock.patch.object(job, "save_state", _save_now_and_then).start()  # until this process ends
     store = RunStore(root)
     planned, _ = PlannedSweep.write(expand_file(sweep, cache=cache), sweep, store)
     options = WorkerOptions(checkpoint_seconds=0.0)

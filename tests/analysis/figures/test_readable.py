@@ -50,8 +50,9 @@ def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def extents(figure: Figure, texts: list[Text]) -> list[Box]:
     """Boxes of texts in pixels."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    boxes = [Text.get_window_extent(text, canvas.get_renderer()) for text in texts]  # without arrows
+    canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib leaves it untyped
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+    boxes = [Text.get_window_extent(text, renderer) for text in texts]  # without arrows
     return [(box.x0, box.y0, box.x1, box.y1) for box in boxes]
 
 

@@ -16,7 +16,7 @@ from analysis.errors import UserError
 from analysis.paired.best_rates import tune
 from analysis.paired.cells import make_cells, varying
 from analysis.paired.rounds import STEP, anchors, wanted_rates
-from experiments.config.reading import load_sweep
+from tests.known import sweep_of
 
 SIZES, TOKENS = np.geomspace(1e6, 1e9, 5), np.geomspace(1e9, 1e11, 4)
 
@@ -26,7 +26,9 @@ def best_rate(params: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     return 2.0 * params**-0.5 * tokens**0.1
 
 
-def runs(offsets: tuple[float, ...], *, noise: float = 0.0005, spread: float = 0.15, seed: int = 0):
+def runs(
+    offsets: tuple[float, ...], *, noise: float = 0.0005, spread: float = 0.15, seed: int = 0
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Runs at rates that lie some steps off a guess; the cells' own best rates scatter about the law."""
     rng = np.random.default_rng(seed)
     params, tokens = (axis.ravel() for axis in np.meshgrid(SIZES, TOKENS, indexing="ij"))
@@ -34,7 +36,7 @@ def runs(offsets: tuple[float, ...], *, noise: float = 0.0005, spread: float = 0
     rows = []
     for n, d, place in zip(params, tokens, places, strict=True):
         for offset in offsets:
-            rate = math.log(float(best_rate(n, d))) + 0.2 + offset * STEP
+            rate = math.log(float(best_rate(np.array(n), np.array(d)))) + 0.2 + offset * STEP
             level = 1.7 + 400 / n**0.34 + 410 / d**0.28
             loss = level * math.exp(0.01 * (rate - place) ** 2 + noise * rng.standard_normal())
             rows.append((n, d, math.exp(rate), loss))
@@ -130,10 +132,10 @@ def test_the_verb_writes_a_round_a_recipe_and_a_table(tmp_path: Path, capsys: py
     words = ["tuned", names["runs.csv"], "--template", names["rates.yaml"], "--out", names["next.yaml"]]
     assert main([*words, "--recipe", names["recipe.yaml"], "--table", names["best.csv"]]) == 0
     assert "best run has the lowest rate tried" in capsys.readouterr().out
-    cells = load_sweep(tmp_path / "next.yaml").design.cells
+    cells = sweep_of(tmp_path / "next.yaml").design.cells
     assert len(cells) == 20
     assert all(len(cell.rates) == 1 for cell in cells)
-    law = load_sweep(tmp_path / "recipe.yaml").recipe.rate_law
+    law = sweep_of(tmp_path / "recipe.yaml").recipe.rate_law
     assert law is not None
     truth = float(best_rate(np.array(1e7), np.array(1e10)))  # all runs lie above it, so the law is extrapolated
     assert abs(math.log(law(1e7, 1e10, 256) / truth)) < 0.5

@@ -41,7 +41,7 @@ def auto() -> AutoFit:
 
 def half_width(frame: pd.DataFrame) -> float:
     """Of the interval of the law, in log loss."""
-    return float(np.log(frame["confidence_hi"] / frame["confidence_lo"]).iloc[0]) / 2
+    return float(np.log(frame["confidence_hi"].iloc[0] / frame["confidence_lo"].iloc[0])) / 2
 
 
 def test_weights_sum_to_one_and_leave_out_a_law_without_a_floor(auto: AutoFit) -> None:

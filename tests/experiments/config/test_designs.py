@@ -16,6 +16,7 @@ from experiments.data.cache import Cache
 from experiments.data.identity import resolve
 from experiments.errors import UserError
 from models.config.accounting import params_fit, training_flops
+from tests.known import trained
 
 
 def plan(**changes: Any) -> ExpandedSweep:
@@ -46,7 +47,7 @@ def ids(sweep: ExpandedSweep) -> set[str]:
 def test_isoflop_candidates_spend_their_budget_within_one_percent(width: int, depth: int, budget: float) -> None:
     design = {"kind": "isoflop", "budgets": [budget], "shapes": [{"width": width, "depth": depth}]}
     for run in plan(design=design).runs:
-        spent = training_flops(run.config.model, tokens=run.config.tokens)
+        spent = training_flops(run.config.model, tokens=trained(run.config).tokens)
         assert spent == pytest.approx(budget, rel=0.01)
         assert run.config.num_steps >= MIN_STEPS
 
@@ -57,7 +58,7 @@ def test_a_ladder_is_every_size_at_every_rung() -> None:
     assert len(result.runs) == 6
     for run in result.runs:
         wanted = run.labels["budget"] * params_fit(run.config.model)
-        assert abs(run.config.tokens - wanted) <= run.config.batch_tokens / 2
+        assert abs(trained(run.config).tokens - wanted) <= run.config.batch_tokens / 2
 
 
 def test_the_largest_budget_is_held_out_and_never_labelled_as_fitted() -> None:
@@ -130,24 +131,26 @@ def test_cells_that_cannot_be_right_say_why(changes: dict[str, Any], message: st
 def test_a_tuned_design_trains_every_cell_at_several_rates() -> None:
     shapes = [{"width": 16, "depth": 2}, {"width": 32, "depth": 2}]
     ladder = {"kind": "ladder", "budgets": [], "tokens": [4e6, 8e6], "shapes": shapes}
-    own = {run.config.optimizer.learning_rate for run in plan(design=ladder).runs}
+    own = {trained(run.config).optimizer.learning_rate for run in plan(design=ladder).runs}
     tuned = plan(design=ladder | {"kind": "tuned"})
     assert len(tuned.runs) == 12
-    assert {run.config.optimizer.learning_rate for run in tuned.runs} == {
+    assert {trained(run.config).optimizer.learning_rate for run in tuned.runs} == {
         rate * scale for rate in own for scale in (0.5, 1.0, 2.0)
     }
     assert ids(plan(design=ladder)) < ids(tuned)
     assert len(plan(design=ladder | {"kind": "tuned", "rate_scales": [0.25, 1, 2, 4]}).runs) == 16
     cells = [{"width": 16, "depth": 2, "tokens": [4e6], "rates": [1e-3, 3e-3]}]
     given_rates = plan(design={"kind": "tuned", "budgets": [], "shapes": [], "cells": cells})
-    assert [run.config.optimizer.learning_rate for run in given_rates.runs] == [1e-3, 3e-3]
+    assert [trained(run.config).optimizer.learning_rate for run in given_rates.runs] == [1e-3, 3e-3]
 
 
 def test_a_fitted_law_of_the_rate_is_a_recipe() -> None:
     law = {"coefficient": 2.0, "params": -0.5, "tokens": 0.1}
     for run in plan(recipe={"rate_law": law}).runs:
         wanted = 2.0 * params_fit(run.config.model) ** -0.5
-        assert run.config.optimizer.learning_rate == pytest.approx(wanted * run.config.tokens**0.1, rel=1e-3)
+        assert trained(run.config).optimizer.learning_rate == pytest.approx(
+            wanted * trained(run.config).tokens ** 0.1, rel=1e-3
+        )
     with pytest.raises(UserError, match="both given"):
         plan(recipe={"rate_law": law, "learning_rate": 0.01})
 
@@ -172,7 +175,7 @@ def test_rates_that_cannot_be_right_say_why(design: dict[str, Any], message: str
 def test_varied_fields_multiply_the_grid_and_label_its_runs() -> None:
     result = plan(vary={"recipe.rate_scale": [0.5, 1, 2], "seeds": [[0], [1]]})
     assert len(result.runs) == 4 * 6
-    rates = {run.labels["recipe.rate_scale"]: run.config.optimizer.learning_rate for run in result.runs}
+    rates = {run.labels["recipe.rate_scale"]: trained(run.config).optimizer.learning_rate for run in result.runs}
     assert rates[2] == pytest.approx(4 * rates[0.5])
 
 
@@ -184,13 +187,13 @@ def test_a_plan_is_a_set_and_does_not_depend_on_the_order_of_its_lists() -> None
 
     forward, backward = shapes(1), shapes(-1)
     assert ids(forward) == ids(backward)
-    assert all(run_id(run.config) == run.run_id for run in forward.runs)
+    assert all(run_id(trained(run.config)) == run.run_id for run in forward.runs)
 
 
 def test_recipes_that_read_size_alone_give_one_batch_and_rate_a_size() -> None:
     by_width: dict[int, set[tuple[float, int, int]]] = {}
     for run in plan().runs:
-        config = run.config
+        config = trained(run.config)
         facts = (config.optimizer.learning_rate, config.batch_tokens, config.schedule.warmup_tokens)
         by_width.setdefault(config.model.width, set()).add(facts)
     assert all(len(facts) == 1 for facts in by_width.values())

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from experiments.config.designs import expand
-from experiments.config.reading import load_sweep
 from experiments.config.yaml_text import parse_yaml
 from experiments.errors import UserError
+from tests.known import sweep_of
 
 
 def test_aliases_that_multiply_are_refused() -> None:
@@ -34,6 +34,6 @@ def test_a_grid_of_millions_is_refused_before_it_is_made(tmp_path: Path, sweep_t
     path = tmp_path / "grid.yaml"
     path.write_text(sweep_text)
     names = ("seeds", "optimizer.beta1", "recipe.learning_rate", "recipe.weight_decay", "recipe.grad_clip")
-    sweep = replace(load_sweep(path), vary={name: tuple(range(20)) for name in names})
+    sweep = replace(sweep_of(path), vary={name: list(range(20)) for name in names})
     with pytest.raises(UserError, match="3,200,000 combinations, more than 10,000"):
         expand(sweep, resolve=lambda data: data)

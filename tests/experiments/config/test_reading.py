@@ -9,12 +9,13 @@ import pytest
 from experiments.config.reading import load_sweep
 from experiments.config.sweep import SweepConfig
 from experiments.errors import UserError
+from tests.known import sweep_of
 
 
 def load(tmp_path: Path, text: str, *overrides: str) -> SweepConfig:
     path = tmp_path / "sweep.yaml"
     path.write_text(text)
-    return load_sweep(path, overrides)
+    return sweep_of(path, overrides)
 
 
 GOOD = """

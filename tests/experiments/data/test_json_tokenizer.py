@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.config.reading import load_sweep
 from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpus import prepare
 from experiments.data.identity import resolve
 from experiments.data.tokenizers.tokenizer import load_tokenizer
 from experiments.errors import UserError
+from tests.known import sweep_of
 
 tokenizers = pytest.importorskip("tokenizers")
 SENTENCE = "the cat sat on the mat and the dog sat on the log "
@@ -88,4 +88,4 @@ def test_its_path_is_read_from_the_folder_of_the_sweep_file(place: Path) -> None
         "name: own\ndata: {corpus: 'text:texts', tokenizer: 'json:own.json', context: 16}\n"
         "design: {kind: ladder, tokens: [1.0e+5], shapes: [{width: 8, depth: 1}]}\n"
     )
-    assert load_sweep(place / "own.yaml").data == data_of(place)
+    assert sweep_of(place / "own.yaml").data == data_of(place)

@@ -38,6 +38,7 @@ from experiments.training.state import Interrupted, TrainSetup
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
+from tests.known import trained
 
 ROOT = Path(__file__).resolve().parents[3]
 EXACT = 1e-6
@@ -188,7 +189,7 @@ def configs(cache: Cache) -> dict[str, RunConfig]:
         "even": even,
         "uneven": replace(even, tokens=8000, batch_tokens=160),
         "dropout": replace(even, model=replace(even.model, dropout=0.2)),
-        "masked": plan.runs[0].config,
+        "masked": trained(plan.runs[0].config),
     }
 
 

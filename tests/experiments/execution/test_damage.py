@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from experiments.config.designs import PlannedRun
-from experiments.config.prefixes import prefix_id
+from experiments.config.kinds import prefix_id
 from experiments.config.run import RunConfig, run_id
 from experiments.data.cache import Cache
 from experiments.data.identity import tokens_folder
@@ -27,9 +27,12 @@ from experiments.records import RunStatus
 from experiments.store.checkpoints import available_checkpoints, checkpoint_path, declare_needed, own_checkpoint
 from experiments.store.store import RunStore
 from experiments.training import job, step
+from experiments.training.job import train_prefix
 from experiments.training.state import TrainSetup
+from experiments.training.step import take_step
 from models.config.schedules import ScheduleConfig
 from tests.experiments.planning.test_compiler import ESTIMATES
+from tests.known import trained
 
 MEASURED = ("loss", "loss_se", "val_sums", "val_counts", "train_loss", "bpb")
 
@@ -138,7 +141,7 @@ def test_an_unreadable_checkpoint_is_set_aside_and_the_one_before_it_serves(
     for name in damaged:
         spoil(folder / f"{name}.pt")
     first: list[int] = []
-    original = job.take_step
+    original = take_step
 
     def note(setup: Any, state: Any, share: Any) -> None:
         first.append(state.step)
@@ -162,11 +165,11 @@ def test_a_damaged_checkpoint_of_a_prefix_costs_its_steps_and_no_digit(
         return PlannedRun(run_id=run_id(config), config=config)
 
     runs, store = [of(50), of(75), of(100)], RunStore(tmp_path)
-    plan(store, *(run.config for run in runs))
+    plan(store, *(trained(run.config) for run in runs))
     prefix = str(prefix_id(runs[0].config))
     compiled = compile_runs(runs, ESTIMATES, available=available_checkpoints(store))
     declare_needed(store, "test", compiled.prefixes)
-    original, spoilt = engine.train_prefix, list[int]()
+    original, spoilt = train_prefix, list[int]()
 
     def spoil_once(setup: TrainSetup, keep: tuple[int, Path]) -> None:
         original(setup, keep)
@@ -180,7 +183,7 @@ def test_a_damaged_checkpoint_of_a_prefix_costs_its_steps_and_no_digit(
     assert spoilt == [40, 60]
     assert (checkpoint_path(store, prefix, 40).with_name("damaged-40.pt")).exists()
     for run in runs:
-        assert measured(store, run.run_id) == undisturbed(peace, run.config, cache)
+        assert measured(store, run.run_id) == undisturbed(peace, trained(run.config), cache)
         assert RunStatus.FAILED not in store.claims.states()[run.run_id].endings
 
 

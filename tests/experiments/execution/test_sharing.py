@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from experiments.config.designs import PlannedRun
-from experiments.config.prefixes import prefix_id
+from experiments.config.kinds import prefix_id
 from experiments.config.run import RunConfig, run_id
 from experiments.data.cache import Cache
 from experiments.execution import engine

@@ -22,6 +22,7 @@ from experiments.planning.packing import pack, workers_per_gpu
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
+from tests.known import trained
 
 ESTIMATES = Estimates(
     seconds=lambda config: config.tokens * config.model.width * 1e-6,
@@ -81,7 +82,7 @@ def test_every_missing_run_is_covered_once_from_a_checkpoint_that_is_there_or_is
     tmp_path_factory: pytest.TempPathFactory, steps: list[int], available: list[int], num_done: int
 ) -> None:
     runs = [planned(_config(number)) for number in steps]
-    prefix = str(prefix_id(runs[0].config))
+    prefix = str(prefix_id(trained(runs[0].config)))
     done = {run.run_id for run in runs[:num_done]}
     plan = compile_runs(runs, ESTIMATES, done=done, available={prefix: available})
     branches = [item for item in plan.segments if not item.is_prefix]
@@ -126,7 +127,7 @@ def test_a_longer_budget_goes_on_from_the_checkpoint_that_an_earlier_sweep_left(
     ladder: Callable[..., list[PlannedRun]],
 ) -> None:
     short, long = ladder([100, 400])
-    prefix = str(prefix_id(short.config))
+    prefix = str(prefix_id(trained(short.config)))
     first = compile_runs([short], ESTIMATES)
     assert [item.keep_step for item in first.segments] == [80]
     later = compile_runs([short, long], ESTIMATES, done={short.run_id}, available={prefix: [80]})
@@ -145,9 +146,9 @@ def test_seeds_sizes_and_rates_are_trunks_of_their_own(
     ladder: Callable[..., list[PlannedRun]], make_config: Callable[..., RunConfig]
 ) -> None:
     runs = ladder([100]) + ladder([100], seed=1) + ladder([100], optimizer=OptimizerConfig(learning_rate=2e-2))
-    assert len({prefix_id(run.config) for run in runs}) == 3
+    assert len({prefix_id(trained(run.config)) for run in runs}) == 3
     same = ladder([100, 200])
-    assert prefix_id(same[0].config) == prefix_id(same[1].config)
+    assert prefix_id(trained(same[0].config)) == prefix_id(trained(same[1].config))
     cosine = make_config(schedule=ScheduleConfig(name="cosine", warmup_tokens=2560))
     assert prefix_id(cosine) is None
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config.counts import design_of, flops_of
-from experiments.config.run import canonical
+from experiments.config.kinds import canonical, design_of, flops_of
 from experiments.data.cache import Cache
 from experiments.errors import UserError
 from experiments.planning.costs import CostModel, facts_of, learned_costs, shape_of

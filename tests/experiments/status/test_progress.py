@@ -24,6 +24,7 @@ from experiments.store.checkpoints import prefix_folder
 from experiments.store.store import RunStore
 from models.config.schedules import ScheduleConfig
 from tests.experiments.planning.test_compiler import ESTIMATES
+from tests.known import trained
 
 
 @pytest.fixture
@@ -54,8 +55,8 @@ def publish(store: RunStore, run: PlannedRun, shared_steps: int) -> None:
         RunRecord(
             run_id=run.run_id,
             status=RunStatus.DONE,
-            config=canonical(run.config),
-            design=design_of(run.config, num_train_tokens=None),
+            config=canonical(trained(run.config)),
+            design=design_of(trained(run.config), num_train_tokens=None),
             outcome={"loss": 1.0},
             execution={"trunk": segment.prefix, "shared_steps": shared_steps},
         )
@@ -77,7 +78,7 @@ def test_runs_are_as_far_as_the_trunk_that_they_wait_for(
     append_rows(folder / "metrics.jsonl", [{"step": 40, "tokens": 40 * 256, "train_loss": 2.0}])
     now = reader.read()
     assert [(row.status, row.tokens_done, row.loss) for row in now.runs] == [("running", 40 * 256, 2.0)] * 2
-    assert now.flops_spent == pytest.approx(flops_of(runs[0].config, tokens=40 * 256))
+    assert now.flops_spent == pytest.approx(flops_of(trained(runs[0].config), tokens=40 * 256))
     assert now.seconds_left < before.seconds_left
 
 
@@ -86,8 +87,8 @@ def test_shared_steps_are_spent_once(shared: tuple[RunStore, list[PlannedRun], P
     for run in runs:
         publish(store, run, branch_step(runs[0].config))
     done = reader.read()
-    assert done.flops_done == pytest.approx(sum(flops_of(run.config) for run in runs))
-    per_step = flops_of(runs[0].config, tokens=256)
+    assert done.flops_done == pytest.approx(sum(flops_of(trained(run.config)) for run in runs))
+    per_step = flops_of(trained(runs[0].config), tokens=256)
     assert done.flops_spent == pytest.approx(per_step * (80 + 20 + 120))
     assert done.seconds_left == 0
 

@@ -27,6 +27,7 @@ from experiments.training.validation import clustered_mean
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
+from tests.known import trained
 
 TIMING = ("tokens_per_second", "mfu", "memory_bytes")
 
@@ -194,7 +195,7 @@ def test_every_family_trains_resumes_and_is_validated_on_its_own_objective(
         "recipe": {"learning_rate": 0.01, "batch_tokens": 512, "warmup_tokens": 2560},
     }
     plan = expand(build_sweep(raw, where="test"), resolve=lambda data: resolve(data, cache))
-    (config,) = [run.config for run in plan.runs]
+    (config,) = [trained(run.config) for run in plan.runs]
     outcome = train_run(job(config, cache, tmp_path / "whole")[0]).outcome
     assert outcome.loss < np.log(config.model.vocab_size)
     assert 0 < sum(outcome.val_counts) < 8192

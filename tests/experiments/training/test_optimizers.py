@@ -23,7 +23,8 @@ from experiments.errors import UserError
 from experiments.training.checkpointing import save_weights
 from experiments.training.job import train_prefix, train_run
 from experiments.training.state import Interrupted, TrainSetup
-from models.config.optimizer import OptimizerConfig
+from models.config.optimizer import OptimizerConfig, OptimizerName
+from tests.known import trained
 
 
 def setup_of(config: RunConfig, cache: Cache, folder: Path, **changes: Any) -> TrainSetup:
@@ -40,7 +41,7 @@ def setup_of(config: RunConfig, cache: Cache, folder: Path, **changes: Any) -> T
 
 @pytest.mark.parametrize("name", ["muon", "sgd", "lion"])
 def test_a_run_ends_alike_whether_interrupted_or_branched_from_a_shared_prefix(
-    make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path, name: str
+    make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path, name: OptimizerName
 ) -> None:
     optimizer = OptimizerConfig(name=name, learning_rate=3e-3, ema_decay=0.95)
     config = replace(make_config(), optimizer=optimizer, objective=replace(make_config().objective, z_loss=1e-4))
@@ -73,11 +74,11 @@ def test_a_sweep_says_its_optimizer_and_the_recipe_its_rates(cache: Cache) -> No
         "vary": {"optimizer": {"adamw": {"optimizer.name": "adamw", "optimizer.matrix_rate": None}, "muon": {}}},
     }
     runs = expand(build_sweep(raw, where="test"), resolve=lambda data: resolve(data, cache)).runs
-    assert [(r.config.optimizer.name, r.config.optimizer.matrix_rate) for r in runs] == [
+    assert [(trained(r.config).optimizer.name, trained(r.config).optimizer.matrix_rate) for r in runs] == [
         ("adamw", None),
         ("muon", 0.02),
     ]
-    assert len({r.config.optimizer.learning_rate for r in runs}) == 1
+    assert len({trained(r.config).optimizer.learning_rate for r in runs}) == 1
     assert {r.config.model.logit_cap for r in runs} == {30.0}
     with pytest.raises(UserError, match="did you mean muon"):
         build_sweep({**raw, "optimizer": {"name": "moun"}}, where="test")

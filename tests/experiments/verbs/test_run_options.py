@@ -10,6 +10,7 @@ import pytest
 import isoflop
 from analysis.laws.registry import ALIASES, get_law
 from experiments.config.report_laws import LAW_ALIASES
+from experiments.config.sweep import ReportConfig
 from experiments.data.cache import Cache
 from experiments.errors import UserError
 from experiments.planning.chosen import chosen_runs
@@ -82,4 +83,6 @@ def test_the_help_of_run_shows_how_fields_are_overridden(capsys: pytest.CaptureF
 def test_chinchilla_is_another_name_of_hoffmanns_law(sweep: Path, cache: Cache) -> None:
     assert ALIASES == LAW_ALIASES
     assert get_law("chinchilla") is get_law("hoffmann")
-    assert expand_file(sweep, ["--report.law=chinchilla"], cache=cache).sweep.report.law == "chinchilla"
+    report = expand_file(sweep, ["--report.law=chinchilla"], cache=cache).sweep.report
+    assert isinstance(report, ReportConfig)
+    assert report.law == "chinchilla"

@@ -150,14 +150,14 @@ def test_an_update_that_is_not_zero_changes_the_output_in_evaluation_mode(target
 def test_the_update_is_scaled_as_its_rule_says(scaling: Scaling, factor: float) -> None:
     model = make("decoder", depth=1, tie_embeddings=False)
     method = method_of("lora", size=4, alpha=16.0, scaling=scaling, targets=("down",))
-    before = model.decoder.blocks[0].ffn.down.weight.clone()  # type: ignore[union-attr]  # a decoder has one
+    before = model.get_parameter("decoder.blocks.0.ffn.down.weight").clone()
     prepared(model, method)
-    layer = model.decoder.blocks[0].ffn.down  # type: ignore[union-attr]
-    nn.init.normal_(layer.lora_B["default"].weight)
-    product = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    below, above = (model.get_parameter(f"decoder.blocks.0.ffn.down.lora_{name}.default.weight") for name in "AB")
+    nn.init.normal_(above)
+    product = above @ below
     assert method.update_scale == factor
     merge_lora(model)
-    merged = model.decoder.blocks[0].ffn.down.weight  # type: ignore[union-attr]
+    merged = model.get_parameter("decoder.blocks.0.ffn.down.weight")
     assert torch.allclose(merged - before, factor * product, atol=1e-5)
 
 

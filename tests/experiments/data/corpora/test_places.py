@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config.reading import load_sweep
 from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.corpora.documents import documents
 from experiments.data.identity import resolve
 from experiments.errors import UserError
+from tests.known import sweep_of
 
 SWEEP = """
 name: own
@@ -36,15 +36,15 @@ def test_a_path_is_read_from_the_folder_of_the_sweep_file_and_an_override_from_t
     file = tmp_path / "study" / "own.yaml"
     file.write_text(SWEEP)
     monkeypatch.chdir(tmp_path)
-    beside = load_sweep(Path("study/own.yaml")).data
+    beside = sweep_of(Path("study/own.yaml")).data
     assert beside.corpus == f"text:{Path('study/texts')}"
-    overridden = load_sweep(Path("study/own.yaml"), ["--data.corpus=text:elsewhere"]).data
+    overridden = sweep_of(Path("study/own.yaml"), ["--data.corpus=text:elsewhere"]).data
     assert overridden.corpus == "text:elsewhere"
     with pytest.raises(UserError, match="from the folder of the sweep file"):
         resolve(overridden, cache)
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
-    seen = load_sweep(Path(os.path.relpath(file))).data
+    seen = sweep_of(Path(os.path.relpath(file))).data
     assert resolve(seen, cache).content_hash is not None
 
 
@@ -52,10 +52,10 @@ def test_varied_corpora_move_with_the_file(tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
     arms = "vary: {size: {small: {data.corpus: 'text:a'}, large: {data.corpus: 'jsonl:b'}}}\n"
     file.write_text(SWEEP + arms)
-    size = load_sweep(file).vary["size"]
+    size = sweep_of(file).vary["size"]
     assert size == {"small": {"data.corpus": f"text:{tmp_path / 'a'}"}, "large": {"data.corpus": f"jsonl:{tmp_path}/b"}}
     file.write_text(SWEEP + "vary: {data.corpus: ['text:a', sotu, 'hf:b']}\n")
-    assert load_sweep(file).vary["data.corpus"] == [f"text:{tmp_path / 'a'}", "sotu", "hf:b"]
+    assert sweep_of(file).vary["data.corpus"] == [f"text:{tmp_path / 'a'}", "sotu", "hf:b"]
 
 
 def test_the_place_of_the_files_is_no_part_of_a_runs_identity(tmp_path: Path, cache: Cache) -> None:
