@@ -82,7 +82,7 @@ def plot_isoflop(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT) 
     ax.set_xlim(*log_limits(frame["params"].to_numpy(), right=0.22 if ends else 0.0))
     ax.set_ylim(*log_limits(frame["loss"].to_numpy()))
     log_axis(ax, "x", "N, parameters", kind="size", target=4)
-    log_axis(ax, "y", "validation loss, nats per token", kind="number", target=6)
+    log_axis(ax, "y", f"validation loss, {study.loss_unit}", kind="number", target=6)
     ax.set_title("IsoFLOP curves, C at their ends" if ends else "IsoFLOP curves by C")
     label_ends(ax, ends)
     if not ends:

@@ -70,7 +70,7 @@ def plot_surface(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT) 
     ax.set_ylim(*y_limits)
     log_axis(ax, "x", f"C, FLOPs ({study.flops_convention})", kind="flops", target=5)
     log_axis(ax, "y", "N, parameters", kind="size", target=6)
-    ax.set_title("Loss by compute and size, nats per token, and the frontier")
+    ax.set_title(f"Loss by compute and size, {study.loss_unit}, and the frontier")
     end = near.iloc[-1]
     label_ends(ax, [EndLabel(float(end["flops"]), float(end["params"]), "  $N_{opt}$", theme.accent)], size=9)
     return ax
@@ -153,7 +153,7 @@ def plot_envelope(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT)
     low = max(low, 0.8 * float(near["loss"].min()))
     ax.set_ylim(low, high * (high / low) ** 0.14)
     log_axis(ax, "x", f"C, FLOPs ({study.flops_convention})", kind="flops", target=5)
-    log_axis(ax, "y", "validation loss, nats per token", kind="number", target=6)
+    log_axis(ax, "y", f"validation loss, {study.loss_unit}", kind="number", target=6)
     ax.set_title("Loss by compute; thin lines join the runs of one size")
     draw_key(ax, key, theme)
     return ax

@@ -62,9 +62,9 @@ def _collected(study: Study) -> dict[str, str | None]:
     roles = table.frame["role_shown"].value_counts()
     others = [f"{roles[name]} {name}" for name in ("replicate", "mid-run") if name in roles]
     counted = [f"{count}: {why}" for why, count in left_out.items()] + [f"{text} rows not fitted" for text in others]
-    metric = "the column loss as it was given, read as nats per token"
+    metric = f"the column loss as it was given, {study.loss_unit}"
     if "loss_se" in table.frame.columns:
-        metric = "validation loss of the trained model, nats per token, as recorded"
+        metric = f"validation loss of the trained model, {study.loss_unit}, as recorded"
     seeds = None
     if study.noise_floor is not None:
         seeds = f"{percent_text(study.noise_floor)} of the loss between seeds, {len(study.noise)} designs replicated"

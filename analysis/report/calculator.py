@@ -36,7 +36,7 @@ def calculator(study: Study) -> dict[str, Any]:
         `flops` and `ratios`, the axes in natural logarithms; `loss`, `lo`, `hi`, `params` as lists over ratios in a
         list over compute; `best`, the ratio of least loss at each compute. `lo` and `hi`, the ends of the prediction
         interval of one run, are None where the fit gives no interval, and `reason` says why. `fitted` is the largest
-        fitted compute, `serving` the FLOPs of one generated token per parameter (2).
+        fitted compute, `unit` that of the losses.
     """
     frame = study.table.frame
     fit = study.comparison.fit
@@ -61,6 +61,7 @@ def calculator(study: Study) -> dict[str, Any]:
         "best": np.log(ratios[loss.argmin(axis=1)]).round(4).tolist(),
         "fitted": study.fitted_span[1],
         "level": study.choices.level,
+        "unit": study.loss_unit,
     }
 
 

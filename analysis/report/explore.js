@@ -112,7 +112,7 @@
         " times the largest fitted" : ", within the fitted range"),
       "out-ratio": Math.exp(ratio).toPrecision(3) + " tokens a parameter; least loss at " + Math.exp(best).toPrecision(3),
       "out-shape": size(n) + " parameters, " + size(d) + " tokens",
-      "out-loss": loss.toFixed(3) + " nats per token",
+      "out-loss": loss.toFixed(3) + " (" + table.unit + ")",
       "out-interval": interval + (table.lo ? " (" + percent + " % prediction interval of one run)" : ""),
       "out-served": served < 2 ? "nothing is generated" : size(served) + " tokens generated cost " +
         (2 * n * served).toExponential(2) + " FLOPs, " + (2 * n * served / total).toPrecision(2) + " times the training"

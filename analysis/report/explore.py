@@ -135,7 +135,7 @@ TOOLTIP = [
     alt.Tooltip("tokens:Q", title="D, tokens", format=".4s"),
     alt.Tooltip("ratio:Q", title="D / N", format=".3~r"),
     alt.Tooltip("flops:Q", title="C, FLOPs", format=".3e"),
-    alt.Tooltip("loss:Q", title="loss, nats per token", format=".4f"),
+    alt.Tooltip("loss:Q", title="loss", format=".4f"),
     alt.Tooltip("law:Q", title="the law says", format=".4f"),
     alt.Tooltip("residual:Q", title="residual", format="+.2%"),
     alt.Tooltip("about:N", title="run"),
@@ -186,8 +186,8 @@ def _log(field: str, title: str, **axis: Any) -> alt.X:
     )
 
 
-def _loss_axis(field: str) -> alt.Y:
-    return alt.Y(f"{field}:Q", title="validation loss, nats per token", scale=alt.Scale(zero=False))
+def _loss_axis(field: str, unit: str) -> alt.Y:
+    return alt.Y(f"{field}:Q", title=f"validation loss, {unit}", scale=alt.Scale(zero=False))
 
 
 def _isoflop_chart(study: Study, runs: pd.DataFrame, style: dict[str, Any]) -> Charts:
@@ -208,12 +208,12 @@ def _isoflop_chart(study: Study, runs: pd.DataFrame, style: dict[str, Any]) -> C
         .mark_line(strokeWidth=1.6)
         .encode(
             x=_log("size", "N, parameters"),
-            y=_loss_axis("loss"),
+            y=_loss_axis("loss", study.loss_unit),
             color=alt.Color("budget:N", scale=style["scale"], legend=None),
             opacity=_visible(f"({style['shown']}) && count == 'params'"),
         )
     )
-    points = _points(runs, _log("size", "N, parameters"), _loss_axis("loss"), style)
+    points = _points(runs, _log("size", "N, parameters"), _loss_axis("loss", study.loss_unit), style)
     points = points.transform_calculate(size="datum[count]").add_params(count)
     return alt.layer(curves, points).properties(title="Loss by size: one curve per compute budget")
 
@@ -317,7 +317,7 @@ def _loss_chart(study: Study, runs: pd.DataFrame, style: dict[str, Any]) -> Char
         .mark_line(strokeWidth=0.9, clip=True)
         .encode(
             x=x,
-            y=_loss_axis("loss"),
+            y=_loss_axis("loss", study.loss_unit),
             detail="run:N",
             color=alt.Color("budget:N", scale=style["scale"], legend=None),
             opacity=style["opacity"],
@@ -327,7 +327,7 @@ def _loss_chart(study: Study, runs: pd.DataFrame, style: dict[str, Any]) -> Char
     top = highest + 0.35 * (highest - lowest)
     y = alt.Y(
         "loss:Q",
-        title="loss, nats per token",
+        title=f"loss, {study.loss_unit}",
         scale=alt.Scale(zero=False, domain=[lowest - 0.05 * (highest - lowest), top], nice=False),
     )
     points = _points(runs, x, y, style)

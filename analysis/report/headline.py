@@ -20,7 +20,7 @@ from analysis.study.study import Study
 NEXT = 10.0
 """The next budget that is looked at, as a multiple of the largest run's compute."""
 STEP = 0.1
-"""The gain in loss whose price is named, nats per token."""
+"""The gain in loss whose price is named, in the unit of the losses."""
 EVERY_SIZE = (1e2, 1e13)
 """Sizes among which the next run is looked for."""
 
@@ -113,7 +113,7 @@ def _learned(study: Study) -> list[str]:
         ]
     floor = fit.estimates.get("E")
     if floor is not None and floor.has_interval:
-        out.append(f"No amount of compute is expected to bring the loss below {floor.text(3)} nats per token.")
+        out.append(f"No amount of compute is expected to bring the loss below {floor.text(3)} ({study.loss_unit}).")
     elif floor is not None:
         out.append(f"These runs do not say which loss remains with unlimited compute: {floor.reason}.")
     return out
@@ -152,12 +152,12 @@ def _next(study: Study) -> Reply:
         sentences.append(f"The size has no interval: {optimum.params.reason}.")
     cost = priced.flops
     if priced.reachable != "yes":
-        sentences.append(f"Whether {STEP:g} nats less than the best loss so far ({best:.3f}) can be reached is open.")
+        sentences.append(f"Whether {STEP:g} less than the best loss so far ({best:.3f}) can be reached is open.")
     elif cost.lo is None or cost.hi is None:
-        sentences.append(f"What the next {STEP:g} nats below the best loss ({best:.3f}) cost is open: {cost.reason}.")
+        sentences.append(f"What the next {STEP:g} below the best loss ({best:.3f}) cost is open: {cost.reason}.")
     else:
         sentences.append(
-            f"The next {STEP:g} nats below the best loss so far ({best:.3f}) cost about "
+            f"The next {STEP:g} below the best loss so far ({best:.3f}) cost about "
             f"{format_compute(cost.value)} FLOPs ({format_compute(cost.lo)}, {format_compute(cost.hi)}), "
             f"{format_number(cost.value / largest, 2)} times the largest run."
         )
@@ -191,7 +191,7 @@ def cards(study: Study) -> list[Card]:
         if kind != "envelope":
             out.append(_card(names[kind], frontier.a))
     if "E" in study.comparison.fit.estimates:
-        out.append(_card("irreducible loss E, nats per token", study.comparison.fit.estimates["E"]))
+        out.append(_card(f"irreducible loss E, {study.loss_unit}", study.comparison.fit.estimates["E"]))
     if study.collapse is not None:
         out.append(_percent_card("spread of normalised curves", study.collapse.spread))
     return out

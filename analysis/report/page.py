@@ -66,6 +66,7 @@ def render_page(
     return environment.get_template("report.html.j2").render(
         title=study.title,
         replies=replies(study),
+        loss_unit=study.loss_unit,
         level=format_percent(study.choices.level),
         cards=cards(study),
         plates=drawn,

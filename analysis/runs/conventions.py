@@ -25,6 +25,32 @@ def flops_convention(conventions: Mapping[str, Any]) -> str:
     return str(conventions.get("flops", AS_GIVEN))
 
 
+NATS = "nats per token"
+"""The unit of losses that we recorded."""
+OWN_MEASURES = frozenset({"loss_se", "num_val_tokens", "bpb"})
+"""Columns that only records of our own runs have: their losses are in nats per token."""
+
+
+def loss_unit(frame: pd.DataFrame) -> str:
+    """The unit of a table's losses.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Runs.
+
+    Returns
+    -------
+    str
+        "nats per token" for runs of our own; what the column `loss_unit` says where there is one, and it is the same
+        for all rows; else "unit as given".
+    """
+    if "loss_unit" in frame.columns:
+        said = frame["loss_unit"].dropna().astype(str).unique()
+        return str(said[0]) if len(said) == 1 else "units differ"
+    return NATS if not OWN_MEASURES.isdisjoint(frame.columns) else "unit as given"
+
+
 def conventions_of(frame: pd.DataFrame, columns: Mapping[str, str], derived: Collection[str]) -> dict[str, str]:
     """Which N and which C a table holds.
 

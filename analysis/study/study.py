@@ -15,6 +15,7 @@ from analysis.frontiers.compare import SIMULATIONS, Comparison
 from analysis.frontiers.curves import Method
 from analysis.frontiers.flops_per_token import Shapes
 from analysis.frontiers.isoflop import IsoflopFit
+from analysis.runs.conventions import loss_unit
 from analysis.runs.table import RunTable
 from analysis.selection.auto import AutoFit
 from analysis.study.collapse import Collapse
@@ -125,6 +126,11 @@ class Study:
     def flops_convention(self) -> str:
         """How C is counted: "counted", "6ND" or "as given"."""
         return self.table.conventions.get("flops", "as given")
+
+    @property
+    def loss_unit(self) -> str:
+        """The unit of the losses: "nats per token", another that the table says, or "unit as given"."""
+        return loss_unit(self.table.frame)
 
     def minima(self) -> list[tuple[pd.Series, bool]]:
         """Minima of the IsoFLOP curves, and whether their budget was held out.
