@@ -163,7 +163,6 @@ class Law(abc.ABC):
         """
         return {}
 
-    # -- what callers use ---------------------------------------------------------------------------------------------
     @property
     def options(self) -> Mapping[str, int]:
         """What was chosen beside the name, such as the number of breaks: what `get_law(name, **options)` needs."""
@@ -396,7 +395,6 @@ class Law(abc.ABC):
             phi[:, j] = np.log(np.maximum(coefficients[:, c], 1e-12)) if amplitude else coefficients[:, c]
         return phi
 
-    # -- compute-optimal sizes -----------------------------------------------------------------------------------------
     def frontier_exponent(self, theta: Array) -> Array | None:
         """d log N_opt / d log C under C = 6 N D for public parameters (B, p), or None where there is no closed form."""
         return None

@@ -13,7 +13,7 @@ from experiments.digests import parse_metrics
 from experiments.manifests import Segment
 from experiments.planning.costs import CostModel
 from experiments.planning.planned_sweep import PlannedSweep
-from experiments.planning.remaining import Remaining
+from experiments.planning.time_left import Remaining
 from experiments.records import SETTLED_STATUSES, NewerLayout, RecordError, RunRecord, RunStatus
 from experiments.store.claims import RunState
 

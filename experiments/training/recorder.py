@@ -1,4 +1,4 @@
-"""What is watched while a run trains: loss windows, throughput, model-FLOPs utilisation, memory, divergence.
+"""What is watched while a run trains: loss windows, throughput, model-FLOPs utilisation and memory.
 
 Values stay on the device and are fetched once a window, so that watching costs no synchronisation a step. It must not
 know stores or devices; the worker hands it numbers and writes what it returns.
@@ -14,36 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from experiments.training.divergence import DivergenceGuard
+
 ROWS_PER_RUN = 100
 """About how many rows metrics.jsonl gets; between this and twice this many."""
-
-DIVERGED_ABOVE_START = 1.0
-"""A loss this many nats above the first window's, after the first tenth of the run, is a divergence."""
 
 
 def window_steps(num_steps: int) -> int:
     """Steps of one window: the largest power of two that still gives ROWS_PER_RUN rows."""
     return 1 << max(0, int(math.log2(max(1.0, num_steps / ROWS_PER_RUN))))
-
-
-@dataclass
-class DivergenceGuard:
-    """Stops a run whose loss is not finite, or has risen far above where it began."""
-
-    num_steps: int
-    """Steps of the whole run."""
-    first: float | None = None
-    """Mean loss of the first window, nats per token."""
-
-    def verdict(self, *, step: int, loss: float) -> str | None:
-        """Why the run is to be stopped, or None."""
-        if not math.isfinite(loss):
-            return f"the loss became {loss} by step {step}; lower the learning rate"
-        if self.first is None:
-            self.first = loss
-        elif step > self.num_steps // 10 and loss > self.first + DIVERGED_ABOVE_START:
-            return f"the loss rose from {self.first:.3f} to {loss:.3f} nats by step {step}; lower the learning rate"
-        return None
 
 
 @dataclass

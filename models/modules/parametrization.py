@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
-from models.config.optimizer import OptimizerConfig
 from models.config.transformer import TransformerConfig
 from models.modules.roles import Role, Tag, seeded_generator, tagged_parameters
 
@@ -132,7 +130,7 @@ def initialise_(module: nn.Module, config: TransformerConfig, *, seed: int) -> N
     for name, parameter, tag in tagged_parameters(module):
         if parameter.is_meta:
             continue
-        rule = rule_of(_known(name, tag).role, parameter.shape, config)
+        rule = rule_of(known(name, tag).role, parameter.shape, config)
         if rule.init_std is None:
             parameter.fill_(rule.init_value)
             continue
@@ -140,53 +138,8 @@ def initialise_(module: nn.Module, config: TransformerConfig, *, seed: int) -> N
         parameter.copy_(values.normal_(0.0, rule.init_std, generator=seeded_generator(seed, name)))
 
 
-def optimizer_groups(module: nn.Module, config: TransformerConfig, optimizer: OptimizerConfig) -> list[dict[str, Any]]:
-    """Return groups of parameters that share decay, multiplier and eps, each with its `lr_multiplier`.
-
-    Under Muon hidden matrices have groups of their own, marked by `matrix`, and their own rate and decay.
-
-    Parameters
-    ----------
-    module : nn.Module
-        A model before anything was added to it.
-    config : TransformerConfig
-        What it is.
-    optimizer : OptimizerConfig
-        Peak rate, decay and eps before their multipliers.
-
-    Returns
-    -------
-    list of dict
-        Groups as torch.optim takes them.
-    """
-    muon = optimizer.name == "muon"
-    matrix_rate = (optimizer.matrix_rate or optimizer.learning_rate) / optimizer.learning_rate
-    matrix_decay = optimizer.weight_decay if optimizer.matrix_decay is None else optimizer.matrix_decay
-    groups: dict[tuple[float, float, float, bool], list[nn.Parameter]] = {}
-    for name, parameter, tag in tagged_parameters(module):
-        if not parameter.requires_grad:
-            continue
-        role = _known(name, tag).role
-        rule = rule_of(role, parameter.shape, config)
-        matrix = muon and role in (Role.MATRIX, Role.RESIDUAL_MATRIX)
-        rate = rule.learning_rate * (matrix_rate if matrix else 1.0)
-        weight_decay = matrix_decay if matrix else optimizer.weight_decay
-        decay = weight_decay * rule.weight_decay if rule.decays else 0.0
-        groups.setdefault((rate, decay, optimizer.eps * rule.eps, matrix), []).append(parameter)
-    return [
-        {
-            "params": params,
-            "lr": optimizer.learning_rate * rate,
-            "lr_multiplier": rate,
-            "weight_decay": decay,
-            "eps": eps,
-            **({"matrix": matrix} if muon else {}),
-        }
-        for (rate, decay, eps, matrix), params in groups.items()
-    ]
-
-
-def _known(name: str, tag: Tag | None) -> Tag:
+def known(name: str, tag: Tag | None) -> Tag:
+    """The tag of a parameter; LookupError where its module gave none."""
     if tag is None:
         raise LookupError(f"no module says what its parameter {name!r} is for; call models.modules.roles.tag on it")
     return tag

@@ -15,7 +15,7 @@ def adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.
     Parameters
     ----------
     groups : list of dict
-        Of `models.modules.parametrization.optimizer_groups`.
+        Of `models.optimizers.groups.optimizer_groups`.
     config : OptimizerConfig
         Its peak rate and moments.
     """

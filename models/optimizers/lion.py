@@ -72,7 +72,7 @@ def lion(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.O
     Parameters
     ----------
     groups : list of dict
-        Of `models.modules.parametrization.optimizer_groups`.
+        Of `models.optimizers.groups.optimizer_groups`.
     config : OptimizerConfig
         Its peak rate and shares.
     """

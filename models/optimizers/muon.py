@@ -22,7 +22,7 @@ class MuonAdamW(torch.optim.Optimizer):
     Parameters
     ----------
     groups : list of dict
-        Of `models.modules.parametrization.optimizer_groups`; `matrix` says which of the two a group belongs to.
+        Of `models.optimizers.groups.optimizer_groups`; `matrix` says which of the two a group belongs to.
     config : OptimizerConfig
         Rates, moments and momentum.
     """
@@ -67,7 +67,7 @@ def muon(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.O
     Parameters
     ----------
     groups : list of dict
-        Of `models.modules.parametrization.optimizer_groups`.
+        Of `models.optimizers.groups.optimizer_groups`.
     config : OptimizerConfig
         Rates, moments and momentum.
     """

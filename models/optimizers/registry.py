@@ -10,8 +10,8 @@ from torch import nn
 
 from models.config.optimizer import OptimizerConfig, OptimizerName
 from models.config.transformer import TransformerConfig
-from models.modules.parametrization import optimizer_groups
 from models.optimizers.adamw import adamw
+from models.optimizers.groups import optimizer_groups
 from models.optimizers.lion import lion
 from models.optimizers.muon import muon
 from models.optimizers.sgd import sgd

@@ -16,7 +16,7 @@ def sgd(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Op
     Parameters
     ----------
     groups : list of dict
-        Of `models.modules.parametrization.optimizer_groups`.
+        Of `models.optimizers.groups.optimizer_groups`.
     config : OptimizerConfig
         Its peak rate and momentum.
     """

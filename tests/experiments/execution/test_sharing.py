@@ -20,7 +20,7 @@ from experiments.execution.queue import Limits, SegmentQueue
 from experiments.execution.supervisor import ExitStatus
 from experiments.execution.worker import Worker
 from experiments.machine.liveness import HeartbeatWatch, identify
-from experiments.manifests import Manifest, Segment
+from experiments.manifests import Segment
 from experiments.planning.compiler import CompiledSweep, compile_runs
 from experiments.records import RunStatus
 from experiments.store.checkpoints import (
@@ -34,7 +34,6 @@ from experiments.store.store import RunStore
 from experiments.training import step as step_module
 from experiments.training.job import TrainedRun, train_prefix, train_run
 from experiments.training.state import TrainSetup
-from experiments.verbs.prune import removable
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from tests.experiments.planning.test_compiler import ESTIMATES
@@ -385,21 +384,3 @@ def test_a_run_that_can_go_on_needs_its_prefix_no_more(
     expected = None if own.exists() else checkpoint_path(store, prefix, int(str(last.keep_step)))
     assert claimed.start == expected
     assert store.claims.states()[first.segment_id].endings == (RunStatus.DONE,)
-
-
-def test_prune_lists_trunks_that_no_sweep_has_and_with_an_option_those_that_are_done(
-    tmp_path: Path, make_config: Callable[..., RunConfig], cache: Cache
-) -> None:
-    runs = budgets(make_config, 60, 120)
-    store = RunStore(tmp_path)
-    plan = train(store, runs, cache)
-    trunk = store.prefixes / str(prefix_id(runs[0].config))
-    assert trunk in removable(store), "no manifest lists the trunk"
-    ids: dict[str, dict[str, object]] = {run.run_id: {} for run in runs}
-    store.write_manifest(Manifest(name="test", runs=ids, trunks=plan.prefixes))
-    assert trunk not in removable(store)
-    assert trunk in removable(store, prefixes=True)
-    declare_needed(store, "another", plan.prefixes)
-    assert removable(store) == [trunk / "needed" / "another.json"]
-    declare_needed(store, "another", {})
-    assert removable(store) == []

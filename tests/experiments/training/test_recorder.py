@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from experiments.training.recorder import ROWS_PER_RUN, DivergenceGuard, Recorder, window_steps
+from experiments.training.divergence import DivergenceGuard
+from experiments.training.recorder import ROWS_PER_RUN, Recorder, window_steps
 
 
 @pytest.mark.parametrize("num_steps", [1, 50, 99, 100, 101, 3200, 10**6])

@@ -13,8 +13,9 @@ from models.config.optimizer import OptimizerConfig
 from models.config.transformer import TransformerConfig
 from models.coordinates import PLACES, coordinate_check, growth, plot_coordinates
 from models.modules.attention import attention_scale
-from models.modules.parametrization import branch_scale, initialise_, optimizer_groups, output_scale
+from models.modules.parametrization import branch_scale, initialise_, output_scale
 from models.modules.transformer import Block, Transformer
+from models.optimizers.groups import optimizer_groups
 from tests.known import known
 
 WIDTHS = (64, 128, 256, 512, 1024)

@@ -6,7 +6,7 @@ import pytest
 
 from experiments.manifests import RunFacts, Segment
 from experiments.planning.costs import CostModel
-from experiments.planning.remaining import Remaining
+from experiments.planning.time_left import Remaining
 
 
 def facts(tokens: int, seconds: float) -> RunFacts:
