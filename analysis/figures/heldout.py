@@ -60,7 +60,12 @@ def plot_heldout(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT) 
         ax.plot([place] * 2, [lo, hi], color=theme.accent, linewidth=5, alpha=0.35, solid_capstyle="butt")
         ax.plot(place, predicted, "_", color=theme.accent, markersize=11, markeredgewidth=1.8, zorder=3)
         ax.plot(place, measured, markersize=5, zorder=4, **mark("s", colour, paper=theme.paper))
-    ax.axhline(float(rows["carried_forward"].iloc[0]), color=theme.muted, linewidth=1.0, linestyle=DOTTED)
+    carried = rows["carried_forward"].to_numpy(dtype=float)
+    if bool((carried == carried[0]).all()):
+        ax.axhline(float(carried[0]), color=theme.muted, linewidth=1.0, linestyle=DOTTED)
+    else:
+        places = np.arange(len(rows))
+        ax.hlines(carried, places - 0.4, places + 0.4, color=theme.muted, linewidth=1.0, linestyle=DOTTED)
     everything = np.concatenate([rows[name].to_numpy() for name in ("lo", "hi", "measured", "carried_forward")])
     low, high = log_limits(everything, pad=0.06)
     ax.set_yscale("log")

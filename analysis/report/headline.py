@@ -62,10 +62,13 @@ def headline(study: Study) -> str:
     low, high = held.rows["flops"].min(), held.rows["flops"].max()
     span = format_compute(low) if high / low < 1.1 else f"{format_compute(low)} to {format_compute(high)}"
     plural = "s" if len(held.rows) > 1 else ""
+    beyond = "within the compute that was fitted"
+    if held.reach > 1:
+        beyond = f"{format_number(held.reach, 2)} times the largest fitted compute"
     inside = round(held.coverage * len(held.rows))
     return (
         f"{name}, fitted to {fitted}, predicts the loss of {len(held.rows)} held-out run{plural} at C = {span} "
-        f"({format_number(held.reach, 2)} times the largest fitted compute) with a mean absolute error of "
+        f"({beyond}) with a mean absolute error of "
         f"{percent_text(held.mape)}. Carrying the best smaller run's loss forward errs by "
         f"{percent_text(held.carried_mape)}. {inside} of {len(held.rows)} lie within their "
         f"{format_percent(study.choices.level)} prediction intervals, whose half-width is "

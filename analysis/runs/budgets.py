@@ -19,6 +19,9 @@ MAX_NAMED_SPAN = 3.0
 """Runs of one named budget may differ in compute by this factor (other ways of counting); beyond it the name is
 another's."""
 
+SAME_TOKENS = 0.02
+"""A budget this near the tokens of its runs, a fraction, is a budget of tokens."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetRuns:
@@ -59,7 +62,7 @@ def group_budgets(frame: pd.DataFrame, *, tolerance: float = BUDGET_TOLERANCE) -
     Returns
     -------
     budgets : Series of float
-        The budget of every row: the named one, else the geometric mean of its rows.
+        The budget of every row: the named one unless it is the tokens of its runs, else the geometric mean of its rows.
     warnings : tuple of str
         What the reader must know about the grouping.
     """
@@ -69,7 +72,7 @@ def group_budgets(frame: pd.DataFrame, *, tolerance: float = BUDGET_TOLERANCE) -
         if bool((named > 0).all()) and bool(np.isfinite(named).all()):
             span = float(frame["flops"].groupby(named).agg(lambda values: values.max() / values.min()).max())
             if span <= MAX_NAMED_SPAN:
-                return named, ()
+                return _as_compute(named, frame)
             ignored = (
                 f"the column budget groups runs up to a factor of {span:.2g} apart in compute: it is no "
                 "compute budget (of tokens, perhaps), and runs were grouped by their compute instead",
@@ -91,6 +94,22 @@ def group_budgets(frame: pd.DataFrame, *, tolerance: float = BUDGET_TOLERANCE) -
             f"split into budgets no wider than {MAX_BUDGET_SPAN:g}; name them with --columns budget=COLUMN",
         )
     return np.exp(means), (*ignored, *warnings)
+
+
+def _as_compute(named: pd.Series, frame: pd.DataFrame) -> tuple[pd.Series, tuple[str, ...]]:
+    """Budgets by their names; those that name the tokens of their runs by the mean compute of these runs."""
+    if "tokens" not in frame.columns:
+        return named, ()
+    tokens = pd.to_numeric(frame["tokens"], errors="coerce").astype(float)
+    of_tokens = np.abs(named / tokens - 1) < SAME_TOKENS
+    of_tokens &= np.abs(named / frame["flops"].astype(float) - 1) > SAME_TOKENS
+    if not bool(of_tokens.any()):
+        return named, ()
+    logs = pd.Series(np.log(frame["flops"].to_numpy(dtype=float)), index=frame.index)
+    means = np.exp(logs.groupby(named).transform("mean"))
+    return named.where(~of_tokens, means), (
+        f"budgets of {int(of_tokens.sum())} runs are tokens: they are called by the mean compute of their runs",
+    )
 
 
 def _tight(ascending: Array, part: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.estimate import Estimate
 from analysis.fitting.fit import Fit
@@ -32,7 +33,7 @@ def held_out(
     predicted = alone if auto is None else auto.predict(inputs)
     narrower = (_at_level(fit, NARROW) if auto is None else auto.at_level(NARROW)).predict(inputs)
     measured = held["loss"].to_numpy(dtype=float)
-    best = float(fitted["loss"].min())
+    best = _best_smaller(fitted, held)
     value = predicted["loss"].to_numpy(dtype=float)
     rows = pd.DataFrame(
         {
@@ -64,11 +65,21 @@ def held_out(
     )
 
 
+def _best_smaller(fitted: pd.DataFrame, held: pd.DataFrame) -> NDArray[np.float64]:
+    """For each held-out run the lowest loss among fitted runs of less compute; among all where none has less."""
+    flops, loss = (fitted[name].to_numpy(dtype=float) for name in ("flops", "loss"))
+    out = [
+        float(loss[flops < compute].min() if bool((flops < compute).any()) else loss.min())
+        for compute in held["flops"].to_numpy(dtype=float)
+    ]
+    return np.array(out)
+
+
 def _mean_errors(
     fit: Fit, rows: pd.DataFrame, inputs: Mapping[str, Any], choices: Choices, *, weighted: bool
 ) -> tuple[Estimate, Estimate]:
     """Mean absolute errors of the predictions and of carrying forward; `rows` are in the order of `inputs`."""
-    measured, best = rows["measured"].to_numpy(dtype=float), float(rows["carried_forward"].iloc[0])
+    measured, best = (rows[name].to_numpy(dtype=float) for name in ("measured", "carried_forward"))
     values = [float(rows[name].abs().mean()) for name in ("error_fraction", "carried_error")]
     draws = fit.draws
     if draws is None or len(rows) < 2:
@@ -78,7 +89,7 @@ def _mean_errors(
     rng = np.random.default_rng([choices.seed, 2])
     law_draws = np.array([fit.law(theta, inputs) for theta in draws])
     picks = rng.integers(0, len(rows), size=(len(draws), len(rows)))
-    carried = Estimate.from_draws(values[1], np.abs(best / measured[picks] - 1).mean(axis=1), level=fit.level)
+    carried = Estimate.from_draws(values[1], np.abs((best / measured)[picks] - 1).mean(axis=1), level=fit.level)
     if weighted:
         why = "a weighted set of laws makes no draws"
         return Estimate(value=values[0], level=fit.level, reason=why), carried
