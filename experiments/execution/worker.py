@@ -64,6 +64,8 @@ class WorkerOptions:
     """What the sweep forces of how its runs are executed."""
     linger: bool = True
     """Wait while others train, to take up what they lose; without it, end when nothing is free."""
+    stop_at_failure: bool = False
+    """End after a run that was recorded as failed or diverged."""
 
 
 @dataclass
@@ -173,6 +175,8 @@ class Worker:
                     return ending.exit_status or ExitStatus.RESTART, False
                 if ending.exit_status is not None:
                     return ending.exit_status, True
+                if self.options.stop_at_failure and self._has_failed(claimed):
+                    return ExitStatus.STOPPED, True
                 if self._usage.is_spent(self.options):
                     return ExitStatus.RESTART, True
             elif waiting and self.options.linger:
@@ -196,6 +200,11 @@ class Worker:
             free_memory(self.options.device)
         self._endings.write(claimed, ending)
         return ending
+
+    def _has_failed(self, claimed: Claimed) -> bool:
+        """Whether the run that was just executed has a record that says failed or diverged."""
+        record = self.store.read_record(claimed.segment.run_id)
+        return record is not None and record.status in (RunStatus.FAILED, RunStatus.DIVERGED)
 
     def _fits(self, segment: Segment) -> bool:
         """Whether the device holds the segment now, beside what others have there; a CPU always tries."""

@@ -204,7 +204,8 @@ def _submit(args: argparse.Namespace) -> int:
 
 def worker_arguments(args: argparse.Namespace) -> list[str]:
     """Options that `run` hands to each worker."""
-    return ["--checkpoint-seconds", str(args.checkpoint_seconds), *(["--no-weights"] if args.no_weights else [])]
+    flags = {"--no-weights": args.no_weights, "--stop-at-failure": args.stop_at_failure}
+    return ["--checkpoint-seconds", str(args.checkpoint_seconds), *(flag for flag, given in flags.items() if given)]
 
 
 def _group_arguments(args: argparse.Namespace) -> list[str]:

@@ -21,6 +21,9 @@ from experiments.machine.liveness import EXPIRY_SECONDS
 from experiments.planning.planned_sweep import PlannedSweep
 from models.command_line import own_command
 
+FLAGS = ("no_weights", "no_linger", "stop_at_failure")
+"""Options without a value that each process of a group takes too."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `work`."""
@@ -38,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--no-linger", action="store_true", help="end when nothing is free instead of waiting for what others may lose"
+    )
+    parser.add_argument(
+        "--stop-at-failure", action="store_true", help="end after a run that was recorded as failed or diverged"
     )
     parser.add_argument(
         "--expiry-seconds",
@@ -90,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
             max_runs=args.max_runs,
             keep_weights=not args.no_weights,
             linger=not args.no_linger,
+            stop_at_failure=args.stop_at_failure,
             expiry_seconds=args.expiry_seconds,
             stall_seconds=args.stall_seconds,
             execution=choices,
@@ -151,4 +158,4 @@ def _words(args: argparse.Namespace) -> list[str]:
     ):
         if getattr(args, name) is not None:
             words += ["--" + name.replace("_", "-"), str(getattr(args, name))]
-    return words + [f"--{name.replace('_', '-')}" for name in ("no_weights", "no_linger") if getattr(args, name)]
+    return words + [f"--{name.replace('_', '-')}" for name in FLAGS if getattr(args, name)]

@@ -182,7 +182,8 @@ def test_records_that_are_gone_damaged_or_another_runs_are_named_and_trained_aga
     store = tmp_path / "copy"
     shutil.copytree(undisturbed[1], store)
     sweep, peace = store / "tiny.yaml", outcomes(store)
-    gone, cut, swapped, good = sorted(store.glob("runs/*/record.json"))
+    listed = json.loads((store / "sweeps" / "tiny.json").read_text())["runs"]
+    gone, cut, swapped, good = (store / "runs" / run_id / "record.json" for run_id in sorted(listed))
     gone.unlink()
     cut.write_text(cut.read_text()[:100])
     shutil.copy(good, swapped)
