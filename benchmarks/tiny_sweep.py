@@ -49,11 +49,11 @@ def _save_now_and_then(setup: TrainSetup, target: Target, state: TrainState) -> 
 
 def train(sweep: Path, root: Path, cache: Cache) -> int:
     """What `run` does with one worker, in this process: the worker's exit status."""
-    mock.patch.object(job, "save_state", _save_now_and_then).start()  # until this process ends
     store = RunStore(root)
     planned, _ = PlannedSweep.write(expand_file(sweep, cache=cache), sweep, store)
     options = WorkerOptions(checkpoint_seconds=0.0)
-    return Worker(store=store, segments=planned.segments(), options=options, cache=cache).work()
+    with mock.patch.object(job, "save_state", _save_now_and_then):
+        return Worker(store=store, segments=planned.segments(), options=options, cache=cache).work()
 
 
 def warm_up(sweep: Path, root: Path, cache: Cache) -> None:
