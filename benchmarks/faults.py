@@ -68,8 +68,8 @@ class Faults:
         sys.addaudithook(self._audit)
         fsync, opened = os.fsync, io.open
 
-        def faulty_fsync(handle: int) -> None:
-            self.meet("fsync", _name_of(handle))
+        def faulty_fsync(handle: Any) -> None:  # a number, or an object with one
+            self.meet("fsync", _name_of(handle if isinstance(handle, int) else handle.fileno()))
             fsync(handle)
 
         def faulty_open(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
@@ -80,7 +80,8 @@ class Faults:
                     return _Stream(stream, lambda data: self._write(stream, data, name))
             return stream
 
-        os.fsync, io.open = faulty_fsync, faulty_open  # type: ignore[assignment]
+        os.fsync = faulty_fsync
+        io.open = faulty_open
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "os.fork":

@@ -203,7 +203,7 @@ class Worker:
 
     def _has_failed(self, claimed: Claimed) -> bool:
         """Whether the run that was just executed has a record that says failed or diverged."""
-        record = self.store.read_record(claimed.segment.run_id)
+        record = self.store.find_record(claimed.segment.run_id)
         return record is not None and record.status in (RunStatus.FAILED, RunStatus.DIVERGED)
 
     def _fits(self, segment: Segment) -> bool:

@@ -239,9 +239,9 @@ def _is_object(text: str) -> bool:
 
 
 def _is_whole_zip(path: Path) -> bool:
-    """Whether the checksums within a checkpoint of an older version hold."""
+    """Whether the checksums within a checkpoint of an older version hold; OSError where it cannot be read at all."""
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError):
-        return False
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError):
+        return False  # what a damaged archive raises: the caller names the file

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from models.config.optimizer import OptimizerConfig
+from models.optimizers.closure import evaluated
 
 
 class Lion(torch.optim.Optimizer):
@@ -31,7 +32,9 @@ class Lion(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0, "betas": betas})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # one kind
+    def step(  # type: ignore[override]  # torch declares one overload for None and one for a closure
+        self, closure: Callable[[], float] | None = None
+    ) -> float | None:
         """Take one step.
 
         Parameters
@@ -44,10 +47,7 @@ class Lion(torch.optim.Optimizer):
         float or None
             What the closure returns.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         for group in self.param_groups:
             params = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not params:

@@ -14,6 +14,7 @@ import torch
 
 from models.config.optimizer import OptimizerConfig
 from models.optimizers.adamw import adamw
+from models.optimizers.closure import evaluated
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -37,7 +38,9 @@ class MuonAdamW(torch.optim.Optimizer):
         }
         super().__init__(groups, {})
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # one kind
+    def step(  # type: ignore[override]  # torch declares one overload for None and one for a closure
+        self, closure: Callable[[], float] | None = None
+    ) -> float | None:
         """Take one step of both.
 
         Parameters
@@ -50,10 +53,7 @@ class MuonAdamW(torch.optim.Optimizer):
         float or None
             What the closure returns.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluated(closure)
         for kind, part in self._parts.items():  # linked here, since loading a state replaces groups and state
             part.param_groups = [group for group in self.param_groups if group["matrix"] == kind]
             part.state = self.state

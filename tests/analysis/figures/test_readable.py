@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from analysis.figures.drawing.axes import EndLabel, label_ends
-from analysis.figures.drawing.theme import CSS, DARK, LIGHT
+from analysis.figures.drawing.theme import CSS, DARK, LIGHT, Theme
 from analysis.figures.isoflop import MAX_LABELS, draw_isoflop, plot_isoflop
 from analysis.figures.paired import plot_arms, plot_rates
 from analysis.figures.surface import draw_surface
@@ -51,7 +52,7 @@ def extents(figure: Figure, texts: list[Text]) -> list[Box]:
     """Boxes of texts in pixels."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib leaves it untyped
-    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]  # so is this
     boxes = [Text.get_window_extent(text, renderer) for text in texts]  # without arrows
     return [(box.x0, box.y0, box.x1, box.y1) for box in boxes]
 
@@ -62,10 +63,10 @@ def written(figure: Figure) -> list[Text]:
 
 
 @pytest.mark.parametrize("draw", [draw_isoflop, draw_surface])
-def test_every_text_lies_within_the_figure(study: Study, draw: object) -> None:
+def test_every_text_lies_within_the_figure(study: Study, draw: Callable[[Study, Figure, Theme], None]) -> None:
     size = (11.0, 4.3) if draw is draw_isoflop else (8.0, 4.8)
     figure = Figure(figsize=size, dpi=100)
-    draw(study, figure, LIGHT)  # type: ignore[operator]
+    draw(study, figure, LIGHT)
     for text, (left, bottom, right, top) in zip(written(figure), extents(figure, written(figure)), strict=True):
         shown = text.axes is None or text.get_window_extent().width > 0
         assert not shown or (left >= -1 and bottom >= -1), text
@@ -108,9 +109,9 @@ def test_many_budgets_have_a_bar_of_colours_and_few_have_labels(study: Study) ->
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK, CSS], ids=lambda theme: theme.name)
-def test_every_budget_has_a_colour_of_its_own(theme: object) -> None:
+def test_every_budget_has_a_colour_of_its_own(theme: Theme) -> None:
     for count in (3, 24, 25, 60):
-        assert len(set(theme.budget_colours(count))) == count  # type: ignore[attr-defined]
+        assert len(set(theme.budget_colours(count))) == count
 
 
 def test_labels_outside_stand_right_of_the_axes_in_the_order_of_their_curves() -> None:
