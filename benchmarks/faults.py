@@ -68,9 +68,9 @@ class Faults:
         sys.addaudithook(self._audit)
         fsync, opened = os.fsync, io.open
 
-        def faulty_fsync(handle: Any) -> None:  # a number, or an object with one
-            self.meet("fsync", _name_of(handle if isinstance(handle, int) else handle.fileno()))
-            fsync(handle)
+        def faulty_fsync(fd: Any) -> None:  # a number, or an object with one
+            self.meet("fsync", _name_of(fd if isinstance(fd, int) else fd.fileno()))
+            fsync(fd)
 
         def faulty_open(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
             stream = opened(file, mode, *rest, **options)
