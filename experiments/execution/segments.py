@@ -73,10 +73,10 @@ class SegmentTrainer:
         if record is None:
             config = self.store.read_any(run_id)
             check_semantics(config)
-            if not isinstance(config, RunConfig):
-                self.tuning.train(config, claimed)
-                return
-            record = self._train_run(claimed, config)
+            if isinstance(config, RunConfig):
+                record = self._train_run(claimed, config)
+            else:
+                record = self.tuning.train(config, claimed)
         self._finish(claimed.segment, record)
 
     def _train_run(self, claimed: Claimed, config: RunConfig) -> RunRecord:

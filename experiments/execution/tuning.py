@@ -30,16 +30,13 @@ from experiments.execution.queue import Claimed
 from experiments.files import append_rows, write_atomic
 from experiments.records import RunRecord, RunStatus
 from experiments.store.store import RunStore
-from experiments.store.weights import read_weights
+from experiments.store.weights import UNPUBLISHED, WEIGHTS, read_weights
 from experiments.training.tuning.classification import Classification
 from experiments.training.tuning.forgetting import pretraining_loss
 from experiments.training.tuning.loop import Tuned, TuningSetup, finetune
 from experiments.training.tuning.model import learned, load_learned, make_body
 from experiments.training.tuning.tagging import Tagging
 from experiments.training.tuning.tasks import TuningTask
-
-WEIGHTS = "weights.safetensors"
-"""Where a run keeps what it trained; the rest is read from its body."""
 
 
 @dataclass
@@ -147,8 +144,8 @@ class TuningTrainer:
     bodies: Bodies
     """Pre-trained runs and tasks."""
 
-    def train(self, run: FinetuneRun, claimed: Claimed) -> None:
-        """Train a run and publish its record.
+    def train(self, run: FinetuneRun, claimed: Claimed) -> RunRecord:
+        """Train a run and publish its record; the published one, whoever won.
 
         Parameters
         ----------
@@ -156,6 +153,11 @@ class TuningTrainer:
             What to train.
         claimed : Claimed
             The attempt.
+
+        Returns
+        -------
+        RunRecord
+            That names the weights to keep, which lie under the name of the attempt.
 
         Raises
         ------
@@ -186,19 +188,18 @@ class TuningTrainer:
         facts = self.execution.facts(run, attempt=claimed.attempt, began=began, micro_batch=micro_batch)
         if self.keep_weights:
             content = safetensors.torch.save(learned(done.model))
-            write_atomic(folder / WEIGHTS, content)
+            write_atomic(folder / f"{UNPUBLISHED}{claimed.attempt}", content)
             facts["weights_sha256"] = hashlib.sha256(content).hexdigest()
         counted = {"tokens": done.tokens, "flops": done.flops, "flops_6nd": _flops_6nd(run, done.tokens)}
-        self.store.publish(
-            RunRecord(
-                run_id=run_id,
-                status=RunStatus.DONE,
-                config=tuning.canonical(run),
-                design=tuning.design_of(run) | counted,
-                outcome=outcome,
-                execution=facts,
-            )
+        record = RunRecord(
+            run_id=run_id,
+            status=RunStatus.DONE,
+            config=tuning.canonical(run),
+            design=tuning.design_of(run) | counted,
+            outcome=outcome,
+            execution=facts,
         )
+        return record if self.store.publish(record) else self.store.find_record(run_id) or record
 
     def _forgetting(self, run: FinetuneRun, config: RunConfig, done: Tuned) -> dict[str, Any]:
         """The pre-training validation loss before and after tuning.
@@ -206,7 +207,7 @@ class TuningTrainer:
         A body that is frozen has not changed, and one from scratch has nothing to forget. Where positions are learned,
         a prompt leaves no room for whole sequences of pre-training.
         """
-        record = self.store.read_record(run.pretrained)
+        record = self.store.find_record(run.pretrained)
         before = None if record is None or run.method.name == "scratch" else float(record.outcome["loss"])
         after = before
         no_room = run.method.name == "prompt" and bool(run.method.size) and run.model.positions == "learned"

@@ -27,7 +27,7 @@ from experiments.planning.plans import compile_sweep
 from experiments.records import NewerLayout, RecordError
 from experiments.store.checkpoints import declare_needed
 from experiments.store.store import RunStore
-from experiments.store.weights import UNPUBLISHED, place_weights
+from experiments.store.weights import UNPUBLISHED, WEIGHTS, place_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +210,7 @@ class PlannedSweep:
 def _place_weights(store: RunStore, run_id: str) -> None:
     """Finish what a worker left undone that was killed right after it had published a run."""
     folder = store.run_folder(run_id)
-    if (folder / "weights.safetensors").exists() or not any(folder.glob(f"{UNPUBLISHED}*")):
+    if (folder / WEIGHTS).exists() or not any(folder.glob(f"{UNPUBLISHED}*")):
         return
     record = store.find_record(run_id)
     if record is not None:

@@ -22,6 +22,7 @@ from experiments.errors import UserError
 from experiments.machine.devices import DeviceKind, Precision, resolve_precision
 from experiments.records import RunStatus
 from experiments.store.store import RunStore
+from experiments.store.weights import WEIGHTS
 from models.config.accounting import params_fit
 from models.config.finetuning import MethodConfig, method_params
 
@@ -132,7 +133,7 @@ class _Maker:
         """Mean validation loss of a rate over the seeds that tune; None while one is missing."""
         total = 0.0
         for seed in seeds:
-            record = self.store.read_record(run_id(self._config(cell, power, seed)))
+            record = self.store.find_record(run_id(self._config(cell, power, seed)))
             if record is None:
                 return None
             total += record.outcome["val_loss"] if record.status is RunStatus.DONE else math.inf
@@ -246,10 +247,10 @@ def pretrained_problem(store: RunStore, run: str) -> str | None:
     str or None
         One sentence; None when it can.
     """
-    record = store.read_record(run)
+    record = store.find_record(run)
     if record is None or record.status is not RunStatus.DONE:
         return f"pre-trained run {run} is not finished; train it with `python -m experiments run`"
-    if not (store.run_folder(run) / "weights.safetensors").exists():
+    if not (store.run_folder(run) / WEIGHTS).exists():
         return f"pre-trained run {run} kept no weights; train it again without --no-weights"
     config = store.read_config(run)
     if config.data.is_language:

@@ -19,6 +19,7 @@ from experiments.records import RecordError, RunRecord
 from experiments.store.checkpoints import read_needed
 from experiments.store.claims import parse_claim_name
 from experiments.store.store import RunStore
+from experiments.store.weights import WEIGHTS
 
 TRAINED_AGAIN = "`isoflop run` sets it aside and trains the run again"
 GOES_ON = "it is set aside when it is read, and training goes on from the checkpoint before it"
@@ -113,7 +114,7 @@ class _Checker:
             self._damaged(
                 folder / "record.json", "it is gone, though a claim says that the run was done", TRAINED_AGAIN
             )
-        self._weights(folder / "weights.safetensors", record)
+        self._weights(folder / WEIGHTS, record)
         self._metrics(folder / "metrics.jsonl")
         self._checkpoints(folder / "checkpoints")
 

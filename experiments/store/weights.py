@@ -15,6 +15,8 @@ from experiments.files import replace
 from experiments.records import RunRecord
 from experiments.store.store import RunStore
 
+WEIGHTS = "weights.safetensors"
+"""Where a finished run keeps its weights; a fine-tuned one those that it trained."""
 UNPUBLISHED = ".weights-"
 """How names of weights begin whose run has no record yet; the number of the attempt follows."""
 
@@ -34,7 +36,7 @@ def place_weights(folder: Path, record: RunRecord) -> None:
     StoreError
         When the disk refuses.
     """
-    final, known = folder / "weights.safetensors", record.execution.get("weights_sha256")
+    final, known = folder / WEIGHTS, record.execution.get("weights_sha256")
     for path in sorted(folder.glob(f"{UNPUBLISHED}*")):
         try:
             is_wanted = file_digest(path) == known
@@ -65,7 +67,7 @@ def read_weights(store: RunStore, run_id: str) -> bytes:
     UserError
         When there are none, or they are not those that the record names.
     """
-    path = store.run_folder(run_id) / "weights.safetensors"
+    path = store.run_folder(run_id) / WEIGHTS
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from pathlib import Path
 from experiments.data.cache import Cache
 from experiments.errors import UserError
 from experiments.store.store import RunStore
-from experiments.store.weights import read_weights
+from experiments.store.weights import WEIGHTS, read_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
             "status SWEEP` their runs"
         )
     config = store.read_config(matches[0])
-    weights = store.run_folder(matches[0]) / "weights.safetensors"
+    weights = store.run_folder(matches[0]) / WEIGHTS
     content = read_weights(store, matches[0])
     if config.data.is_language:
         raise UserError(f"run {matches[0]} was trained on tokens of {config.data.corpus!r}, which are no text")
