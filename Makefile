@@ -27,7 +27,8 @@ $(DOCS): $(STAMP)
 ## train the quickstart grid, fit the law, write reports/quickstart/report.html
 quickstart: $(STAMP)
 	$(BIN)/python -m experiments run $(SWEEP) --store $(STORE)
-	$(BIN)/python -m analysis report $(STORE)/sweeps/quickstart.json --out reports/quickstart
+	$(BIN)/python -m experiments archive $(STORE)/sweeps/quickstart.json --out reports/quickstart/records.parquet
+	$(BIN)/python -m analysis report reports/quickstart/records.parquet --out reports/quickstart
 
 ## lint, types, layers, tests: in two processes, since two of one thread beat one of two
 test: $(DEV) lint
