@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from analysis.advice.ladder import ShapeRules, build_ladder
+from analysis.advice.ladder import ShapeRules, ladder_of
 from analysis.advice.optimum import Optimum, check_law, compute_optimal
 from analysis.errors import UserError as UserError
 from analysis.figures.fit import plot_fit as plot
@@ -59,9 +59,6 @@ __all__ = [
     "select_law",
     "tuned",
 ]
-
-ALL_SIZES = (1e2, 1e13)
-"""N between which shapes are looked at for a budget."""
 
 
 def load_runs(
@@ -276,5 +273,4 @@ def advise(fit: Fit, budget: float, *, rules: ShapeRules | None = None) -> Optim
         When the law has no frontier.
     """
     check_law(fit)
-    known = fit.runs is not None and "context" in fit.runs
-    return compute_optimal(fit, budget, build_ladder(fit, rules or ShapeRules(), *ALL_SIZES, from_config=known))
+    return compute_optimal(fit, budget, ladder_of(fit, rules))

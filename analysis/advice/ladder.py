@@ -36,6 +36,9 @@ MIN_WHOLE_HEADS = 4
 FINE_STEP = 4
 """Step of small widths."""
 
+EVERY_SIZE = (1e2, 1e13)
+"""Sizes among which advice looks for the best one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
@@ -280,3 +283,22 @@ def build_ladder(fit: Fit, rules: ShapeRules, low: float, high: float, *, from_c
         return make_ladder(rules, low, high, convention="6ND")
     runs = Shapes.from_frame(pd.DataFrame(dict(fit.runs)))
     return make_ladder(rules, low, high, convention="as given", ratio=runs.flops_per_token)
+
+
+def ladder_of(fit: Fit, rules: ShapeRules | None = None) -> Ladder:
+    """Shapes of every size for advice from a fit.
+
+    Parameters
+    ----------
+    fit : Fit
+        Whose runs say what counting needs, where they were kept.
+    rules : ShapeRules, optional
+        How shapes are made; the defaults without them.
+
+    Returns
+    -------
+    Ladder
+        As `build_ladder` makes it.
+    """
+    known = fit.runs is not None and "context" in fit.runs
+    return build_ladder(fit, rules or ShapeRules(), *EVERY_SIZE, from_config=known)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,6 +212,11 @@ class Fit:
                 bad, least = int(np.argmax(~good)), "at or above zero" if zero else "above zero"
                 raise UserError(f"{name} must be finite and {least} to predict, not {values[bad]} (row {bad + 1})")
         return out
+
+    def at_level(self, level: float) -> Fit:
+        """The same with predictions whose intervals have another coverage."""
+        calibration = replace(self.predictor.calibration, level=level)
+        return replace(self, predictor=replace(self.predictor, calibration=calibration))
 
     def summary(self) -> str:
         """A table of the parameters, the status and the warnings, in plain text."""

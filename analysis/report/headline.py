@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from analysis.advice.ladder import ShapeRules, build_ladder
+from analysis.advice.ladder import ladder_of
 from analysis.advice.optimum import compute_optimal
 from analysis.advice.target_loss import target_loss
 from analysis.errors import UserError
@@ -21,8 +21,6 @@ NEXT = 10.0
 """The next budget that is looked at, as a multiple of the largest run's compute."""
 STEP = 0.1
 """The gain in loss whose price is named, in the unit of the losses."""
-EVERY_SIZE = (1e2, 1e13)
-"""Sizes among which the next run is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +138,8 @@ def _next(study: Study) -> Reply:
         return Reply(question=question, sentences=(f"{fit.law.name} says nothing about the best use of a budget.",))
     largest, best = float(study.shown["flops"].max()), float(study.shown["loss"].min())
     budget = float(f"{NEXT * largest:.2g}")
-    known = fit.runs is not None and "context" in fit.runs
     try:
-        ladder = build_ladder(fit, ShapeRules(), *EVERY_SIZE, from_config=known)
+        ladder = ladder_of(fit)
         optimum, priced = compute_optimal(fit, budget, ladder), target_loss(fit, best - STEP, ladder)
     except UserError as error:
         return Reply(question=question, sentences=(f"The law cannot say: {error}.",))

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.archives import is_archive, read_archive, recipe_of
+from experiments.digests import file_digest
 from experiments.manifests import Manifest, store_of
 
 PACKAGES = ("numpy", "scipy", "pandas", "matplotlib", "jinja2")
@@ -120,6 +121,6 @@ def git_state() -> Mapping[str, Any]:
 def _digest(path: Path, frame: pd.DataFrame) -> str:
     """sha256 of a file, or of the sorted run ids behind a store's folder."""
     if path.is_file():
-        return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+        return "sha256:" + file_digest(path)
     ids = "\n".join(sorted(frame["run_id"].astype(str))) if "run_id" in frame.columns else ""
     return "sha256 of run ids:" + hashlib.sha256(ids.encode()).hexdigest()

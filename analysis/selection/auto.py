@@ -124,11 +124,7 @@ class AutoFit:
 
     def at_level(self, level: float) -> AutoFit:
         """The same with intervals of another coverage."""
-        fits = {}
-        for name, fit in self.fits.items():
-            calibration = replace(fit.predictor.calibration, level=level)
-            fits[name] = replace(fit, predictor=replace(fit.predictor, calibration=calibration))
-        return replace(self, fits=fits)
+        return replace(self, fits={name: fit.at_level(level) for name, fit in self.fits.items()})
 
     def predict(self, data: Mapping[str, Any] | pd.DataFrame, interval: Interval = "both") -> pd.DataFrame:
         """Losses at new inputs, with intervals that hold the disagreement of laws and their record at cut-offs.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ def held_out(
     inputs = as_columns(held, fit.law.inputs)
     alone = fit.predict(inputs)
     predicted = alone if auto is None else auto.predict(inputs)
-    narrower = (_at_level(fit, NARROW) if auto is None else auto.at_level(NARROW)).predict(inputs)
+    narrower = (fit.at_level(NARROW) if auto is None else auto.at_level(NARROW)).predict(inputs)
     measured = held["loss"].to_numpy(dtype=float)
     best = _best_smaller(fitted, held)
     value = predicted["loss"].to_numpy(dtype=float)
@@ -95,9 +94,3 @@ def _mean_errors(
         return Estimate(value=values[0], level=fit.level, reason=why), carried
     errors = np.abs(np.take_along_axis(law_draws, picks, axis=1) / measured[picks] - 1).mean(axis=1)
     return Estimate.from_draws(values[0], errors, level=fit.level), carried
-
-
-def _at_level(fit: Fit, level: float) -> Fit:
-    """The fit with intervals of another coverage."""
-    calibration = replace(fit.predictor.calibration, level=level)
-    return replace(fit, predictor=replace(fit.predictor, calibration=calibration))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.advice.ladder import Ladder, ShapeRules, build_ladder
+from analysis.advice.ladder import EVERY_SIZE, Ladder, ShapeRules, build_ladder
 from analysis.advice.optimum import check_law, compute_optimal
 from analysis.advice.overtraining import cheapest_factor, overtraining
 from analysis.advice.target_loss import target_loss
@@ -33,8 +33,6 @@ from analysis.fitting.fit import Fit
 from analysis.verbs.arguments import add_fit_argument, add_json_argument, parse_numbers, parse_point
 from experiments.files import write_atomic
 
-EVERY_SIZE = (1e2, 1e13)
-"""N between which shapes are looked at for a budget or a loss."""
 DECAY_FRACTION = 0.2
 """Part of a run that decays where neither an option nor a template says it."""
 ANSWER = (
