@@ -53,7 +53,7 @@ def test_a_worker_whose_attempt_was_given_up_takes_no_further_step_of_it_and_may
 
 def test_a_training_that_takes_no_step_is_ended_as_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Ended(Exception):
-        pass
+        """In place of the end of the process."""
 
     def end(status: int) -> None:
         raise Ended(status)
