@@ -30,13 +30,9 @@ quickstart: $(STAMP)
 	$(BIN)/python -m experiments archive $(STORE)/sweeps/quickstart.json --out reports/quickstart/records.parquet
 	$(BIN)/python -m analysis report reports/quickstart/records.parquet --out reports/quickstart
 
-## lint, types, layers, tests: in two processes, since two of one thread beat one of two
+## lint, types, layers, tests: two processes, since two of one thread beat one of two
 test: $(DEV) lint
-	mkdir -p build
-	$(BIN)/python -m pytest tests/analysis tests/models > build/tests-of-analysis-and-models.log 2>&1 & first=$$!; \
-	$(BIN)/python -m pytest --ignore=tests/analysis --ignore=tests/models; second=$$?; \
-	wait $$first; status=$$?; cat build/tests-of-analysis-and-models.log; \
-	[ $$status -eq 0 ] && exit $$second; exit $$status
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(DEV)
 	$(BIN)/ruff check

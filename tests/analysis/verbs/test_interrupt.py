@@ -60,6 +60,7 @@ def test_a_signal_in_the_midst_of_a_fit_is_one_line_too(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys, isoflop\n"
         "from analysis.solver import search\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in a shell's background ignores it
         "descend = search.polish\n"
         "def struck(*words, **options):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
