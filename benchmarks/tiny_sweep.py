@@ -51,7 +51,7 @@ def train(sweep: Path, root: Path, cache: Cache) -> int:
     """What `run` does with one worker, in this process: the worker's exit status."""
     store = RunStore(root)
     planned, _ = PlannedSweep.write(expand_file(sweep, cache=cache), sweep, store)
-    options = WorkerOptions(checkpoint_seconds=0.0)
+    options = WorkerOptions(checkpoint_seconds=0.0, expiry_seconds=3.0)  # a claim that says no owner is soon given up
     with mock.patch.object(job, "save_state", _save_now_and_then):
         return Worker(store=store, segments=planned.segments(), options=options, cache=cache).work()
 
