@@ -21,6 +21,8 @@ AT_ONCE = 2_000_000
 """Most (draw, row) weights of a long table held at once."""
 MAX_STARTS = 3
 """Most local minima from which each draw is fitted."""
+LEAST_TRIED = 50
+"""Fewest draws that are fitted from another minimum before it may be given up; else a twentieth of them."""
 
 
 def resample(
@@ -74,6 +76,9 @@ def resample(
 def bootstrap_fits(problem: Problem, starts: Array, multiplicities: Array) -> tuple[Array, Array]:
     """Fit draws that were made, each from several starts.
 
+    Every draw is fitted from the best minimum. From another minimum the draws are fitted in the order of how little it
+    loses to the best one under their weights, a block at a time, until a block in which it won nowhere.
+
     Parameters
     ----------
     problem : Problem
@@ -94,9 +99,16 @@ def bootstrap_fits(problem: Problem, starts: Array, multiplicities: Array) -> tu
     best = polish(problem, np.repeat(starts[:1], weights.shape[0], axis=0), weights)
     phi, value = best.phi, best.value
     for start in starts[1:MAX_STARTS]:
-        other = polish(problem, np.repeat(start[None, :], weights.shape[0], axis=0), weights)
-        better = other.value < value * (1 - 1e-12)
-        phi[better], value[better] = other.phi[better], other.value[better]
+        there = polish(problem, np.repeat(start[None, :], weights.shape[0], axis=0), weights, max_iterations=0).value
+        promising = np.argsort(there - value, kind="stable")
+        size = max(LEAST_TRIED, weights.shape[0] // 20)
+        for begin in range(0, promising.size, size):
+            tried = promising[begin : begin + size]
+            other = polish(problem, np.repeat(start[None, :], tried.size, axis=0), weights[tried])
+            better = other.value < value[tried] * (1 - 1e-12)
+            phi[tried[better]], value[tried[better]] = other.phi[better], other.value[better]
+            if not better.any():
+                break
     return phi, value
 
 

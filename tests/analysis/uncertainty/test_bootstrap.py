@@ -1,0 +1,60 @@
+"""Draws are fitted from every minimum that may win, and from no other for nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis.laws.registry import LAWS
+from analysis.solver.newton import polish
+from analysis.solver.objectives import Objective
+from analysis.solver.problem import Problem, make_problem
+from analysis.uncertainty import bootstrap
+from analysis.uncertainty.bootstrap import bootstrap_fits, bootstrap_rows
+
+
+def two_valleys() -> Problem:
+    """Runs of which six say one exponent and five another: which minimum is lower depends on the draw."""
+    params = np.geomspace(1e6, 1e9, 11)
+    steep, flat = 2.0 + 800 * params**-0.5, 2.0 + 12 * params**-0.15
+    loss = np.where(np.arange(11) % 2 == 0, steep, flat)
+    return make_problem(LAWS["power"], {"x": params, "loss": loss}, objective=Objective(name="huber", delta=1e-3))
+
+
+def test_the_order_of_trial_changes_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = two_valleys()
+    rng = np.random.default_rng(0)
+    guesses = rng.uniform(np.maximum(problem.lower, -3), np.minimum(problem.upper, 3), size=(60, problem.lower.size))
+    ends = polish(problem, guesses)
+    order = np.argsort(ends.value)
+    minima = ends.phi[order][[0, np.flatnonzero(ends.value[order] > ends.value[order][0] * 1.001)[0]]]
+    drawn = bootstrap_rows(11, 400, rng=rng)
+
+    _, quick = bootstrap_fits(problem, minima, drawn)
+    monkeypatch.setattr(bootstrap, "LEAST_TRIED", 400)
+    _, thorough = bootstrap_fits(problem, minima, drawn)
+    alone = polish(problem, np.repeat(minima[:1], 400, axis=0), drawn * problem.weights).value
+
+    assert np.all(thorough <= alone)
+    assert np.mean(thorough < alone * 0.999) > 0.02  # the other minimum does win
+    assert np.mean(quick <= thorough * (1 + 1e-9)) > 0.99
+
+
+def test_a_minimum_that_wins_nowhere_is_soon_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = np.geomspace(1e6, 1e9, 40)
+    loss = (2.0 + 800 * params**-0.4) * np.exp(0.01 * np.random.default_rng(1).standard_normal(40))
+    problem = make_problem(LAWS["power"], {"x": params, "loss": loss}, objective=Objective())
+    best = polish(problem, np.zeros((1, problem.lower.size))).phi
+    far = np.clip(best + 2.0, problem.lower, problem.upper)
+    descended: list[int] = []
+    real = bootstrap.polish
+
+    def counted(problem: Problem, phi: np.ndarray, *words: object, **options: object) -> object:
+        if options.get("max_iterations") != 0:
+            descended.append(len(phi))
+        return real(problem, phi, *words, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bootstrap, "polish", counted)
+    bootstrap_fits(problem, np.concatenate([best, far]), bootstrap_rows(40, 1000, rng=np.random.default_rng(2)))
+    assert descended[0] == 1000
+    assert sum(descended[1:]) < 1000
