@@ -47,12 +47,11 @@ def test_a_minimum_that_wins_nowhere_is_soon_given_up(monkeypatch: pytest.Monkey
     best = polish(problem, np.zeros((1, problem.lower.size))).phi
     far = np.clip(best + 2.0, problem.lower, problem.upper)
     descended: list[int] = []
-    real = bootstrap.polish
 
     def counted(problem: Problem, phi: np.ndarray, *words: object, **options: object) -> object:
         if options.get("max_iterations") != 0:
             descended.append(len(phi))
-        return real(problem, phi, *words, **options)  # type: ignore[arg-type]
+        return polish(problem, phi, *words, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(bootstrap, "polish", counted)
     bootstrap_fits(problem, np.concatenate([best, far]), bootstrap_rows(40, 1000, rng=np.random.default_rng(2)))
