@@ -35,7 +35,7 @@ class Segment:
     end_step: int
     """Steps at its end."""
     after: str | None = None
-    """The segment of the prefix that has to be trained before."""
+    """What has to be trained before: a segment of the prefix, or the pre-trained run that a fine-tuning run tunes."""
     keep_step: int | None = None
     """For a run: the step at which it leaves the prefix's checkpoint behind for later budgets."""
     seconds: float = 0.0

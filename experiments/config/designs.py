@@ -65,6 +65,10 @@ class ExpandedSweep:
     """Unique by run_id, in the order of the design."""
     left_out: tuple[str, ...] = ()
     """One sentence for each combination that was not planned."""
+    before: ExpandedSweep | None = None
+    """The sweep whose runs these tune, where its file is named; the same command trains it first."""
+    waits: Mapping[str, str] = field(default_factory=dict)
+    """run_id -> the pre-trained run that is still to be trained before."""
 
     @property
     def about(self) -> dict[str, Any]:

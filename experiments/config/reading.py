@@ -81,6 +81,10 @@ def beside_file(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     data, vary, task = result.get("data"), result.get("vary"), result.get("task")
     if isinstance(task, dict) and "name" in task:
         task["name"] = _moved(task["name"], folder)
+    body = result.get("pretrained")
+    for key in ("sweep", "huggingface"):
+        if isinstance(body, dict) and isinstance(body.get(key), str):
+            body[key] = _placed(body[key], folder, is_path=key == "huggingface")
     for key in ("corpus", "tokenizer"):
         if isinstance(data, dict) and key in data:
             data[key] = _moved(data[key], folder)
@@ -100,6 +104,14 @@ def _moved(name: object, folder: Path) -> object:
         return name
     place = Path(where).expanduser()
     return name if place.is_absolute() else f"{prefix}:{os.path.normpath(folder / place)}"
+
+
+def _placed(name: str, folder: Path, *, is_path: bool) -> str:
+    """A path as seen from the working folder; the name of a sweep as it is."""
+    place = Path(name).expanduser()
+    if place.is_absolute() or not (is_path or name.endswith((".yaml", ".yml"))):
+        return name
+    return os.path.normpath(folder / place)
 
 
 def build_sweep(raw: Mapping[str, Any], *, where: str) -> SweepConfig:

@@ -126,6 +126,12 @@ class SegmentQueue:
             if not item.is_prefix:
                 self.on_exhausted(item.run_id, state)
             return None
+        if item.prefix is None and item.after is not None:
+            body = self.store.find_record(item.after)
+            if body is None:
+                return f"waits for {item.after}"
+            if body.status is not RunStatus.DONE:
+                return None  # it will never be tuned; the next plan says so
         start, reason = self._start(item)
         if reason is not None or not self.fits(item):
             return reason or "does not fit now"

@@ -9,19 +9,20 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from experiments.config.run import RunConfig
 from experiments.config.tuning import run as tuning
 from experiments.config.tuning.run import FinetuneRun
 from experiments.data.cache import Cache
 from experiments.data.corpora.task_files import find_task, task_hash
 from experiments.data.tasks import Example, Task
-from experiments.data.tokenizers.tokenizer import load_tokenizer
+from experiments.data.tokenizers.checkpoint import OWN, CheckpointTokenizer, Marks
+from experiments.data.tokenizers.tokenizer import BytesTokenizer, Tokenizer, load_tokenizer
 from experiments.digests import checked_row
 from experiments.errors import UserError
 from experiments.execution.engine import Execution
@@ -37,6 +38,8 @@ from experiments.training.tuning.loop import Tuned, TuningSetup, finetune
 from experiments.training.tuning.model import learned, load_learned, make_body
 from experiments.training.tuning.tagging import Tagging
 from experiments.training.tuning.tasks import TuningTask
+from models.huggingface.folder import folder_digest
+from models.huggingface.weights import load_huggingface
 
 
 @dataclass
@@ -47,18 +50,40 @@ class Bodies:
     """Where the runs are."""
     cache: Cache
     """Holds tokenizers and corpora."""
-    _body: tuple[str, RunConfig, Mapping[str, Tensor]] | None = field(default=None, init=False)
+    _body: tuple[str, Mapping[str, Tensor]] | None = field(default=None, init=False)
     _task: tuple[str, Task] | None = field(default=None, init=False)
 
-    def body(self, run_id: str) -> tuple[RunConfig, Mapping[str, Tensor]]:
-        """Config and weights of a pre-trained run."""
-        if self._body is None or self._body[0] != run_id:
-            path = self.store.run_folder(run_id) / WEIGHTS
-            if not path.exists():
-                raise UserError(f"pre-trained run {run_id} has no {path}; train it again, without --no-weights")
-            weights = safetensors.torch.load(read_weights(self.store, run_id))
-            self._body = (run_id, self.store.read_config(run_id), weights)
-        return self._body[1], self._body[2]
+    def body(self, run: FinetuneRun) -> Mapping[str, Tensor]:
+        """Weights of what a run tunes; none from scratch. UserError when they are not those that were planned."""
+        if self._body is None or self._body[0] != run.pretrained:
+            self._body = (run.pretrained, self._read(run))
+        return self._body[1]
+
+    def _read(self, run: FinetuneRun) -> Mapping[str, Tensor]:
+        if run.source == "scratch":
+            return {}
+        if run.source == "huggingface":
+            folder = Path(str(run.folder))
+            found = folder_digest(folder)
+            if found != run.pretrained:
+                raise UserError(
+                    f"checkpoint {folder} changed under this sweep: it was planned with content {run.pretrained} and "
+                    f"now has {found}; restore the old content, or plan a new sweep"
+                )
+            return load_huggingface(folder).state_dict()
+        path = self.store.run_folder(run.pretrained) / WEIGHTS
+        if not path.exists():
+            raise UserError(f"pre-trained run {run.pretrained} has no {path}; train it again, without --no-weights")
+        return safetensors.torch.load(read_weights(self.store, run.pretrained))
+
+    def tokenizer(self, run: FinetuneRun) -> tuple[Tokenizer, Marks]:
+        """The tokenizer of what a run tunes, and the marks around its texts."""
+        if run.source == "scratch":
+            return BytesTokenizer(), OWN
+        if run.source == "huggingface":
+            found = CheckpointTokenizer(Path(str(run.folder)))
+            return found, found.marks()
+        return load_tokenizer(self.store.read_config(run.pretrained).data, self.cache), OWN
 
     def task(self, run: FinetuneRun) -> Task:
         """The task of a run; UserError when its content is not that which was planned."""
@@ -76,11 +101,10 @@ class Bodies:
 
     def head(self, run: FinetuneRun) -> TuningTask:
         """What the kind of task asks of the model."""
-        config, _ = self.body(run.pretrained)
-        tokenizer = load_tokenizer(config.data, self.cache)
+        tokenizer, marks = self.tokenizer(run)
         if run.task.kind == "tagging":
-            return Tagging(run.task.labels, tokenizer, is_causal=run.model.family != "encoder")
-        return Classification(run.task.labels, tokenizer)
+            return Tagging(run.task.labels, tokenizer, run.model.family != "encoder", marks)
+        return Classification(run.task.labels, tokenizer, marks)
 
     def load(self, run_id: str) -> tuple[FinetuneRun, nn.Module]:
         """A tuned run with its model in evaluation mode, on the CPU.
@@ -108,8 +132,7 @@ class Bodies:
         path = self.store.run_folder(run_id) / WEIGHTS
         if not path.exists():
             raise UserError(f"fine-tuning run {run_id} kept no weights; train it again without --no-weights")
-        _, weights = self.body(run.pretrained)
-        model = self.head(run).model(make_body(run, weights), run.seed)
+        model = self.head(run).model(make_body(run, self.body(run)), run.seed)
         load_learned(model, safetensors.torch.load(read_weights(self.store, run_id)))
         return run, model.eval()
 
@@ -170,12 +193,11 @@ class TuningTrainer:
             raise UserError("a fine-tuning run is trained by one process; leave out --devices-per-run and --nodes")
         began, run_id = time.time(), claimed.segment.run_id
         folder = self.store.run_folder(run_id)
-        config, weights = self.bodies.body(run.pretrained)
         micro_batch = micro_batch_of(run, claimed.num_ooms, 1)
         done = finetune(
             TuningSetup(
                 run=run,
-                weights=weights,
+                weights=self.bodies.body(run),
                 task=self.bodies.task(run),
                 head=self.bodies.head(run),
                 fabric=self.execution.fabric(run.precision),
@@ -184,7 +206,7 @@ class TuningTrainer:
                 micro_batch=micro_batch,
             )
         )
-        outcome = done.outcome | self._forgetting(run, config, done)
+        outcome = done.outcome | self._forgetting(run, done)
         facts = self.execution.facts(run, attempt=claimed.attempt, began=began, micro_batch=micro_batch)
         if self.keep_weights:
             content = safetensors.torch.save(learned(done.model))
@@ -201,13 +223,14 @@ class TuningTrainer:
         )
         return record if self.store.publish(record) else self.store.find_record(run_id) or record
 
-    def _forgetting(self, run: FinetuneRun, config: RunConfig, done: Tuned) -> dict[str, Any]:
+    def _forgetting(self, run: FinetuneRun, done: Tuned) -> dict[str, Any]:
         """The pre-training validation loss before and after tuning.
 
-        A body that is frozen has not changed, and one from scratch has nothing to forget. Where positions are learned,
+        A body that is frozen has not changed, one from scratch has nothing to forget, and of a checkpoint nobody knows
+        what it was trained on. Where positions are learned,
         a prompt leaves no room for whole sequences of pre-training.
         """
-        record = self.store.find_record(run.pretrained)
+        record = self.store.find_record(run.pretrained) if run.source == "run" else None
         before = None if record is None or run.method.name == "scratch" else float(record.outcome["loss"])
         after = before
         no_room = run.method.name == "prompt" and bool(run.method.size) and run.model.positions == "learned"
@@ -215,6 +238,7 @@ class TuningTrainer:
             after = None
         elif not run.method.is_frozen and run.num_steps:
             body: Any = done.model.body
+            config = self.store.read_config(run.pretrained)
             fabric = self.execution.fabric(config.precision)
             after = pretraining_loss(body, config, self.execution.corpus(config), fabric)
         gain = None if before is None or after is None else after - before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.config.designs import ExpandedSweep, expand
@@ -18,6 +19,7 @@ from experiments.data.config import DataConfig
 from experiments.data.identity import known_train_tokens, resolve
 from experiments.errors import UserError
 from experiments.machine.devices import DeviceKind
+from experiments.manifests import Segment
 from experiments.planning.compiler import CompiledSweep, Estimates, compile_runs
 from experiments.planning.costs import CostModel, checkpoint_bytes, training_memory_bytes
 from experiments.planning.holdout import check_holdout
@@ -68,7 +70,12 @@ def expand_file(
     """
     sweep = load_sweep(path, overrides)
     if isinstance(sweep, FinetuneSweep):
-        return expand_finetune(sweep, store=store or RunStore(Path()), cache=cache, kind=kind)
+        file, before = sweep.pretrained.file, None
+        if file is not None:
+            before = expand_file(file, cache=cache, kind=kind, measure=measure, store=store)
+            if isinstance(before.sweep, FinetuneSweep):
+                raise UserError(f"pretrained.sweep is {file}, which fine-tunes itself; name a sweep that pre-trains")
+        return expand_finetune(sweep, store=store or RunStore(Path()), cache=cache, kind=kind, before=before)
     expanded = expand(sweep, resolve=lambda data: resolve(data, cache), kind=kind)
     check_holdout(expanded)
     available = train_tokens(expanded, cache, measure)
@@ -135,8 +142,9 @@ def compile_sweep(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *,
         The segments of the missing runs.
     """
     sweep = expanded.sweep
+    first = _segments_before(expanded, store, costs, share=share)
     extendable = share and not isinstance(sweep, FinetuneSweep) and not _depends_on_tokens(sweep.recipe)
-    return compile_runs(
+    compiled = compile_runs(
         expanded.runs,
         Estimates(
             seconds=costs.seconds,
@@ -149,3 +157,21 @@ def compile_sweep(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *,
         share=share,
         keep_last=extendable,
     )
+    later = (replace(item, after=expanded.waits.get(item.segment_id, item.after)) for item in compiled.segments)
+    return replace(compiled, segments=(*first, *later))
+
+
+def _segments_before(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *, share: bool) -> tuple[Segment, ...]:
+    """The segments of the pre-trained runs for which fine-tuning runs wait; they come first."""
+    bodies = {expanded.waits[run.run_id] for run in expanded.runs if run.run_id in expanded.waits}
+    if not bodies or not isinstance(expanded.sweep, FinetuneSweep):
+        return ()
+    if expanded.before is not None:
+        return compile_sweep(expanded.before, store, costs, share=share).segments
+    manifest = store.read_manifest(str(expanded.sweep.pretrained.sweep))
+    known = () if manifest is None else manifest.segments
+    covered = {item.segment_id for item in known}
+    alone = (
+        Segment(segment_id=run, run_id=run, end_step=store.read_any(run).num_steps) for run in sorted(bodies - covered)
+    )
+    return (*known, *alone)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from experiments.config.designs import ExpandedSweep, PlannedRun, Role
-from experiments.config.run import RunConfig
 from experiments.config.tuning.rates import Rates, grow, starting_rate
 from experiments.config.tuning.run import FinetuneRun, TaskRef, run_id
 from experiments.config.tuning.sweep import FinetuneSweep, MethodChoice, TaskConfig
@@ -20,33 +19,32 @@ from experiments.data.cache import Cache
 from experiments.data.corpora.task_files import find_task, task_hash
 from experiments.errors import UserError
 from experiments.machine.devices import DeviceKind, Precision, resolve_precision
+from experiments.planning.bodies import Body, find_bodies
 from experiments.records import RunStatus
 from experiments.store.store import RunStore
-from experiments.store.weights import WEIGHTS
 from models.config.accounting import params_fit
 from models.config.finetuning import MethodConfig, method_params
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Body:
-    """A finished pre-trained run."""
-
-    run_id: str
-    config: RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Cell:
     """What is trained with every seed, at the rates that the search asks for."""
 
-    body: _Body
+    body: Body
     choice: MethodChoice
     method: MethodConfig
     examples: int
     role: Role
 
 
-def expand_finetune(sweep: FinetuneSweep, *, store: RunStore, cache: Cache, kind: DeviceKind = "cpu") -> ExpandedSweep:
+def expand_finetune(
+    sweep: FinetuneSweep,
+    *,
+    store: RunStore,
+    cache: Cache,
+    kind: DeviceKind = "cpu",
+    before: ExpandedSweep | None = None,
+) -> ExpandedSweep:
     """Expand a fine-tuning sweep to the runs that it has by now.
 
     Parameters
@@ -59,6 +57,8 @@ def expand_finetune(sweep: FinetuneSweep, *, store: RunStore, cache: Cache, kind
         Holds the task's corpus.
     kind : str
         Kind of device, cpu or cuda, for which precision 'auto' is resolved.
+    before : ExpandedSweep, optional
+        The sweep of the bodies, where the file names the file of one.
 
     Returns
     -------
@@ -70,9 +70,9 @@ def expand_finetune(sweep: FinetuneSweep, *, store: RunStore, cache: Cache, kind
     UserError
         When the task, a body or a method cannot be used, before anything is written.
     """
-    bodies, left_out = _bodies(sweep, store)
+    bodies, left_out = find_bodies(sweep.pretrained, store, before)
     task, available = _task(sweep.task, cache)
-    for choice in sweep.design.choices():
+    for choice in sweep.choices():
         _check_method(choice, bodies)
     most = max(sweep.design.examples)
     if most > available:
@@ -81,24 +81,33 @@ def expand_finetune(sweep: FinetuneSweep, *, store: RunStore, cache: Cache, kind
         )
     maker = _Maker(sweep, store, task, resolve_precision(sweep.precision, kind))
     runs: dict[str, PlannedRun] = {}
+    waits: dict[str, str] = {}
     for cell in _cells(sweep, bodies):
         for run in maker.runs(cell):
             runs.setdefault(run.run_id, run)
-    return ExpandedSweep(sweep=sweep, runs=tuple(runs.values()), left_out=tuple(left_out))
+            if cell.body.waits:
+                waits[run.run_id] = cell.body.run_id
+    return ExpandedSweep(
+        sweep=sweep,
+        runs=tuple(runs.values()),
+        left_out=tuple(left_out),
+        before=before,
+        waits=waits,
+    )
 
 
-def _cells(sweep: FinetuneSweep, bodies: list[_Body]) -> Iterator[_Cell]:
+def _cells(sweep: FinetuneSweep, bodies: list[Body]) -> Iterator[_Cell]:
     """The cells; those of the largest body, or of the only one, with the most examples are held out of every fit."""
     design, most = sweep.design, max(sweep.design.examples)
-    largest = max(params_fit(body.config.model) for body in bodies)
+    largest = max(params_fit(body.model) for body in bodies)
     for body in bodies:
-        for choice in design.choices():
+        for choice in sweep.choices():
             counts = dict.fromkeys(design.examples)
             if design.controls and choice.name in ("head", "scratch"):
                 counts = dict.fromkeys((0, *counts))
             for method in choice.methods():
                 for examples in counts:
-                    far = params_fit(body.config.model) == largest and examples == most and len(counts) > 1
+                    far = params_fit(body.model) == largest and examples == most and len(counts) > 1
                     role: Role = "heldout" if far else "fit"
                     yield _Cell(body=body, choice=choice, method=method, examples=examples, role=role)
 
@@ -153,12 +162,14 @@ class _Maker:
         return PlannedRun(run_id=run_id(config), config=config, labels=labels)
 
     def _config(self, cell: _Cell, power: int, seed: int) -> FinetuneRun:
-        design, model = self.sweep.design, cell.body.config.model
+        design, model = self.sweep.design, cell.body.model
         start = cell.choice.learning_rate or starting_rate(cell.method.name, model.width)
         return FinetuneRun(
             pretrained=cell.body.run_id,
+            source=cell.body.source,
+            folder=cell.body.folder,
             model=model,
-            pretrained_tokens=cell.body.config.tokens,
+            pretrained_tokens=cell.body.tokens,
             task=self.task,
             examples=cell.examples,
             method=cell.method,
@@ -191,79 +202,17 @@ def _task(config: TaskConfig, cache: Cache) -> tuple[TaskRef, int]:
         kind="tagging" if task.kind == "tagging" else "classification",
         val_examples=config.val_examples,
         test_examples=config.test_examples,
+        max_tokens=config.max_tokens,
     )
     return reference, len(task.splits["train"])
 
 
-def _bodies(sweep: FinetuneSweep, store: RunStore) -> tuple[list[_Body], list[str]]:
-    """The bodies, and one sentence for each that cannot be tuned yet; UserError when none can."""
-    wanted = sweep.pretrained
-    if wanted.run is not None:
-        run = _run_named(store, wanted.run)
-        problem = pretrained_problem(store, run)
-        if problem is not None:
-            raise UserError(problem)
-        return [_Body(run_id=run, config=store.read_config(run))], []
-    name = str(wanted.sweep)
-    manifest = store.read_manifest(name) if "/" not in name else None
-    if manifest is None:
-        known = sorted(path.stem for path in store.sweeps.glob("*.json"))
-        hint = f"it knows {', '.join(known)}" if known else "it holds no sweep yet"
-        raise UserError(
-            f"pretrained.sweep is {name!r}, which is not in the store {store.root.resolve()}; {hint}; train it first "
-            f"with `python -m experiments run`"
-        )
-    problems = {run: pretrained_problem(store, run) for run in manifest.runs}
-    bodies = [_Body(run_id=run, config=store.read_config(run)) for run, problem in problems.items() if problem is None]
-    left_out = [problem for problem in problems.values() if problem is not None]
-    if not bodies:
-        raise UserError(f"no run of sweep {name!r} can be tuned: {left_out[0] if left_out else 'it lists none'}")
-    return bodies, left_out
-
-
-def _run_named(store: RunStore, name: str) -> str:
-    found = sorted(path.name for path in store.runs.glob(f"{name}*") if path.is_dir()) if name.isalnum() else []
-    if len(found) != 1:
-        why = "no run" if not found else f"{len(found)} runs"
-        raise UserError(
-            f"pretrained.run is {name!r}, and {why} of the store {store.root.resolve()} begins so; give the id of a "
-            f"finished run, as `status` shows it"
-        )
-    return found[0]
-
-
-def pretrained_problem(store: RunStore, run: str) -> str | None:
-    """Say why a run cannot be fine-tuned.
-
-    Parameters
-    ----------
-    store : RunStore
-        Where it is.
-    run : str
-        Its id.
-
-    Returns
-    -------
-    str or None
-        One sentence; None when it can.
-    """
-    record = store.find_record(run)
-    if record is None or record.status is not RunStatus.DONE:
-        return f"pre-trained run {run} is not finished; train it with `python -m experiments run`"
-    if not (store.run_folder(run) / WEIGHTS).exists():
-        return f"pre-trained run {run} kept no weights; train it again without --no-weights"
-    config = store.read_config(run)
-    if config.data.is_language:
-        return f"pre-trained run {run} knows tokens of {config.data.corpus!r}, which are no text; name a run on text"
-    return None
-
-
-def _check_method(choice: MethodChoice, bodies: list[_Body]) -> None:
+def _check_method(choice: MethodChoice, bodies: list[Body]) -> None:
     """Refuse a method that some body, or this machine, cannot be tuned by."""
     if choice.name == "lora" and importlib.util.find_spec("peft") is None:
         raise UserError("method lora needs the package peft; install it with `pip install 'isoflop[peft]'`")
     for body in bodies:
-        model = body.config.model
+        model = body.model
         for method in choice.methods():
             if method.name == "bitfit" and not method_params(model, method):
                 raise UserError(

@@ -46,6 +46,9 @@ def print_tuning_plan(expanded: ExpandedSweep, summary: dict[str, Any], workers:
     ]
     print(f"{summary['name']}: {summary['num_runs']} runs by now, {format_compute(summary['flops'])} FLOPs at most\n")
     print(plain_table(headers, cells, left=4))
+    bodies = len(set(expanded.waits.values()))
+    if bodies:
+        print(f"{len(expanded.waits)} runs wait for {bodies} pre-trained runs, which `run` trains first")
     if expanded.left_out:
         more = f", and {len(expanded.left_out) - 1} more (--json lists them)" if len(expanded.left_out) > 1 else ""
         print(f"left out: {expanded.left_out[0]}{more}")

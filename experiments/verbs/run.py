@@ -12,6 +12,7 @@ from pathlib import Path
 from experiments.cluster import launch as slurm
 from experiments.config.designs import ExpandedSweep
 from experiments.config.kinds import prefix_id
+from experiments.config.tuning.sweep import FinetuneSweep
 from experiments.data.cache import Cache
 from experiments.distributed.place import STRATEGIES
 from experiments.errors import UserError
@@ -104,7 +105,7 @@ def _train_here(args: argparse.Namespace) -> int:
     measure = partial(measure_corpus, cache=cache)
     expanded = expand_file(args.sweep, args.overrides, kind=devices[0].kind, cache=cache, measure=measure, store=store)
     part = None if args.pattern is None else chosen_runs(expanded, args.pattern)
-    sweep, _ = _write(args, expanded, store, devices[0].kind)
+    sweep, _ = _write(args, expanded, args.sweep, store, devices[0].kind)
     wanted = sweep
     if part is not None:
         wanted = sweep.part(part, kind=devices[0].kind, share=not args.no_sharing)
@@ -140,16 +141,18 @@ def _train_here(args: argparse.Namespace) -> int:
 
 
 def _write(
-    args: argparse.Namespace, expanded: ExpandedSweep, store: RunStore, kind: DeviceKind
+    args: argparse.Namespace, expanded: ExpandedSweep, source: Path, store: RunStore, kind: DeviceKind
 ) -> tuple[PlannedSweep, int]:
     """Write the sweep to the store and say what it changed; also the number of runs that it adds or tries again."""
     retried = 0
+    if expanded.before is not None and isinstance(expanded.sweep, FinetuneSweep) and expanded.sweep.pretrained.file:
+        _write(args, expanded.before, expanded.sweep.pretrained.file, store, kind)
     if args.retry_failed:
         for item in expanded.runs:
             retried += store.forget_failure(item.run_id)
         for prefix in {prefix_id(item.config) for item in expanded.runs} - {None}:
             forget_failures(store, str(prefix))
-    sweep, changes = PlannedSweep.write(expanded, args.sweep, store, kind=kind, share=not args.no_sharing)
+    sweep, changes = PlannedSweep.write(expanded, source, store, kind=kind, share=not args.no_sharing)
     for problem in changes.damage:
         print(f"warning: {problem}", file=sys.stderr)
     if changes.corpus:
@@ -188,7 +191,7 @@ def _submit(args: argparse.Namespace) -> int:
         added, costs = 0, learned_costs(store, [item.run_id for item in expanded.runs], options.device)
         segments: Sequence[Segment] = compile_sweep(expanded, store, costs, share=not args.no_sharing).segments
     else:
-        sweep, added = _write(args, expanded, store, options.device)
+        sweep, added = _write(args, expanded, args.sweep, store, options.device)
         segments = sweep.segments()
     demand = slurm.Demand(
         missing=sum(not store.is_published(item.run_id) for item in expanded.runs),

@@ -17,6 +17,7 @@ from torch import Tensor
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
 from models.huggingface.fields import config_from_fields, fields_from_config
+from models.huggingface.folder import read_fields, weight_files
 from models.huggingface.names import ENTRIES, IGNORED, OUTSIDE, PREFIXES, Entry
 from models.modules.transformer import Transformer
 
@@ -63,19 +64,9 @@ def save_huggingface(model: Transformer, folder: Path | str, *, kind: str) -> No
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return config.json's fields and all tensors of a checkpoint folder."""
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} holds no config.json; give the folder of a Hugging Face checkpoint")
-    fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    else:
-        files = ["model.safetensors"]
-    state: dict[str, Tensor] = {}
-    for name in files:
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} holds no {name}; save the checkpoint with safetensors")
-        state.update(load_file(folder / name))
+    fields, state = read_fields(folder), dict[str, Tensor]()
+    for path in weight_files(folder):
+        state.update(load_file(path))
     return fields, state
 
 

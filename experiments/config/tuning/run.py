@@ -23,6 +23,8 @@ from models.config.transformer import TransformerConfig
 
 TUNING_VERSION = 1
 """Raised when a change of code changes the result of an unchanged fine-tuning run."""
+Source = Literal["run", "huggingface", "scratch"]
+"""Where a body is from: a run of the store, a checkpoint folder, or nowhere: its weights are fresh."""
 WARMUP_FRACTION = 0.06
 """Part of the steps in which the rate rises (Liu et al. 2019, table 10)."""
 
@@ -47,6 +49,8 @@ class TaskRef:
     """Examples of the validation split that are measured; None: all."""
     test_examples: int | None = None
     """Examples of the test split that are measured; None: all."""
+    max_tokens: int | None = None
+    """Tokens that are kept of an input; None: as many as the context has room for."""
 
     @property
     def short(self) -> str:
@@ -54,8 +58,10 @@ class TaskRef:
         return self.name.partition(":")[0]
 
     def identity(self) -> dict[str, Any]:
-        """What of the task defines a run."""
-        return {name: getattr(self, name) for name in ("content_hash", "val_examples", "test_examples")}
+        """What of the task defines a run; a field that was added later is left out at its default."""
+        first = {name: getattr(self, name) for name in ("content_hash", "val_examples", "test_examples")}
+        later = {name: getattr(self, name) for name in ("max_tokens",)}
+        return first | {name: value for name, value in later.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +71,15 @@ class FinetuneRun:
     kind: Literal["finetune"] = "finetune"
     """Tells its config.json from that of a pre-training run."""
     pretrained: str
-    """Id of the pre-trained run."""
+    """Id of the pre-trained run, or the hash of a checkpoint's content, or that of a fresh model's shape."""
+    source: Source = "run"
+    """Where the body is from. Not identity: `pretrained` stands for it."""
+    folder: str | None = None
+    """huggingface: where the checkpoint lies. Not identity."""
     model: TransformerConfig
     """The body. Not identity: `pretrained` stands for it."""
     pretrained_tokens: int
-    """D of the pre-trained run. Not identity."""
+    """D of the pre-trained run; 0 where it is not known. Not identity."""
     task: TaskRef
     """What is learnt."""
     examples: int
@@ -117,8 +127,9 @@ class FinetuneRun:
 
     @property
     def longest(self) -> int:
-        """Tokens that are kept of an input: the context, less a soft prompt."""
-        return self.model.context - (self.method.size or 0 if self.method.name == "prompt" else 0)
+        """Tokens that are kept of an input: the context less a soft prompt, or what the task says."""
+        room = self.model.context - (self.method.size or 0 if self.method.name == "prompt" else 0)
+        return room if self.task.max_tokens is None else min(room, self.task.max_tokens)
 
     @property
     def batch_sequences(self) -> int:
@@ -156,11 +167,12 @@ def canonical(config: FinetuneRun) -> dict[str, Any]:
 def run_id(config: FinetuneRun) -> str:
     """Hash what defines the result of a run: 12 hex digits.
 
-    Left out: the model and the tokens of the pre-trained run, for which its id stands, and where a task's file lies,
-    for which its content stands.
+    Left out: what is known of the body, for which its id stands, and where a task's file lies, for which its content
+    stands.
     """
     identity = canonical(config) | {"task": config.task.identity()}
-    del identity["model"], identity["pretrained_tokens"]
+    for name in ("model", "pretrained_tokens", "source", "folder"):
+        del identity[name]
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -8,27 +8,53 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from experiments.config.codec import convert
+from experiments.config.codec import check_value, convert
+from experiments.config.sweep import ModelValue
 from experiments.errors import UserError
 from experiments.machine.devices import SweepPrecision
 from models.config.checks import require_count, require_positive
 from models.config.finetuning import MethodConfig, MethodName, Scaling
+from models.config.transformer import TransformerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedConfig:
-    """Which runs are tuned: one of the two."""
+    """Which bodies are tuned: one of sweep, run, huggingface and scratch."""
 
     sweep: str | None = None
-    """Every finished run of a sweep in the same store; those that come later are added by the same command."""
+    """Every run of a sweep in the same store, by the sweep's name, or by its file, which the same command plans too.
+    Those that are not finished are trained first."""
     run: str | None = None
-    """One run, by its id or the beginning of it."""
+    """One finished run, by its id or the beginning of it."""
+    huggingface: str | None = None
+    """A local checkpoint folder: config.json, safetensors and tokenizer.json."""
+    scratch: bool = False
+    """No pre-trained body: fresh weights of the shape `model`, on bytes."""
+    model: Mapping[str, ModelValue] = field(default_factory=dict)
+    """scratch: fields of the model other than the vocabulary, such as {family: encoder, width: 32, depth: 2, num_heads:
+    2, context: 128}."""
 
     def __post_init__(self) -> None:
-        if (self.sweep is None) == (self.run is None):
-            raise UserError("pretrained takes one of {sweep: NAME} and {run: RUN_ID}; give exactly one")
+        given = [self.sweep, self.run, self.huggingface, self.scratch or None]
+        if sum(one is not None for one in given) != 1:
+            raise UserError(
+                "pretrained takes one of {sweep: NAME}, {run: RUN_ID}, {huggingface: FOLDER} and {scratch: true}; give "
+                "exactly one"
+            )
+        if self.model and not self.scratch:
+            raise UserError("pretrained.model is the shape of a body from scratch; leave it out, or set scratch: true")
+        if "vocab_size" in self.model:
+            raise UserError("pretrained.model.vocab_size is that of bytes; leave it out")
+        for name, value in self.model.items():
+            check_value(TransformerConfig, name, value, prefix="pretrained.model.")
+
+    @property
+    def file(self) -> Path | None:
+        """The sweep's file where `sweep` names one."""
+        return Path(self.sweep) if self.sweep is not None and self.sweep.endswith((".yaml", ".yml")) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +71,11 @@ class TaskConfig:
     """Examples of the validation split that are measured; null: all."""
     test_examples: int | None = None
     """Examples of the test split that are measured; null: all."""
+    max_tokens: int | None = None
+    """Tokens that are kept of an input; null: as many as the context has room for."""
 
     def __post_init__(self) -> None:
-        for name in ("val_examples", "test_examples"):
+        for name in ("val_examples", "test_examples", "max_tokens"):
             if getattr(self, name) is not None:
                 require_count(f"task.{name}", getattr(self, name))
 
@@ -183,10 +211,21 @@ class FinetuneSweep:
             raise UserError("seeds is empty; give at least one, for example [0]")
         for seed in self.seeds:
             require_count("seeds", seed, minimum=0)
+        others = [choice.name for choice in self.design.methods if choice.name != "scratch"]
+        if self.pretrained.scratch and others:
+            raise UserError(
+                f"method {others[0]!r} tunes what was pre-trained, and pretrained.scratch is true; give methods: "
+                f"[scratch], or name a sweep, a run or a checkpoint"
+            )
         if self.design.rates.seeds > len(self.seeds):
             raise UserError(
                 f"design.rates.seeds is {self.design.rates.seeds}, more than the {len(self.seeds)} of seeds; lower it"
             )
+
+    def choices(self) -> tuple[MethodChoice, ...]:
+        """The methods, the controls among them; from scratch there is no body to freeze."""
+        found = self.design.choices()
+        return tuple(one for one in found if one.name == "scratch") if self.pretrained.scratch else found
 
 
 def is_finetune(raw: Mapping[str, Any]) -> bool:

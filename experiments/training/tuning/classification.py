@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.data.tasks import Example
-from experiments.data.tokenizers.tokenizer import EOD, Tokenizer
+from experiments.data.tokenizers.checkpoint import OWN, Marks
+from experiments.data.tokenizers.tokenizer import Tokenizer
 from experiments.training.tuning.bootstrap import mean_interval
 from experiments.training.tuning.measures import label_measures
 from experiments.training.tuning.tasks import Measured, Row, padded
@@ -32,16 +33,20 @@ class Classification:
     """The classes in order."""
     tokenizer: Tokenizer
     """That of the body."""
+    marks: Marks = OWN
+    """What stands around its texts."""
 
     def rows(self, examples: Sequence[Example], longest: int) -> list[Row]:
         """Examples as ids, cut at `longest`."""
         place = {label: index for index, label in enumerate(self.labels)}
         ids = self.tokenizer.encode([example.text.encode() for example in examples])
+        end = () if self.marks.end is None else (self.marks.end,)
+        room = longest - 1 - len(end)
         return [
             Row(
-                ids=(EOD, *(int(i) for i in one[: longest - 1])),
+                ids=(self.marks.begin, *(int(i) for i in one[:room]), *end),
                 target=place.get(str(example.label), 0),  # a text to be labelled has none
-                is_cut=len(one) > longest - 1,
+                is_cut=len(one) > room,
             )
             for one, example in zip(ids, examples, strict=True)
         ]
@@ -74,4 +79,4 @@ class Classification:
         return {"text": text, "label": self.labels[place], "probability": likely, "is_cut": row.is_cut}
 
     def _logits(self, model: nn.Module, rows: Sequence[Row], device: torch.device) -> Tensor:
-        return cast(Tensor, model(*padded(rows, device))).float()
+        return cast(Tensor, model(*padded(rows, device, self.marks.pad))).float()

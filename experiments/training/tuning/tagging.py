@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from experiments.data.tasks import Example
-from experiments.data.tokenizers.tokenizer import EOD, Tokenizer
+from experiments.data.tokenizers.checkpoint import OWN, Marks
+from experiments.data.tokenizers.tokenizer import Tokenizer
 from experiments.training.tuning.bootstrap import mean_interval
 from experiments.training.tuning.entities import entities, entity_f1, is_bio
 from experiments.training.tuning.measures import label_measures
@@ -35,6 +36,8 @@ class Tagging:
     """That of the body."""
     is_causal: bool
     """Whether the body sees nothing to the right of a token."""
+    marks: Marks = OWN
+    """What stands around its texts."""
 
     def rows(self, examples: Sequence[Example], longest: int) -> list[Row]:
         """Examples as ids, cut at `longest`; words beyond it are left out, and the row says that it was cut."""
@@ -46,7 +49,7 @@ class Tagging:
 
     def _row(self, example: Example, words: Sequence[Sequence[int]], longest: int) -> Row:
         """One example, given the ids of each of its words."""
-        ids, read = [EOD], []
+        ids, read = [self.marks.begin], []
         for word in words:
             read.append(len(ids) + (len(word) - 1 if self.is_causal else 0))
             ids += word
@@ -55,7 +58,8 @@ class Tagging:
         known = {label: index for index, label in enumerate(self.labels)}
         tags = example.tags or ("",) * len(words)  # a text to be tagged has none
         target = (places, tuple(known.get(tag, 0) for tag in tags[:kept]))
-        return Row(ids=tuple(ids[:longest]), target=target, num_targets=kept, is_cut=len(ids) > longest)
+        end = () if self.marks.end is None or len(ids) >= longest else (self.marks.end,)
+        return Row(ids=(*ids[:longest], *end), target=target, num_targets=kept, is_cut=len(ids) > longest)
 
     def model(self, body: Transformer, seed: int) -> TokenClassifier:
         """The body with its new head."""
@@ -103,6 +107,6 @@ class Tagging:
 
     def _logits(self, model: nn.Module, rows: Sequence[Row], device: torch.device) -> Tensor:
         """Logits (words, C) of all words of the rows."""
-        logits_BTC = cast(Tensor, model(*padded(rows, device))).float()
+        logits_BTC = cast(Tensor, model(*padded(rows, device, self.marks.pad))).float()
         owner = [index for index, row in enumerate(rows) for _ in row.target[0]]
         return logits_BTC[owner, [place for row in rows for place in row.target[0]]]

@@ -73,10 +73,10 @@ class TuningTask(Protocol):
         """Measures of a split beside the loss, with intervals."""
 
 
-def padded(rows: Sequence[Row], device: torch.device) -> tuple[Tensor, Tensor]:
+def padded(rows: Sequence[Row], device: torch.device, pad: int = PAD) -> tuple[Tensor, Tensor]:
     """(tokens, mask) of rows, both (B, T); the mask is True where a token is real."""
     longest = max(len(row.ids) for row in rows)
-    tokens = torch.tensor([[*row.ids, *([PAD] * (longest - len(row.ids)))] for row in rows])
+    tokens = torch.tensor([[*row.ids, *([pad] * (longest - len(row.ids)))] for row in rows])
     lengths = torch.tensor([len(row.ids) for row in rows])
     return tokens.to(device), (torch.arange(longest)[None] < lengths[:, None]).to(device)
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import yaml
+from tuning import records, rows, train, write_bodies, write_sweep
 
 from analysis.__main__ import main as analysis
 from experiments.__main__ import main
@@ -25,39 +25,17 @@ from experiments.data.corpora.task_files import check_leaks
 from experiments.data.tasks import Example, Task
 from experiments.errors import UserError
 from experiments.execution.tuning import Bodies
-from experiments.execution.worker import Worker
 from experiments.planning.planned_sweep import PlannedSweep
 from experiments.planning.plans import expand_file
 from experiments.store.store import RunStore
 from experiments.training.tuning.loop import training_order
-
-BODIES = """
-name: bodies
-data: {corpus: "text:TEXT", context: 32, val_size: 2048, val_fraction: 0.2, max_epochs: 50, val_document_size: 512}
-model: {family: encoder, bias: true, norm: layernorm}
-objective: {name: masked}
-design: {kind: ladder, tokens: [12800], shapes: [{width: 16, depth: 1}, {width: 32, depth: 1}], head_width: 8}
-recipe: {learning_rate: 0.01, batch_tokens: 256, warmup_tokens: 2560}
-"""
-WORDS = {"warm": ["sun", "fire", "heat", "summer"], "cold": ["ice", "snow", "frost", "winter"]}
-
-
-def rows(count: int) -> pd.DataFrame:
-    """Sentences of which one word says the label."""
-    rng = np.random.default_rng(0)
-    labels = rng.choice(list(WORDS), count)
-    texts = [f"the {rng.choice(WORDS[label])} of {rng.integers(10**6)}" for label in labels]
-    return pd.DataFrame({"said": texts, "what": labels})
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, cache: Cache) -> Path:
     """A store with two encoders trained by masking, and a table of labelled sentences."""
     root = tmp_path_factory.mktemp("store")
-    (root / "text.txt").write_text("\n".join(rows(4000)["said"]))
-    (root / "bodies.yaml").write_text(BODIES.replace("TEXT", str(root / "text.txt")))
-    rows(400).to_csv(root / "rows.csv", index=False)
-    train(root / "bodies.yaml", root, cache)
+    train(write_bodies(root), root, cache)
     return root
 
 
@@ -66,36 +44,9 @@ def write(store: Path, tmp_path: Path) -> Callable[..., Path]:
     """Writes a fine-tuning sweep; keywords replace fields of its design, and whole blocks where they have the name."""
 
     def make(name: str = "tuned", **changes: Any) -> Path:
-        raw: dict[str, Any] = {
-            "name": name,
-            "pretrained": {"sweep": "bodies"},
-            "task": {"name": f"csv:{store / 'rows.csv'}", "text": "said", "label": "what"},
-            "design": {"kind": "finetune", "examples": [16], "methods": ["head"], "min_steps": 6, "controls": False},
-            "seeds": [0],
-        }
-        for key, value in changes.items():
-            (raw if key in raw else raw["design"])[key] = value
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(raw))
-        return path
+        return write_sweep(tmp_path / f"{name}.yaml", store / "rows.csv", **changes)
 
     return make
-
-
-def train(path: Path, root: Path, cache: Cache) -> None:
-    """What `run` does, in this process: plan, train what is missing, and plan again until nothing is."""
-    store = RunStore(root)
-    while True:
-        planned, _ = PlannedSweep.write(expand_file(path, cache=cache, store=store), path, store)
-        if not planned.missing():
-            return
-        assert Worker(store=store, segments=planned.segments(), cache=cache).work() == 0
-
-
-def records(name: str, store: Path) -> pd.DataFrame:
-    out = store / f"{name}.csv"
-    assert main(["collect", name, "--store", str(store), "--out", str(out)]) == 0
-    return pd.read_csv(out)
 
 
 def test_from_a_yaml_to_records_to_a_law_and_labels(
@@ -170,7 +121,7 @@ def test_what_is_saved_gives_the_same_outputs_and_what_is_frozen_stays(
         assert measure(head, model, tested, device).sums.tolist() == record.outcome["val_sums"]
         counted = {name: p for name, p in model.named_parameters() if p.requires_grad}
         assert record.design["trainable_params"] == sum(p.numel() for p in counted.values())
-        fresh = head.model(make_body(config, bodies.body(config.pretrained)[1]), config.seed)
+        fresh = head.model(make_body(config, bodies.body(config)), config.seed)
         before = dict(fresh.named_parameters())
         moved = {name for name, p in model.named_parameters() if not before[name].equal(p)}
         assert moved
@@ -297,7 +248,7 @@ def test_a_label_that_no_training_example_has_is_named(
     assert "label 'rare'" in capsys.readouterr().err
 
 
-def test_an_unfinished_run_is_left_out_or_refused(
+def test_an_unfinished_run_is_waited_for_where_its_sweep_is_named_and_refused_alone(
     write: Callable[..., Path], store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = store / "runs" / _body(store) / "record.json"
@@ -305,7 +256,7 @@ def test_an_unfinished_run_is_left_out_or_refused(
     record.rename(hidden)
     try:
         assert main(["plan", str(write("one")), "--store", str(store)]) == 0
-        assert "is not finished" in capsys.readouterr().out
+        assert "3 runs wait for 1 pre-trained runs, which `run` trains first" in capsys.readouterr().out
         assert main(["plan", str(write("two", pretrained={"run": _body(store)})), "--store", str(store)]) == 2
         assert "is not finished" in capsys.readouterr().err
     finally:
