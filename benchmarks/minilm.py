@@ -33,12 +33,12 @@ METHODS = ["full", {"name": "lora", "sizes": [8]}, {"name": "adapters", "sizes":
 DESIGN = {"kind": "finetune", "methods": METHODS, "rates": {"span": 0}, "controls": False, "forgetting": False}
 SWEEPS: dict[str, dict[str, Any]] = {
     "trec": {
-        "task": {"name": "question-type", "val_examples": 100},
-        "design": DESIGN | {"examples": [2000], "epochs": 3, "batch": 32, "evaluations": 1},
+        "task": {"name": "question-type", "val_examples": 50},
+        "design": DESIGN | {"examples": [1000], "epochs": 3, "batch": 32, "evaluations": 1},
     },
     "imdb": {
-        "task": {"name": "sentiment", "max_tokens": 128, "val_examples": 50, "test_examples": 1000},
-        "design": DESIGN | {"examples": [2000], "epochs": 1, "batch": 16, "evaluations": 1},
+        "task": {"name": "sentiment", "max_tokens": 128, "val_examples": 50, "test_examples": 500},
+        "design": DESIGN | {"examples": [1000], "epochs": 1, "batch": 16, "evaluations": 1},
     },
 }
 """What is trained: examples are subsets for want of time."""

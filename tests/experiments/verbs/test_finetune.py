@@ -14,7 +14,6 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
-from tuning import records, rows, train, write_bodies, write_sweep
 
 from analysis.__main__ import main as analysis
 from experiments.__main__ import main
@@ -29,6 +28,7 @@ from experiments.planning.planned_sweep import PlannedSweep
 from experiments.planning.plans import expand_file
 from experiments.store.store import RunStore
 from experiments.training.tuning.loop import training_order
+from tests.tuning import records, rows, train, write_bodies, write_sweep
 
 
 @pytest.fixture(scope="module")

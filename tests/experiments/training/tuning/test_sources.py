@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tuning import BODIES, records, rows, train, write_bodies, write_sweep
 
 from experiments.__main__ import main
 from experiments.config.tuning.run import FinetuneRun
@@ -21,6 +20,7 @@ from experiments.store.store import RunStore
 from models.config.presets import bert
 from models.huggingface.weights import save_huggingface
 from models.modules.transformer import Transformer
+from tests.tuning import BODIES, records, rows, train, write_bodies, write_sweep
 
 FRESH = {"family": "encoder", "width": 16, "depth": 1, "num_heads": 2, "context": 32}
 
@@ -36,8 +36,8 @@ def checkpoint(tmp_path: Path) -> Path:
     own.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
     config = bert(width=16, depth=1, num_heads=2)
     folder = tmp_path / "checkpoint"
-    small = {"vocab_size": len(vocabulary), "context": 16, "dropout": 0.0}
-    save_huggingface(Transformer(replace(config, **small)), folder, kind="bert")
+    config = replace(config, vocab_size=len(vocabulary), context=16, dropout=0.0)
+    save_huggingface(Transformer(config), folder, kind="bert")
     own.save(str(folder / "tokenizer.json"))
     return folder
 
