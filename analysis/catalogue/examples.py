@@ -138,6 +138,13 @@ EXAMPLES: tuple[Example, ...] = (
         command="DATA/scalebench/data_constrained_train.csv --law overfitting",
     ),
     Example(
+        law="saturating",
+        table=expert_tables.penalised,
+        along="tokens",
+        labels=Labels(x="tokens, repetitions counted", x_ticks="size", y=LOSS),
+        command="DATA/scalebench/data_constrained_train.csv --law saturating",
+    ),
+    Example(
         law="gadre",
         table=tables.over_trained,
         along="ratio",

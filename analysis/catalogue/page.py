@@ -210,7 +210,7 @@ def write_page(
     bootstrap: int = BOOTSTRAP,
     say: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Write the page to `target` and figures to figures/laws/ beside it; with `names` only these figures, and no page.
+    """Write the page to `target` and figures to figures/laws/ beside it; with `names` only these sections and figures.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def write_page(
     folder : Path
         Holds the published runs.
     names : sequence of str
-        Laws whose figures are drawn; none for all of them and the page.
+        Laws whose sections and figures are made anew, the others staying as they are; none for the whole page.
     bootstrap : int
         Draws of each fit.
     say : callable
@@ -235,13 +235,21 @@ def write_page(
     prose = read_prose(PROSE.read_text(encoding="utf-8"))
     check_examples(prose)
     figures = target.parent / "figures" / "laws"
-    lines, order = [HEAD], list(LAWS)
+    order = list(LAWS)
+    sections = sections_of(target.read_text(encoding="utf-8")) if names and target.exists() else {}
     for example in sorted(EXAMPLES, key=lambda e: order.index(e.law)):
         if names and example.law not in names:
             continue
         shown = figure_of(example, folder, bootstrap=bootstrap)
         save_law(shown, figures / f"{example.law}.png")
-        lines += [*section(shown, example, prose[example.law], f"figures/laws/{example.law}.png"), ""]
+        made = section(shown, example, prose[example.law], f"figures/laws/{example.law}.png")
+        sections[example.law] = "\n".join(made)
         say(f"{example.law}: {account(shown)}")
-    if not names:
-        write_atomic(target, "\n".join(lines).rstrip() + "\n")
+    kept = [sections[name] for name in order if name in sections]
+    write_atomic(target, "\n\n".join([HEAD.rstrip(), *kept]) + "\n")
+
+
+def sections_of(text: str) -> dict[str, str]:
+    """The sections of a page by law, each with its heading and without the blank lines at its end."""
+    parts = re.split(r"^(?=## )", text, flags=re.M)[1:]
+    return {part.splitlines()[0].removeprefix("## ").strip(): part.rstrip() for part in parts}

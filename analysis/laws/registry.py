@@ -30,7 +30,7 @@ from analysis.laws.size_and_data.hernandez import HERNANDEZ
 from analysis.laws.size_and_data.hoffmann import HOFFMANN
 from analysis.laws.size_and_data.kaplan import KAPLAN, SKALING
 from analysis.laws.size_and_data.muennighoff import MUENNIGHOFF
-from analysis.laws.size_and_data.overfitting import OVERFITTING
+from analysis.laws.size_and_data.overfitting import OVERFITTING, SATURATING
 from analysis.laws.size_and_data.parallel import PARALLEL
 from analysis.laws.size_and_data.rate_batch import RATE_BATCH
 from analysis.laws.size_and_data.vocabulary import VOCABULARY
@@ -54,6 +54,7 @@ LAWS: dict[str, Law] = {
         GEMSTONES_SHAPE,
         MUENNIGHOFF,
         OVERFITTING,
+        SATURATING,
         GADRE,
         VOCABULARY,
         ZHANG,

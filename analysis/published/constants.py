@@ -13,19 +13,19 @@ PUBLISHED_EXPONENTS = (
     ("Kaplan 2020", Estimate(value=0.73, reason="the paper gives none")),
 )
 """a of N_opt ~ C^a: Hoffmann et al. 2022, table 2 (10th and 90th percentiles in brackets); Kaplan et al. 2020,
-equation 6.1."""
+figure 14."""
 
 
 PUBLISHED_SLOPES = {
     "params": (("Kaplan", 0.73), ("Hoffmann", 0.50)),
     "tokens": (("Kaplan", 0.27), ("Hoffmann", 0.50)),
 }
-"""Exponents of N_opt and of D_opt that figures show: Kaplan et al. 2020, equation 6.1 (N ~ C^0.73, D ~ C^0.27);
+"""Exponents of N_opt and of D_opt that figures show: Kaplan et al. 2020, figure 14 (N ~ C^0.73, D ~ C^0.27);
 Hoffmann et al. 2022, approach 1 (both 0.50)."""
 
 
 HOFFMANN_2022 = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
-"""Hoffmann et al. 2022, arXiv 2203.15556, equation 10 and table A3: approach 3."""
+"""Hoffmann et al. 2022, arXiv 2203.15556, equation 10: approach 3."""
 
 
 BESIROGLU_2024 = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}

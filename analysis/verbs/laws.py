@@ -12,7 +12,9 @@ from analysis.laws.registry import LAWS, get_law
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    parser.add_argument("names", nargs="*", metavar="LAW", help="only these, with their parameters")
+    parser.add_argument(
+        "names", nargs="*", metavar="LAW", help="only these, with their parameters (with --write: only their sections)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--write", metavar="FILE", help="fit, draw and write the page of laws, e.g. docs/laws.md")
     parser.add_argument("--data", default="../shared/data", metavar="FOLDER", help="published runs for --write")

@@ -81,8 +81,8 @@ PRECISION = Precision(
             grid=tuple(float(v) for v in np.log(np.geomspace(0.5, 8.0, 5))),
         ),
     ),
-    source="Kumar et al. 2024, arXiv 2411.04330, section 4: weights, activations and cache in the same number of bits "
-    "have one gamma",
+    source="Kumar et al. 2024, arXiv 2411.04330, equations 3 and 4 with one gamma for weights, activations and "
+    "cache; their appendix K adds an offset to bits / gamma and ties beta to alpha",
     domain="bits of the weights (or of all three together) in training, above zero",
     units="loss in nats per token; params and tokens are counts",
 )

@@ -58,7 +58,7 @@ MOE_JOINT = LogPolynomial(
         _change("omega", "exponent of experts in the data term, at one token", (-0.1, 0.1)),
         _change("zeta", "what the exponent of tokens gains for a factor of e in experts", (0.0,)),
     ),
-    source="Ludziejewski et al. 2025, arXiv 2502.05172, equation 4",
+    source="Ludziejewski et al. 2025, arXiv 2502.05172",
     domain="params are those active for a token; experts is one for a dense model",
     units="loss in nats per token; params, tokens and experts are counts",
 )

@@ -113,7 +113,7 @@ MOE_ROUTED = Routed(
             grid=(4.0, 7.0),
         ),
     ),
-    source="Clark et al. 2022, arXiv 2202.01169, equation 5",
+    source="Clark et al. 2022, arXiv 2202.01169, equation 1",
     domain="one amount of data; params are those of the dense part, experts is one for a dense model",
     units="loss in nats per token; params and experts are counts",
 )

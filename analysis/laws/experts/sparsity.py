@@ -38,7 +38,7 @@ MOE_SPARSITY = LogPolynomial(
         _exponent("delta", "exponent of the active share in the sparse size term", 0.1, 0.3, lower=-MAX_EXPONENT),
         _exponent("gamma", "exponent of params in the sparse size term", 0.1, 0.2),
     ),
-    source="Abnar et al. 2025, arXiv 2501.12370, equation 5; lam is their lambda",
+    source="Abnar et al. 2025, arXiv 2501.12370, equation 6; lam is their lambda",
     domain="params are all parameters; active_fraction is the share active for a token, one less their sparsity S",
     units="loss in nats per token; params and tokens are counts, active_fraction a share",
     by_default=False,

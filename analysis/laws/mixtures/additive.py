@@ -1,8 +1,10 @@
-"""Domain mixtures with size and data (Shukor et al. 2025): a term of the mixture beside Hoffmann's.
+"""Domain mixtures with size and data (the additive law of Shukor et al. 2025): a term of the mixture beside Hoffmann's.
 
 L = E + 1 / sum_j C_j share_j**g_j, and in the joint form + A / params**alpha + B / tokens**beta. A domain that helps
-has a large C. All shares are read, also the last. What identifies it: more mixtures than twice the domains, in which
-every share varies over a factor of a few; a share that is zero everywhere says nothing of its C and g.
+has a large C. In what they call their joint law A and B depend on the shares as well, so that the best mixture moves
+with compute; it is not here. All shares are read, also the last. What identifies it: more mixtures than twice the
+domains, in which every share varies over a factor of a few; a share that is zero everywhere says nothing of its C
+and g.
 """
 
 from __future__ import annotations
@@ -175,7 +177,7 @@ def _additive(name: str, domains: int, *, joint: bool) -> Additive:
                 for _, x, e in terms
             ),
         ),
-        source="Shukor et al. 2025, arXiv 2507.09404, equation 4" + ("" if joint else ", at one size and budget"),
+        source="Shukor et al. 2025, arXiv 2507.09404, the additive law" + ("" if joint else ", at one size and budget"),
         domain="share_1, share_2, ... are the shares of all domains, each from zero to one",
         units="loss in nats per token on one domain's validation set; shares are fractions",
     )

@@ -68,7 +68,7 @@ def mixing(domains: int = 3) -> Mixing:
                 for t, share in zip(slopes, shares, strict=True)
             ),
         ),
-        source="Ye et al. 2024, arXiv 2403.16952, equation 7",
+        source="Ye et al. 2024, arXiv 2403.16952",
         domain="share_1, share_2, ... are the shares of all domains but the last, each from zero to one; one size of "
         "model and one amount of data",
         units="loss in nats per token on one domain's validation set; shares are fractions",

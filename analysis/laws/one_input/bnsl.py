@@ -201,7 +201,7 @@ def bnsl(breaks: int = 1) -> BrokenPower:
             ),
             *(p for i in range(1, breaks + 1) for p in _break_parameters(i)),
         ),
-        source="Caballero et al. 2023, arXiv 2210.14891, equation 1",
+        source="Caballero et al. 2023, arXiv 2210.14891",
         domain="x above zero; three parameters for each break, which must lie among the runs to be determined",
         units="loss in nats per token; x is whatever column is named, such as flops, params or tokens",
     )

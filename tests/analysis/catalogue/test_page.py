@@ -12,7 +12,17 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.catalogue.examples import EXAMPLES, Example
-from analysis.catalogue.page import COMMAND, PROSE, account, check_examples, figure_of, read_prose, section, write_page
+from analysis.catalogue.page import (
+    COMMAND,
+    PROSE,
+    account,
+    check_examples,
+    figure_of,
+    read_prose,
+    section,
+    sections_of,
+    write_page,
+)
 from analysis.figures.laws import between, curve, save_law
 from analysis.laws.registry import LAWS
 
@@ -94,6 +104,17 @@ def test_the_command_of_a_section_makes_its_fit(
     assert printed["num_rows"] == fit.num_rows
     assert printed["objective"] == pytest.approx(fit.objective, rel=1e-9)
     assert {name: p["value"] for name, p in printed["params"].items()} == pytest.approx(fit.params, rel=1e-6)
+
+
+def test_one_section_is_made_anew_and_the_others_stay(tmp_path: Path) -> None:
+    page = tmp_path / "laws.md"
+    page.write_text("# Laws\n\n## power\n\nkept\n\n## precision\n\nold\n", encoding="utf-8")
+    write_page(page, tmp_path, names=["precision", "critical-batch"], bootstrap=0)
+    sections = sections_of(page.read_text(encoding="utf-8"))
+    assert list(sections) == ["power", "precision", "critical-batch"]
+    assert sections["power"] == "## power\n\nkept"
+    assert LAWS["precision"].source in sections["precision"]
+    assert {path.name for path in (tmp_path / "figures" / "laws").iterdir()} == {"precision.png", "critical-batch.png"}
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

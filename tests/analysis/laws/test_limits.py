@@ -10,6 +10,7 @@ import pytest
 from scipy.optimize import brentq
 
 from analysis.__main__ import main
+from analysis.catalogue.expert_tables import LEVERAGED
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
 from analysis.laws.one_input.m4 import generalised_sigmoid
@@ -319,3 +320,32 @@ def test_hostile_tables_end_in_finite_json_without_a_warning(name: str) -> None:
     fit = fit_law(law, data)
     json.dumps(fit.to_dict(), allow_nan=False)
     assert len(fit.predict(data)) == 9
+
+
+# -- experts and repetition --------------------------------------------------------------------------------------------
+def test_the_published_leverage_gives_the_papers_own_best_granularity_and_gain() -> None:
+    granularity = np.linspace(1.5, 40.0, 4000)
+    share = 1 / (1 / (0.031 + 0.0163) + 1 / 5.28e16)
+    at = {"active_fraction": np.full(4000, share), "flops": np.full(4000, 1e22), "granularity": granularity}
+    gain = LAWS["leverage"](LEVERAGED, at)
+    assert 8 < granularity[np.argmax(gain)] < 12
+    assert 7 < np.interp(12.0, granularity, gain) < 7.5
+
+
+def test_the_saturating_law_is_hoffmanns_without_repetition_far_below_its_ceiling() -> None:
+    E, G, alpha, beta = 1.7, 1e9, 0.34, 0.28
+    few = LAWS["saturating"](
+        [E, G, 400.0 / G, 410.0 / G, 1e-30, alpha, beta, 0.5, 0.5], {"params": N, "tokens": D, "unique_tokens": D}
+    )
+    np.testing.assert_allclose(
+        few, LAWS["hoffmann"]([E, 400.0, 410.0, alpha, beta], {"params": N, "tokens": D}), rtol=1e-8
+    )
+
+
+def test_the_saturating_law_stays_below_its_ceiling_and_rises_with_size_over_few_unique_tokens() -> None:
+    sizes = np.geomspace(1e6, 1e12, 50)
+    at = {"params": sizes, "tokens": np.full(50, 1e11), "unique_tokens": np.full(50, 1e6)}
+    loss = LAWS["saturating"]([1.7, 8.0, 60.0, 60.0, 0.01, 0.34, 0.28, 0.9, 0.8], at)
+    assert (loss < 1.7 + 8.0).all()
+    assert loss[-1] > loss.min() + 1
+    assert loss[0] > loss.min()
