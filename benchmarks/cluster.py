@@ -1,9 +1,8 @@
-"""Cost of claims, planning and sharing. `python -m benchmarks.cluster [--parts claims,scale,sharing] [--out ...json]`.
+"""Cost of claims and sharing. `python -m benchmarks.cluster [--parts claims,sharing] [--out ...json]`.
 
 claims: 16 processes fight over 2,000 runs whose training takes no time: claims, heartbeats, records and endings are
-what is left. scale: 10,000 runs compiled, planned and asked for their status, as a user does from the shell. sharing:
-6 sizes at 5 evenly spaced budgets with a decay of 20 %, with shared prefixes and alone, on the same two workers; every
-loss compared.
+what is left. sharing: 6 sizes at 5 evenly spaced budgets with a decay of 20 %, with shared prefixes and alone, on the
+same two workers; every loss compared.
 """
 
 from __future__ import annotations
@@ -26,9 +25,8 @@ from experiments.config.yaml_text import dump_yaml
 from experiments.data.cache import Cache
 from experiments.execution.queue import Limits, SegmentQueue
 from experiments.machine.liveness import HeartbeatWatch, identify
-from experiments.planning.costs import CostModel
 from experiments.planning.planned_sweep import PlannedSweep
-from experiments.planning.plans import compile_sweep, expand_file
+from experiments.planning.plans import expand_file
 from experiments.records import RunRecord, RunStatus
 from experiments.store.store import RunStore
 
@@ -50,13 +48,15 @@ def sweep_file(folder: Path, *, tokens: list[int], shapes: list[dict[str, int]],
     return path
 
 
-def experiments(*words: object) -> tuple[float, float, str]:
-    """Run a verb: CPU seconds with its start and its workers, its megabytes at the peak, and what it printed."""
+def measured(*words: object) -> tuple[float, float, str]:
+    """Run a command: CPU seconds with its start and its workers, its megabytes at the peak, and what it printed."""
     code = (
-        "import resource, sys; from experiments.__main__ import main; status = main(sys.argv[1:]); "
+        "import re, resource, sys, isoflop; status = isoflop.main(sys.argv[1:]); "
         "used, theirs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)); "
         "cpu = used.ru_utime + used.ru_stime + theirs.ru_utime + theirs.ru_stime; "
-        "print(cpu, used.ru_maxrss, file=sys.stderr); sys.exit(status)"
+        # ru_maxrss would begin with the memory of the process that started this one
+        "peak = re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read()); "
+        "print(cpu, peak[1], file=sys.stderr); sys.exit(status)"
     )
     ended = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False)
     if ended.returncode not in (0, 1):
@@ -146,58 +146,6 @@ def write_sweep(path: Path, root: Path, *, share: bool = True) -> None:
     PlannedSweep.write(expand_file(path, cache=Cache()), path, RunStore(root), share=share)
 
 
-# -- scale --
-
-
-def scale(num_runs: int) -> dict[str, Any]:
-    """Seconds and memory of plan, compile and status for many runs, a tenth of them done."""
-
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        shapes = [{"width": 8 * (number + 1), "depth": 1 + number % 2} for number in range(20)]
-        tokens = [131072 * (number + 1) for number in range(5)]
-        path = sweep_file(root, tokens=tokens, shapes=shapes, seeds=num_runs // 100)
-        plan = expand_file(path, cache=Cache())
-        store = RunStore(root)
-        began = time.process_time()
-        execution = compile_sweep(plan, store, CostModel())
-        compiled = time.process_time() - began
-        plan_seconds, plan_megabytes, _ = experiments("plan", path, "--store", root, "--json")
-        write_sweep(path, root)
-        finish(root, num_runs // 10)
-        status = [experiments("status", "cluster", "--store", root, "--json")[:2] for _ in range(3)]
-        return {
-            "runs": len(plan.runs),
-            "segments": len(execution.segments),
-            "compile_cpu_seconds": compiled,
-            "plan_cpu_seconds": plan_seconds,
-            "plan_megabytes": plan_megabytes,
-            "status_cpu_seconds": sorted(seconds for seconds, _ in status)[1],
-            "status_megabytes": max(megabytes for _, megabytes in status),
-        }
-
-
-def finish(root: Path, number: int) -> None:
-    """Publish records of the first runs, with as many validation documents as a real one has."""
-
-    sweep = PlannedSweep.find("cluster", root)
-    store = sweep.store
-    for run_id in list(sweep.manifest.runs)[:number]:
-        config = store.read_config(run_id)
-        store.claims.take(run_id, 1, {})
-        store.publish(
-            RunRecord(
-                run_id=run_id,
-                status=RunStatus.DONE,
-                config=canonical(config),
-                design=design_of(config, num_train_tokens=None),
-                outcome={"loss": 1.0, "val_sums": [1.0] * 40, "val_counts": [1] * 40, "tokens_per_second": 1e5},
-                execution={"attempts": 1, "device": "cpu"},
-            )
-        )
-        store.claims.end(run_id, 1, RunStatus.DONE)
-
-
 # -- sharing --
 
 
@@ -213,11 +161,11 @@ def sharing(pairs: int) -> dict[str, Any]:
                 tokens = [131072 * (number + 1) for number in range(5)]
                 path = sweep_file(root, tokens=tokens, shapes=shapes, seeds=1)
                 if arm == "shared":
-                    summary = json.loads(experiments("plan", path, "--store", root, "--json", "--device", "cpu")[2])
+                    summary = json.loads(measured("plan", path, "--store", root, "--json", "--device", "cpu")[2])
                     saved = summary["sharing"]["saved_fraction"]
                 words = ["run", path, "--store", root, "--wandb", "off", "--device", "cpu", "--workers", 2]
                 began = time.perf_counter()
-                cpu[arm] = experiments(*words, *(["--no-sharing"] if arm == "alone" else []))[0]
+                cpu[arm] = measured(*words, *(["--no-sharing"] if arm == "alone" else []))[0]
                 seconds[arm] = time.perf_counter() - began
                 losses[arm] = {
                     file.parent.name: [json.loads(file.read_text())["outcome"][key] for key in ("loss", "val_sums")]
@@ -239,14 +187,13 @@ def sharing(pairs: int) -> dict[str, Any]:
 def main() -> None:
     """Measure and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", default="claims,scale,sharing")
+    parser.add_argument("--parts", default="claims,sharing")
     parser.add_argument("--processes", type=int, default=16)
     parser.add_argument("--pairs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
     measures = {
         "claims": lambda: claims(args.processes, 500),
-        "scale": lambda: scale(10_000),
         "sharing": lambda: sharing(args.pairs),
     }
     known = json.loads(args.out.read_text()) if args.out.exists() else {}
