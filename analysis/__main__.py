@@ -62,6 +62,10 @@ VERBS = {
         module="analysis.verbs.tuned",
         summary="the best rate of every cell of a ladder, their law, and which rates to try next",
     ),
+    "tasks": Verb(
+        module="analysis.verbs.tasks",
+        summary="errors on tasks straight from scale and by way of the loss, and which tasks are predictable",
+    ),
     "scoreboard": Verb(
         module="analysis.verbs.scoreboard",
         summary="over all studies, how often prediction intervals covered",

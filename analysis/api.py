@@ -34,6 +34,8 @@ from analysis.selection.auto import AutoFit as AutoFit
 from analysis.selection.auto import fit_auto
 from analysis.selection.select import SelectionResult
 from analysis.selection.select import select_law as select_columns
+from analysis.selection.tasks import TaskComparison
+from analysis.selection.tasks import compare_tasks as compare_task_columns
 from models.config.conventions import Count, count_by_convention
 from models.config.transformer import TransformerConfig
 
@@ -47,6 +49,7 @@ __all__ = [
     "UserError",
     "advise",
     "compare",
+    "compare_tasks",
     "conventions",
     "fit_envelope",
     "fit_isoflop",
@@ -158,6 +161,35 @@ def select_law(runs: RunTable | Mapping[str, Any], **options: Any) -> SelectionR
         numbers = runs.frame.select_dtypes("number")
         return select_columns({str(name): numbers[name] for name in numbers}, **options)
     return select_columns(runs, **options)
+
+
+def compare_tasks(
+    runs: RunTable | Mapping[str, Any] | pd.DataFrame, tasks: Sequence[str], held: Any, **options: Any
+) -> TaskComparison:
+    """Predict errors of larger runs straight from scale and by way of the loss; say which tasks are predictable.
+
+    Parameters
+    ----------
+    runs : RunTable, DataFrame or mapping
+        With params, tokens, loss and the tasks' errors.
+    tasks : sequence of str
+        Columns of errors, fractions of answers.
+    held : array of bool
+        The larger runs, which no fit sees.
+    **options
+        Those of `analysis.selection.tasks.compare_tasks`: loss_law, seed.
+
+    Returns
+    -------
+    TaskComparison
+        Side by side for each task, with a verdict.
+
+    Raises
+    ------
+    UserError
+        When a column is missing or too few runs are left.
+    """
+    return compare_task_columns(runs.frame if isinstance(runs, RunTable) else runs, tasks, held, **options)
 
 
 def multiplier(

@@ -156,6 +156,19 @@ def rates_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def tasks_table() -> str:
+    """Runs of six sizes with two tasks: one whose error falls with loss, and one of pure luck."""
+    rng = np.random.default_rng(7)
+    lines = ["params,tokens,loss,err_recall,err_luck"]
+    for params in np.geomspace(1e7, 1e10, 7):
+        for ratio in (5, 20, 80, 320):
+            loss = 1.7 + 400 / params**0.34 + 410 / (ratio * params) ** 0.28
+            recall = 0.85 - 2.0 * np.exp(-0.75 * loss) + 0.002 * rng.standard_normal()
+            luck = 0.5 + 0.02 * rng.standard_normal()
+            lines.append(f"{params:.6g},{ratio * params:.6g},{loss:.6f},{recall:.6f},{luck:.6f}")
+    return "\n".join(lines) + "\n"
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the examples read, in which `isoflop` is on the path."""
@@ -163,6 +176,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "arms.csv").write_text(arms_table())
     (tmp_path / "shapes.csv").write_text(shapes_table())
     (tmp_path / "rates.csv").write_text(rates_table())
+    (tmp_path / "tasks.csv").write_text(tasks_table())
     (tmp_path / "tiny.yaml").write_text(TINY)
     (tmp_path / "bodies.yaml").write_text(BODIES)
     (tmp_path / "reviews.csv").write_text(reviews())
