@@ -1,9 +1,10 @@
-"""What analysis writes: JSON without NaN, whole or not at all."""
+"""What analysis writes: JSON without NaN, whole or not at all, and pages of which one section is made anew."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,3 +50,20 @@ def write_json(path: Path, content: Any) -> None:
         The disk refuses.
     """
     write_atomic(path, json.dumps(json_ready(content), indent=1, allow_nan=False) + "\n")
+
+
+def sections_of(text: str) -> dict[str, str]:
+    """The sections of a Markdown page.
+
+    Parameters
+    ----------
+    text : str
+        The page.
+
+    Returns
+    -------
+    dict of str
+        By the words of their headings, `## NAME`, each with its heading and without the blank lines at its end.
+    """
+    parts = re.split(r"^(?=## )", text, flags=re.M)[1:]
+    return {part.splitlines()[0].removeprefix("## ").strip(): part.rstrip() for part in parts}

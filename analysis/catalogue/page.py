@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from analysis.catalogue.examples import BOOTSTRAP, EXAMPLES, Example
 from analysis.errors import UserError
 from analysis.figures.laws import LawFigure, save_law
+from analysis.files import sections_of
 from analysis.fitting.fit_law import fit_law
 from analysis.formatting import format_number, format_percent
 from analysis.laws.registry import LAWS
@@ -247,9 +248,3 @@ def write_page(
         say(f"{example.law}: {account(shown)}")
     kept = [sections[name] for name in order if name in sections]
     write_atomic(target, "\n\n".join([HEAD.rstrip(), *kept]) + "\n")
-
-
-def sections_of(text: str) -> dict[str, str]:
-    """The sections of a page by law, each with its heading and without the blank lines at its end."""
-    parts = re.split(r"^(?=## )", text, flags=re.M)[1:]
-    return {part.splitlines()[0].removeprefix("## ").strip(): part.rstrip() for part in parts}

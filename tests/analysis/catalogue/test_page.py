@@ -20,10 +20,10 @@ from analysis.catalogue.page import (
     figure_of,
     read_prose,
     section,
-    sections_of,
     write_page,
 )
 from analysis.figures.laws import between, curve, save_law
+from analysis.files import sections_of
 from analysis.laws.registry import LAWS
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
