@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.advice.ladder import Ladder, Size
+from analysis.advice.steps import Steps
 from analysis.arrays import Array
 from analysis.design.criterion import Counts, Experiment
 from analysis.errors import UserError
 from analysis.fitting.fit import Fit
+from analysis.laws.allocation import six_n
 
 NUM_SIZES, NUM_TOKENS = 16, 16
 """Sizes and token budgets of the cells, evenly spaced in their logarithms."""
@@ -38,10 +41,14 @@ class Limits:
     """Most D."""
     ratio: tuple[float, float]
     """Least and most tokens per parameter."""
+    min_flops: float = 0.0
+    """Least C of a run: no law is known to hold below the cheapest run that it was fitted to."""
     max_runs: int | None = 200
     """Most runs; None: as many as the budget pays for."""
     max_replicates: int = 5
     """Most seeds of one cell."""
+    steps: Steps = field(default_factory=Steps)
+    """How many steps a run takes, and has to take."""
 
     def __post_init__(self) -> None:
         for name in ("params", "tokens"):
@@ -81,12 +88,18 @@ class Limits:
             known = {**{name: float(value) for name, value in own.items()}, **known}
             if "ratio" not in known:
                 known["ratio"] = (float((d / n).min()), float((d / n).max()))
+            known.setdefault("min_flops", float(fit.runs.get("flops", six_n(n) * d).min()))
         missing = {"min_params", "max_params", "min_tokens", "max_tokens"} - set(known)
         if missing:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(missing))
             raise UserError(f"the fit does not hold its runs; give {flags}, or make it again with `fit --out`")
         known.setdefault("ratio", (1e-9, 1e12))
         return cls(**known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        own = {limit.name: getattr(self, limit.name) for limit in fields(self) if limit.name != "steps"}
+        return {**own, "min_steps": None if self.steps.batch is None else self.steps.least}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +112,8 @@ class PlannedCell:
     """D."""
     seeds: tuple[int, ...]
     """One run for each."""
+    steps: int | None = None
+    """Steps of one run; None when nothing says the batch."""
 
     @property
     def flops(self) -> float:
@@ -107,7 +122,8 @@ class PlannedCell:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {**self.size.to_dict(), "tokens": self.tokens, "seeds": list(self.seeds), "flops": self.flops}
+        own = {"tokens": self.tokens, "steps": self.steps, "seeds": list(self.seeds), "flops": self.flops}
+        return {**self.size.to_dict(), **own}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,25 +163,28 @@ class Cells:
             When there is none.
         """
         sizes = ladder.between(limits.min_params, limits.max_params, NUM_SIZES)
-        raw = np.geomspace(limits.min_tokens, limits.max_tokens, NUM_TOKENS)
+        raw = np.geomspace(_fewest_tokens(sizes, limits), limits.max_tokens, NUM_TOKENS)
         amounts = np.array(sorted({float(f"{value:.3g}") for value in raw}))
         costs = {
             (i, j): float(tokens * size.flops_per_token)
             for i, size in enumerate(sizes)
             for j, tokens in enumerate(amounts)
             if limits.ratio[0] * 0.99 <= tokens / size.params <= limits.ratio[1] * 1.01
+            and tokens * size.flops_per_token >= limits.min_flops * 0.99
+            and limits.steps.suffice(size.params, float(tokens))
         }
         if not costs:
             raise UserError(
                 f"no run of {sizes[0].params:.3g} to {sizes[-1].params:.3g} parameters and {amounts[0]:.3g} to "
-                f"{amounts[-1]:.3g} tokens has {limits.ratio[0]:.3g} to {limits.ratio[1]:.3g} tokens per parameter; "
-                "widen the limits of sizes or of tokens"
+                f"{amounts[-1]:.3g} tokens has {limits.ratio[0]:.3g} to {limits.ratio[1]:.3g} tokens per parameter, "
+                f"costs {limits.min_flops:.3g} FLOPs or more{limits.steps.clause}; widen the limits of "
+                "sizes or of tokens"
             )
         pairs = [pair for pair, cost in costs.items() if cost <= budget]
         if not pairs:
             raise UserError(
-                f"no run within the limits costs less than the budget of {budget:.3g} FLOPs (the cheapest costs "
-                f"{min(costs.values()):.3g}); raise --budget or lower --min-params and --min-tokens"
+                f"no run within the limits{limits.steps.clause} costs less than the budget of {budget:.3g} FLOPs (the "
+                f"cheapest costs {min(costs.values()):.3g}); raise --budget or lower --min-flops"
             )
         size_of, amount_of = (np.array(side, dtype=np.intp) for side in zip(*pairs, strict=True))
         return cls(sizes=tuple(sizes), amounts=amounts, size_of=size_of, amount_of=amount_of)
@@ -180,6 +199,17 @@ class Cells:
     def flops_per_token(self) -> Array:
         """Of each cell's size."""
         return np.array([size.flops_per_token for size in self.sizes])[self.size_of]
+
+
+def _fewest_tokens(sizes: Sequence[Size], limits: Limits) -> float:
+    """The least D within the limits at which some size takes enough steps; UserError when none does."""
+    low = min(limits.steps.fewest_tokens(size.params, limits.min_tokens, limits.max_tokens) for size in sizes)
+    if math.isfinite(low):
+        return low
+    raise UserError(
+        f"the longest run within the limits {limits.steps.complaint(sizes[0].params, limits.max_tokens)}; raise "
+        "--max-tokens, or lower recipe.batch_tokens of the template"
+    )
 
 
 def uniform_grid(cells: Cells, experiment: Experiment) -> Counts:

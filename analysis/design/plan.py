@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from analysis.design.width import Noise, Width, above_bound, expected_width
 from analysis.errors import UserError
 from analysis.estimate import Estimate
 from analysis.fitting.fit import Fit
+from analysis.fitting.reach import why_no_interval
 from analysis.frontiers.parametric import parametric_frontier
 from analysis.laws.allocation import six_n
 
@@ -181,10 +182,10 @@ class DesignPlan:
                 "half_width": self.grid.to_dict(),
                 "cells": [cell.to_dict() for cell in self.grid_cells],
             },
-            "width_over_grid": self.expected.median / self.grid.median,
+            "width_over_grid": self.expected.median / self.grid.median if self.grid.median > 0 else None,
             "above_bound": self.above_bound,
             "laws": [{"law": one.fit.law.name, "akaike": one.akaike, "used": one.used} for one in self.laws],
-            "limits": {limit.name: getattr(self.limits, limit.name) for limit in fields(self.limits)},
+            "limits": self.limits.to_dict(),
             "prefix_sharing": {
                 "allowed": self.asked_to_share,
                 "used": self.share is not None,
@@ -250,13 +251,13 @@ def plan_runs(
     return DesignPlan(
         target=target,
         budget=budget,
-        cells=_planned(fit, cells, design.counts, shared=shared is not None),
+        cells=_planned(fit, cells, design.counts, limits, shared=shared is not None),
         cost=design.cost,
         unshared_cost=float(experiment.flops @ design.counts),
         now=now,
         expected=expected_width(used, scenarios, experiment, design.counts, noise),
         grid=expected_width(used, scenarios, alone, grid, noise),
-        grid_cells=_planned(fit, cells, grid, shared=False),
+        grid_cells=_planned(fit, cells, grid, limits, shared=False),
         grid_cost=alone.cost(grid),
         above_bound=above_bound(experiment, design),
         laws=tuple(fits),
@@ -302,7 +303,7 @@ def _noise(fit: Fit, question: Question, now: Estimate) -> Noise:
     return Noise(at_target=reaching / unit, plain=noise_scale(fit) / unit)
 
 
-def _planned(fit: Fit, cells: Cells, counts: Counts, *, shared: bool) -> tuple[PlannedCell, ...]:
+def _planned(fit: Fit, cells: Cells, counts: Counts, limits: Limits, *, shared: bool) -> tuple[PlannedCell, ...]:
     """The chosen cells with their seeds, which go on after those of runs of the same size that exist.
 
     Runs of one size and seed have the same prefix whether or not it is trained once, so runs that are to be independent
@@ -319,7 +320,8 @@ def _planned(fit: Fit, cells: Cells, counts: Counts, *, shared: bool) -> tuple[P
             seeds = tuple(range(first, first + int(counts[cell])))
             first += 0 if shared else len(seeds)
             tokens = float(cells.amounts[cells.amount_of[cell]])
-            out.append(PlannedCell(size=size, tokens=tokens, seeds=seeds))
+            steps = limits.steps.count(size.params, tokens)
+            out.append(PlannedCell(size=size, tokens=tokens, seeds=seeds, steps=steps))
     return tuple(sorted(out, key=lambda item: (item.size.params, item.tokens)))
 
 
@@ -333,8 +335,10 @@ def _now(fit: Fit, target: Target, ladder: Ladder) -> Estimate:
         return found
     if target.flops is not None:
         return compute_optimal(fit, target.flops, ladder).loss
-    row = fit.predict({"params": [target.params], "tokens": [target.tokens]}, interval="confidence").iloc[0]
-    if fit.predictor.reason is not None:
-        return Estimate(value=float(row["loss"]), level=fit.level, reason=fit.predictor.reason)
+    at = {"params": np.array([target.params]), "tokens": np.array([target.tokens])}
+    row = fit.predict(at, interval="confidence").iloc[0]
+    (unknown,) = why_no_interval(fit, at)
+    if unknown is not None:
+        return Estimate(value=float(row["loss"]), level=fit.level, reason=unknown)
     lo, hi = float(row["confidence_lo"]), float(row["confidence_hi"])
     return Estimate(value=float(row["loss"]), lo=lo, hi=hi, level=fit.level)

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from analysis.advice.ladder import CHINCHILLA_ENDS, ShapeRules, Size
+from analysis.advice.steps import Steps
 from analysis.design.cells import PlannedCell
 from analysis.errors import UserError
+from experiments.config.designs import batch_tokens_of
 from experiments.config.reading import build_sweep
 from experiments.config.sweep import SweepConfig
 from experiments.config.yaml_text import dump_yaml, read_yaml
@@ -43,6 +45,25 @@ class Template:
         """Part of a run that decays; None when the schedule lets no runs share a prefix."""
         schedule = self.sweep.schedule
         return schedule.decay_fraction if schedule.name == "wsd" else None
+
+    def steps(self, least: int) -> Steps:
+        """How many steps its recipe takes.
+
+        Parameters
+        ----------
+        least : int
+            Steps that a law needs.
+
+        Returns
+        -------
+        Steps
+            With the batch of its recipe.
+        """
+        return Steps(
+            batch=lambda params, tokens: batch_tokens_of(self.sweep, params, tokens),
+            source=f"batch of {self.path}",
+            least=least,
+        )
 
     def rules(self, *, vocab_size: int | None, trained: Sequence[tuple[int, int]] = ()) -> ShapeRules:
         """What fixes its models apart from their shapes.

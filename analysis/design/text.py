@@ -46,17 +46,19 @@ def _width(plan: DesignPlan, value: float) -> str:
 
 def _cells(plan: DesignPlan) -> list[str]:
     """The runs."""
+    heading = "" if plan.limits.steps.batch is None else f"{'steps':>8}"
     lines = [
         f"runs to add for the {target_words(plan)}: {plan.num_runs} runs in {len(plan.cells)} cells, "
         f"{format_compute(plan.cost, 3)} of {format_compute(plan.budget, 3)} FLOPs ({plan.ladder.convention})",
-        f"  {'width x depth':>15} {'N':>8} {'D':>8} {'D/N':>7} {'C of one':>9} {'runs':>5}  seeds",
+        f"  {'width x depth':>15} {'N':>8} {'D':>8} {'D/N':>7} {'C of one':>9}{heading} {'runs':>5}  seeds",
     ]
     for cell in plan.cells:
         first, last = cell.seeds[0], cell.seeds[-1]
+        steps = "" if cell.steps is None else f"{cell.steps:>8,}"
         lines.append(
             f"  {f'{cell.size.width} x {cell.size.depth}':>15} {format_size(cell.size.params):>8} "
             f"{format_size(cell.tokens):>8} {cell.tokens / cell.size.params:>7.3g} {format_compute(cell.flops):>9} "
-            f"{len(cell.seeds):>5}  {first if first == last else f'{first} to {last}'}"
+            f"{steps} {len(cell.seeds):>5}  {first if first == last else f'{first} to {last}'}"
         )
     if plan.cost < FEW_SPENT * plan.budget and plan.num_runs == plan.limits.max_runs:
         lines.append("  the number of runs is what limits them, not the budget: --max-runs")
@@ -122,6 +124,7 @@ def _limits(plan: DesignPlan) -> str:
     return (
         f"  limits: N {format_size(limits.min_params)} to {format_size(limits.max_params)}, "
         f"D {format_size(limits.min_tokens)} to {format_size(limits.max_tokens)}, D/N {limits.ratio[0]:.3g} to "
-        f"{limits.ratio[1]:.3g}, at most {limits.max_runs or 'any number of'} runs and {limits.max_replicates} of a "
-        f"cell; {plan.ladder.source}"
+        f"{limits.ratio[1]:.3g}, C from {format_compute(limits.min_flops)}, "
+        f"at most {limits.max_runs or 'any number of'} runs and {limits.max_replicates} of a cell"
+        f"{limits.steps.clause or ' (steps: not known without --template)'}; {plan.ladder.source}"
     )

@@ -26,7 +26,7 @@ from analysis.uncertainty.profile import Profile, profile
 if TYPE_CHECKING:
     import pandas as pd
 
-RUN_COLUMNS = ("params", "tokens", "flops", "width", "depth", "context", "vocab", "seed")
+RUN_COLUMNS = ("params", "tokens", "flops", "width", "depth", "context", "vocab", "batch", "seed")
 """Columns of the table that a fit keeps beside the law's inputs and the loss, where they are numbers."""
 STAND_INS = ("flops", "tokens", "params", "step")
 """Columns that a law of one input x reads where there is no column x, in order of preference."""

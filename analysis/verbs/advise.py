@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from analysis.advice.ladder import EVERY_SIZE, Ladder, ShapeRules, build_ladder
-from analysis.advice.optimum import check_law, compute_optimal
+from analysis.advice.optimum import TrainedShape, check_law, compute_optimal
 from analysis.advice.overtraining import cheapest_factor, overtraining
+from analysis.advice.steps import Steps, batch_of_runs, short_runs
 from analysis.advice.target_loss import target_loss
 from analysis.advice.text import optimum_lines, overtraining_lines, target_lines
 from analysis.arrays import Array
@@ -31,6 +32,7 @@ from analysis.errors import UserError
 from analysis.files import json_text
 from analysis.fitting.fit import Fit
 from analysis.verbs.arguments import add_fit_argument, add_json_argument, parse_numbers, parse_point
+from experiments.config.designs import MIN_LAW_STEPS
 from experiments.files import write_atomic
 
 DECAY_FRACTION = 0.2
@@ -45,7 +47,7 @@ ANSWER = (
     "convention",
 )
 """Keys of the JSON; null stands for what was not asked."""
-LIMITS = ("min_params", "max_params", "min_tokens", "max_tokens", "max_runs", "max_replicates")
+LIMITS = ("min_params", "max_params", "min_tokens", "max_tokens", "min_flops", "max_runs", "max_replicates")
 """Options that limit the runs that may be added."""
 WIDEST_HEAD = 64
 """Heads are as wide as the narrowest model of the fit's runs, and at most this."""
@@ -65,6 +67,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("params", "tokens"):
         cells.add_argument(f"--min-{name}", type=float, metavar="N", help=f"fewest {name} of a run")
         cells.add_argument(f"--max-{name}", type=float, metavar="N", help=f"most {name} of a run")
+    cells.add_argument("--min-flops", type=float, metavar="C", help="least FLOPs of a run")
+    cells.add_argument(
+        "--min-steps",
+        type=int,
+        default=MIN_LAW_STEPS,
+        metavar="K",
+        help="fewest optimiser steps of a run, under the template's recipe or with the batch of the fit's runs "
+        f"(default {MIN_LAW_STEPS}: no law holds for much shorter ones)",
+    )
     cells.add_argument("--ratio", metavar="LO:HI", help="tokens per parameter")
     cells.add_argument("--max-runs", type=int, default=200, metavar="K", help="most runs (default 200)")
     cells.add_argument("--max-replicates", type=int, default=5, metavar="K", help="most seeds of a cell (default 5)")
@@ -104,6 +115,16 @@ class Asked:
     template: Template | None
     """The sweep whose data and recipe the next one takes over; None without."""
 
+    @property
+    def steps(self) -> Steps:
+        """How many steps a run takes: under the template's recipe, else with the batch of the fit's runs."""
+        if self.template is not None:
+            return self.template.steps(self.args.min_steps)
+        batch = batch_of_runs(self.fit.runs)
+        if batch is None:
+            return Steps(least=self.args.min_steps)
+        return Steps(batch=lambda params, tokens: batch, source="batch of the fit's runs", least=self.args.min_steps)
+
     def ladder(self, low: float, high: float) -> Ladder:
         """Shapes from `low` to `high`, counted as the fit's compute was."""
         runs = self.fit.runs
@@ -123,9 +144,10 @@ class Asked:
 def run(args: argparse.Namespace) -> int:
     """Answer, write, print."""
     fit = Fit.load(args.fit)
-    if fit.doubt is not None:
-        print(f"warning: {fit.doubt}", file=sys.stderr)
     check_law(fit)
+    for doubt in (fit.doubt, short_runs(fit.runs, args.min_steps)):
+        if doubt is not None:
+            print(f"warning: {doubt}", file=sys.stderr)
     target = parse_target(args.at, args.exponent)
     check_questions(args, target)
     template = None if args.template is None else read_template(args.template)
@@ -257,7 +279,7 @@ def budget_and_loss(asked: Asked) -> tuple[dict[str, Any], list[str]]:
         answer |= {"optimum": found.to_dict(), "overtraining": [row.to_dict() for row in rows]}
         lines += optimum_lines(found, ladder, fit.level)
         lines += overtraining_lines(rows, inference_tokens=args.inference_tokens, cheapest=cheapest)
-        best = PlannedCell(size=found.best.size, tokens=found.best.tokens, seeds=(0,))
+        best = planned_optimum(asked, found.best)
         asked.write([best], "The compute-optimal run of a budget")
     if args.target_loss is not None:
         priced = target_loss(fit, args.target_loss, ladder)
@@ -266,10 +288,41 @@ def budget_and_loss(asked: Asked) -> tuple[dict[str, Any], list[str]]:
     return answer, lines
 
 
+def planned_optimum(asked: Asked, shape: TrainedShape) -> PlannedCell:
+    """The compute-optimal run as it would be trained.
+
+    Parameters
+    ----------
+    asked : Asked
+        The command line, with the fit and the template that it names.
+    shape : TrainedShape
+        The best one.
+
+    Returns
+    -------
+    PlannedCell
+        One run.
+
+    Raises
+    ------
+    UserError
+        When it is to be written although it takes too few steps.
+    """
+    params, steps = shape.size.params, asked.steps
+    complaint = steps.complaint(params, shape.tokens)
+    if complaint is not None:
+        sentence = f"the best run for {asked.args.budget:.3g} FLOPs {complaint}"
+        if asked.args.out is not None:
+            raise UserError(f"{sentence}; raise --budget, or lower recipe.batch_tokens of the template")
+        print(f"warning: {sentence}", file=sys.stderr)
+    return PlannedCell(size=shape.size, tokens=shape.tokens, seeds=(0,), steps=steps.count(params, shape.tokens))
+
+
 def runs_to_add(asked: Asked, target: Target) -> tuple[dict[str, Any], list[str]]:
     """The design: parts of the JSON, and lines."""
     args, fit = asked.args, asked.fit
-    limits = Limits.of(fit, ratio=parse_ratio(args.ratio), **{name: getattr(args, name) for name in LIMITS})
+    given = {name: getattr(args, name) for name in LIMITS}
+    limits = Limits.of(fit, ratio=parse_ratio(args.ratio), steps=asked.steps, **given)
     ladder = asked.ladder(limits.min_params, limits.max_params)
     laws = None if args.laws is None else args.laws.split(",")
     plan = plan_runs(

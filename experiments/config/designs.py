@@ -33,6 +33,9 @@ Role = Literal["fit", "heldout", "replicate"]
 """What a run is for: to be fitted, to test the prediction, to measure the noise between seeds."""
 MIN_STEPS = 50
 """Fewest steps of a run: rounding D to whole steps then moves a budget by at most one percent."""
+MIN_LAW_STEPS = 350
+"""Shorter runs are in the steep first part of training, which no power law of N and D describes
+(docs/decisions/2026-11-22-quickstart.md)."""
 
 RATE_SCALES = (0.5, 1.0, 2.0)
 """Peak rates of a cell in the first round of a tuned design, as multiples of the recipe's."""
@@ -298,7 +301,7 @@ def _run_config(sweep: SweepConfig, cell: _Cell, model: TransformerConfig, preci
         raise UserError(f"{cell}: {wanted:.3g} tokens are more than {MAX_TOKENS:.0e}; lower the budget")
     choice = sweep.recipe
     rule = RECIPES[choice.name](params, wanted)
-    batch_tokens = _batch_tokens(sweep, rule)
+    batch_tokens = batch_tokens_of(sweep, params, wanted)
     tokens = _whole_steps(wanted, batch_tokens)
     if tokens < MIN_STEPS * batch_tokens:
         raise UserError(
@@ -347,15 +350,35 @@ def _peak_rate(sweep: SweepConfig, cell: _Cell, rule: Hyperparameters, counts: C
     return (choice.learning_rate or rate * choice.rate_scale) * cell.rate_scale
 
 
-def _batch_tokens(sweep: SweepConfig, rule: Hyperparameters) -> int:
-    """Tokens of a step: whole sequences."""
+def batch_tokens_of(sweep: SweepConfig, params: float, tokens: float) -> int:
+    """Tokens of a step: whole sequences.
+
+    Parameters
+    ----------
+    sweep : SweepConfig
+        With its recipe and context.
+    params : float
+        N of the model.
+    tokens : float
+        D of the run.
+
+    Returns
+    -------
+    int
+        At least one sequence.
+
+    Raises
+    ------
+    UserError
+        When the recipe fixes less than a sequence.
+    """
     fixed = sweep.recipe.batch_tokens
     if fixed is not None and fixed < sweep.data.context:
         raise UserError(
             f"recipe.batch_tokens is {fixed}, less than one sequence of context {sweep.data.context}; raise it, or "
             "lower data.context"
         )
-    wanted = fixed or rule.batch_tokens * sweep.recipe.batch_scale
+    wanted = fixed or RECIPES[sweep.recipe.name](params, tokens).batch_tokens * sweep.recipe.batch_scale
     return max(1, round(wanted / sweep.data.context)) * sweep.data.context
 
 

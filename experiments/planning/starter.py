@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from experiments.config.designs import expand
+from experiments.config.designs import MIN_LAW_STEPS, expand
 from experiments.config.recipes import RECIPES
 from experiments.config.sweep import DesignConfig, RecipeConfig, ReplicateConfig, Shape, SweepConfig
 from experiments.data.config import DataConfig
@@ -28,8 +28,6 @@ RATIO_RANGE = (5.0, 320.0)
 """Tokens per parameter of the fitted runs."""
 CENTRE_RATIO = 20.0
 """Tokens per parameter about which sizes are chosen (Hoffmann et al. 2022)."""
-MIN_STEPS = 350
-"""Much shorter runs are in the steep first part of training, which no power law of N and D describes."""
 TRIAL_STEPS = 56
 """Fewest steps of a trial's fitted runs: its path is whole, and its numbers say nothing."""
 TRIAL_RATIOS = (1.0, 1.3, 1.7, 2.2)
@@ -209,7 +207,7 @@ def _at(base: float, data: DataConfig, available: int, costs: CostModel, *, tria
     centre = math.sqrt(budgets[0] * budgets[-1])
     nearest = _nearest(sizes, centre)
     chosen = sizes[max(0, nearest - (2 if trial else 3)) : nearest + (2 if trial else 5)]
-    fewest = (TRIAL_STEPS if trial else MIN_STEPS) * RECIPES[RECIPE](1e5, 1e6).batch_tokens
+    fewest = (TRIAL_STEPS if trial else MIN_LAW_STEPS) * RECIPES[RECIPE](1e5, 1e6).batch_tokens
     for budget in budgets:
         tokens = [budget / flops for _, params, flops in chosen if _within(budget / flops / params)]
         if len(tokens) < MIN_SIZES or min(tokens) < fewest or max(tokens) > available:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import isoflop
+from experiments.config.designs import MIN_LAW_STEPS
 from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.errors import UserError
-from experiments.planning.starter import BUDGET_RATIOS, MIN_SIZES, MIN_STEPS, plan_starter
+from experiments.planning.starter import BUDGET_RATIOS, MIN_SIZES, plan_starter
 
 
 def speeches() -> DataConfig:
@@ -59,7 +60,7 @@ def test_the_file_of_init_is_planned_as_promised(
     assert isoflop.main(["plan", str(file), "--json", "--store", str(tmp_path)]) == 0
     plan = json.loads(capsys.readouterr().out)
     fitted = [run for run in plan["runs"] if run["role"] == "fit"]
-    assert min(run["steps"] for run in fitted) >= MIN_STEPS - 1
+    assert min(run["steps"] for run in fitted) >= MIN_LAW_STEPS - 1
     for budget in {run["budget"] for run in fitted}:
         assert sum(run["budget"] == budget for run in fitted) >= MIN_SIZES
     assert sum(run["role"] == "heldout" for run in plan["runs"]) == 2
