@@ -58,7 +58,7 @@ def test_the_advised_runs_narrow_the_interval_that_they_were_advised_for(
     assert after["now"]["lo"] < before["now"]["value"] < after["now"]["hi"]
 
 
-def cheap(tmp_path: Path, **columns: object) -> Path:
+def cheap(tmp_path: Path, **columns: int) -> Path:
     """A fit of runs of 1e5 to 1e6 tokens."""
     frame = pd.DataFrame([(n, d) for n in (1e4, 2e4, 4e4, 8e4) for d in (1e5, 3e5, 1e6)], columns=["params", "tokens"])
     frame["loss"] = 1.7 + 40 / frame["params"] ** 0.34 + 410 / frame["tokens"] ** 0.4
