@@ -46,6 +46,10 @@ class Segment:
     """Estimated bytes held on its device."""
     path_seconds: float = 0.0
     """Estimated time from its beginning to the end of all that waits for it: its urgency."""
+    stack: str | None = None
+    """For a run: what it has in common with those that it may be trained together with; None: it is trained alone."""
+    stack_members: int = 0
+    """How many of them are trained together at most."""
 
     @property
     def is_prefix(self) -> bool:

@@ -89,10 +89,7 @@ class LitTransformer(lightning.LightningModule):
             Nats per token.
         """
         examples = make_examples(batch, self.objective, step=batch_idx + 1)
-        targets_N, places_N = examples.targets_BT.flatten(), None
-        if examples.mask_BT is not None:
-            places_N = examples.mask_BT.flatten().nonzero()[:, 0]
-            targets_N = targets_N[places_N]
+        places_N, targets_N = examples.predicted()
         return self._losses(examples, places_N, targets_N, "mean", self.objective.z_loss)
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.kernels.cross_entropy import Reduction, linear_cross_entropy
 from models.kernels.linear import linear
-from models.modules.transformer import Transformer, capped
+from models.modules.transformer import Head, Transformer, capped
 
 MAX_GRAPHS = 64
 """Graphs that one process may compile, of training and validation; more means that something varies which should not,
@@ -72,15 +72,67 @@ def token_losses(
     Tensor of float32, scalar or shape (N,)
         Nats per token.
     """
-    head, cap = model.head, model.config.logit_cap
-    assert head is not None
+    head, x_ND = _before_head(model, inputs_BT, source_BS, places_N)
+    table_VD, cap = head.table(model.tokens.weight), model.config.logit_cap
+    return _head_losses(x_ND, table_VD, head.bias, targets_N, reduction, cap, z_loss)
+
+
+def stacked_losses(
+    model: Transformer,
+    inputs_BT: Tensor,
+    source_BS: Tensor | None,
+    places_N: Tensor | None,
+    targets_N: Tensor,
+    reduction: Reduction,
+    z_loss: float,
+) -> Tensor:
+    """Return the cross-entropy of each member of a stack, as `token_losses` of it alone, to rounding.
+
+    Parameters
+    ----------
+    model : Transformer
+        M models side by side, of `models.modules.stacked.stack`.
+    inputs_BT, source_BS, places_N, targets_N : Tensor
+        As in `token_losses`, of folded batches: the first M-th of them is the first member's.
+    reduction : str
+        mean, or none for one loss a token.
+    z_loss : float
+        As in `token_losses`.
+
+    Returns
+    -------
+    Tensor of float32, shape (M,) or (M, N / M)
+        Nats per token.
+    """
+    head, x_ND = _before_head(model, inputs_BT, source_BS, places_N)
+    table_MVD, cap = model.tokens.weight if head.weight is None else head.weight, model.config.logit_cap
+    num_members = table_MVD.shape[0]
+    biases = [None] * num_members if head.bias is None else head.bias.unbind()
+    parts = zip(x_ND.chunk(num_members), table_MVD.unbind(), biases, targets_N.chunk(num_members), strict=True)
+    return torch.stack([_head_losses(*part, reduction, cap, z_loss) for part in parts])
+
+
+def _before_head(
+    model: Transformer, inputs_BT: Tensor, source_BS: Tensor | None, places_N: Tensor | None
+) -> tuple[Head, Tensor]:
+    """The head, and the states (N, D) of predicted tokens as its table takes them."""
+    assert model.head is not None
     x_ND = model.hidden(inputs_BT, source_BS=source_BS).flatten(0, 1)
-    if places_N is not None:
-        x_ND = x_ND[places_N]
-    x_ND, table_VD = head.prepare(x_ND), head.table(model.tokens.weight)
+    return model.head, model.head.prepare(x_ND if places_N is None else x_ND[places_N])
+
+
+def _head_losses(
+    x_ND: Tensor,
+    table_VD: Tensor,
+    bias_V: Tensor | None,
+    targets_N: Tensor,
+    reduction: Reduction,
+    cap: float | None,
+    z_loss: float,
+) -> Tensor:
     if cap is None and not z_loss:
-        return linear_cross_entropy(x_ND, table_VD, head.bias, targets_N, reduction)
-    logits_NV = capped(linear(x_ND, table_VD, head.bias), cap).float()
+        return linear_cross_entropy(x_ND, table_VD, bias_V, targets_N, reduction)
+    logits_NV = capped(linear(x_ND, table_VD, bias_V), cap).float()
     loss = F.cross_entropy(logits_NV, targets_N, reduction=reduction)
     if not z_loss:
         return loss
@@ -89,13 +141,15 @@ def token_losses(
 
 
 @cache
-def compiled_losses(backend: str = "inductor") -> Losses:
+def compiled_losses(backend: str = "inductor", losses: Losses = token_losses) -> Losses:
     """Return `token_losses` compiled: one graph for each shape, shared by all runs of it in a process.
 
     Parameters
     ----------
     backend : str
         A name of torch.compile's; graphs of inductor are kept on disk between processes.
+    losses : callable
+        `token_losses`, or `stacked_losses`.
 
     Returns
     -------
@@ -105,5 +159,5 @@ def compiled_losses(backend: str = "inductor") -> Losses:
     """
     torch._dynamo.config.recompile_limit = MAX_GRAPHS
     torch._dynamo.config.fail_on_recompile_limit_hit = True
-    compiled: Losses = torch.compile(token_losses, backend=backend, dynamic=False, fullgraph=True)
+    compiled: Losses = torch.compile(losses, backend=backend, dynamic=False, fullgraph=True)
     return compiled

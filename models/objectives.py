@@ -29,6 +29,13 @@ class Examples:
     source_BS: Tensor | None = None
     """Token ids that the encoder of an encoder-decoder reads."""
 
+    def predicted(self) -> tuple[Tensor | None, Tensor]:
+        """Return which of the B T positions are predicted, (N,), None where all are; and their ids, (N,)."""
+        if self.mask_BT is None:
+            return None, self.targets_BT.flatten()
+        places_N = self.mask_BT.flatten().nonzero()[:, 0]
+        return places_N, self.targets_BT.flatten()[places_N]
+
 
 def make_examples(tokens_BT: Tensor, objective: ObjectiveConfig, *, step: int = 0) -> Examples:
     """Return the examples that an objective makes of (B, T + 1) token ids.

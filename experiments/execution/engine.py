@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from lightning.fabric import Fabric
 
 from experiments.config.kinds import AnyRun, prefix_id
-from experiments.config.run import RunConfig, canonical
+from experiments.config.run import RunConfig, canonical, run_id
 from experiments.data.cache import Cache
 from experiments.data.corpus import TokenCorpus, bits_per_byte, check_budget, prepare
 from experiments.distributed.ranks import RankFailure, Ranks
@@ -30,6 +31,7 @@ from experiments.machine.hardware import commit, is_out_of_memory, peak_flops_pe
 from experiments.training.checkpointing import save_weights
 from experiments.training.job import Outcome, TrainedRun, train_prefix, train_run
 from experiments.training.recorder import peak_memory_bytes
+from experiments.training.stacked.loop import Member, Report, train_stack
 from experiments.training.state import Diverged, Interrupted, Row, TrainSetup
 from models.modules.attention import attention_backend
 
@@ -67,8 +69,8 @@ class Execution:
     """Who trains together."""
     checkpoint_seconds: float
     """Time between mid-run checkpoints."""
-    should_stop: Callable[[], bool]
-    """Asked before every step."""
+    should_stop: Callable[[str | None], bool]
+    """Asked before every step, with the run's id where several are trained together."""
     cache: Cache = field(default_factory=Cache)
     """Token cache."""
     choices: ExecutionChoices = field(default_factory=ExecutionChoices)
@@ -120,6 +122,46 @@ class Execution:
             save_weights(order.weights, trained.lit, self.ranks)
         return trained
 
+    def train_stack(
+        self, orders: Sequence[Order], write_rows: Callable[[Path, list[Row]], None], report: Report
+    ) -> None:
+        """Train the runs of several orders together and keep their weights where they are wanted.
+
+        Parameters
+        ----------
+        orders : sequence of Order
+            Runs of one shape, batch and corpus.
+        write_rows : callable
+            Takes the folder of a run and rows of its history as they come.
+        report : callable
+            As of `training.stacked.loop.train_stack`.
+
+        Raises
+        ------
+        UserError
+            When the corpus does not have the runs' tokens.
+        """
+        config = orders[0].config
+        members = [
+            Member(
+                setup=replace(
+                    self._setup(order, partial(write_rows, order.folder)),
+                    should_stop=partial(self.should_stop, run_id(order.config)),
+                ),
+                keep=order.keep,
+            )
+            for order in orders
+        ]
+
+        def keep_weights(number: int, result: TrainedRun | Exception) -> None:
+            weights = orders[number].weights
+            if weights is not None and isinstance(result, TrainedRun):
+                save_weights(weights, result.lit, self.ranks)
+            report(number, result)
+
+        with self._blaming_tokens(config):
+            train_stack(members, keep_weights)
+
     def train_prefix(self, order: Order, write_rows: Callable[[list[Row]], None]) -> None:
         """Train the shared prefix of an order to the checkpoint that it leaves behind.
 
@@ -162,7 +204,7 @@ class Execution:
             fabric=self.fabric(config.precision),
             write_rows=write_rows,
             settle=lambda: settle(order.folder, corpus),
-            should_stop=self.should_stop,
+            should_stop=partial(self.should_stop, None),
             checkpoint_seconds=self.checkpoint_seconds,
             peak_flops_per_second=None if peak is None else peak * self.ranks.size,
             start=order.start,

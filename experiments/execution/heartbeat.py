@@ -40,7 +40,7 @@ class Heartbeat:
     stall_seconds: float
     """How long a training may take no step before it counts as hung."""
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
-    _given_up: bool = field(default=False, init=False)
+    _given_up: set[str] = field(default_factory=set, init=False)
     _stepped: float = field(default=0.0, init=False)
 
     def stop(self, *_: object) -> None:
@@ -52,8 +52,13 @@ class Heartbeat:
         """Whether the worker was asked to end."""
         return self._stop.is_set()
 
-    def step(self) -> bool:
+    def step(self, name: str | None = None) -> bool:
         """Note that the training goes on; asked before every step.
+
+        Parameters
+        ----------
+        name : str, optional
+            One of several segments that are trained together; None: the only one.
 
         Returns
         -------
@@ -66,7 +71,7 @@ class Heartbeat:
             When somebody gave the attempt up as lost, and another may train the same.
         """
         self._stepped = time.monotonic()
-        if self._given_up:
+        if self._given_up if name is None else name in self._given_up:
             raise Superseded("an observer gave this attempt up as lost, because it had shown no life")
         return self._stop.is_set()
 
@@ -85,7 +90,8 @@ class Heartbeat:
             The attempt.
         """
         over = threading.Event()
-        self._given_up, self._stepped = False, time.monotonic()
+        self._given_up.discard(claimed.segment.segment_id)
+        self._stepped = time.monotonic()
 
         def beat() -> None:
             while not over.wait(HEARTBEAT_SECONDS):
@@ -98,12 +104,14 @@ class Heartbeat:
         finally:
             over.set()
             thread.join()
+            self._given_up.discard(claimed.segment.segment_id)
 
     def _beat(self, claimed: Claimed) -> None:
         name = claimed.segment.segment_id
         with contextlib.suppress(OSError):  # a full disk ends the training itself, with a message
             self.claims.beat(name, claimed.attempt)
-        self._given_up = self._given_up or self.claims.is_over(name, claimed.attempt)
+        if self.claims.is_over(name, claimed.attempt):
+            self._given_up.add(name)
         self._look_for_parent()
         if (failure := self.ranks.failure()) is not None:
             self._abandon(claimed, failure)

@@ -6,6 +6,7 @@ so that a stale view costs a failed attempt and nothing else. It must not know h
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,6 +93,50 @@ class SegmentQueue:
         self._listed = self.clock()
         return self._scan(fresh=True)
 
+    def take_alike(self, claimed: Claimed, num_workers: int) -> list[Claimed]:
+        """Claim runs that may be trained together with one that was claimed, and leave other workers their part.
+
+        Parameters
+        ----------
+        claimed : Claimed
+            A run that was just taken.
+        num_workers : int
+            Workers that share the sweep.
+
+        Returns
+        -------
+        list of Claimed
+            None for a run that has failed before, or run out of memory: it is tried alone. All go on from checkpoints
+            of their own, or none does, so that they end at about the same time.
+        """
+        first = claimed.segment
+        if first.stack is None or self._has_failed(first):
+            return []
+        left = sum(item.seconds or 1.0 for item in self._pending if not self._state_of(item).published)
+        fair = math.ceil(left / num_workers / (first.seconds or 1.0))
+        taken: list[Claimed] = []
+        for item in self._pending:
+            if len(taken) + 1 >= min(first.stack_members, fair):
+                break
+            alike = item.stack == first.stack and item.segment_id != first.segment_id
+            found = self._consider(item, fresh=True) if alike and self._may_join(item, first) else None
+            if isinstance(found, Claimed):
+                taken.append(found)
+        return taken
+
+    def _may_join(self, item: Segment, first: Segment) -> bool:
+        """Whether a run has not failed, and begins where the first of a stack does."""
+        if self._has_failed(item):
+            return False
+        return self._start(item)[1] is None and has_own(self.store, item.run_id) == has_own(self.store, first.run_id)
+
+    def _state_of(self, item: Segment) -> RunState:
+        return self._states.get(item.segment_id, RunState())
+
+    def _has_failed(self, item: Segment) -> bool:
+        endings = self._state_of(item).endings
+        return RunStatus.FAILED in endings or RunStatus.OOM in endings
+
     def _scan(self, *, fresh: bool) -> tuple[Claimed | None, bool]:
         waiting = False
         left: list[Segment] = []
@@ -109,7 +154,7 @@ class SegmentQueue:
 
     def _consider(self, item: Segment, *, fresh: bool) -> Claimed | str | None:
         """A claim; or why the segment has to wait; or None when nothing is to be done for it any more."""
-        state = self._states.get(item.segment_id, RunState())
+        state = self._state_of(item)
         if item.is_prefix:
             # Existence is asked before need: a checkpoint is dropped once nothing needs it, so that one that is missing
             # and still needed was never trained, or was removed too early.

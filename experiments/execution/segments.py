@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from experiments.config.counts import design_of
 from experiments.config.kinds import AnyRun
@@ -27,6 +29,7 @@ from experiments.records import RunRecord, RunStatus
 from experiments.store.checkpoints import checkpoint_path, drop_unneeded, own_checkpoint, prefix_folder, remove_own
 from experiments.store.store import RunStore
 from experiments.store.weights import UNPUBLISHED, place_weights
+from experiments.training.job import TrainedRun
 from experiments.training.state import Row, prefix_target
 
 
@@ -65,13 +68,9 @@ class SegmentTrainer:
             check_semantics(shared)
             self._train_prefix(claimed, shared)
             return
-        run_id = claimed.segment.run_id
-        damage = self.store.set_aside_damage(run_id)
-        if damage is not None:
-            sys.stderr.write(f"warning: {damage}\n")
-        record = self.store.find_record(run_id)
+        record = self._record_of(claimed.segment.run_id)
         if record is None:
-            config = self.store.read_any(run_id)
+            config = self.store.read_any(claimed.segment.run_id)
             check_semantics(config)
             if isinstance(config, RunConfig):
                 record = self._train_run(claimed, config)
@@ -79,14 +78,71 @@ class SegmentTrainer:
                 record = self.tuning.train(config, claimed)
         self._finish(claimed.segment, record)
 
+    def train_stack(self, claims: Sequence[Claimed], ended: Callable[[Claimed, Exception | None], None]) -> None:
+        """Train runs together that may be; each gets its own record as soon as it has ended.
+
+        Parameters
+        ----------
+        claims : sequence of Claimed
+            Runs whose segments name the same stack.
+        ended : callable
+            Told once of each that has ended, with its error, or None where it is published.
+
+        Raises
+        ------
+        Exception
+            What concerns all that were not ended.
+        """
+        began, orders, members = time.time(), [], []
+        for claimed in claims:
+            try:
+                record = self._record_of(claimed.segment.run_id)
+                if record is None:
+                    config = self.store.read_config(claimed.segment.run_id)
+                    check_semantics(config)
+                    orders.append(self._order(claimed, config))
+                    members.append(claimed)
+                else:
+                    self._finish(claimed.segment, record)
+                    ended(claimed, None)
+            except Exception as error:  # of this run alone
+                ended(claimed, error)
+
+        def report(number: int, result: TrainedRun | Exception) -> None:
+            claimed, error = members[number], result if isinstance(result, Exception) else None
+            if not isinstance(result, Exception):
+                try:
+                    more = {"stacked": len(members)}
+                    record = self._publish(claimed, orders[number], result, began=began, more=more)
+                    self._finish(claimed.segment, record)
+                except Exception as failure:  # the others go on
+                    error = failure
+            ended(claimed, error)
+
+        if orders:
+            self.execution.train_stack(orders, _write_rows, report)
+
+    def _record_of(self, run_id: str) -> RunRecord | None:
+        """The record of a run that is published already; one that is damaged is set aside."""
+        damage = self.store.set_aside_damage(run_id)
+        if damage is not None:
+            sys.stderr.write(f"warning: {damage}\n")
+        return self.store.find_record(run_id)
+
     def _train_run(self, claimed: Claimed, config: RunConfig) -> RunRecord:
         """Train a run to its budget, from its shared prefix where it has one; its published record, whoever won."""
-        began, segment = time.time(), claimed.segment
-        folder = self.store.run_folder(segment.run_id)
+        began, order = time.time(), self._order(claimed, config)
+        self.execution.ranks.broadcast(order)
+        trained = self.execution.train_run(order, partial(_write_rows, order.folder))
+        return self._publish(claimed, order, trained, began=began)
+
+    def _order(self, claimed: Claimed, config: RunConfig) -> Order:
+        """What to train of a claimed run, from where, and what to keep."""
+        segment, folder = claimed.segment, self.store.run_folder(claimed.segment.run_id)
         keep = None
         if segment.prefix is not None and segment.keep_step is not None:
             keep = (segment.keep_step, checkpoint_path(self.store, segment.prefix, segment.keep_step))
-        order = Order(
+        return Order(
             config=config,
             folder=folder,
             start=claimed.start,
@@ -94,16 +150,26 @@ class SegmentTrainer:
             keep=keep,
             weights=folder / f"{UNPUBLISHED}{claimed.attempt}" if self.keep_weights else None,
         )
-        self.execution.ranks.broadcast(order)
-        trained = self.execution.train_run(order, lambda rows: _write_rows(folder, rows))
+
+    def _publish(
+        self,
+        claimed: Claimed,
+        order: Order,
+        trained: TrainedRun,
+        *,
+        began: float,
+        more: Mapping[str, Any] | None = None,
+    ) -> RunRecord:
+        """Publish the record of a trained run, with more facts of its execution; the one that is there, whoever won."""
+        config, run_id = order.config, claimed.segment.run_id
         corpus = self.execution.corpus(config)
         facts = self.execution.facts(config, attempt=claimed.attempt, began=began, micro_batch=order.micro_batch)
-        facts["shared_steps"] = trained.shared_steps
+        facts |= {"shared_steps": trained.shared_steps, **(more or {})}
         if order.weights is not None:
             facts["weights_sha256"] = file_digest(order.weights)
-        settle(folder, corpus)
+        settle(order.folder, corpus)
         record = RunRecord(
-            run_id=segment.run_id,
+            run_id=run_id,
             status=RunStatus.DONE,
             config=canonical(config),
             design=design_of(config, num_train_tokens=corpus.num_train_tokens),
@@ -112,7 +178,7 @@ class SegmentTrainer:
         )
         if self.store.publish(record):
             return record
-        return self.store.find_record(segment.run_id) or record
+        return self.store.find_record(run_id) or record
 
     def _finish(self, segment: Segment, record: RunRecord) -> None:
         """Put the weights of the published record in their place, and remove what nobody goes on from."""
@@ -147,7 +213,7 @@ class SegmentTrainer:
             is_prefix=True,
         )
         self.execution.ranks.broadcast(order)
-        self.execution.train_prefix(order, lambda rows: _write_rows(folder, rows))
+        self.execution.train_prefix(order, partial(_write_rows, folder))
         remove_own(prefix_target(config, folder, keep).checkpoint)
         drop_unneeded(self.store, prefix)
 

@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,7 @@ class TuningTrainer:
                 head=self.bodies.head(run),
                 fabric=self.execution.fabric(run.precision),
                 write_rows=lambda rows: append_rows(folder / "metrics.jsonl", [checked_row(row) for row in rows]),
-                should_stop=self.execution.should_stop,
+                should_stop=partial(self.execution.should_stop, None),
                 micro_batch=micro_batch,
             )
         )

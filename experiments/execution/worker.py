@@ -6,6 +6,7 @@ orders. It must not know who started it: the launcher, Slurm or a person at a sh
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -64,6 +65,8 @@ class WorkerOptions:
     """What the sweep forces of how its runs are executed."""
     linger: bool = True
     """Wait while others train, to take up what they lose; without it, end when nothing is free."""
+    num_workers: int = 1
+    """Workers that share the segments: one that trains several runs together leaves the others their part."""
     stop_at_failure: bool = False
     """End after a run that was recorded as failed or diverged."""
 
@@ -89,7 +92,7 @@ class Worker:
             device=options.device,
             ranks=self.ranks,
             checkpoint_seconds=options.checkpoint_seconds,
-            should_stop=lambda: self._heart.step(),
+            should_stop=lambda name: self._heart.step(name),
             cache=self.cache,
             choices=options.execution,
         )
@@ -170,14 +173,15 @@ class Worker:
         while not self._heart.stopping:
             claimed, waiting = self._queue.take()
             if claimed is not None:
-                ending = self._execute(claimed)
+                alike = [] if self.ranks.many else self._queue.take_alike(claimed, self.options.num_workers)
+                ending = self._execute_stack([claimed, *alike]) if alike else self._execute(claimed)
                 if self.ranks.many and ending.breaks_group:
                     return ending.exit_status or ExitStatus.RESTART, False
                 if ending.exit_status is not None:
                     return ending.exit_status, True
-                if self.options.stop_at_failure and self._has_failed(claimed):
+                if self.options.stop_at_failure and any(map(self._has_failed, [claimed, *alike])):
                     return ExitStatus.STOPPED, True
-                if self._usage.is_spent(self.options):
+                if self._usage.is_spent(self.options, 1 + len(alike)):
                     return ExitStatus.RESTART, True
             elif waiting and self.options.linger:
                 self._heart.wait(LISTEN_SECONDS)  # others train; look again for what they lose
@@ -191,15 +195,45 @@ class Worker:
         with self._heart.beating(claimed):
             try:
                 self._trainer.train(claimed)
-                ending = ending_of(None, in_group=self.ranks.many)
+                ending = self._ending(None)
             except Exception as error:  # written down with its traceback, counted, and tried again up to the limit
-                ending = ending_of(error, in_group=self.ranks.many)
-                if isinstance(error, UserError):
-                    sys.stderr.write(f"error: {error}\n")
-        if ending.status == RunStatus.OOM:
-            free_memory(self.options.device)
+                ending = self._ending(error)
+        self._give_memory_back(ending)
         self._endings.write(claimed, ending)
         return ending
+
+    def _execute_stack(self, claims: Sequence[Claimed]) -> Ending:
+        """Train claimed runs together and write down how each ended; the ending that says most for this process."""
+        endings: list[Ending] = []
+        left = list(claims)
+
+        def end(claimed: Claimed, ending: Ending) -> None:
+            left.remove(claimed)
+            endings.append(ending)
+            self._endings.write(claimed, ending)
+
+        with contextlib.ExitStack() as beats:
+            for claimed in claims:
+                beats.enter_context(self._heart.beating(claimed))
+            try:
+                self._trainer.train_stack(claims, lambda claimed, error: end(claimed, self._ending(error)))
+                failure = self._ending(None)
+            except Exception as error:  # of all that have not ended: each is tried again alone
+                failure = self._ending(error)
+            self._give_memory_back(failure)
+            for claimed in tuple(left):
+                end(claimed, failure)
+        return next((ending for ending in endings if ending.exit_status is not None), endings[-1])
+
+    def _ending(self, error: Exception | None) -> Ending:
+        """What an error means; a user's mistake is said."""
+        if isinstance(error, UserError):
+            sys.stderr.write(f"error: {error}\n")
+        return ending_of(error, in_group=self.ranks.many)
+
+    def _give_memory_back(self, ending: Ending) -> None:
+        if ending.status == RunStatus.OOM:
+            free_memory(self.options.device)
 
     def _has_failed(self, claimed: Claimed) -> bool:
         """Whether the run that was just executed has a record that says failed or diverged."""
@@ -225,15 +259,17 @@ class Usage:
     first_memory: int | None = None
     """Resident bytes after the first of them."""
 
-    def is_spent(self, options: WorkerOptions) -> bool:
-        """Count one more segment; whether a fresh process is to take over.
+    def is_spent(self, options: WorkerOptions, num_runs: int = 1) -> bool:
+        """Count more segments; whether a fresh process is to take over.
 
         Parameters
         ----------
         options : WorkerOptions
             Runs and growth up to which a process stays.
+        num_runs : int
+            Segments that were trained since the last call.
         """
-        self.num_runs += 1
+        self.num_runs += num_runs
         memory = current_memory_bytes()
         self.first_memory = self.first_memory or memory
         return memory - self.first_memory > options.max_growth_bytes or self.num_runs >= options.max_runs

@@ -6,7 +6,7 @@ None of it is part of a run's identity, since losses agree to rounding. It must 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from models.config.checks import require_count, require_name
 from models.config.transformer import ATTENTION_BACKENDS, AttentionBackend
@@ -25,6 +25,9 @@ class ExecutionChoices:
     """Threads of a worker; None: 1 on a CPU, 4 beside a GPU."""
     micro_batch: int | None = None
     """Sequences held in memory at a time, whose gradients add up to the batch's; None: the whole batch."""
+    stacked: int | Literal["auto", "off"] = "off"
+    """Runs of one shape, batch and number of steps that a worker trains together, at most: a number; auto, by the work
+    of a step; or off."""
 
     def __post_init__(self) -> None:
         if self.attention is not None:
@@ -32,6 +35,10 @@ class ExecutionChoices:
         for name in ("threads", "micro_batch"):
             if getattr(self, name) is not None:
                 require_count(f"execution.{name}", getattr(self, name))
+        if isinstance(self.stacked, str):
+            require_name("execution.stacked", self.stacked, ("auto", "off"))
+        else:
+            require_count("execution.stacked", self.stacked)
 
     @property
     def forced(self) -> dict[str, Any]:
@@ -44,4 +51,5 @@ class ExecutionChoices:
         threads = "threads by device" if self.threads is None else f"{self.threads} threads a worker"
         held = "whole batches" if self.micro_batch is None else f"{self.micro_batch} sequences at a time"
         attention = "by device and precision" if self.attention is None else self.attention
-        return f"{'compiled' if self.compile else 'eager'}, attention {attention}, {threads}, {held}"
+        together = "" if self.stacked == "off" else f", stacked {self.stacked}"
+        return f"{'compiled' if self.compile else 'eager'}, attention {attention}, {threads}, {held}{together}"

@@ -16,6 +16,7 @@ from experiments.config.kinds import AnyRun, prefix_id
 from experiments.config.prefixes import SHAREABLE, branch_step, is_shareable, prefix_key, prefix_segment_id
 from experiments.config.run import RunConfig
 from experiments.manifests import Segment
+from experiments.planning.stacks import StackPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,8 @@ class CompiledSweep:
     """Bytes of the prefixes' checkpoints if all of them were there at once."""
     why_not: tuple[str, ...] = ()
     """Why runs that look alike share nothing."""
+    stacks: StackPlan | None = None
+    """Which runs may be trained together; None where that is switched off."""
 
     @property
     def saved_fraction(self) -> float:

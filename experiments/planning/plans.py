@@ -23,6 +23,7 @@ from experiments.manifests import Segment
 from experiments.planning.compiler import CompiledSweep, Estimates, compile_runs
 from experiments.planning.costs import CostModel, checkpoint_bytes, training_memory_bytes
 from experiments.planning.holdout import check_holdout
+from experiments.planning.stacks import stack_segments
 from experiments.planning.tuning import expand_finetune
 from experiments.store.checkpoints import available_checkpoints
 from experiments.store.store import RunStore
@@ -157,8 +158,12 @@ def compile_sweep(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *,
         share=share,
         keep_last=extendable,
     )
-    later = (replace(item, after=expanded.waits.get(item.segment_id, item.after)) for item in compiled.segments)
-    return replace(compiled, segments=(*first, *later))
+    later = tuple(replace(item, after=expanded.waits.get(item.segment_id, item.after)) for item in compiled.segments)
+    if isinstance(sweep, FinetuneSweep):
+        return replace(compiled, segments=(*first, *later))
+    configs = {run.run_id: run.config for run in expanded.runs}
+    segments, stacks = stack_segments(later, configs, sweep.execution, costs.kind)
+    return replace(compiled, segments=(*first, *segments), stacks=stacks)
 
 
 def _segments_before(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *, share: bool) -> tuple[Segment, ...]:

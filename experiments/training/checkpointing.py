@@ -85,11 +85,20 @@ def write_state(path: Path, state: dict[str, Any], *, keep_previous: bool = Fals
         Whether the one that was there stays under the name that `previous_of` gives.
     """
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(_compact(state), buffer)
     content = with_trailer(buffer.getvalue())
     if keep_previous and path.exists():
         replace(path, previous_of(path))
     write_atomic(path, content)
+
+
+def _compact(value: Any) -> Any:
+    """Copy tensors that are views of larger ones, which torch would write whole."""
+    if isinstance(value, torch.Tensor):
+        return value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
+    if isinstance(value, dict):
+        return {name: _compact(item) for name, item in value.items()}
+    return [_compact(item) for item in value] if isinstance(value, list) else value
 
 
 def read_state(path: Path, identity: str, device: torch.device) -> dict[str, Any]:

@@ -6,6 +6,7 @@ asked to stop and where its files are.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,28 @@ def train_run(setup: TrainSetup, keep: tuple[int, Path] | None = None) -> Traine
     target = run_target(setup.config, setup.folder, keep)
     state = make_state(setup, target)
     _train(setup, target, state)
-    recorder = state.recorder
-    began = recorder.clock()
+    return finish_run(setup, state)
+
+
+def finish_run(setup: TrainSetup, state: TrainState) -> TrainedRun:
+    """Evaluate a run after its last step.
+
+    Parameters
+    ----------
+    setup : TrainSetup
+        What it was trained with.
+    state : TrainState
+        As it is now.
+
+    Returns
+    -------
+    TrainedRun
+        The outcome and the module.
+    """
+    recorder, began = state.recorder, time.monotonic()
     state.lit.eval()
     sums, counts = evaluate(state.lit, setup.config, setup.corpus, setup.fabric, setup.ranks)
-    seconds = recorder.clock() - began
+    seconds = time.monotonic() - began
     loss, loss_se = clustered_mean(sums, counts)
     rate = setup.config.tokens / recorder.trained_seconds if recorder.trained_seconds else None
     outcome = Outcome(

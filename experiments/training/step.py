@@ -32,18 +32,57 @@ def take_step(setup: TrainSetup, state: TrainState, share: Share) -> None:
     Diverged
         When the divergence guard says so.
     """
-    config, lit, step = setup.config, state.lit, state.step
-    first = step * config.batch_sequences + share.begin
-    batch = setup.corpus.train_batch(first, share.count, seed=config.seed)
-    tokens = torch.from_numpy(batch).to(setup.fabric.device)
-    learning_rate = lit.set_learning_rate(state.optimizer, step * config.batch_tokens)
-    loss = backward(setup, state, tokens, share)
+    loss = backward(setup, state, next_batch(setup, state, share), share)
+    finish_step(setup, state, loss)
+
+
+def next_batch(setup: TrainSetup, state: TrainState, share: Share) -> torch.Tensor:
+    """Read the tokens of the next step.
+
+    Parameters
+    ----------
+    setup : TrainSetup
+        What it is trained with.
+    state : TrainState
+        As it is before the step.
+    share : Share
+        This rank's part of the batch.
+
+    Returns
+    -------
+    Tensor, shape (share.count, context + 1)
+        On the device.
+    """
+    first = state.step * setup.config.batch_sequences + share.begin
+    batch = setup.corpus.train_batch(first, share.count, seed=setup.config.seed)
+    return torch.from_numpy(batch).to(setup.fabric.device)
+
+
+def finish_step(setup: TrainSetup, state: TrainState, loss: torch.Tensor) -> None:
+    """Move the weights by their gradients, and write the row of a window that ends with this step.
+
+    Parameters
+    ----------
+    setup : TrainSetup
+        What it is trained with.
+    state : TrainState
+        With the gradients of its batch; moved on by one step.
+    loss : Tensor, scalar
+        The batch's mean loss, nats per token.
+
+    Raises
+    ------
+    Diverged
+        When the divergence guard says so.
+    """
+    lit = state.lit
+    learning_rate = lit.set_learning_rate(state.optimizer, state.step * setup.config.batch_tokens)
     grad_norm = clip_gradients_(setup.ranks, lit)
     state.optimizer.step()  # not Fabric's wrapper: no gradients are scaled in fp32 and bf16
     lit.update_average()
     state.optimizer.zero_grad(set_to_none=True)
     state.pending.add(loss, grad_norm)
-    state.step = step + 1
+    state.step += 1
     if not state.recorder.is_row(state.step):
         return
     state.pending.fetch(state.step)

@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,7 @@ def summarize(
             "why_not": list(compiled.why_not),
         },
         **({"execution": expanded.sweep.execution.forced} if isinstance(expanded.sweep, SweepConfig) else {}),
+        **({} if compiled.stacks is None else {"stacks": asdict(compiled.stacks)}),
         "left_out": list(expanded.left_out),
         "runs": rows,
     }
@@ -244,10 +246,24 @@ def _print_table(expanded: ExpandedSweep, summary: dict[str, Any], workers: int,
     print(f"recipe {recipe.name}: {recipe.source}")
     _print_sharing(summary["sharing"])
     print(f"execution: {expanded.sweep.execution.in_words()}")
+    _print_stacks(summary.get("stacks"))
     print(
         f"{summary['num_done']} of {summary['num_runs']} runs are done; the rest takes about "
         f"{duration(float(str(summary['seconds'])))} on {workers} {kind} worker{'s' if workers > 1 else ''}"
     )
+
+
+def _print_stacks(stacks: Any) -> None:
+    """How many runs are trained together, and what keeps others alone."""
+    if stacks is None:
+        return
+    if stacks["num_runs"]:
+        print(
+            f"stacked: {stacks['num_runs']} runs in {stacks['num_alike']} groups of equal shape, batch and steps, up "
+            f"to {stacks['most_members']} trained together"
+        )
+    for reason in stacks["why_not"]:
+        print(f"not stacked: {reason}")
 
 
 def _print_sharing(sharing: Any) -> None:

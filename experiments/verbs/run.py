@@ -110,13 +110,12 @@ def _train_here(args: argparse.Namespace) -> int:
     if part is not None:
         wanted = sweep.part(part, kind=devices[0].kind, share=not args.no_sharing)
         print(f"-k {args.pattern!r}: {len(part.runs)} of {len(expanded.runs)} runs")
-    workers = LocalWorkers(
-        manifest=wanted.path, logs=store.root / "logs", arguments=[*worker_arguments(args), *together]
-    )
     small = args.workers is None and not together
     memory = gpu_memory_bytes() if devices[0].kind == "cuda" and small else None
     if memory is not None:  # several small runs to one GPU where they fit
         devices = find_devices(args.device, len(devices) * workers_per_gpu(wanted.segments(), memory))
+    arguments = [*worker_arguments(args), *together, "--workers", str(len(devices))]
+    workers = LocalWorkers(manifest=wanted.path, logs=store.root / "logs", arguments=arguments)
     reader = ProgressReader(wanted, wanted.costs(devices[0].kind), len(devices))
     launcher = Launcher(
         store=store, reader=reader, workers=workers, devices=devices, stop_at_failure=args.stop_at_failure

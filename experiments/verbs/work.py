@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", choices=("cpu", "cuda"), default="cpu", help="which GPU is decided by CUDA_VISIBLE_DEVICES"
     )
     parser.add_argument("--parent", type=int, help="process id with which this worker ends")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="workers that share the sweep: a stack of runs leaves them their part"
+    )
     parser.add_argument("--no-weights", action="store_true", help="do not keep the weights of finished runs")
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="time between mid-run checkpoints")
     parser.add_argument("--max-failures", type=int, default=3, help="errors after which a run is recorded as failed")
@@ -73,6 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Work until nothing is left; the worker's exit status."""
+    if args.workers < 1:
+        raise UserError(f"--workers is {args.workers}; give a number of at least 1")
     pass_user_signals()
     place = _place(args)
     if place is None and (args.devices_per_run or 1) > 1:
@@ -100,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
             expiry_seconds=args.expiry_seconds,
             stall_seconds=args.stall_seconds,
             execution=choices,
+            num_workers=args.workers,
         )
         ranks = Ranks(place, args.strategy or "ddp")
         return Worker(store=sweep.store, segments=sweep.segments(), options=options, ranks=ranks).work()

@@ -36,6 +36,20 @@ def linear(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor
     return _onednn(x, weight_NK, bias_N)
 
 
+def stacked_linear(x_LMK: Tensor, weight_LNK: Tensor, bias_LN: Tensor | None = None) -> Tensor:
+    """Return x W^T + b of each of L layers, (L, M, N), by one batched product.
+
+    Where oneDNN is faster the layers are taken one by one, as `linear` does: a batched product is MKL's.
+    """
+    if _by_onednn(x_LMK, weight_LNK, x_LMK[0].numel() * weight_LNK.shape[1]):
+        biases = [None] * len(x_LMK) if bias_LN is None else bias_LN.unbind()
+        layers = zip(x_LMK.unbind(), weight_LNK.unbind(), biases, strict=True)
+        return torch.stack([linear(x, weight, bias) for x, weight, bias in layers])
+    if bias_LN is None:
+        return torch.bmm(x_LMK, weight_LNK.transpose(1, 2))
+    return torch.baddbmm(bias_LN[:, None], x_LMK, weight_LNK.transpose(1, 2))
+
+
 def input_gradient(grad_MN: Tensor, weight_NK: Tensor) -> Tensor:
     """Return G W, (M, K): the gradient of a layer's input."""
     if _by_onednn(grad_MN, weight_NK, grad_MN.numel() * weight_NK.shape[1]):

@@ -69,6 +69,10 @@ class Embedding(nn.Embedding):
     def reset_parameters(self) -> None:
         """Draw nothing."""
 
+    def add_rows(self, x_BTD: Tensor, first: int, end: int) -> Tensor:
+        """Return (B, T, D) plus rows `first` up to `end`: one for each token, or one for all."""
+        return x_BTD + self.weight[first:end]
+
 
 class Norm(nn.Module):
     """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang and Sennrich 2019) over the last dimension, with a learned gain.

@@ -153,19 +153,20 @@ class Stack(nn.Module):
     def _add_positions(self, x_BTD: Tensor, first: int, position_ids_BT: Tensor | None) -> Tensor:
         config, length = self.config, x_BTD.shape[1]
         end = first + length
-        table: Tensor | None = None
         if self.positions is not None:
             if end > config.context:
                 raise UserError(
                     f"a sequence of {end} tokens is longer than the {config.context} learned positions; shorten it, or "
                     "train with rotary, alibi, t5 or sinusoidal positions, which go past the training length"
                 )
-            table, shift = self.positions.weight, config.position_offset
+            shift = config.position_offset
+            if position_ids_BT is None:
+                x_BTD = self.positions.add_rows(x_BTD, shift + first, shift + end)
+            else:
+                x_BTD = x_BTD + self.positions(position_ids_BT + shift)
         elif config.positions == "sinusoidal":
-            table, shift = table_for("sinusoidal", config, config.width, end, x_BTD.device), 0
-        if table is not None:
-            rows = table[shift + first : shift + end] if position_ids_BT is None else table[position_ids_BT + shift]
-            x_BTD = x_BTD + rows
+            table = table_for("sinusoidal", config, config.width, end, x_BTD.device)
+            x_BTD = x_BTD + (table[first:end] if position_ids_BT is None else table[position_ids_BT])
         if self.embedding_norm is not None:
             x_BTD = self.embedding_norm(x_BTD)
         return F.dropout(x_BTD, config.dropout) if config.dropout and self.training else x_BTD
@@ -244,9 +245,9 @@ class Transformer(nn.Module):
         x_BTD = self.tokens(tokens_BT)
         if self.config.embedding_scale != 1:
             x_BTD = x_BTD * self.config.embedding_scale
-        if self.segments is not None:
-            x_BTD = x_BTD + (self.segments.weight[0] if segments_BT is None else self.segments(segments_BT))
-        return x_BTD
+        if self.segments is None:
+            return x_BTD
+        return self.segments.add_rows(x_BTD, 0, 1) if segments_BT is None else x_BTD + self.segments(segments_BT)
 
     def encode(
         self, source_BS: Tensor, source_mask_BS: Tensor | None = None, segments_BS: Tensor | None = None
