@@ -4,8 +4,9 @@ Studies of 30 and 63 runs, between 1e18 and 1e21 FLOPs, are drawn from Hoffmann'
 law that breaks in compute, with noise of .3 % of the loss. The set of laws is fitted and weighed as `fit --law auto`
 does it, and asked for the expected loss at ten times the largest compute. Beside it stand the interval of the true law,
 fitted to the same runs, and that of Hoffmann's. To save time each law descends from its minimum on losses without
-noise; the weights, cut-offs and intervals are those of the package. Cells that the record holds are completed, so
-that a stopped benchmark goes on.
+noise, the law with a break from several places of it. Weights, cut-offs, intervals and the rule by which that law has a
+part in the set are those of the package (`--without-break`: it never has). Cells that the record holds are completed,
+so that a stopped benchmark goes on.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from analysis.files import write_json
 from analysis.laws.base import Law
 from analysis.laws.parameter import Parameter
 from analysis.laws.registry import get_law
-from analysis.selection.auto import Predicted, mixture_ends
-from analysis.selection.cutoffs import Member, law_weights, track_record, widening
+from analysis.selection.auto import BREAK, Predicted, mixture_ends
+from analysis.selection.cutoffs import Member, law_weights, track_record, undetermined_break, widening
 from analysis.selection.windows import nested_windows
 from analysis.solver.newton import polish
 from analysis.solver.objectives import Objective
@@ -46,7 +47,7 @@ LEVEL = 0.95
 FAR = 1e22
 """Ten times the largest compute."""
 TARGET = {"params": np.array([np.sqrt(FAR / 120)]), "tokens": np.array([np.sqrt(FAR * 120) / 6])}
-BATCH = 20
+BATCH = 5
 """Studies between two writings of the record."""
 OBJECTIVE = Objective(name="huber", delta=1e-3)
 
@@ -104,6 +105,20 @@ def member_of(law: Law, data: dict[str, Array], start: Array) -> Member:
     return Member(problem=problem, phi=phi, codes=np.arange(problem.num_rows))
 
 
+def with_break(law: Law, data: dict[str, Array], hoffmann: Member) -> Member | None:
+    """The law with a break at its minimum, from several places of it; None where the runs do not determine it."""
+    problem = make_problem(law, data, objective=OBJECTIVE)
+    theta = hoffmann.problem.law.to_public(hoffmann.phi[None, :], hoffmann.problem.log_refs)[0]
+    public = np.array([[*theta, s, c / 6] for s in (0.03, -0.03) for c in (1e18, 1e19, 1e20, 3e20)])
+    starts = law.to_working(public, problem.log_refs)
+    found = polish(problem, starts, max_iterations=100, descent="graduated")
+    phi = found.phi[int(np.nanargmin(found.value))]
+    n = problem.num_rows
+    member = Member(problem=problem, phi=phi, codes=np.arange(n))
+    covariance = sandwich(problem, phi, member.codes) * n / (n - problem.num_params)
+    return None if undetermined_break(law, phi, covariance) else member
+
+
 def predicted(member: Member, factor: float) -> Predicted:
     """What a law says at the target, as its sandwich covariance has it."""
     problem, law = member.problem, member.problem.law
@@ -115,18 +130,22 @@ def predicted(member: Member, factor: float) -> Predicted:
     return Predicted(middle=np.log(value[0]), scale=np.array([factor * np.sqrt(max(variance, 0.0))]), dof=float(dof))
 
 
-def study(name: str, n: int, seed: int, starts: dict[str, Array], laws: dict[str, Law]) -> dict[str, Any]:
+def study(
+    name: str, n: int, seed: int, starts: dict[str, Array], laws: dict[str, Law], *, breaks: bool = True
+) -> dict[str, Any]:
     """One study: whether each interval held the loss, and its half-width in log loss."""
     data = design(n)
     rng = np.random.default_rng([seed, n, TRUTHS.index(name)])
     data["loss"] = losses(name, data) * np.exp(NOISE * rng.standard_normal(n))
     members = {law: member_of(laws[law], data, start) for law, start in starts.items()}
     of_set = [members[law] for law in LAWS]
+    bent = with_break(get_law(BREAK), data, members["hoffmann"]) if breaks else None
+    of_set += [] if bent is None else [bent]
     factor = widening(track_record(of_set, nested_windows(data)))
     counts = [one.problem.num_params for one in of_set]
     weights = law_weights([one.value for one in of_set], counts, n, dispersion=factor**2)
     aim = float(np.log(losses(name, TARGET))[0])
-    out: dict[str, Any] = {"widening": round(factor, 3)}
+    out: dict[str, Any] = {"widening": round(factor, 3), "break": bent is not None}
     ends = {"auto": mixture_ends([predicted(one, factor) for one in of_set], weights, LEVEL, None)[0]}
     for label, law in (("true law", name), ("hoffmann", "hoffmann")):
         ends[label] = mixture_ends([predicted(members[law], 1.0)], np.ones(1), LEVEL, None)[0]
@@ -140,6 +159,7 @@ def summary(studies: list[dict[str, Any]]) -> dict[str, Any]:
     out: dict[str, Any] = {
         "studies": len(studies),
         "median_widening": float(np.median([s["widening"] for s in studies])),
+        "with_break": round(float(np.mean([s.get("break", False) for s in studies])), 3),
     }
     for label in ("auto", "true law", "hoffmann"):
         share = float(np.mean([s[label][0] for s in studies]))
@@ -159,6 +179,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/auto_law.json"))
     parser.add_argument("--log", type=Path, default=Path("build/auto_law.jsonl"), help="studies that are done")
     parser.add_argument("--report", type=Path, help="write the table between the marks <!-- auto --> of this page")
+    parser.add_argument("--without-break", action="store_true", help="leave out the law with a break")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long")
     args = parser.parse_args()
     args.log.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +201,7 @@ def main() -> None:
                 used = (*LAWS, "broken") if name == "broken" else LAWS
                 starts[name, n] = {law: start_of(laws[law], clean) for law in used}
             for seed in seeds:
-                cell[seed] = study(name, n, seed, starts[name, n], laws)
+                cell[seed] = study(name, n, seed, starts[name, n], laws, breaks=not args.without_break)
                 with args.log.open("a", encoding="utf-8") as log:
                     log.write(json.dumps({"truth": name, "runs": n, "seed": seed, "study": cell[seed]}) + "\n")
             print(name, n, summary(list(cell.values())), flush=True)
@@ -218,6 +239,7 @@ def _write(args: argparse.Namespace, done: dict[tuple[str, int], dict[int, dict[
         if asked:
             cells.append({"truth": name, "runs": n, **summary(asked)})
     command = f"python -m benchmarks.auto_law --first {args.first} --studies {args.studies}"
+    command += " --without-break" if args.without_break else ""
     write_json(args.out, {"command": command, "noise": NOISE, "level": LEVEL, "flops": FAR, "cells": cells})
     return cells
 

@@ -217,6 +217,7 @@ EXAMPLES: tuple[Example, ...] = (
         command="DATA/scalebench/moe_train.csv --law moe-routed --columns "
         'params=dense_parameter_count,experts=num_experts,loss=loss_validation --where "dense_parameter_count < 3e8"',
     ),
+    Example(law="hoffmann-break", table=tables.bent, along="params", labels=SIZE, truth=tables.BENT),
     Example(law="moe-joint", table=expert_tables.joint, along="params", labels=SIZE, truth=expert_tables.JOINT),
     Example(law="moe-sparsity", table=expert_tables.sparse, along="params", labels=SIZE, truth=expert_tables.SPARSE),
     Example(

@@ -170,6 +170,8 @@ TRANSFERRED = {
 """Of Kaplan et al. 2020 for the loss from scratch; of the transfer, numbers of the size that Hernandez et al. find."""
 
 
+BENT = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37, "s": 0.06, "c": 1e20 / 6}
+"""Numbers of the size that Besiroglu et al. find, with a break at 1e20 FLOPs."""
 BOUNDED_CURVE = {"E": 0.8, "I": 4.6, "m": 6e4, "b": 0.5}
 BOUNDED_SIZES = {"E": 0.8, "I": 4.6, "n": 2e9, "a": 0.4, "m": 6e4, "b": 0.5}
 """Of the size of those that Lin et al. 2024 find."""
@@ -185,6 +187,16 @@ def simulated(law: str, truth: Mapping[str, float], noise: float = 0.003, **colu
     frame = pd.DataFrame(columns)
     noisy = np.exp(noise * np.random.default_rng(0).standard_normal(len(frame)))
     return frame.assign(**{LAWS[law].target: LAWS[law](truth, columns) * noisy})
+
+
+def bent(folder: Path) -> pd.DataFrame:
+    """Nine budgets of seven sizes with a break at 1e20 FLOPs, the two largest budgets held out; five are drawn."""
+    flops = np.repeat(np.geomspace(1e18, 1e22, 9), 7)
+    sizes = np.sqrt(flops / 120) * np.tile(np.geomspace(0.15, 7, 7), 9)
+    frame = simulated("hoffmann-break", BENT, 0.001, params=sizes, tokens=flops / (6 * sizes))
+    drawn = np.isin(np.arange(63) // 7, [0, 2, 4, 6, 8])
+    series = [f"{format_compute(c)} FLOPs" if d else "" for c, d in zip(flops, drawn, strict=True)]
+    return labelled(frame, series, flops > 2e21)
 
 
 def fine_tuning(folder: Path) -> pd.DataFrame:

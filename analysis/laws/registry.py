@@ -27,7 +27,7 @@ from analysis.laws.size_and_data.farseer import FARSEER
 from analysis.laws.size_and_data.gadre import GADRE
 from analysis.laws.size_and_data.gemstones import GEMSTONES, GEMSTONES_SHAPE
 from analysis.laws.size_and_data.hernandez import HERNANDEZ
-from analysis.laws.size_and_data.hoffmann import HOFFMANN
+from analysis.laws.size_and_data.hoffmann import HOFFMANN, HOFFMANN_BREAK
 from analysis.laws.size_and_data.kaplan import KAPLAN, SKALING
 from analysis.laws.size_and_data.muennighoff import MUENNIGHOFF
 from analysis.laws.size_and_data.overfitting import OVERFITTING, SATURATING
@@ -47,6 +47,7 @@ LAWS: dict[str, Law] = {
         BOUNDED_SIZE,
         BNSL,
         HOFFMANN,
+        HOFFMANN_BREAK,
         KAPLAN,
         SKALING,
         FARSEER,

@@ -24,7 +24,7 @@ from analysis.laws.base import Law
 from analysis.runs.columns import as_columns
 from analysis.selection.averaging import thin, weighted_quantiles
 from analysis.selection.candidates import available, inputs_of, law_named, undeterminable
-from analysis.selection.cutoffs import CutOff, Member, law_weights, track_record, widening
+from analysis.selection.cutoffs import CutOff, Member, law_weights, track_record, undetermined_break, widening
 from analysis.selection.windows import nested_windows
 from analysis.solver.problem import make_problem
 from analysis.uncertainty.bootstrap import cluster_codes
@@ -33,6 +33,8 @@ from analysis.uncertainty.quantiles import student_quantile
 if TYPE_CHECKING:
     import pandas as pd
 
+BREAK = "hoffmann-break"
+"""The law with a break, which has a part in the set where the runs determine the break."""
 LEAST_WEIGHT = 1e-3
 """Laws of less weight are left out."""
 QUANTILES = (np.arange(199) + 0.5) / 199
@@ -262,7 +264,11 @@ def fit_auto(
                 raise UserError(
                     f"{int(codes.max()) + 1} independent runs are too few for {len(law.parameters)} parameters"
                 )
-            fits[name] = fit_law(law, given, spec, columns=columns, conventions=conventions)
+            fit = fit_law(law, given, spec, columns=columns, conventions=conventions)
+            unsure = undetermined_break(law, fit.predictor.phi, fit.predictor.covariance) if name == BREAK else None
+            if unsure:
+                raise UserError(unsure)
+            fits[name] = fit
         except UserError as error:
             left_out[name] = str(error)
     if not fits:
@@ -298,6 +304,8 @@ def fit_auto(
 def laws_for(data: Mapping[str, Any]) -> list[str]:
     """The laws of a loss that say how it changes with size and data, or with the one input that the table has.
 
+    Beside those that `select` offers stands the law with a break.
+
     Parameters
     ----------
     data : mapping
@@ -310,7 +318,7 @@ def laws_for(data: Mapping[str, Any]) -> list[str]:
     """
     names = available(data)
     both = [name for name in names if {"params", "tokens"} <= set(law_named(name, data).inputs)]
-    return both or [name for name in names if law_named(name, data).inputs == ("x",)]
+    return [*both, BREAK] if both else [name for name in names if law_named(name, data).inputs == ("x",)]
 
 
 def _member(fit: Fit, given: Mapping[str, Any], spec: FitSpec, codes: Any) -> Member:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.arrays import Array
+from analysis.laws.base import Law
 from analysis.selection.windows import Window
 from analysis.solver.newton import polish
 from analysis.solver.problem import Problem
@@ -31,6 +32,10 @@ FREE_UNITS = 2
 """Runs beyond its parameters that a law needs below a cut-off."""
 SMALLEST = 1e-300
 """Stands for an objective of zero: a law through every run."""
+SURE_BREAK = 3.0
+"""A break is believed where its strength is as many standard errors from none."""
+SURE_PLACE = 1.5
+"""And where the logarithm of its place has no larger standard error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +107,31 @@ def law_weights(values: Sequence[float], num_params: Sequence[int], units: int, 
         return np.full(len(values), 1 / max(len(values), 1))
     weights = np.exp(scores - scores.max())
     return np.asarray(weights / weights.sum())
+
+
+def undetermined_break(law: Law, phi: Array, covariance: Array) -> str | None:
+    """Why runs do not determine the break of a law, so that it has no part in a set.
+
+    Without a break to be found, its strength and place are free, and the law says anything of larger runs.
+
+    Parameters
+    ----------
+    law : Law
+        With a strength `s` and a place `c`.
+    phi : Array, shape (p,)
+        Working parameters at its minimum.
+    covariance : Array, shape (p, p)
+        Of these.
+
+    Returns
+    -------
+    str or None
+        The reason; None where the break is determined.
+    """
+    strength, place = (law.param_names.index(name) for name in ("s", "c"))
+    errors = np.sqrt(np.maximum(np.diag(covariance)[[strength, place]], 0.0))
+    sure = np.isfinite(errors).all() and abs(phi[strength]) > SURE_BREAK * errors[0] and errors[1] < SURE_PLACE
+    return None if sure else "these runs do not determine a break"
 
 
 def track_record(members: Sequence[Member], windows: Sequence[Window]) -> tuple[CutOff, ...]:

@@ -137,3 +137,19 @@ def test_too_few_runs_are_refused() -> None:
     few = {name: column[:6] for name, column in runs().items()}
     with pytest.raises(UserError, match="give more runs"):
         fit_auto(few)
+
+
+BENT = [1.8172, 482.01, 2085.43, 0.3478, 0.3658, 0.08, 1e20 / 6]
+
+
+def test_the_law_with_a_break_is_in_the_set_only_where_runs_determine_the_break() -> None:
+    straight = [fit_auto(runs(seed=seed), laws=["hoffmann", "hoffmann-break"]) for seed in (1, 2, 3)]
+    assert all("do not determine a break" in one.left_out["hoffmann-break"] for one in straight)
+    data = runs("hoffmann-break", BENT)
+    bent = fit_auto(data, laws=["hoffmann", "skaling", "hoffmann-break"])
+    without = fit_auto(data, laws=["hoffmann", "skaling"])
+    assert bent.best.law.name == "hoffmann-break"
+    truth = float(get_law("hoffmann-break")(BENT, {name: np.array(value) for name, value in FAR.items()})[0])
+    said = bent.predict(FAR, "confidence")
+    assert said["confidence_lo"].iloc[0] < truth < said["confidence_hi"].iloc[0]
+    assert half_width(said) < half_width(without.predict(FAR))

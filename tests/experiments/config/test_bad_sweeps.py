@@ -93,7 +93,7 @@ BAD_VALUES = [
     ("vary", "{arm: {a: 3}}", "vary.arm.a is 3; give a mapping"),
     ("vary", "{arm: []}", "vary.arm is empty"),
     ("precision", "fp16", "precision is 'fp16'; did you mean bf16?"),
-    ("report.law", "nolaw", "report.law is 'nolaw'; known: farseer, gadre, hoffmann, kaplan, skaling"),
+    ("report.law", "nolaw", "report.law is 'nolaw'; known: farseer, gadre, hoffmann, hoffmann-break, kaplan, skaling"),
     ("report.law", "hofman", "did you mean hoffmann?"),
     ("report.title", "3", "report.title is 3; give text or null"),
     ("colour", "red", "unknown key colour"),
