@@ -7,6 +7,8 @@ DEV := $(VENV)/.installed-dev
 DOCS := $(VENV)/.installed-docs
 SWEEP ?= experiments/sweeps/quickstart.yaml
 STORE ?= .
+# studies with records, in the order of the gallery
+STUDIES := $(addprefix reports/,quickstart isoflop-speeches positions peft)
 
 .PHONY: quickstart test lint coverage smoke docs clean reports
 
@@ -46,7 +48,7 @@ coverage: $(DEV)
 
 ## make the reports again from the records beside them, without torch; says which numbers differ
 reports: $(STAMP)
-	$(BIN)/python -m isoflop rebuild $(dir $(wildcard reports/*/records.parquet))
+	$(BIN)/python -m isoflop rebuild $(STUDIES) --index reports/index.html
 	$(BIN)/python reports/refresh.py
 
 ## a quickstart in miniature, and a check of its report

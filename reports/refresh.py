@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -65,15 +64,11 @@ def exponent(folder: Path = SPEECHES) -> str:
 
 def comparison(folder: Path = POSITIONS) -> str:
     """What one position encoding gains over another."""
-    text = (folder / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"^\| t5 \| (\d+) \| -([\d.]+) \(-([\d.]+), -([\d.]+)\) \|$", text, re.MULTILINE)
-    if not found:
-        sys.exit(f"error: {folder / 'README.md'} does not say by how much t5 is better; `isoflop arms` writes it")
-    cells, value, high, low = found.groups()
+    found = next(row for row in rows(folder / "tables" / "arms.csv") if row["arm"] == "t5")
+    value, low, high = (-float(found[key]) for key in ("difference", "hi", "lo"))
     return (
-        f"**Small differences show.** Over {cells} pairs of runs, T5's relative positions lower the loss by "
-        f"{float(value):.3f} ({float(low):.3f}, {float(high):.3f}) nats against rotary ones. "
-        "[Positions](reports/positions/README.md)"
+        f"**Small differences show.** Over {found['num_cells']} pairs of runs, T5's relative positions lower the loss by "
+        f"{value:.3f} ({low:.3f}, {high:.3f}) nats against rotary ones. [Positions](reports/positions/report.html)"
     )
 
 

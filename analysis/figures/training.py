@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.figures.drawing.axes import EndLabel, axes_or_new, label_ends, log_axis, log_limits
+from analysis.figures.drawing.axes import EndLabel, axes_or_new, label_ends, log_axis, log_limits, panels
 from analysis.figures.drawing.theme import LIGHT, Theme
 from analysis.formatting import format_compute, format_size
 from analysis.study.collapse import FRACTIONS
@@ -173,7 +173,7 @@ def _loss_limits(study: Study) -> tuple[float, float]:
 
 def draw_collapse(study: Study, figure: Figure, theme: Theme) -> None:
     """Fill a figure with `plot_collapse`."""
-    plot_collapse(study, ax=figure.add_axes((0.08, 0.14, 0.74, 0.8)), theme=theme)
+    plot_collapse(study, ax=panels(figure, right=1.0)[0], theme=theme)
 
 
 def plot_collapse(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Axes:
@@ -212,4 +212,5 @@ def plot_collapse(study: Study, *, ax: Axes | None = None, theme: Theme = LIGHT)
     label_ends(ax, ends)
     ax.set_xlabel("part of a run's tokens")
     ax.set_ylabel("loss above E over its last value")
+    ax.set_title("Normalised training curves")
     return ax

@@ -60,7 +60,7 @@ def _collected(study: Study) -> dict[str, str | None]:
     flagged = [flag for flag in table.flags[study.fitted] if flag]
     left_out = {str(why): int(count) for why, count in table.excluded["excluded_because"].value_counts().items()}
     roles = table.frame["role_shown"].value_counts()
-    others = [f"{roles[name]} {name}" for name in ("replicate", "mid-run") if name in roles]
+    others = [f"{roles[name]} {name}" for name in ("replicate", "mid-run", "other arm", "other rate") if name in roles]
     counted = [f"{count}: {why}" for why, count in left_out.items()] + [f"{text} rows not fitted" for text in others]
     metric = f"the column loss as it was given, {study.loss_unit}"
     if "loss_se" in table.frame.columns:

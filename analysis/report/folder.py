@@ -11,13 +11,16 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.figures.drawing.plate import Plate
 from analysis.figures.drawing.render import save_png, standalone_svg, svg_text
 from analysis.figures.drawing.theme import DARK
 from analysis.files import json_ready, write_json
+from analysis.findings.registry import findings
 from analysis.report import checklist, tables
 from analysis.report.answers import answers
+from analysis.report.headline import cards, replies, summary
 from analysis.report.page import render_page
-from analysis.report.plates import Plate, plates
+from analysis.report.plates import plates
 from analysis.selection.auto_saved import save_auto
 from analysis.study.study import Study
 from experiments.files import write_atomic
@@ -47,11 +50,13 @@ def write_report(study: Study, out: Path, *, origin: dict[str, Any]) -> Path:
     Path
         The page.
     """
-    drawn = plates(study)
+    found = findings(study)
+    own = [finding.plate for finding in found if finding.leads]
+    drawn = [*own, *plates(study), *(finding.plate for finding in found if not finding.leads)]
     figures = {plate.name: _write_figure(plate, out / "figures", num_budgets=len(study.budgets)) for plate in drawn}
     first = drawn[0]
     save_png(first.draw, out / "figures" / f"{first.name}-dark.png", size=first.size, theme=DARK)
-    frames = csv_tables(study)
+    frames = csv_tables(study) | {table.name: table.frame for finding in found for table in finding.tables}
     for name, frame in frames.items():
         write_atomic(out / "tables" / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     _write_fit(study, out / "fit.json")
@@ -61,10 +66,13 @@ def write_report(study: Study, out: Path, *, origin: dict[str, Any]) -> Path:
     if len(study.registered):
         write_json(out / "registered.json", json_ready({"runs": study.registered.to_dict("records")}))
     write_json(out / "provenance.json", origin)
+    write_json(out / "summary.json", summary(study.title, first, replies(study, found), cards(study, found)))
     checked = answers(study, origin)
     write_json(out / "checklist.json", checklist.to_dict(checked))
     page = out / "report.html"
-    write_atomic(page, render_page(study, drawn, figures, origin=origin, checked=checked, files=sorted(frames)))
+    write_atomic(
+        page, render_page(study, drawn, figures, origin=origin, checked=checked, found=found, files=sorted(frames))
+    )
     return page
 
 

@@ -5,14 +5,19 @@ Every number in them is computed, and none stands without its interval or the re
 
 from __future__ import annotations
 
+import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from analysis.advice.ladder import ladder_of
 from analysis.advice.optimum import compute_optimal
 from analysis.advice.target_loss import target_loss
 from analysis.errors import UserError
 from analysis.estimate import Estimate, percent_text
+from analysis.figures.drawing.plate import Plate
+from analysis.findings.base import Finding
 from analysis.formatting import format_compute, format_number, format_percent, format_size
 from analysis.laws.allocation import supports_frontier
 from analysis.study.study import Study
@@ -64,13 +69,17 @@ def headline(study: Study) -> str:
     if held.reach > 1:
         beyond = f"{format_number(held.reach, 2)} times the largest fitted compute"
     inside = round(held.coverage * len(held.rows))
+    within = "There are no prediction intervals, for the runs do not determine the law."
+    if math.isfinite(held.half_width):
+        within = (
+            f"{inside} of {len(held.rows)} lie within their {format_percent(study.choices.level)} prediction "
+            f"intervals, whose half-width is {format_percent(held.half_width)} of the loss on average."
+        )
     return (
         f"{name}, fitted to {fitted}, predicts the loss of {len(held.rows)} held-out run{plural} at C = {span} "
         f"({beyond}) with a mean absolute error of "
         f"{percent_text(held.mape)}. Carrying the best smaller run's loss forward errs by "
-        f"{percent_text(held.carried_mape)}. {inside} of {len(held.rows)} lie within their "
-        f"{format_percent(study.choices.level)} prediction intervals, whose half-width is "
-        f"{format_percent(held.half_width)} of the loss on average.{_if_the_law_holds(study)}"
+        f"{percent_text(held.carried_mape)}. {within}{_if_the_law_holds(study)}"
     )
 
 
@@ -87,13 +96,18 @@ def _if_the_law_holds(study: Study) -> str:
     )
 
 
-def replies(study: Study) -> tuple[Reply, Reply, Reply]:
+def replies(study: Study, found: Sequence[Finding] = ()) -> tuple[Reply, Reply, Reply]:
     """What was learned, how far it can be trusted, and what to do next."""
     return (
-        Reply(question="What did we learn?", sentences=tuple(_learned(study))),
+        Reply(question="What did we learn?", sentences=(*_own(found), *_learned(study))),
         Reply(question="How far can it be trusted?", sentences=(headline(study), *_doubts(study))),
         _next(study),
     )
+
+
+def _own(found: Sequence[Finding]) -> tuple[str, ...]:
+    """What the study was made for."""
+    return tuple(sentence for finding in found if finding.leads for sentence in finding.sentences)
 
 
 def _learned(study: Study) -> list[str]:
@@ -179,9 +193,9 @@ def _sized(estimate: Estimate) -> str:
     return f"{format_size(estimate.value)} ({format_size(estimate.lo)}, {format_size(estimate.hi)})"
 
 
-def cards(study: Study) -> list[Card]:
-    """The numbers at the head of the page."""
-    out = []
+def cards(study: Study, found: Sequence[Finding] = ()) -> list[Card]:
+    """The numbers at the head of the page; those of what the study was made for come first."""
+    out = [_card(label, estimate) for finding in found for label, estimate in finding.cards if finding.leads]
     if study.heldout is not None:
         out.append(_percent_card("held-out error of the law", study.heldout.mape))
         out.append(_percent_card("error of carrying forward", study.heldout.carried_mape))
@@ -225,3 +239,31 @@ def warnings(study: Study) -> list[str]:
     if fit.status != "converged":
         out.append(f"the fit ended with status {fit.status}")
     return list(dict.fromkeys(out))
+
+
+def summary(title: str, figure: Plate, said: Sequence[Reply], numbers: Sequence[Card]) -> dict[str, Any]:
+    """What a gallery shows of a report: title, first figure, sentences and numbers.
+
+    Parameters
+    ----------
+    title : str
+        Heading of the page.
+    figure : Plate
+        The first figure, whose PNG is there on a light and on a dark background.
+    said : sequence of Reply
+        The answers that open the page.
+    numbers : sequence of Card
+        The numbers at its head.
+
+    Returns
+    -------
+    dict
+        Plain JSON.
+    """
+    return {
+        "title": title,
+        "figure": figure.name,
+        "figure_title": figure.title,
+        "replies": [{"question": reply.question, "sentences": list(reply.sentences)} for reply in said],
+        "cards": [{"label": card.label, "value": card.value, "interval": card.interval} for card in numbers],
+    }

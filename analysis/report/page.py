@@ -12,13 +12,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from analysis.figures.drawing.plate import Plate
 from analysis.figures.drawing.theme import DARK, LIGHT, css_variables
+from analysis.findings.base import Finding, FoundTable
 from analysis.formatting import format_percent
 from analysis.report import checklist, tables
 from analysis.report.calculator import calculator
 from analysis.report.explore import embedded_json, explore_spec, vega_bundle
 from analysis.report.headline import cards, replies, warnings
-from analysis.report.plates import Plate
 from analysis.study.study import Study
 
 Section = tuple[str, str, tables.TextTable]
@@ -32,6 +33,7 @@ def render_page(
     *,
     origin: Mapping[str, Any],
     checked: Sequence[checklist.Answer],
+    found: Sequence[Finding],
     files: Sequence[str],
 ) -> str:
     """The HTML of a report.
@@ -48,6 +50,8 @@ def render_page(
         What `provenance` gives for the inputs.
     checked : sequence of Answer
         The reporting checklist.
+    found : sequence of Finding
+        What the study's own design says; their figures are among `drawn`.
     files : sequence of str
         Stems of the CSV files in the folder tables.
 
@@ -65,13 +69,13 @@ def render_page(
     )
     return environment.get_template("report.html.j2").render(
         title=study.title,
-        replies=replies(study),
+        replies=replies(study, found),
         loss_unit=study.loss_unit,
         level=format_percent(study.choices.level),
-        cards=cards(study),
+        cards=cards(study, found),
         plates=drawn,
         inline={name: Markup(svg) for name, svg in figures.items()},
-        sections=_sections(study),
+        sections=_sections(study, found),
         light=Markup(css_variables(LIGHT, len(study.budgets))),
         dark=Markup(css_variables(DARK, len(study.budgets))),
         warnings=warnings(study),
@@ -93,7 +97,7 @@ def render_page(
     )
 
 
-def _sections(study: Study) -> dict[str, list[Section]]:
+def _sections(study: Study, found: Sequence[Finding]) -> dict[str, list[Section]]:
     """Tables that follow a figure, by the figure's name."""
     law = study.comparison.fit.law
     sections: dict[str, list[Section]] = {
@@ -105,4 +109,12 @@ def _sections(study: Study) -> dict[str, list[Section]]:
     }
     if study.heldout is not None:
         sections["heldout"] = [("Held-out runs", "heldout", tables.heldout_table(study))]
+    for finding in found:
+        sections[finding.plate.name] = [(table.heading, table.name, _text_table(table)) for table in finding.tables]
     return sections
+
+
+def _text_table(table: FoundTable) -> tables.TextTable:
+    """A finding's table for the page; columns of words are aligned to the left."""
+    last = len(table.head) - 1
+    return tables.TextTable(head=table.head, rows=table.rows, left=(0,) if last < 2 else (0, last))

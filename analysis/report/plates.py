@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
-from analysis.figures.drawing.render import Draw, Inches
+from analysis.figures.drawing.plate import Plate
 from analysis.figures.exponents import draw_exponents
 from analysis.figures.heldout import draw_heldout
 from analysis.figures.isoflop import draw_isoflop
@@ -22,22 +21,6 @@ SLOPES_CITED = (
     "drawn through the middle of ours: slopes compare across data sets, heights do not."
 )
 """Said under the figures that show published slopes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plate:
-    """One figure of the page."""
-
-    name: str
-    """Stem of its files."""
-    title: str
-    """Heading of its section."""
-    draw: Draw
-    """Fills a matplotlib figure."""
-    size: Inches
-    """Width and height."""
-    caption: str
-    """What is shown, with the marks explained."""
 
 
 def plates(study: Study) -> list[Plate]:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import platform
 import shlex
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from experiments.archives import is_archive, read_archive, recipe_of
+from analysis.runs.files import read_labelled
+from experiments.archives import is_archive, recipe_of
 from experiments.digests import file_digest
 from experiments.manifests import Manifest, store_of
 
@@ -59,12 +59,12 @@ def settings(paths: Sequence[str | Path], frame: pd.DataFrame, manifest: Manifes
     Empty for tables that have no run store beside them.
     """
     found: dict[str, set[str]] = {}
-    ids: list[str] = frame["run_id"].dropna().astype(str).tolist() if "run_id" in frame.columns else []
+    ids = set(frame["run_id"].dropna().astype(str)) if "run_id" in frame.columns else set()
     for path in map(Path, paths):
         if not is_archive(path) and path.suffix != ".json" and not path.is_dir():
             continue
-        for config in _configs(path, ids):
-            for name, value in config.get("optimizer", {}).items():
+        for record, _ in read_labelled(path):
+            for name, value in record.config.get("optimizer", {}).items() if record.run_id in ids else ():
                 if value is not None:
                     found.setdefault(f"optimizer.{name}", set()).add(str(value))
         recipe = None if manifest is None else _recipe(path, manifest)
@@ -78,17 +78,6 @@ def _recipe(path: Path, manifest: Manifest) -> str | None:
     if is_archive(path):
         return manifest.sweep.get("recipe")
     return None if manifest.source is None else recipe_of(store_of(path) / manifest.source)
-
-
-def _configs(path: Path, ids: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """The configs of runs that lie in a store, or in an archive."""
-    if is_archive(path):
-        yield from (record.config for record in read_archive(path).records if record.run_id in ids)
-        return
-    for run_id in ids:
-        file = store_of(path) / "runs" / run_id / "config.json"
-        if file.exists():
-            yield json.loads(file.read_text(encoding="utf-8"))
 
 
 def display_path(path: Path) -> str:

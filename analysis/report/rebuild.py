@@ -18,7 +18,7 @@ from analysis.errors import UserError
 
 TOLERANCE = 1e-6
 """Numbers that differ by less than this, relative to the larger, are equal to rounding: processors round apart."""
-COMPARED = ("fit.json", "heldout.json", "registered.json")
+COMPARED = ("fit.json", "heldout.json", "registered.json", "summary.json")
 """Files that are compared beside the tables; page, figures and checklist follow from the same numbers, and name the
 commit as well."""
 

@@ -15,13 +15,13 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from analysis.figures.drawing.plate import Plate
 from analysis.figures.drawing.render import save_png, standalone_svg, svg_text
 from analysis.figures.drawing.theme import DARK, LIGHT, css_variables
 from analysis.figures.tuning.methods import draw_examples, draw_rates, draw_sizes
 from analysis.files import json_ready, write_json
 from analysis.formatting import format_compute, format_number, format_percent, format_size
-from analysis.report.headline import Card
-from analysis.report.plates import Plate
+from analysis.report.headline import Card, Reply, summary
 from analysis.report.tables import TextTable
 from analysis.study.tuning import TuningStudy
 from experiments.files import write_atomic
@@ -69,6 +69,9 @@ def write_tuning_report(study: TuningStudy, out: Path, *, origin: dict[str, Any]
         write_atomic(out / "tables" / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     write_json(out / "heldout.json", json_ready({"runs": study.heldout.to_dict("records")}))
     write_json(out / "provenance.json", origin)
+    save_png(drawn[0].draw, out / "figures" / f"{drawn[0].name}-dark.png", size=drawn[0].size, theme=DARK)
+    reply = Reply(question="What did we learn?", sentences=(tuning_headline(study),))
+    write_json(out / "summary.json", summary(study.title, drawn[0], [reply], _cards(study)))
     page = out / "report.html"
     write_atomic(page, _page(study, drawn, figures, origin=origin, files=sorted(frames)))
     return page

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,7 +17,7 @@ from analysis.errors import UserError
 from analysis.runs.expressions import nearest
 from experiments.archives import is_archive, read_archive
 from experiments.manifests import read_records
-from experiments.records import RunStatus, flat_row
+from experiments.records import RunRecord, RunStatus, flat_row
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -69,6 +71,27 @@ def read_rows(path: Path) -> pd.DataFrame:
     if "source" not in frame.columns:
         frame["source"] = source
     return frame
+
+
+def read_labelled(path: Path) -> Iterator[tuple[RunRecord, Mapping[str, Any]]]:
+    """Read the records behind a table, with the labels that the sweep gives them.
+
+    Parameters
+    ----------
+    path : Path
+        An archive, a sweep manifest or a store's folder; other tables have no records.
+
+    Yields
+    ------
+    record : RunRecord
+        A published run.
+    labels : mapping
+        What the sweep calls it.
+    """
+    if is_archive(path):
+        yield from read_archive(path).labelled()
+    elif path.is_dir() or path.suffix == ".json":
+        yield from read_records(path)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -11,6 +11,10 @@ from analysis.runs.expressions import select_rows
 from analysis.runs.flags import is_decayed
 from analysis.runs.table import RunTable
 
+OTHER_ARM, OTHER_RATE = "other arm", "other rate"
+"""Roles of runs that no law is fitted to: those of further arms, and those at rates that were not the best."""
+ASIDE = ("mid-run", OTHER_ARM, OTHER_RATE)
+"""Roles that figures of the law leave out."""
 MIN_BUDGETS_TO_HOLD_OUT = 3
 """Fewest compute budgets of which the largest is held out unasked."""
 

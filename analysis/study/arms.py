@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.errors import UserError
 from analysis.paired.multiplier import compute_multiplier
+from analysis.runs.roles import OTHER_ARM, OTHER_RATE
 from analysis.runs.table import RunTable
 from experiments.manifests import Manifest
 
@@ -28,7 +29,60 @@ def arm_axis(manifest: Manifest | None, frame: pd.DataFrame) -> str | None:
     return axes[0] if len(axes) == 1 else None
 
 
-def multipliers_of(manifest: Manifest | None, table: RunTable, *, level: float, notes: list[str]) -> pd.DataFrame:
+def reference_of(arm: pd.Series, reference: str | None) -> str:
+    """The arm that others are compared with: the one that was asked for, else the first."""
+    known = list(dict.fromkeys(arm.astype(str)))
+    if reference is None:
+        return known[0]
+    if reference not in known:
+        raise UserError(f"--reference {reference!r} is no arm of this sweep; arms are {', '.join(known)}")
+    return reference
+
+
+def set_aside(
+    frame: pd.DataFrame, manifest: Manifest | None, notes: list[str], *, reference: str | None = None
+) -> pd.Series:
+    """The roles of a study's rows, with those set aside that one law does not describe.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Runs with `role_shown`.
+    manifest : Manifest or None
+        The sweep.
+    notes : list of str
+        Sentences about what is set aside are added here.
+    reference : str, optional
+        The arm that stays; the first by default.
+
+    Returns
+    -------
+    Series of str
+        Runs of every arm but the reference are `other arm`; those of a tuned sweep `other rate`, but for the best rate
+        of each cell.
+    """
+    role = frame["role_shown"].copy()
+    if manifest is None:
+        return role
+    axis = arm_axis(manifest, frame)
+    arm = pd.Series("", index=frame.index) if axis is None else frame[axis].astype(str)
+    if axis is not None:
+        first = reference_of(arm, reference)
+        role[arm != first] = OTHER_ARM
+        notes.append(
+            f"the law, its figures and its predictions are of {axis} = {first}; other arms are compared with it"
+        )
+    if manifest.sweep.get("design") == "tuned" and {"lr", "width", "depth", "tokens"} <= set(frame):
+        cell = [arm, *(frame[name] for name in ("width", "depth", "tokens"))]
+        worse = frame["loss"] > frame.groupby(cell)["loss"].transform("min")
+        role[worse & (role != OTHER_ARM)] = OTHER_RATE
+        notes.append("the law is fitted to the best rate of every cell; the losses of other rates are in the table")
+    return role
+
+
+def multipliers_of(
+    manifest: Manifest | None, table: RunTable, *, level: float, notes: list[str], reference: str | None = None
+) -> pd.DataFrame:
     """A row for each arm but the first and each budget.
 
     Parameters
@@ -41,6 +95,8 @@ def multipliers_of(manifest: Manifest | None, table: RunTable, *, level: float, 
         Coverage of the intervals.
     notes : list of str
         Warnings and the reason for no multiplier are added here.
+    reference : str, optional
+        The arm that others are compared with; the first by default.
 
     Returns
     -------
@@ -50,10 +106,10 @@ def multipliers_of(manifest: Manifest | None, table: RunTable, *, level: float, 
     axis = arm_axis(manifest, table.frame)
     if axis is None:
         return pd.DataFrame()
-    frame = table.frame[table.frame["role_shown"] != "mid-run"]
+    frame = table.frame[~table.frame["role_shown"].isin(["mid-run", OTHER_RATE])]
     columns = {str(name): frame[name].to_numpy() for name in frame.columns}
     try:
-        found = compute_multiplier(columns, arm=axis, bootstrap=BOOTSTRAP, level=level)
+        found = compute_multiplier(columns, arm=axis, reference=reference, bootstrap=BOOTSTRAP, level=level)
     except UserError as error:
         notes.append(f"no compute multiplier of {axis}: {error}")
         return pd.DataFrame()

@@ -29,12 +29,13 @@ from analysis.laws.registry import AUTO, get_law
 from analysis.runs.budgets import group_budgets
 from analysis.runs.clusters import choose
 from analysis.runs.columns import as_columns
+from analysis.runs.files import read_labelled
 from analysis.runs.flags import outliers
 from analysis.runs.noise import noise_floor, seed_weights
-from analysis.runs.roles import assign_roles
+from analysis.runs.roles import ASIDE, assign_roles
 from analysis.runs.table import RunTable, load_tables
 from analysis.selection.auto import AutoFit, fit_auto
-from analysis.study.arms import multipliers_of
+from analysis.study.arms import multipliers_of, set_aside
 from analysis.study.collapse import collapse_of
 from analysis.study.curves import training_curves
 from analysis.study.heldout import held_out
@@ -87,7 +88,9 @@ def build_study(
     """
     manifest = load_manifest(paths)
     notes: list[str] = []
-    table, choices, budgets = _with_roles(load_tables(paths, columns, where, drop_largest_losses), choices, notes)
+    table, choices, budgets = _with_roles(
+        load_tables(paths, columns, where, drop_largest_losses), choices, notes, manifest
+    )
     frame, cluster = table.frame, choices.cluster
     fitted = table.subset(frame["role_shown"] == "fit")
     if len(fitted.frame) < 2:
@@ -95,7 +98,7 @@ def build_study(
             f"{len(fitted.frame)} run(s) left to fit; loosen --holdout {choices.holdout!r} or give more runs"
         )
     grid = _grid(frame["flops"].to_numpy(dtype=float))
-    noise, floor = noise_floor(frame[frame["role_shown"] != "mid-run"], level=choices.level)
+    noise, floor = noise_floor(frame[~frame["role_shown"].isin(ASIDE)], level=choices.level)
     weighting = seed_weights(
         fitted.frame["tokens"],
         group_tokens=noise["tokens"],
@@ -123,7 +126,7 @@ def build_study(
         drawn = table.subset(frame["role_shown"].isin(["fit", "heldout"]))
         isoflop_all = fit_isoflop(drawn, spec, method=choices.method)
     flags = _with_residual_flags(table, comparison.fit)
-    multipliers = multipliers_of(manifest, table, level=choices.level, notes=notes)
+    multipliers = multipliers_of(manifest, table, level=choices.level, notes=notes, reference=choices.reference)
     curves = training_curves(paths, frame)
     name = manifest.name if manifest else Path(paths[0]).stem
     return Study(
@@ -144,6 +147,7 @@ def build_study(
         manifest=manifest,
         auto=auto,
         multipliers=multipliers,
+        records=tuple(pair for path in paths for pair in read_labelled(Path(path))),
     )
 
 
@@ -165,7 +169,9 @@ def _weighed(choices: Choices, data: dict[str, Any], spec: FitSpec, notes: list[
     return replace(choices, law=name), auto
 
 
-def _with_roles(table: RunTable, choices: Choices, notes: list[str]) -> tuple[RunTable, Choices, tuple[float, ...]]:
+def _with_roles(
+    table: RunTable, choices: Choices, notes: list[str], manifest: Manifest | None
+) -> tuple[RunTable, Choices, tuple[float, ...]]:
     """The table with budget groups and roles, the choices with the bootstrap's clusters, and the budgets.
 
     Budgets are in FLOPs; notes are added to.
@@ -175,6 +181,7 @@ def _with_roles(table: RunTable, choices: Choices, notes: list[str]) -> tuple[Ru
     frame["budget_group"] = budget
     notes += [*table.notes, *warnings]
     frame["role_shown"] = assign_roles(frame, choices.holdout, notes)
+    frame["role_shown"] = set_aside(frame, manifest, notes, reference=choices.reference)
     cluster = choices.cluster
     if cluster is not None and cluster not in frame.columns:
         raise UserError(f"--cluster {cluster} is no column of the table; leave it out or name one")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +18,12 @@ from analysis.frontiers.curves import Method
 from analysis.frontiers.flops_per_token import Shapes
 from analysis.frontiers.isoflop import IsoflopFit
 from analysis.runs.conventions import loss_unit
+from analysis.runs.roles import ASIDE
 from analysis.runs.table import RunTable
 from analysis.selection.auto import AutoFit
 from analysis.study.collapse import Collapse
 from experiments.manifests import Manifest
+from experiments.records import RunRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,8 @@ class Choices:
     """Expression that picks the held-out rows; None: role, else the largest budget."""
     title: str | None = None
     """Title of the page."""
+    reference: str | None = None
+    """Arm of a sweep that the law is fitted to and others are compared with; None: the first recorded."""
     method: Method = "parabola"
     """Curve of the IsoFLOP minima."""
     bootstrap: int = 1000
@@ -106,6 +112,17 @@ class Study:
     registered: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Registered predictions whose runs have come, beside what was measured; empty without any."""
 
+    records: tuple[tuple[RunRecord, Mapping[str, Any]], ...] = ()
+    """The records behind the table with the sweep's labels; empty for tables without records."""
+
+    @property
+    def configs(self) -> dict[str, Mapping[str, Any]]:
+        """run_id -> RunConfig as plain JSON, of the runs that the table holds."""
+        if "run_id" not in self.table.frame.columns:
+            return {}
+        known = set(self.table.frame["run_id"].dropna().astype(str))
+        return {record.run_id: record.config for record, _ in self.records if record.run_id in known}
+
     @property
     def fitted(self) -> NDArray[np.bool_]:
         """Rows that were fitted."""
@@ -113,8 +130,8 @@ class Study:
 
     @property
     def shown(self) -> pd.DataFrame:
-        """Rows that figures show: all but points in mid-run."""
-        return self.table.frame[self.table.frame["role_shown"] != "mid-run"]
+        """Rows that figures show: all but points in mid-run, other arms and rates that were not the best."""
+        return self.table.frame[~self.table.frame["role_shown"].isin(ASIDE)]
 
     @property
     def fitted_span(self) -> tuple[float, float]:

@@ -16,8 +16,8 @@ from analysis.errors import UserError
 from analysis.files import json_ready
 from analysis.formatting import format_percent, format_size
 from analysis.paired.arms import arm_table, gains, pooled
+from analysis.runs.files import read_labelled
 from experiments.files import write_atomic
-from experiments.manifests import read_records
 from experiments.records import RunRecord, RunStatus, flat_row
 
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the comparison; write the report with --out."""
-    records = list(read_records(args.manifest))
+    records = list(read_labelled(args.manifest))
     frame = arm_table(records, args.arm, reference=args.reference, level=args.level)
     summary = pooled(frame, level=args.level)
     more = gains(records, args.arm, level=args.level)

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.verbs import report as report_verb
+from experiments.files import write_atomic
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
     parser.add_argument("reports", nargs="+", type=Path, help="folders of reports, such as reports/quickstart")
+    parser.add_argument("--index", type=Path, metavar="FILE", help="write the gallery of these reports, one HTML page")
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 when a number differs")
 
 
@@ -32,7 +34,19 @@ def run(args: argparse.Namespace) -> int:
             print(f"  {line}")
         if found.different and args.check:
             status = 1
-    return status
+    return max(status, _index(args)) if args.index else status
+
+
+def _index(args: argparse.Namespace) -> int:
+    """Write the gallery, or compare it with what is there."""
+    from analysis.catalogue.gallery import gallery
+
+    page = gallery(args.reports, args.index)
+    same = args.index.exists() and args.index.read_text(encoding="utf-8") == page
+    if not args.check and not same:
+        write_atomic(args.index, page)
+    print(f"{args.index}: {'equal byte for byte' if same else 'differs' if args.check else 'written'}")
+    return int(args.check and not same)
 
 
 def _make(words: Sequence[str]) -> int:

@@ -31,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--law", help="law of params and tokens (default: the sweep's choice, else hoffmann), or auto: a weighted set"
     )
     parser.add_argument("--title", metavar="T", help="title of the page")
+    parser.add_argument(
+        "--reference",
+        metavar="ARM",
+        help="arm of a sweep with `vary` that the law is fitted to and others are compared with (default: the sweep's "
+        "choice, else the first recorded)",
+    )
     parser.add_argument("--method", choices=METHODS, default="parabola", help="IsoFLOP curve (default: parabola)")
     parser.add_argument("--bootstrap", type=int, default=1000, metavar="K", help="draws (default: 1000; 0 for none)")
     parser.add_argument("--cluster", metavar="COLUMN", help="rows drawn together (default: trunk where runs share one)")
@@ -64,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         law=args.law or fixed.get("law") or "hoffmann",
         holdout=args.holdout or fixed.get("holdout"),
         title=args.title or fixed.get("title"),
+        reference=args.reference or fixed.get("reference"),
         method=args.method,
         bootstrap=args.bootstrap,
         cluster=args.cluster,
@@ -99,7 +106,7 @@ def _report_tuning(args: argparse.Namespace, manifest: Manifest) -> int:
     from analysis.report.tuning import tuning_headline, write_tuning_report
     from analysis.study.tuning import build_tuning_study
 
-    for name in ("columns", "where", "holdout", "law", "cluster", "registered"):
+    for name in ("columns", "where", "holdout", "law", "cluster", "registered", "reference"):
         if getattr(args, name):
             raise UserError(f"--{name} has no meaning in the report of a fine-tuning sweep; leave it out")
     path = Path(args.tables[0])
@@ -133,7 +140,7 @@ def command_of(args: argparse.Namespace, out: Path) -> list[str]:
     from analysis.report.provenance import display_path
 
     words = ["report", *[display_path(Path(table)) for table in args.tables]]
-    for name in ("columns", "where", "holdout", "law", "title", "cluster", "registered"):
+    for name in ("columns", "where", "holdout", "law", "title", "reference", "cluster", "registered"):
         if getattr(args, name):
             words += [f"--{name}", str(getattr(args, name))]
     defaults = {"drop_largest_losses": 0, "method": "parabola", "bootstrap": 1000, "level": 0.95, "seed": 0}

@@ -295,6 +295,9 @@ class ReportConfig:
     out."""
     title: str | None = None
     """Heading of the page."""
+    reference: str | None = None
+    """The arm of a sweep with `vary` that the law is fitted to and others are compared with; null: the first
+    recorded."""
 
     def __post_init__(self) -> None:
         if LAW_ALIASES.get(self.law, self.law) not in (*REPORT_LAWS, WEIGHTED_SET):

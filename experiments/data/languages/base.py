@@ -30,6 +30,20 @@ class Language(Protocol):
     def entropy_rate(self) -> float:
         """Nats per scored token, given the whole past: the least loss that any model can reach on long sequences."""
 
+    def window_entropy(self, num_predicted: int) -> float:
+        """Compute the least loss on windows that show nothing of what came before their first token.
+
+        Parameters
+        ----------
+        num_predicted : int
+            Tokens predicted in a window, one fewer than it holds; whole items.
+
+        Returns
+        -------
+        float
+            Nats per scored token; the entropy rate where no past beyond the window helps.
+        """
+
     def generate(self, num_tokens: int, *, stream: int) -> Tokens:
         """Give the beginning of a stream; streams are independent of one another.
 

@@ -94,6 +94,22 @@ class MarkovLanguage:
         blocks = [0.0] + [float(entropy(marginal.ravel())) for marginal in self._marginals]
         return (*(float(b - a) for a, b in pairwise(blocks)), self.entropy_rate)
 
+    def window_entropy(self, num_predicted: int) -> float:
+        """Compute the least loss on windows: their first k - 1 predictions have a short past.
+
+        Parameters
+        ----------
+        num_predicted : int
+            Tokens predicted in a window.
+
+        Returns
+        -------
+        float
+            Nats per token.
+        """
+        short = self.block_entropies[1 : min(self.order, num_predicted + 1)]
+        return (sum(short) + (num_predicted - len(short)) * self.entropy_rate) / num_predicted
+
     @cached_property
     def _marginals(self) -> list[NDArray[np.float64]]:
         """Law of 1, 2, ..., k consecutive symbols, each (V^j,)."""

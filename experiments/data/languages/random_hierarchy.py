@@ -71,6 +71,22 @@ class RandomHierarchyLanguage:
         num_choices = (self.period - 1) // (self.branching - 1)
         return (math.log(self.vocab_size) + num_choices * math.log(self.num_rules)) / self.period
 
+    def window_entropy(self, num_predicted: int) -> float:
+        """Compute the least loss on windows, the entropy rate: sentences are independent, and a window starts with one.
+
+        Parameters
+        ----------
+        num_predicted : int
+            Tokens predicted in a window, a multiple of an item's.
+
+        Returns
+        -------
+        float
+            Nats per scored token.
+        """
+        del num_predicted
+        return self.entropy_rate
+
     def scored(self, num_tokens: int) -> NDArray[np.bool_]:
         """Every position counts."""
         return np.ones(num_tokens, dtype=bool)

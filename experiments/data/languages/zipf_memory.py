@@ -113,6 +113,22 @@ class ZipfMemoryLanguage:
         law[self.key_of_rank] = self.rank_law
         return [law.reshape(self.base**place, -1).sum(axis=1) for place in range(KEY_DIGITS + 1)]
 
+    def window_entropy(self, num_predicted: int) -> float:
+        """Compute the least loss on windows, the entropy rate: a value depends on its own item alone.
+
+        Parameters
+        ----------
+        num_predicted : int
+            Tokens predicted in a window, a multiple of an item's.
+
+        Returns
+        -------
+        float
+            Nats per scored token.
+        """
+        del num_predicted
+        return self.entropy_rate
+
     def scored(self, num_tokens: int) -> NDArray[np.bool_]:
         """Values count, digits do not."""
         is_value: NDArray[np.bool_] = np.arange(num_tokens) % self.period == KEY_DIGITS

@@ -1,0 +1,82 @@
+"""Arms of a sweep against the first of them, by paired differences. It must not know what was varied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from analysis.estimate import Estimate
+from analysis.figures.drawing.plate import Plate
+from analysis.figures.paired import draw_arms
+from analysis.findings.base import Finding, FoundTable
+from analysis.formatting import format_percent
+from analysis.paired.arms import arm_table, pooled
+from analysis.study.arms import arm_axis
+from analysis.study.study import Study
+
+
+def arms(study: Study) -> Finding | None:
+    """Pool the paired differences of every arm over cells of equal shape, tokens and seed.
+
+    Parameters
+    ----------
+    study : Study
+        With the records of its runs.
+
+    Returns
+    -------
+    Finding or None
+        None for a sweep without arms or without records, a tuned sweep (whose arms are compared rate by rate), and arms
+        whose losses count other tokens.
+    """
+    axis = arm_axis(study.manifest, study.table.frame)
+    if axis is None or study.manifest is None or study.manifest.sweep.get("design") == "tuned" or not study.records:
+        return None
+    frame = arm_table(study.records, axis, reference=study.choices.reference, level=study.choices.level)
+    summary = pooled(frame, level=study.choices.level)
+    if not len(summary):
+        return None
+    reference = str(frame.loc[frame["reason"] == "the reference", "arm"].iloc[0])
+    level = study.choices.level
+    said = [(str(row["arm"]), _estimate(row, level)) for row in summary.sort_values("difference").to_dict("records")]
+    words = "; ".join(f"{arm} {_signed(estimate)}" for arm, estimate in said)
+    cells = int(summary["num_cells"].max())
+    return Finding(
+        sentences=(
+            f"Loss less that of {reference} on the same validation text, after the same order of training tokens, in "
+            f"nats per token over up to {cells} pairs: {words}.",
+        ),
+        plate=Plate(
+            name="arms",
+            title="Arms against the reference",
+            draw=partial(draw_arms, frame),
+            size=(8.0, 1.5 + 0.42 * len(summary)),
+            caption="Every point is a pair of runs of one shape, budget and seed, with its interval over validation "
+            f"documents. Means below have {format_percent(level)} intervals over pairs.",
+        ),
+        tables=(_table(summary, said),),
+        cards=tuple((f"{arm} less {reference}, nats", estimate) for arm, estimate in said[:1]),
+    )
+
+
+def _estimate(row: Mapping[Any, Any], level: float) -> Estimate:
+    if pd.isna(row["lo"]):
+        return Estimate(value=row["difference"], level=level, reason=row["reason"])
+    return Estimate(value=row["difference"], lo=row["lo"], hi=row["hi"], level=level)
+
+
+def _signed(estimate: Estimate) -> str:
+    """A difference with its sign to three decimals."""
+    if estimate.lo is None or estimate.hi is None:
+        return f"{estimate.value:+.3f} (no interval: {estimate.reason})"
+    return f"{estimate.value:+.3f} ({estimate.lo:+.3f}, {estimate.hi:+.3f})"
+
+
+def _table(summary: pd.DataFrame, said: list[tuple[str, Estimate]]) -> FoundTable:
+    counts = dict(zip(summary["arm"].astype(str), summary["num_cells"], strict=True))
+    rows = tuple((arm, str(counts[arm]), _signed(estimate)) for arm, estimate in said)
+    head = ("arm", "pairs", "mean difference, nats per token")
+    return FoundTable(name="arms", heading="Mean differences", frame=summary, head=head, rows=rows)

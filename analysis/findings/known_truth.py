@@ -1,0 +1,156 @@
+"""Synthetic languages: the fitted floor against the exact entropy, and exponents against theory.
+
+What is exact comes from the language that the runs' configs name. It must not know how the law was fitted.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.estimate import Estimate
+from analysis.figures.drawing.plate import Plate
+from analysis.figures.findings.intervals import Row, draw_intervals
+from analysis.findings.base import Finding, FoundTable
+from analysis.formatting import format_number, format_percent
+from analysis.study.study import Study
+from experiments.data.config import DataConfig
+from experiments.data.languages.base import Language
+from experiments.data.languages.markov import MarkovLanguage
+from experiments.data.languages.registry import build_language
+from experiments.data.languages.zipf_memory import ZipfMemoryLanguage
+
+Truth = tuple[str, str, float, str]
+"""Parameter of the law, what it should be in words, the number, and why."""
+
+
+def known_truth(study: Study) -> Finding | None:
+    """Compare a law that was fitted to runs on a synthetic language with what is known of the language.
+
+    Parameters
+    ----------
+    study : Study
+        With the configs of its runs.
+
+    Returns
+    -------
+    Finding or None
+        None where the corpus is no synthetic language, the runs are of several, or the law has no floor E.
+    """
+    data = _data(study)
+    fit = study.comparison.fit
+    if data is None or "E" not in fit.estimates:
+        return None
+    language = build_language(data)
+    truths = [("E", "exact entropy", language.window_entropy(data.context), _why_floor(language, data))]
+    truths += [truth for truth in _exponents(language, data, study) if truth[0] in fit.estimates]
+    pairs = [(truth, fit.estimates[truth[0]]) for truth in truths]
+    return Finding(
+        sentences=tuple(_sentence(truth, estimate) for truth, estimate in pairs),
+        plate=Plate(
+            name="truth",
+            title="What was fitted, and what is true",
+            draw=partial(draw_intervals, _groups(pairs, study.loss_unit), digits=4, left=1.9),
+            size=(10.5, 1.35 + 0.34 * max(1, len(pairs) - 1)),
+            caption=f"Diamonds are parameters of {fit.law.name}'s law with {format_percent(study.choices.level)} "
+            "intervals; the upright strokes are what they should be: the floor is computed from the language, and "
+            "exponents are what theory gives for much data.",
+        ),
+        tables=(_table(pairs),),
+        cards=(("E less the exact entropy, nats", _less(fit.estimates["E"], truths[0][2])),),
+    )
+
+
+def _data(study: Study) -> DataConfig | None:
+    """The one language of the runs."""
+    found = {str(sorted(_plain(config).items())): _plain(config) for config in study.configs.values()}
+    if len(found) != 1 or "[]" in found:
+        return None
+    data = DataConfig(**next(iter(found.values())))
+    return data if data.is_language else None
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    data = config.get("data", {})
+    return {name: data[name] for name in ("corpus", "corpus_options", "context") if name in data}
+
+
+def _why_floor(language: Language, data: DataConfig) -> str:
+    """How the floor is known."""
+    if language.window_entropy(data.context) == language.entropy_rate:
+        return "entropy rate of the language"
+    return (
+        f"entropy rate {language.entropy_rate:.5f}, and what the first tokens of a window of {data.context} lack of "
+        "their past"
+    )
+
+
+def _exponents(language: Language, data: DataConfig, study: Study) -> list[Truth]:
+    """What theory says of the exponents."""
+    if isinstance(language, MarkovLanguage):
+        return [("beta", "1, of counted transitions", 1.0, "the excess loss of counts falls as 1 / D")]
+    if not isinstance(language, ZipfMemoryLanguage):
+        return []
+    a = float(data.option("exponent"))
+    items = study.table.frame.loc[study.fitted, "tokens"].to_numpy(dtype=float) / language.period
+    low, high = float(items.min()), float(items.max())
+    slope = -np.log(language.unseen(high) / language.unseen(low)) / np.log(high / low)
+    return [
+        ("alpha", "a, of room for N facts", a, "Hutter 2021: N^-a where facts fill the parameters"),
+        ("beta", "a / (1 + a), of perfect memory", a / (1 + a), "Hutter 2021: D^(-a / (1 + a)) for much data"),
+        ("beta", "the same over these tokens", float(slope), "share of unseen keys between the fewest and most tokens"),
+    ]
+
+
+def _sentence(truth: Truth, estimate: Estimate) -> str:
+    """One comparison in words."""
+    name, what, value, _ = truth
+    inside = "covers it" if estimate.covers(value) else "does not cover it"
+    end = f"the interval {inside}" if estimate.has_interval else "there is no interval to cover it"
+    if name == "E":
+        off = format_percent(abs(estimate.value / value - 1))
+        return (
+            f"The exact entropy of the language is {format_number(value, 4)} nats; the fitted floor is E = "
+            f"{estimate.text(4)}, {off} {'above' if estimate.value > value else 'below'} it, and {end}."
+        )
+    return f"{name} = {estimate.text(3)}; theory gives {format_number(value, 3)} ({what}): {end}."
+
+
+def _less(estimate: Estimate, truth: float) -> Estimate:
+    """An estimate less what it should be."""
+    if estimate.lo is None or estimate.hi is None:
+        return Estimate(value=estimate.value - truth, level=estimate.level, reason=estimate.reason)
+    ends = (estimate.lo - truth, estimate.hi - truth)
+    return Estimate(value=estimate.value - truth, lo=ends[0], hi=ends[1], se=estimate.se, level=estimate.level)
+
+
+def _groups(pairs: list[tuple[Truth, Estimate]], unit: str) -> list[tuple[str, list[Row]]]:
+    """The floor on one axis, exponents on another."""
+    floor = [Row("floor E", estimate, truth[2]) for truth, estimate in pairs if truth[0] == "E"]
+    rest = [Row(f"{truth[0]}: {truth[1]}", estimate, truth[2]) for truth, estimate in pairs if truth[0] != "E"]
+    return [(unit, floor), *([("exponent", rest)] if rest else [])]
+
+
+def _table(pairs: list[tuple[Truth, Estimate]]) -> FoundTable:
+    frame = pd.DataFrame(
+        {
+            "parameter": truth[0],
+            "fitted": estimate.value,
+            "lo": np.nan if estimate.lo is None else estimate.lo,
+            "hi": np.nan if estimate.hi is None else estimate.hi,
+            "truth": truth[2],
+            "covered": estimate.covers(truth[2]),
+            "what": truth[1],
+            "why": truth[3],
+        }
+        for truth, estimate in pairs
+    )
+    rows = tuple(
+        (truth[0], estimate.text(4), format_number(truth[2], 4), "yes" if estimate.covers(truth[2]) else "no", truth[3])
+        for truth, estimate in pairs
+    )
+    head = ("parameter", "fitted", "known", "covered", "how it is known")
+    return FoundTable(name="truth", heading="Fitted and known", frame=frame, head=head, rows=rows)

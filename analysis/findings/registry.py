@@ -1,0 +1,32 @@
+"""Every finding, in the order of a page; a new one is a file of this room and a line here."""
+
+from __future__ import annotations
+
+from analysis.findings.arms import arms
+from analysis.findings.base import Finding
+from analysis.findings.counting import counting
+from analysis.findings.known_truth import known_truth
+from analysis.findings.rates import rates
+from analysis.findings.repetition import repetition
+from analysis.findings.shape import shape
+from analysis.study.study import Study
+
+MAKERS = (known_truth, repetition, shape, rates, arms, counting)
+"""Each gives a finding, or None where a study has no data for it."""
+
+
+def findings(study: Study) -> list[Finding]:
+    """What the design of a study asks for beyond the law.
+
+    Parameters
+    ----------
+    study : Study
+        What the report shows.
+
+    Returns
+    -------
+    list of Finding
+        Those the study was made for first.
+    """
+    found = [finding for finding in (make(study) for make in MAKERS) if finding is not None]
+    return sorted(found, key=lambda finding: not finding.leads)
