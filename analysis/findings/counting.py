@@ -72,7 +72,7 @@ def counting(study: Study) -> Finding | None:
         plate=Plate(
             name="conventions",
             title="The same runs, counted otherwise",
-            draw=partial(draw_intervals, _groups(found), digits=2, left=1.9),
+            draw=partial(draw_intervals, _groups(found), digits=2),
             size=(8.0, 3.6),
             caption="The exponent a of the best size by compute, at the budget of the largest run, fitted to the same "
             f"runs under each way of counting N and C, with {format_percent(study.choices.level)} intervals. Grey: "

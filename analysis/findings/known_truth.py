@@ -53,7 +53,7 @@ def known_truth(study: Study) -> Finding | None:
         plate=Plate(
             name="truth",
             title="What was fitted, and what is true",
-            draw=partial(draw_intervals, _groups(pairs, study.loss_unit), digits=4, left=1.9),
+            draw=partial(draw_intervals, _groups(pairs, study.loss_unit), digits=4),
             size=(10.5, 1.35 + 0.34 * max(1, len(pairs) - 1)),
             caption=f"Diamonds are parameters of {fit.law.name}'s law with {format_percent(study.choices.level)} "
             "intervals; the upright strokes are what they should be: the floor is computed from the language, and "
@@ -91,7 +91,7 @@ def _why_floor(language: Language, data: DataConfig) -> str:
 def _exponents(language: Language, data: DataConfig, study: Study) -> list[Truth]:
     """What theory says of the exponents."""
     if isinstance(language, MarkovLanguage):
-        return [("beta", "1, of counted transitions", 1.0, "the excess loss of counts falls as 1 / D")]
+        return [("beta", "1, counted transitions", 1.0, "the excess loss of counts falls as 1 / D")]
     if not isinstance(language, ZipfMemoryLanguage):
         return []
     a = float(data.option("exponent"))
@@ -99,9 +99,9 @@ def _exponents(language: Language, data: DataConfig, study: Study) -> list[Truth
     low, high = float(items.min()), float(items.max())
     slope = -np.log(language.unseen(high) / language.unseen(low)) / np.log(high / low)
     return [
-        ("alpha", "a, of room for N facts", a, "Hutter 2021: N^-a where facts fill the parameters"),
-        ("beta", "a / (1 + a), of perfect memory", a / (1 + a), "Hutter 2021: D^(-a / (1 + a)) for much data"),
-        ("beta", "the same over these tokens", float(slope), "share of unseen keys between the fewest and most tokens"),
+        ("alpha", "a, room for N facts", a, "Hutter 2021: N^-a where facts fill the parameters"),
+        ("beta", "a / (1 + a), much data", a / (1 + a), "Hutter 2021: D^(-a / (1 + a)) for much data"),
+        ("beta", "perfect memory, these D", float(slope), "share of unseen keys between the fewest and most tokens"),
     ]
 
 

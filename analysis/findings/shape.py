@@ -74,7 +74,6 @@ def shape(study: Study) -> Finding | None:
                     ("power of the loss", [Row(said[name], estimate) for name, estimate in powers.items()]),
                 ],
                 digits=2,
-                left=0.85,
             ),
             size=(10.5, 0.9 + 0.36 * max(len(rows), 3)),
             caption=f"Left: mean residual of {study.comparison.fit.law.name}'s law by depth, with "

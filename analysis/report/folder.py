@@ -33,7 +33,7 @@ OF_ONE_LAW = ("law_lo", "law_hi")
 """And where a weighted set of laws predicts: the interval of its heaviest law alone."""
 
 
-def write_report(study: Study, out: Path, *, origin: dict[str, Any]) -> Path:
+def write_report(study: Study, out: Path, *, origin: dict[str, Any], draw: bool = True) -> Path:
     """Write a report.
 
     Parameters
@@ -44,18 +44,18 @@ def write_report(study: Study, out: Path, *, origin: dict[str, Any]) -> Path:
         The folder; it is made when absent, and files of the same name are replaced.
     origin : dict
         What `provenance` gives for the inputs.
+    draw : bool
+        Whether figures are drawn and the page is written, too.
 
     Returns
     -------
     Path
-        The page.
+        The page; the folder without one.
     """
     found = findings(study)
     own = [finding.plate for finding in found if finding.leads]
     drawn = [*own, *plates(study), *(finding.plate for finding in found if not finding.leads)]
-    figures = {plate.name: _write_figure(plate, out / "figures", num_budgets=len(study.budgets)) for plate in drawn}
     first = drawn[0]
-    save_png(first.draw, out / "figures" / f"{first.name}-dark.png", size=first.size, theme=DARK)
     frames = csv_tables(study) | {table.name: table.frame for finding in found for table in finding.tables}
     for name, frame in frames.items():
         write_atomic(out / "tables" / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
@@ -69,6 +69,10 @@ def write_report(study: Study, out: Path, *, origin: dict[str, Any]) -> Path:
     write_json(out / "summary.json", summary(study.title, first, replies(study, found), cards(study, found)))
     checked = answers(study, origin)
     write_json(out / "checklist.json", checklist.to_dict(checked))
+    if not draw:
+        return out
+    figures = {plate.name: _write_figure(plate, out / "figures", num_budgets=len(study.budgets)) for plate in drawn}
+    save_png(first.draw, out / "figures" / f"{first.name}-dark.png", size=first.size, theme=DARK)
     page = out / "report.html"
     write_atomic(
         page, render_page(study, drawn, figures, origin=origin, checked=checked, found=found, files=sorted(frames))

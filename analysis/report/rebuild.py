@@ -108,12 +108,15 @@ def rebuild(folder: Path, make: Callable[[Sequence[str]], int], *, write: bool) 
     with tempfile.TemporaryDirectory() as scratch:
         new = Path(scratch) / folder.name
         words[words.index("--out") + 1] = str(new)
-        if make(words) != 0:
+        if make([*words, "--no-figures"]) != 0:
             raise UserError(f"{folder} could not be made again by `isoflop {shlex.join(words)}`")
         found = _compared(folder, new)
+        stale = set(_files(folder)) - set(_files(new))
     if write and (found.rounded or found.different):
         words[words.index("--out") + 1] = str(folder)
         make(words)
+        for name in stale:
+            (folder / name).unlink()
     return found
 
 

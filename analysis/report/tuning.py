@@ -35,7 +35,7 @@ PANEL_INCHES = 3.4
 """Width of one panel."""
 
 
-def write_tuning_report(study: TuningStudy, out: Path, *, origin: dict[str, Any]) -> Path:
+def write_tuning_report(study: TuningStudy, out: Path, *, origin: dict[str, Any], draw: bool = True) -> Path:
     """Write the page, its figures and its tables.
 
     Parameters
@@ -46,18 +46,15 @@ def write_tuning_report(study: TuningStudy, out: Path, *, origin: dict[str, Any]
         The folder; it is made when absent, and files of the same name are replaced.
     origin : dict
         What `provenance` gives for the inputs.
+    draw : bool
+        Whether figures are drawn and the page is written, too.
 
     Returns
     -------
     Path
-        The page.
+        The page; the folder without one.
     """
     drawn, figures = _plates(study), {}
-    for plate in drawn:
-        svg = svg_text(plate.draw, size=plate.size)
-        figures[plate.name] = svg
-        write_atomic(out / "figures" / f"{plate.name}.svg", standalone_svg(svg, num_budgets=len(study.arms)))
-        save_png(plate.draw, out / "figures" / f"{plate.name}.png", size=plate.size)
     frames = {
         "cells": study.cells,
         "crossovers": study.crossovers,
@@ -69,9 +66,16 @@ def write_tuning_report(study: TuningStudy, out: Path, *, origin: dict[str, Any]
         write_atomic(out / "tables" / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     write_json(out / "heldout.json", json_ready({"runs": study.heldout.to_dict("records")}))
     write_json(out / "provenance.json", origin)
-    save_png(drawn[0].draw, out / "figures" / f"{drawn[0].name}-dark.png", size=drawn[0].size, theme=DARK)
     reply = Reply(question="What did we learn?", sentences=(tuning_headline(study),))
     write_json(out / "summary.json", summary(study.title, drawn[0], [reply], _cards(study)))
+    if not draw:
+        return out
+    for plate in drawn:
+        svg = svg_text(plate.draw, size=plate.size)
+        figures[plate.name] = svg
+        write_atomic(out / "figures" / f"{plate.name}.svg", standalone_svg(svg, num_budgets=len(study.arms)))
+        save_png(plate.draw, out / "figures" / f"{plate.name}.png", size=plate.size)
+    save_png(drawn[0].draw, out / "figures" / f"{drawn[0].name}-dark.png", size=drawn[0].size, theme=DARK)
     page = out / "report.html"
     write_atomic(page, _page(study, drawn, figures, origin=origin, files=sorted(frames)))
     return page

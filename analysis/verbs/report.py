@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="score predictions that `predict --register` wrote (default: registered.jsonl in the report's folder)",
     )
+    parser.add_argument("--no-figures", action="store_true", help="write tables and JSON alone, no figures and no page")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else Path("reports") / Path(args.tables[0]).stem
     study = with_registered(study, args.registered, out)
     origin = provenance(args.tables, study.table.frame, manifest, command_of(args, out))
-    page = write_report(study, out, origin=origin)
+    page = write_report(study, out, origin=origin, draw=not args.no_figures)
     for note in study.notes:
         print(f"note: {note}", file=sys.stderr)
     if args.json:
@@ -114,7 +115,7 @@ def _report_tuning(args: argparse.Namespace, manifest: Manifest) -> int:
     study = replace(study, title=args.title) if args.title else study
     out = Path(args.out) if args.out else Path("reports") / path.stem
     origin = provenance(args.tables, study.runs, manifest, command_of(args, out))
-    page = write_tuning_report(study, out, origin=origin)
+    page = write_tuning_report(study, out, origin=origin, draw=not args.no_figures)
     for note in study.notes:
         print(f"note: {note}", file=sys.stderr)
     if args.json:

@@ -10,9 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.estimate import Estimate
-from analysis.figures.drawing.axes import axes_or_new, panels
+from analysis.figures.drawing.axes import axes_or_new
 from analysis.figures.drawing.theme import LIGHT, Theme
 from analysis.formatting import format_number
+
+LABEL_INCHES, LETTER_INCHES, BOTTOM_INCHES = 0.25, 0.066, 0.48
+"""Room left of a panel, for each letter of its longest label, and below it."""
 
 
 class Row(NamedTuple):
@@ -29,7 +32,7 @@ class Row(NamedTuple):
 
 
 def draw_intervals(
-    groups: Sequence[tuple[str, Sequence[Row]]], figure: Figure, theme: Theme, *, digits: int = 3, left: float = 1.7
+    groups: Sequence[tuple[str, Sequence[Row]]], figure: Figure, theme: Theme, *, digits: int = 3
 ) -> None:
     """Fill a figure with one panel for each group of numbers that share a unit.
 
@@ -43,12 +46,16 @@ def draw_intervals(
         Colours.
     digits : int
         Of the numbers that are written.
-    left : float
-        Inches for the labels of the first panel; further ones have the same.
     """
-    right = 1.35 + 0.06 * max(digits - 3, 0) * 3
-    axes = panels(figure, [1.0] * len(groups), left=left, right=right, gap=left + right)
-    for ax, (label, rows) in zip(axes, groups, strict=True):
+    width, height = figure.get_size_inches()
+    right = 1.35 + 0.18 * max(digits - 3, 0)
+    labels = [LABEL_INCHES + LETTER_INCHES * max(len(row.label) for row in rows) for _, rows in groups]
+    free = (width - sum(labels) - right * len(groups)) / len(groups)
+    start = 0.0
+    for (label, rows), left in zip(groups, labels, strict=True):
+        box = ((start + left) / width, BOTTOM_INCHES / height, free / width, 1 - (BOTTOM_INCHES + 0.2) / height)
+        start += left + free + right
+        ax = figure.add_axes(box)
         plot_intervals(rows, label=label, ax=ax, theme=theme, digits=digits)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import isoflop
+from analysis.catalogue.gallery import gallery
 from experiments.archives import write_archive
 from tests.analysis.report.test_page import FEW, write_store
 
@@ -64,6 +68,57 @@ def test_what_cannot_be_made_again_is_refused_with_the_remedy(
     assert "is not beside it" in capsys.readouterr().err
 
 
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "lightning", "wandb"):
+    sys.modules[name] = None  # an import of it fails
+import isoflop
+sys.exit(isoflop.main(sys.argv[1:]))
+"""
+"""A process in which torch cannot be imported."""
+
+
 @pytest.mark.parametrize("report", COMMITTED, ids=[path.name for path in COMMITTED])
-def test_committed_reports_are_those_of_their_records(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert isoflop.main(["rebuild", str(report), "--check"]) == 0, capsys.readouterr().out
+def test_committed_reports_are_those_of_their_records_and_need_no_torch(report: Path) -> None:
+    words = [sys.executable, "-c", WITHOUT_TORCH, "rebuild", report.as_posix(), "--check"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_page_with_its_figures_needs_no_torch_either(folder: Path, tmp_path: Path) -> None:
+    report = ["report", str(folder / "records.parquet"), "--out", str(tmp_path), "--bootstrap", "20", *FEW]
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *report], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").exists()
+    blocked = [sys.executable, "-c", WITHOUT_TORCH.replace("import isoflop", "import torch"), "laws"]
+    assert subprocess.run(blocked, cwd=ROOT, capture_output=True, check=False).returncode != 0
+
+
+def test_the_gallery_shows_every_report_that_it_is_given_and_its_links_lead_somewhere(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = folder.parent / "index.html"
+    assert isoflop.main(["rebuild", str(folder), "--index", str(index)]) == 0
+    page = index.read_text(encoding="utf-8")
+    links = re.findall(r'(?:href|src|srcset)="([^"]+)"', page)
+    assert len(links) == 4
+    assert all((index.parent / link).exists() for link in links)
+    assert "Tiny &lt;sweep&gt; &amp; co" in page
+    assert "What did we learn" not in page
+    assert isoflop.main(["rebuild", str(folder), "--index", str(index), "--check"]) == 0
+    index.write_text(page.replace("Tiny", "Huge"), encoding="utf-8")
+    assert isoflop.main(["rebuild", str(folder), "--index", str(index), "--check"]) == 1
+    (folder / "summary.json").rename(tmp_path / "summary.json")
+    assert isoflop.main(["rebuild", str(folder), "--index", str(index), "--check"]) == 2
+    assert "holds no summary.json" in capsys.readouterr().err
+    (tmp_path / "summary.json").rename(folder / "summary.json")
+
+
+def test_the_committed_gallery_is_that_of_the_reports() -> None:
+    studies = re.search(r"^STUDIES := \$\(addprefix reports/,(.*)\)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert studies is not None
+    names = studies.group(1).split()
+    assert set(names) == {path.name for path in COMMITTED}
+    index = ROOT / "reports" / "index.html"
+    folders = [ROOT / "reports" / name for name in names]
+    assert index.read_text(encoding="utf-8") == gallery(folders, index)

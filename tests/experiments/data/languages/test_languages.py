@@ -189,3 +189,17 @@ def test_generated_tokens_are_the_same_on_every_machine() -> None:
         "random-hierarchy": [0, 8, 5, 6, 13, 10, 2, 9, 14, 2, 15, 12],
         "zipf-memory": [32, 44, 91, 126, 15, 49, 95, 157, 12, 50, 95, 149],
     }
+
+
+@pytest.mark.parametrize("name", LANGUAGE_NAMES)
+def test_the_least_loss_of_short_windows_is_that_of_the_source_on_many(name: str) -> None:
+    language = build_language(DataConfig(corpus=name))
+    num_predicted = 4 * max(language.period, 2)
+    tokens = language.generate(20_000 * num_predicted, stream=5).reshape(-1, num_predicted)
+    following = np.roll(tokens[:, 0], -1)[:-1]
+    windows = np.column_stack([tokens[:-1], following])  # each starts at an item, and predicts as many tokens as it has
+    scored = np.broadcast_to(language.scored(num_predicted + 1)[1:], (len(windows), num_predicted))
+    nats = language.log_loss(windows)[scored].reshape(len(windows), -1).mean(axis=1)
+    error = nats.std(ddof=1) / math.sqrt(len(nats))
+    assert abs(nats.mean() - language.window_entropy(num_predicted)) < 4 * error
+    assert language.window_entropy(num_predicted) >= language.entropy_rate
