@@ -118,7 +118,7 @@ def _sentences(found: CountedTable, powers: pd.DataFrame) -> list[str]:
     return out
 
 
-def _text(row: Mapping[str, Any], digits: int) -> str:
+def _text(row: Mapping[Any, Any], digits: int) -> str:
     return f"{row['exponent']:.{digits}f} ({row['lo']:.{digits}f}, {row['hi']:.{digits}f})"
 
 

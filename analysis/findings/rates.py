@@ -5,6 +5,7 @@ It must not know which rule set the rates.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -129,7 +130,7 @@ def _table(cells: pd.DataFrame) -> FoundTable:
     return FoundTable(name="rates", heading="Cell by cell", frame=cells, head=head, rows=rows)
 
 
-def _rate(row: dict[str, Any]) -> str:
+def _rate(row: Mapping[Any, Any]) -> str:
     value = Estimate(value=row["rate"], reason="one cell alone")
     if pd.notna(row["lo"]):
         ends = (format_number(row["lo"], 2), format_number(row["hi"], 2))

@@ -35,7 +35,7 @@ def made_run(
     **more
         Further fields of its design.
     """
-    model = {"vocab_size": 264, "width": width, "depth": depth, "num_heads": 1, "context": 64}
+    model: dict[str, Any] = {"vocab_size": 264, "width": width, "depth": depth, "num_heads": 1, "context": 64}
     params = params_fit(TransformerConfig(**model))
     design = {"params": params, "params_total": params * 1.1, "params_non_embedding": params, "tokens": tokens}
     design |= {"flops": 6.5 * params * tokens, "flops_6nd": 6 * params * tokens, "width": width, "depth": depth}
