@@ -42,6 +42,18 @@ def test_a_retired_word_stands_nowhere(word: str) -> None:
     assert not found
 
 
+def test_what_people_read_names_the_one_command() -> None:
+    old = re.compile(r"(?<!/)python -m (models|experiments|analysis) [a-z]")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in tracked(*PACKAGES, "docs", "README.md", "CONTRIBUTING.md", "reports/*.md")
+        if path.suffix in (".py", ".md", ".yaml", ".j2") and path.name != "__main__.py"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if old.search(line)
+    ]
+    assert not found
+
+
 def test_a_room_holds_at_most_twelve_files() -> None:
     folders: dict[Path, int] = {}
     for path in tracked(*(f"{package}/**.py" for package in PACKAGES)):

@@ -38,7 +38,7 @@ class Example:
     spec: FitSpec = field(default_factory=lambda: FitSpec(bootstrap=BOOTSTRAP))
     """How it is fitted."""
     command: str | None = None
-    """Arguments of `python -m analysis fit` that make the same fit; None for tables made here."""
+    """Arguments of `isoflop fit` that make the same fit; None for tables made here."""
     truth: Mapping[str, float] | None = None
     """Parameters behind simulated runs; None for real ones."""
     option: str = ""

@@ -23,14 +23,14 @@ from analysis.formatting import format_number, format_percent
 from analysis.laws.registry import LAWS
 from experiments.files import write_atomic
 
-COMMAND = "python -m analysis laws --write docs/laws.md --data ../shared/data"
+COMMAND = "isoflop laws --write docs/laws.md --data ../shared/data"
 """What makes the page from a checkout with the published runs beside it."""
 PROSE = Path(__file__).with_name("prose.md")
 """Runs, When and Note of each law."""
 HEAD = f"""# The laws
 
 One section for each law that `fit --law` knows: its formula and source, when to use it, and what it says of real runs.
-`python -m analysis laws NAME` prints formula, inputs and parameters; docs/how-to/add-a-law.md says how to add one.
+`isoflop laws NAME` prints formula, inputs and parameters; docs/how-to/add-a-law.md says how to add one.
 
 Made by `{COMMAND}`. Published runs are read from that folder and not
 kept here; their sources are named. In figures, filled points were fitted and diamonds held out; curves are solid over
@@ -188,7 +188,7 @@ def section(shown: LawFigure, example: Example, prose: Mapping[str, str], figure
     ]
     if example.command:
         command = example.command.replace("DATA", "../shared/data")
-        lines += ["", "```", f"python -m analysis fit {command}", "```"]
+        lines += ["", "```", f"isoflop fit {command}", "```"]
     return lines
 
 

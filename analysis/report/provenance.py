@@ -38,8 +38,8 @@ def provenance(
     if manifest is not None and manifest.source:
         beside = store_of(Path(paths[0])) / manifest.source
         claimed = display_path(beside) if beside.exists() else Path(manifest.source).as_posix()
-        commands.append(shlex.join(["python", "-m", "experiments", "run", claimed]))
-    commands.append(shlex.join(["python", "-m", "analysis", *command]))
+        commands.append(shlex.join(["isoflop", "run", claimed]))
+    commands.append(shlex.join(["isoflop", *command]))
     out["commands"] = commands
     out["training"] = {
         name: sorted({str(value) for value in frame[name].dropna()})

@@ -131,7 +131,7 @@ def _read_store(path: Path) -> pd.DataFrame:
         )
     rows = [flat_row(record, labels) for record, labels in records]
     if not rows:
-        raise UserError(f"{path} has no published run yet; train it with `python -m experiments run`")
+        raise UserError(f"{path} has no published run yet; train it with `isoflop run`")
     return pd.DataFrame(rows)
 
 

@@ -94,7 +94,7 @@ def build_tuning_study(path: Path, manifest: Manifest, *, bootstrap: int = 200, 
     done = runs[runs["status"] == "done"]
     best = done[done["best"].astype(bool)]
     if best.empty:
-        raise UserError(f"{path}: no cell has a best rate yet; go on with `python -m experiments run`")
+        raise UserError(f"{path}: no cell has a best rate yet; go on with `isoflop run`")
     cells = _cells(best)
     laws, heldout, notes = _laws(best, cells, FitSpec(bootstrap=bootstrap, seed=seed))
     return TuningStudy(

@@ -1,4 +1,4 @@
-"""`python -m analysis advise fit.json`: the optimum of a budget, the price of a loss, or the runs to add next.
+"""`isoflop advise fit.json`: the optimum of a budget, the price of a loss, or the runs to add next.
 
 JSON, with null for what was not asked:
 `{"optimum", "overtraining", "inference_tokens", "cheapest_factor", "target_loss", "plan", "convention"}`.

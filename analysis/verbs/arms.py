@@ -1,4 +1,4 @@
-"""`python -m analysis arms sweeps/NAME.json --arm FIELD`: arms of a study compared by paired intervals."""
+"""`isoflop arms sweeps/NAME.json --arm FIELD`: arms of a study compared by paired intervals."""
 
 from __future__ import annotations
 
@@ -148,8 +148,8 @@ def write(frame: pd.DataFrame, summary: pd.DataFrame, more: pd.DataFrame, worth:
         *(part for part in (pooled_text(summary), worth, gains_text(more), cells_text(frame)) if part),
         "Made by:",
         "```",
-        f"python -m experiments run experiments/sweeps/{name}.yaml",
-        f"python -m analysis arms sweeps/{name}.json --arm {args.arm}{reference} --out {args.out.as_posix()}",
+        f"isoflop run experiments/sweeps/{name}.yaml",
+        f"isoflop arms sweeps/{name}.json --arm {args.arm}{reference} --out {args.out.as_posix()}",
         "```",
     ]
     write_atomic(args.out / "README.md", "\n".join(text) + "\n")

@@ -1,4 +1,4 @@
-"""`python -m analysis compare TABLE...`: the three approaches side by side, and whether they disagree."""
+"""`isoflop compare TABLE...`: the three approaches side by side, and whether they disagree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m analysis conventions TABLE...`: how a, N_opt and tokens per parameter move with the way of counting."""
+"""`isoflop conventions TABLE...`: how a, N_opt and tokens per parameter move with the way of counting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m analysis fit`: a law fitted to tables of runs, as text or JSON."""
+"""`isoflop fit`: a law fitted to tables of runs, as text or JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m analysis frontier TABLE...`: compute-optimal sizes, tokens and losses over a range of compute."""
+"""`isoflop frontier TABLE...`: compute-optimal sizes, tokens and losses over a range of compute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m analysis isoflop TABLE...`: the compute-optimal size of each budget and its exponent."""
+"""`isoflop isoflop TABLE...`: the compute-optimal size of each budget and its exponent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m analysis laws`: every law with its formula, inputs and source, and docs/laws.md."""
+"""`isoflop laws`: every law with its formula, inputs and source, and docs/laws.md."""
 
 from __future__ import annotations
 

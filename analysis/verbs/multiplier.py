@@ -1,4 +1,4 @@
-"""`python -m analysis multiplier TABLE...`: how many times the compute the reference needs for each arm's loss."""
+"""`isoflop multiplier TABLE...`: how many times the compute the reference needs for each arm's loss."""
 
 from __future__ import annotations
 

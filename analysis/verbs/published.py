@@ -1,4 +1,4 @@
-"""`python -m analysis published`: published numbers beside ours, and docs/published.md."""
+"""`isoflop published`: published numbers beside ours, and docs/published.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ nearest row in the other half. Both halves span the same range: these are errors
 by precision was found.
 """
 """What the section says of itself."""
-COMMAND = "python -m analysis published --out docs/published.md"
+COMMAND = "isoflop published --out docs/published.md"
 """What makes the page."""
 
 

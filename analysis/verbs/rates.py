@@ -84,9 +84,9 @@ def write(frame: pd.DataFrame, folder: Path, manifests: list[Path]) -> None:
     write_atomic(folder / "rates.csv", frame.to_csv(index=False))
     save_rates(frame, folder)
     sweeps = " ".join(f"experiments/sweeps/{path.stem}.yaml" for path in manifests)
-    commands = [f"python -m experiments run {sweep}" for sweep in sweeps.split()]
+    commands = [f"isoflop run {sweep}" for sweep in sweeps.split()]
     tables = " ".join(f"sweeps/{path.stem}.json" for path in manifests)
-    commands.append(f"python -m analysis rates {tables} --out {folder.as_posix()}")
+    commands.append(f"isoflop rates {tables} --out {folder.as_posix()}")
     text = [
         "# Peak learning rate by size",
         "",

@@ -1,4 +1,4 @@
-"""`python -m analysis report TABLE...`: one self-contained page with figures, tables and the held-out prediction."""
+"""`isoflop report TABLE...`: one self-contained page with figures, tables and the held-out prediction."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def with_registered(study: Study, file: str | None, out: Path) -> Study:
 
 
 def command_of(args: argparse.Namespace, out: Path) -> list[str]:
-    """The words after `python -m analysis` that make this report again: only what differs from the defaults."""
+    """The words after `isoflop` that make this report again: only what differs from the defaults."""
     from analysis.report.provenance import display_path
 
     words = ["report", *[display_path(Path(table)) for table in args.tables]]

@@ -1,4 +1,4 @@
-"""`python -m analysis scoreboard reports/`: over all studies, how often prediction intervals covered."""
+"""`isoflop scoreboard reports/`: over all studies, how often prediction intervals covered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m analysis select TABLE...`: laws ranked by how they extrapolate, and the one to use."""
+"""`isoflop select TABLE...`: laws ranked by how they extrapolate, and the one to use."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def report(
         ends = [" to ".join(format_number(v, 4) for v in at[key]) for key in ("confidence", "prediction")]
         print(f"The average at {args.at}: loss {format_number(at['loss'], 5)}  law {ends[0]}  one run {ends[1]}")
     if selection.chosen is not None:
-        words = ["python", "-m", "analysis", "fit", *args.tables, "--law", selection.chosen]
+        words = ["isoflop", "fit", *args.tables, "--law", selection.chosen]
         given = {"columns": args.columns, "where": args.where, "cluster": args.cluster}
         words += [word for name, value in given.items() if value for word in (f"--{name}", value)]
         print(f"Fit it: {shlex.join(words)}")

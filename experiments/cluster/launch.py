@@ -225,7 +225,7 @@ def launch(options: SlurmOptions, *, store: RunStore, sweep: str, demand: Demand
     return (
         f"submitted {number} workers{before} for {missing} runs: {jobs} {', '.join(item.job for item in made)}\n"
         f"script: {script}; logs: {logs}/slurm-<job>_<element>.log\n"
-        f"`python -m experiments status {store.manifest_path(sweep)}` says how far they are; `cancel` ends them; "
+        f"`isoflop status {store.manifest_path(sweep)}` says how far they are; `cancel` ends them; "
         f"`sync --follow` mirrors them to W&B\n"
     )
 

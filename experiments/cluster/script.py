@@ -214,7 +214,7 @@ class BatchScript:
             forwarded="USR1" if many else "TERM",  # srun passes USR1 on, and would kill at TERM
             max_kills=MAX_KILLS,
         )
-        title = f"# Workers of the sweep {self.sweep}, written by `python -m experiments run --launcher slurm`."
+        title = f"# Workers of the sweep {self.sweep}, written by `isoflop run --launcher slurm`."
         return "\n".join(["#!/usr/bin/env bash", title, *self._directives(), "", body])
 
     def _directives(self) -> list[str]:

@@ -78,7 +78,7 @@ class DesignConfig:
 
     kind: Literal["isoflop", "ladder", "parametric", "tuned"]
     """isoflop: every shape at every compute budget, D = C / FLOPs per token. ladder: every shape at every token
-    budget. parametric: `cells`, each with its own token budgets and seeds, as `python -m analysis advise` writes
+    budget. parametric: `cells`, each with its own token budgets and seeds, as `isoflop advise` writes
     them. tuned: a ladder whose every cell is trained at several peak rates, or `cells` with `rates`, as `isoflop tuned`
     writes them for the next round."""
     shapes: tuple[Shape, ...] = ()

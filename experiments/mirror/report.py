@@ -45,7 +45,7 @@ def is_current(folder: Path, store: RunStore, runs: Sequence[PlannedRun]) -> boo
 def check_report(folder: Path) -> Path:
     """The folder, when there is a report in it; UserError otherwise."""
     if not (folder / PAGE).is_file():
-        raise UserError(f"{folder} holds no {PAGE}; make it with `python -m analysis report`")
+        raise UserError(f"{folder} holds no {PAGE}; make it with `isoflop report`")
     return folder
 
 

@@ -77,7 +77,7 @@ def find_bodies(
         run = _run_named(store, wanted.run)
         problem = pretrained_problem(store, run, store.read_config(run))
         if problem is None and store.find_record(run) is None:
-            problem = f"pre-trained run {run} is not finished; train it with `python -m experiments run`"
+            problem = f"pre-trained run {run} is not finished; train it with `isoflop run`"
         if problem is not None:
             raise UserError(problem)
         return [_of_run(store, run, store.read_config(run))], []
@@ -105,7 +105,7 @@ def _of_sweep(name: str, store: RunStore) -> dict[str, RunConfig]:
         hint = f"it knows {', '.join(known)}" if known else "it holds no sweep yet"
         raise UserError(
             f"pretrained.sweep is {name!r}, which is not in the store {store.root.resolve()}; {hint}; train it first "
-            f"with `python -m experiments run`, or name its file"
+            f"with `isoflop run`, or name its file"
         )
     return {run: store.read_config(run) for run in manifest.runs}
 
@@ -144,7 +144,7 @@ def pretrained_problem(store: RunStore, run: str, config: RunConfig) -> str | No
     """
     record = store.find_record(run)
     if record is not None and record.status is not RunStatus.DONE:
-        return f"pre-trained run {run} is {record.status}; train it with `python -m experiments run --retry-failed`"
+        return f"pre-trained run {run} is {record.status}; train it with `isoflop run --retry-failed`"
     if record is not None and not (store.run_folder(run) / WEIGHTS).exists():
         return f"pre-trained run {run} kept no weights; train it again without --no-weights"
     if config.data.is_language:

@@ -86,8 +86,7 @@ class PlannedSweep:
             known = sorted(file.stem for file in root.sweeps.glob("*.json"))
             hint = f"it knows {', '.join(known)}" if known else "it holds no sweep yet"
             raise UserError(
-                f"sweep {name!r} is not in the store {root.root.resolve()}; {hint}; start it with `python -m "
-                "experiments run`"
+                f"sweep {name!r} is not in the store {root.root.resolve()}; {hint}; start it with `isoflop run`"
             )
         return cls(root, manifest)
 

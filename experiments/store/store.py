@@ -130,7 +130,7 @@ class RunStore:
         if not isinstance(config, RunConfig):
             raise UserError(
                 f"run {run_id} is a fine-tuning run of {config.pretrained}; name a run that was trained from nothing, "
-                f"or use `python -m experiments label`"
+                f"or use `isoflop label`"
             )
         return config
 

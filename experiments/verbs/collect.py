@@ -51,9 +51,7 @@ def run(args: argparse.Namespace) -> int:
     for error in damage:
         print(f"warning: a run is left out: {error}", file=sys.stderr)
     if not rows:
-        raise UserError(
-            f"{', '.join(args.sweeps)} has no published run yet; train some with `python -m experiments run`"
-        )
+        raise UserError(f"{', '.join(args.sweeps)} has no published run yet; train some with `isoflop run`")
     for column, values in mixtures(rows).items():
         print(f"mixture: {column} differs among the runs: {', '.join(values)}", file=sys.stderr)
     import pandas as pd

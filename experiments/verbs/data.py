@@ -1,4 +1,4 @@
-"""`python -m experiments data fetch NAME | describe NAME | list`: get a corpus, look at it, see what there is."""
+"""`isoflop data fetch NAME | describe NAME | list`: get a corpus, look at it, see what there is."""
 
 from __future__ import annotations
 

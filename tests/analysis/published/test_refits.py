@@ -74,7 +74,7 @@ def test_conventions_stand_side_by_side() -> None:
 
 def test_the_page_has_a_row_for_every_number() -> None:
     found = compare("nowhere", sections=["counting"])
-    text = page(found, "python -m analysis published")
+    text = page(found, "isoflop published")
     assert text.count("| yes |") == len(found["counting"])
     with pytest.raises(ValueError, match="no section 'epochs'"):
         compare("nowhere", sections=["epochs"])

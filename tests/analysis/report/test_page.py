@@ -201,8 +201,8 @@ def test_the_page_holds_no_path_of_the_machine(report: tuple[Path, Path]) -> Non
         assert str(manifest.parent.parent) not in text
         assert "Date" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
     origin = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
-    assert origin["commands"][0] == "python -m experiments run experiments/sweeps/tiny.yaml"
-    assert origin["commands"][1] == "python -m analysis report tiny.json --bootstrap 60 --simulations 25 --out first"
+    assert origin["commands"][0] == "isoflop run experiments/sweeps/tiny.yaml"
+    assert origin["commands"][1] == "isoflop report tiny.json --bootstrap 60 --simulations 25 --out first"
     assert origin["training"]["version_torch"] == ["2.13.0"]
 
 

@@ -95,7 +95,7 @@ def test_a_cloze_answer_is_the_missing_word_of_the_title(tmp_path: Path) -> None
 
 
 def test_a_task_without_its_corpus_says_how_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="run: python -m experiments data fetch translations"):
+    with pytest.raises(UserError, match="run: isoflop data fetch translations"):
         load_task("translate-de", Cache(tmp_path))
     with pytest.raises(UserError, match="task 'sentimental' is unknown"):
         load_task("sentimental", Cache(tmp_path))

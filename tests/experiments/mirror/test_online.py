@@ -143,7 +143,7 @@ def test_rows_that_never_arrive_are_named_and_the_exit_status_says_so(
     assert study.sync("online", patience=1.5) == 1
     told = capsys.readouterr().err
     assert f"1 of 2 runs are not in W&B as they are here ({study.ids[1]}: 0 of 5 rows)" in told
-    assert "run `python -m experiments sync" in told
+    assert "run `isoflop sync" in told
 
 
 def test_a_killed_mirror_is_gone_on_with_in_the_same_run_and_two_do_not_follow_one_sweep(
@@ -247,7 +247,7 @@ def test_a_dead_network_ends_sync_with_one_sentence_in_bounded_time(
     assert told.count("\n") == 1
     assert told.startswith("W&B does not answer as it should (")
     assert "nothing is lost" in told
-    assert "run `python -m experiments sync" in told
+    assert "run `isoflop sync" in told
 
 
 def test_a_service_that_does_not_end_is_killed_after_the_patience(

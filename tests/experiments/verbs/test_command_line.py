@@ -39,7 +39,7 @@ def test_plan_imports_nothing_heavy_and_writes_nothing(sweep_text: str, tmp_path
 def test_planning_data_without_a_sweep_in_the_store_says_what_to_do(run_verb: Verb, tmp_path: Path) -> None:
     told = run_verb("status", "nothing", "--store", tmp_path)
     assert told.returncode == 2
-    assert "python -m experiments run" in told.stderr
+    assert "isoflop run" in told.stderr
 
 
 def test_an_unknown_option_of_a_verb_is_refused(run_verb: Verb) -> None:

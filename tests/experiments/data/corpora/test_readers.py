@@ -198,7 +198,7 @@ def test_the_archives_of_fetched_corpora_are_read_row_by_row(tmp_path: Path) -> 
 
 
 def test_a_corpus_that_is_not_fetched_yet_says_how(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="run: python -m experiments data fetch imdb"):
+    with pytest.raises(UserError, match="run: isoflop data fetch imdb"):
         prepare(DataConfig(corpus="imdb"), Cache(tmp_path))
     with pytest.raises(UserError, match="is not fetched"):
         fetch("sotu", Cache(tmp_path))
