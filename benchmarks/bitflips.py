@@ -28,7 +28,7 @@ from experiments.store.verify import Verification, verify_store
 from experiments.training import job
 from experiments.training.state import TrainState
 from experiments.training.step import take_step
-from experiments.verbs.verify import check_tokens
+from experiments.verbs.records.verify import check_tokens
 
 
 def kind_of(path: Path, root: Path) -> str:

@@ -16,71 +16,71 @@ KEPT = "stopped; finished runs and checkpoints are kept: the same command goes o
 
 VERBS = {
     "init": Verb(
-        module="experiments.verbs.init",
+        module="experiments.verbs.planning.init",
         summary="write a commented sweep file for a corpus of your own",
     ),
     "plan": Verb(
-        module="experiments.verbs.plan",
+        module="experiments.verbs.planning.plan",
         summary="show what a sweep would train: sizes, tokens, FLOPs, memory, time; writes nothing",
         takes_overrides=True,
     ),
     "run": Verb(
-        module="experiments.verbs.run",
+        module="experiments.verbs.training.run",
         summary="train what is missing of a sweep, on this machine with a live table or on a Slurm cluster",
         takes_overrides=True,
         if_stopped=KEPT,
     ),
     "work": Verb(
-        module="experiments.verbs.work",
+        module="experiments.verbs.training.work",
         summary="one worker: take runs of a sweep until none is left",
         if_stopped=KEPT,
     ),
     "status": Verb(
-        module="experiments.verbs.status",
+        module="experiments.verbs.training.status",
         summary="how far a sweep is, with the time left",
     ),
     "list": Verb(
-        module="experiments.verbs.list",
+        module="experiments.verbs.training.list",
         summary="the sweeps of a store, with how far each is",
     ),
     "cancel": Verb(
-        module="experiments.verbs.cancel",
+        module="experiments.verbs.training.cancel",
         summary="end the Slurm jobs of a sweep; what they trained is kept",
     ),
     "collect": Verb(
-        module="experiments.verbs.collect",
+        module="experiments.verbs.records.collect",
         summary="gather the records of sweeps into one table",
     ),
     "archive": Verb(
-        module="experiments.verbs.archive",
+        module="experiments.verbs.records.archive",
         summary="write a sweep's records into one small file, from which its report is made",
     ),
     "sync": Verb(
-        module="experiments.verbs.sync",
+        module="experiments.verbs.records.sync",
         summary="mirror local records to W&B, once or live",
     ),
     "verify": Verb(
-        module="experiments.verbs.verify",
+        module="experiments.verbs.records.verify",
         summary="say which files of a store are not those that were written",
     ),
     "prune": Verb(
-        module="experiments.verbs.prune",
+        module="experiments.verbs.records.prune",
         summary="remove what no sweep lists: runs, checkpoints, leftovers",
     ),
     "generate": Verb(
-        module="experiments.verbs.generate",
+        module="experiments.verbs.records.generate",
         summary="let a trained run write text",
     ),
     "label": Verb(
-        module="experiments.verbs.label",
+        module="experiments.verbs.records.label",
         summary="let a fine-tuned run label texts",
     ),
     "help": Verb(
-        module="experiments.verbs.help",
+        module="experiments.verbs.planning.help",
         summary="reference on the terminal: the fields of a sweep file",
     ),
     "data": Verb(
-        module="experiments.verbs.data",
+        module="experiments.verbs.records.data",
         summary="fetch and describe corpora",
     ),
 }

@@ -11,10 +11,10 @@ from experiments.errors import UserError
 from experiments.manifests import read_records
 from experiments.planning.planned_sweep import PlannedSweep
 from experiments.records import flat_row
-from experiments.verbs import plan as plan_verb
-from experiments.verbs import run as run_verb
-from experiments.verbs import status as status_verb
-from experiments.verbs import verify as verify_verb
+from experiments.verbs.planning import plan as plan_verb
+from experiments.verbs.records import verify as verify_verb
+from experiments.verbs.training import run as run_verb
+from experiments.verbs.training import status as status_verb
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -57,7 +57,7 @@ def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
 
 
 def test_ctrl_c_ends_a_verb_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    module = importlib.import_module("analysis.verbs.laws")
+    module = importlib.import_module("analysis.verbs.reporting.laws")
 
     def interrupted(args: object) -> int:
         raise KeyboardInterrupt

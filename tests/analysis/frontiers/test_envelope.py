@@ -19,7 +19,7 @@ from analysis.frontiers.flops_per_token import Shapes
 from analysis.frontiers.frontier import Frontier, fit_line, fit_lines
 from analysis.runs.roles import undecayed_rows
 from analysis.runs.table import RunTable, load_tables
-from analysis.verbs.frontier import parse_flops
+from analysis.verbs.fitting.frontier import parse_flops
 
 
 def ladder(*, sizes: int = 9, budgets: int = 6, noise: float = 0.0, seed: int = 0) -> RunTable:

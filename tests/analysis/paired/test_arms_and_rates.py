@@ -10,8 +10,8 @@ import pytest
 from analysis.errors import UserError
 from analysis.paired.arms import arm_table, gains, pooled
 from analysis.paired.rates import chosen, rate_table
-from analysis.verbs.arms import cells_text, pooled_text
-from analysis.verbs.rates import markdown
+from analysis.verbs.deciding.arms import cells_text, pooled_text
+from analysis.verbs.deciding.rates import markdown
 from experiments.records import RunRecord, RunStatus
 
 COUNTS = [100] * 20

@@ -13,7 +13,7 @@ from analysis.errors import UserError
 from analysis.laws.registry import LAWS
 from analysis.published import halves as module
 from analysis.published.halves import TABLES, HalvedTable, halves
-from analysis.verbs.published import halves_section
+from analysis.verbs.reporting.published import halves_section
 
 TABLE = HalvedTable(
     name="made", file="made.csv", laws=("hoffmann",), columns={"params": "N"}, groups="kind", near=("params", "tokens")

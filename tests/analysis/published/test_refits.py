@@ -11,7 +11,7 @@ from analysis.frontiers.counting import implied_exponent, local_exponents, side_
 from analysis.laws.registry import LAWS
 from analysis.published.constants import BESIROGLU_2024
 from analysis.published.refits import NEED_NO_RUNS, SECTIONS, compare
-from analysis.verbs.published import page
+from analysis.verbs.reporting.published import page
 
 
 @pytest.mark.parametrize("section", [name for name in SECTIONS if name not in NEED_NO_RUNS])

@@ -14,7 +14,7 @@ from analysis.__main__ import main
 from analysis.arrays import Array
 from analysis.laws.registry import LAWS
 from analysis.selection.tasks import TaskComparison, compare_tasks
-from analysis.verbs.tasks import text
+from analysis.verbs.fitting.tasks import text
 
 
 def table(seed: int = 0, noise: float = 0.001) -> pd.DataFrame:

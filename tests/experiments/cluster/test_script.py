@@ -18,7 +18,7 @@ from experiments.cluster.script import MAX_KILLS, BatchScript, SlurmOptions, arr
 from experiments.config.yaml_text import parse_yaml
 from experiments.errors import UserError
 from experiments.execution.supervisor import ExitStatus
-from experiments.verbs import work
+from experiments.verbs.training import work
 
 # -- the text ----------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from experiments.data.cache import Cache
 from experiments.manifests import Manifest
 from experiments.store.checkpoints import declare_needed
 from experiments.store.store import RunStore
-from experiments.verbs.prune import removable
+from experiments.verbs.records.prune import removable
 from tests.experiments.execution.test_sharing import budgets, train
 
 

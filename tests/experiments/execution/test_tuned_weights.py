@@ -15,7 +15,7 @@ from experiments.records import RunRecord
 from experiments.store.store import RunStore
 from experiments.store.weights import WEIGHTS
 from experiments.training.tuning.model import learned
-from tests.experiments.verbs.test_finetune import store, write
+from tests.experiments.verbs.training.test_finetune import store, write
 from tests.tuning import train
 
 __all__ = ["store", "write"]  # fixtures

@@ -19,7 +19,7 @@ from experiments.manifests import Manifest
 from experiments.mirror.client import Client
 from experiments.records import RunRecord, RunStatus
 from experiments.store.store import RunStore
-from experiments.verbs.sync import Sync
+from experiments.verbs.records.sync import Sync
 from tests.experiments.mirror.wandb_backend import Backend
 
 

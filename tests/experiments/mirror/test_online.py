@@ -18,7 +18,7 @@ from experiments.config.run import canonical
 from experiments.machine.liveness import identify
 from experiments.records import RunStatus
 from experiments.store.store import RunStore
-from experiments.verbs.sync import Sync
+from experiments.verbs.records.sync import Sync
 from tests.experiments.mirror.conftest import Study
 from tests.experiments.mirror.wandb_backend import KEY, Backend
 from tests.experiments.mirror.wandb_stored import StoredRun
@@ -274,7 +274,7 @@ def test_a_follower_gives_up_when_nothing_is_left_to_train_and_wandb_stays_away(
 ) -> None:
     study = make_study(1)
     study.publish(0)
-    monkeypatch.setattr("experiments.verbs.sync.MAX_PAUSE_SECONDS", 0.4)
+    monkeypatch.setattr("experiments.verbs.records.sync.MAX_PAUSE_SECONDS", 0.4)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     client = study.client("online")
     try:

@@ -31,7 +31,7 @@ from experiments.status.progress import ProgressReader
 from experiments.store.checkpoints import checkpoint_path
 from experiments.store.store import RunStore
 from experiments.store.verify import verify_store
-from experiments.verbs.prune import removable
+from experiments.verbs.records.prune import removable
 
 CONTENTS: dict[str, bytes] = {
     "nothing": b"",

@@ -20,7 +20,7 @@ from experiments.manifests import Manifest
 from experiments.records import DESIGN_FIELDS, RunRecord, RunStatus
 from experiments.store.checkpoints import checkpoint_path, declare_needed, own_checkpoint
 from experiments.store.store import RunStore
-from experiments.verbs import verify as verb
+from experiments.verbs.records import verify as verb
 
 DESIGN = dict.fromkeys(sorted(DESIGN_FIELDS), 1)
 

@@ -11,7 +11,7 @@ import pytest
 from experiments.manifests import Manifest
 from experiments.records import DESIGN_FIELDS, RunRecord, RunStatus
 from experiments.store.store import RunStore
-from experiments.verbs import collect
+from experiments.verbs.records import collect
 
 RUNS = ("0" * 12, "1" * 12)
 

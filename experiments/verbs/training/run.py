@@ -30,7 +30,7 @@ from experiments.status.next_command import next_command
 from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.store.checkpoints import forget_failures
 from experiments.store.store import RunStore
-from experiments.verbs.plan import measure_corpus
+from experiments.verbs.planning.plan import measure_corpus
 from models.command_line import own_command
 from models.formatting import format_compute
 

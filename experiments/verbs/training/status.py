@@ -21,7 +21,7 @@ from experiments.records import RunStatus
 from experiments.status.next_command import next_command
 from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.status.tables import jobs_table, progress_table, wide_console
-from experiments.verbs.list import list_sweeps
+from experiments.verbs.training.list import list_sweeps
 
 NO_JOBS = "Slurm: no job of this sweep is queued or running"
 

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 def multiplier_text(records: Sequence[tuple[RunRecord, Mapping[str, Any]]], args: argparse.Namespace) -> str:
     """Compute multipliers of the arms as Markdown, or the sentence that says why there are none."""
     from analysis.paired.multiplier import compute_multiplier
-    from analysis.verbs.multiplier import text
+    from analysis.verbs.deciding.multiplier import text
 
     rows = [
         {**flat_row(record, labels), "arm": str(labels[args.arm])}

@@ -13,7 +13,7 @@ from experiments.manifests import Manifest
 from experiments.records import DESIGN_FIELDS, RunRecord, RunStatus
 from experiments.store.checkpoints import checkpoint_path, declare_needed
 from experiments.store.store import RunStore
-from experiments.verbs import prune
+from experiments.verbs.records import prune
 
 LISTED, OTHER, PREFIX = "0" * 12, "1" * 12, "t0123456789ab"
 

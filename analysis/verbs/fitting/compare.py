@@ -19,7 +19,7 @@ from analysis.verbs.arguments import (
     spec_of,
     table_from_args,
 )
-from analysis.verbs.isoflop import check_bootstrap
+from analysis.verbs.fitting.isoflop import check_bootstrap
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import UserError
-from experiments.verbs.data import add_arguments, parse_options, run
+from experiments.verbs.records.data import add_arguments, parse_options, run
 
 
 def call(*words: str) -> int:

@@ -28,7 +28,7 @@ from experiments.planning.costs import CostModel, learned_costs, training_memory
 from experiments.planning.packing import pack
 from experiments.planning.plans import compile_sweep, expand_file, train_tokens
 from experiments.store.store import RunStore
-from experiments.verbs.plan_tuning import print_tuning_plan
+from experiments.verbs.planning.plan_tuning import print_tuning_plan
 from models.command_line import next_step
 from models.formatting import format_bytes, format_compute, format_size
 

@@ -16,7 +16,7 @@ from analysis.frontiers.curves import METHODS
 from analysis.study.build import build_study, load_manifest
 from analysis.study.study import Choices, Study
 from analysis.verbs.arguments import add_table_arguments, parse_columns
-from analysis.verbs.isoflop import check_bootstrap
+from analysis.verbs.fitting.isoflop import check_bootstrap
 from experiments.manifests import Manifest
 
 

@@ -20,7 +20,7 @@ from analysis.laws.registry import LAWS
 from experiments.config.yaml_text import read_yaml
 
 TRUTH = [1.8172, 482.01, 2085.43, 0.3478, 0.3658]
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 QUICKSTART = ROOT / "experiments" / "sweeps" / "quickstart.yaml"
 
 

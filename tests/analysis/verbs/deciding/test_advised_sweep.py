@@ -14,7 +14,7 @@ from analysis.fitting.fit import Fit
 from experiments.config.designs import MIN_LAW_STEPS
 from experiments.config.yaml_text import read_yaml
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 SWEEP = ROOT / "experiments" / "sweeps" / "quickstart.yaml"
 RECORDS = ROOT / "reports" / "quickstart" / "records.parquet"
 BATCH = 1024

@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.verbs import report as report_verb
+from analysis.verbs.reporting import report as report_verb
 from experiments.files import write_atomic
 
 

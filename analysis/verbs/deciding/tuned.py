@@ -22,7 +22,7 @@ from analysis.paired.best_rates import Tuned, tune
 from analysis.paired.cells import make_cells, varying
 from analysis.paired.rounds import wanted_rates
 from analysis.verbs.arguments import add_json_argument, add_table_arguments, table_from_args
-from analysis.verbs.tuned_sweep import RateCell, next_round, with_rate_law
+from analysis.verbs.deciding.tuned_sweep import RateCell, next_round, with_rate_law
 from experiments.files import write_atomic
 
 

@@ -14,7 +14,7 @@ from analysis.errors import UserError
 from analysis.files import json_ready
 from analysis.formatting import format_compute, format_number, format_size
 from analysis.frontiers.compare import compare_approaches
-from analysis.verbs.compare import add_approach_arguments, table_and_spec
+from analysis.verbs.fitting.compare import add_approach_arguments, table_and_spec
 
 APPROACHES = ("parametric", "isoflop", "envelope")
 """What the frontier may come from; the first is the default."""
