@@ -78,14 +78,14 @@ def onednn_is_faster() -> bool:
 
 def _by_onednn(x: Tensor, weight: Tensor, products: int) -> bool:
     return (
-        products >= MIN_PRODUCTS
+        not torch.compiler.is_compiling()  # first: a graph cannot hold what asks for the processor
+        and products >= MIN_PRODUCTS
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and weight.dtype == torch.float32
         and type(weight) in (Tensor, nn.Parameter)
         and onednn_is_faster()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 
