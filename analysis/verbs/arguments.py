@@ -8,11 +8,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import UserError
+from analysis.frontiers.curves import METHODS
 from analysis.laws.registry import LAWS
 from analysis.runs.clusters import choose
 from analysis.runs.columns import COUNTS
 from analysis.runs.expressions import nearest
 from analysis.runs.table import DEFAULT_REQUIRED, RowRules, RunTable, load_tables
+from analysis.solver.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +63,58 @@ def add_fit_argument(parser: argparse.ArgumentParser) -> None:
 def add_json_argument(parser: argparse._ActionsContainer) -> None:
     """The option for programs: JSON in place of text."""
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def add_draws_arguments(
+    parser: argparse._ActionsContainer, *, draws: int = 1000, what: str = "draws over runs", cluster: str | None = None
+) -> None:
+    """The options of intervals: how many draws, what is drawn together, coverage and seed.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of the verb.
+    draws : int
+        The default of --bootstrap.
+    what : str
+        What is drawn, for the help.
+    cluster : str, optional
+        What --cluster does in this verb, for the help.
+    """
+    parser.add_argument(
+        "--bootstrap", type=int, default=draws, metavar="K", help=f"{what} (default: {draws}; 0 for none)"
+    )
+    add_cluster_argument(parser, cluster)
+    add_level_argument(parser)
+    add_seed_argument(parser)
+
+
+def add_level_argument(parser: argparse._ActionsContainer) -> None:
+    """The nominal coverage."""
+    parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default: .95)")
+
+
+def add_seed_argument(parser: argparse._ActionsContainer, what: str = "the draws") -> None:
+    """The seed of what a verb draws."""
+    parser.add_argument("--seed", type=int, default=0, help=f"seed of {what} (default: 0)")
+
+
+def add_objective_arguments(parser: argparse._ActionsContainer) -> None:
+    """The options that say which sum a fit minimises."""
+    parser.add_argument("--objective", choices=OBJECTIVES, default="huber", help="what is summed (default: huber)")
+    parser.add_argument("--delta", type=float, default=1e-3, help="where huber turns linear (default: 1e-3)")
+    parser.add_argument("--residuals", choices=("log", "raw"), default="log", help="of log losses or of losses")
+    parser.add_argument("--weights", metavar="COLUMN", help="row weights")
+
+
+def add_law_argument(parser: argparse._ActionsContainer, what: str = "law of params and tokens") -> None:
+    """The law of verbs that fit one of size and data."""
+    parser.add_argument("--law", default="hoffmann", help=f"{what} (default: hoffmann)")
+
+
+def add_method_argument(parser: argparse._ActionsContainer) -> None:
+    """The curve through the losses of one compute budget."""
+    parser.add_argument("--method", choices=METHODS, default="parabola", help="IsoFLOP curve (default: parabola)")
 
 
 def add_heldout_argument(parser: argparse.ArgumentParser) -> None:
@@ -131,14 +185,13 @@ def parse_point(text: str) -> dict[str, float]:
     return point
 
 
-def add_cluster_argument(parser: argparse.ArgumentParser) -> None:
+def add_cluster_argument(parser: argparse._ActionsContainer, what: str | None = None) -> None:
     """The option that says which runs are drawn together."""
-    parser.add_argument(
-        "--cluster",
-        metavar="COLUMN",
-        help="rows that share a value are drawn together (default: trunk, curve or run where rows share one; "
-        f"{ONE_BY_ONE}: rows are drawn one by one)",
+    told = (
+        "rows that share a value are drawn together (default: trunk, curve or run where rows share one; "
+        f"{ONE_BY_ONE}: rows are drawn one by one)"
     )
+    parser.add_argument("--cluster", metavar="COLUMN", help=what or told)
 
 
 def cluster_of(args: argparse.Namespace, frame: pd.DataFrame, num_params: int, notes: list[str]) -> str | None:

@@ -17,6 +17,7 @@ from analysis.files import json_ready
 from analysis.formatting import format_percent, format_size
 from analysis.paired.arms import arm_table, gains, pooled
 from analysis.runs.files import read_labelled
+from analysis.verbs.arguments import add_json_argument, add_level_argument
 from experiments.files import write_atomic
 from experiments.records import RunRecord, RunStatus, flat_row
 
@@ -26,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="sweeps/NAME.json")
     parser.add_argument("--arm", required=True, metavar="FIELD", help="the varied field, e.g. model.positions")
     parser.add_argument("--reference", metavar="ARM", help="the arm that others are compared with (default: the first)")
-    parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default: .95)")
+    add_level_argument(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write README.md, arms.csv and the figure there")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

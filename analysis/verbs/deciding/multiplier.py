@@ -17,7 +17,14 @@ from analysis.runs.columns import rename_columns
 from analysis.runs.expressions import nearest
 from analysis.runs.files import read_rows
 from analysis.runs.table import DEFAULT_REQUIRED
-from analysis.verbs.arguments import add_heldout_argument, add_table_arguments, parse_columns, table_from_args
+from analysis.verbs.arguments import (
+    add_draws_arguments,
+    add_heldout_argument,
+    add_json_argument,
+    add_table_arguments,
+    parse_columns,
+    table_from_args,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,13 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at", metavar="flops=C,...", help="budgets (default: the largest of all arms, a tenth and ten times it)"
     )
-    parser.add_argument("--bootstrap", type=int, default=1000, metavar="B", help="draws over pairs (default 1000)")
-    parser.add_argument(
-        "--cluster", metavar="COLUMN", help="join pairs that share a value (default: trunk where runs share one)"
-    )
-    parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default .95)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    together = "join pairs that share a value (default: trunk where runs share one)"
+    add_draws_arguments(parser, what="draws over pairs", cluster=together)
+    add_json_argument(parser)
 
 
 def parse_budgets(text: str | None) -> list[float] | None:

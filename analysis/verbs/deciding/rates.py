@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.files import json_ready
 from analysis.formatting import format_percent, format_size
 from analysis.paired.rates import chosen, rate_table
+from analysis.verbs.arguments import add_json_argument
 from experiments.files import write_atomic
 from experiments.manifests import read_manifest, read_records
 
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "manifests", nargs="+", type=Path, metavar="MANIFEST", help="sweeps/NAME.json of sweeps that vary the rate"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write README.md, rates.csv and the figure there")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

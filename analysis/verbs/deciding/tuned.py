@@ -21,7 +21,7 @@ from analysis.formatting import format_number, format_size
 from analysis.paired.best_rates import Tuned, tune
 from analysis.paired.cells import make_cells, varying
 from analysis.paired.rounds import wanted_rates
-from analysis.verbs.arguments import add_json_argument, add_table_arguments, table_from_args
+from analysis.verbs.arguments import add_json_argument, add_level_argument, add_table_arguments, table_from_args
 from analysis.verbs.deciding.tuned_sweep import RateCell, next_round, with_rate_law
 from experiments.files import write_atomic
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--table", type=Path, metavar="FILE", help="write losses at the best rates with their weights, for `fit`"
     )
-    parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default .95)")
+    add_level_argument(parser)
     add_json_argument(parser)
 
 

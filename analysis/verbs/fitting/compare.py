@@ -8,12 +8,14 @@ import sys
 
 from analysis.fitting.spec import FitSpec
 from analysis.frontiers.compare import SIMULATIONS, Comparison, compare_approaches
-from analysis.frontiers.curves import METHODS
 from analysis.laws.registry import get_law
 from analysis.runs.table import RunTable
 from analysis.verbs.arguments import (
-    add_cluster_argument,
+    add_draws_arguments,
     add_heldout_argument,
+    add_json_argument,
+    add_law_argument,
+    add_method_argument,
     add_table_arguments,
     cluster_of,
     spec_of,
@@ -34,14 +36,11 @@ def add_approach_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that compare and frontier share."""
     add_table_arguments(parser)
     add_heldout_argument(parser)
-    parser.add_argument("--law", default="hoffmann", help="law of params and tokens (default: hoffmann)")
-    parser.add_argument("--method", choices=METHODS, default="parabola", help="IsoFLOP curve (default: parabola)")
+    add_law_argument(parser)
+    add_method_argument(parser)
     parser.add_argument("--allow-undecayed", action="store_true", help="let points in mid-run into the envelope")
-    parser.add_argument("--bootstrap", type=int, default=1000, metavar="K", help="draws (default: 1000; 0 for none)")
-    add_cluster_argument(parser)
-    parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default: .95)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_draws_arguments(parser)
+    add_json_argument(parser)
 
 
 def table_and_spec(args: argparse.Namespace) -> tuple[RunTable, FitSpec, list[str]]:

@@ -13,9 +13,10 @@ from analysis.formatting import format_compute, format_number, format_size
 from analysis.frontiers.conventions import CountedTable, compare_conventions
 from analysis.laws.registry import get_law
 from analysis.verbs.arguments import (
-    add_cluster_argument,
+    add_draws_arguments,
     add_heldout_argument,
     add_json_argument,
+    add_law_argument,
     add_table_arguments,
     cluster_of,
     table_from_args,
@@ -35,11 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         help="a field of all models that the table lacks, such as activation=swiglu",
     )
-    parser.add_argument("--law", default="hoffmann", help="law of params and tokens (default: hoffmann)")
-    parser.add_argument("--bootstrap", type=int, default=200, metavar="K", help="draws (default: 200; 0 for none)")
-    add_cluster_argument(parser)
-    parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default: .95)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    add_law_argument(parser)
+    add_draws_arguments(parser, draws=200)
     add_json_argument(parser)
 
 

@@ -12,10 +12,11 @@ from analysis.errors import UserError
 from analysis.laws.base import Law
 from analysis.laws.registry import AUTO, LAWS, get_law
 from analysis.runs.table import DEFAULT_REQUIRED, RunTable
-from analysis.solver.objectives import OBJECTIVES
 from analysis.verbs.arguments import (
-    add_cluster_argument,
+    add_draws_arguments,
     add_heldout_argument,
+    add_json_argument,
+    add_objective_arguments,
     add_table_arguments,
     cluster_of,
     parse_columns,
@@ -43,19 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that a law may be wrong",
     )
     parser.add_argument("--breaks", type=int, metavar="N", help="number of breaks of bnsl (default 1)")
-    parser.add_argument("--objective", choices=OBJECTIVES, default="huber", help="what is summed (default huber)")
-    parser.add_argument("--delta", type=float, default=1e-3, help="where huber turns linear (default 1e-3)")
-    parser.add_argument("--residuals", choices=("log", "raw"), default="log", help="of log losses or of losses")
-    parser.add_argument("--weights", metavar="COLUMN", help="row weights")
-    parser.add_argument(
-        "--bootstrap", type=int, default=1000, metavar="B", help="draws over runs (default 1000; 0: none)"
-    )
-    add_cluster_argument(parser)
+    add_objective_arguments(parser)
+    add_draws_arguments(parser)
     parser.add_argument("--strata", metavar="COLUMN", help="draw within each value")
-    parser.add_argument("--level", type=float, default=0.95, help="coverage of intervals (default .95)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
     parser.add_argument("--out", metavar="FILE", help="write the fit here, and its draws beside it")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json_argument(parser)
 
 
 def single_input(law: Law, columns: dict[str, str]) -> str:

@@ -8,12 +8,13 @@ import sys
 
 from analysis.errors import UserError
 from analysis.formatting import format_compute, format_number, format_percent, format_size
-from analysis.frontiers.curves import METHODS
 from analysis.frontiers.isoflop import IsoflopFit, fit_isoflop
 from analysis.laws.registry import get_law
 from analysis.verbs.arguments import (
-    add_cluster_argument,
+    add_draws_arguments,
     add_heldout_argument,
+    add_json_argument,
+    add_method_argument,
     add_table_arguments,
     cluster_of,
     spec_of,
@@ -28,13 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
     add_table_arguments(parser)
     add_heldout_argument(parser)
-    parser.add_argument("--method", choices=METHODS, default="parabola", help="curve on log N (default: parabola)")
+    add_method_argument(parser)
     parser.add_argument("--loss-scale", choices=("raw", "log"), help="fit L or log L (default: log for akima)")
-    parser.add_argument("--bootstrap", type=int, default=1000, metavar="K", help="draws (default: 1000; 0 for none)")
-    add_cluster_argument(parser)
-    parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default: .95)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_draws_arguments(parser)
+    add_json_argument(parser)
 
 
 def check_bootstrap(args: argparse.Namespace) -> None:

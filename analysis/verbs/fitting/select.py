@@ -24,10 +24,11 @@ from analysis.runs.table import RowRules, RunTable, load_tables
 from analysis.selection.choice import REFERENCE, SURE
 from analysis.selection.select import SelectionResult, select_law
 from analysis.selection.windows import NUM_WINDOWS, given_window, nested_windows
-from analysis.solver.objectives import OBJECTIVES
 from analysis.verbs.arguments import (
-    add_cluster_argument,
+    add_draws_arguments,
     add_heldout_argument,
+    add_json_argument,
+    add_objective_arguments,
     add_table_arguments,
     cluster_of,
     parse_columns,
@@ -55,18 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at", metavar="NAME=VALUE,...", help="with --average: predict here, e.g. params=7e9,tokens=1e12"
     )
-    parser.add_argument("--objective", choices=OBJECTIVES, default="huber", help="what is summed (default huber)")
-    parser.add_argument("--delta", type=float, default=1e-3, help="where huber turns linear (default 1e-3)")
-    parser.add_argument("--residuals", choices=("log", "raw"), default="log", help="of log losses or of losses")
-    parser.add_argument("--weights", metavar="COLUMN", help="row weights")
-    parser.add_argument("--bootstrap", type=int, default=2000, metavar="B", help="redraws of runs and windows")
-    add_cluster_argument(parser)
-    parser.add_argument("--level", type=float, default=0.95, help="coverage of intervals (default .95)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the redraws")
+    add_objective_arguments(parser)
+    add_draws_arguments(parser, draws=2000, what="redraws of runs and windows")
     parser.add_argument(
         "--out", metavar="DIR", help="write the figure, ranking.csv, predictions.csv and selection.json"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json_argument(parser)
 
 
 def read_table(args: argparse.Namespace, wanted: list[str]) -> RunTable:

@@ -15,7 +15,13 @@ from analysis.files import json_ready
 from analysis.formatting import format_number
 from analysis.runs.expressions import nearest, select_rows
 from analysis.selection.tasks import Route, TaskComparison, compare_tasks
-from analysis.verbs.arguments import add_json_argument, add_table_arguments, table_from_args
+from analysis.verbs.arguments import (
+    add_json_argument,
+    add_law_argument,
+    add_seed_argument,
+    add_table_arguments,
+    table_from_args,
+)
 from experiments.files import write_atomic
 
 
@@ -26,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--errors", required=True, metavar="A,B,...", help="columns of errors, fractions; * stands for any letters"
     )
     parser.add_argument("--holdout", required=True, metavar="EXPR", help="the larger runs, which no fit sees")
-    parser.add_argument("--law", default="hoffmann", help="law of the loss in the two steps (default hoffmann)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the chains and of the test of the trend")
+    add_law_argument(parser, "law of the loss in the two steps")
+    add_seed_argument(parser, "the chains and of the test of the trend")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the table as CSV")
     add_json_argument(parser)
 

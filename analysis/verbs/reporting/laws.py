@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from analysis.laws.registry import LAWS, get_law
+from analysis.verbs.arguments import add_json_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "names", nargs="*", metavar="LAW", help="only these, with their parameters (with --write: only their sections)"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json_argument(parser)
     parser.add_argument("--write", metavar="FILE", help="fit, draw and write the page of laws, e.g. docs/laws.md")
     parser.add_argument("--data", default="../shared/data", metavar="FOLDER", help="published runs for --write")
 

@@ -14,6 +14,7 @@ from analysis.formatting import format_number, format_percent
 from analysis.published.halves import Half, halves
 from analysis.published.refits import SECTIONS, compare
 from analysis.published.row import Row
+from analysis.verbs.arguments import add_json_argument
 from experiments.files import write_atomic
 
 HALVES = "halves"
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FILE", help="write the page here, e.g. docs/published.md; with --sections only those"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json_argument(parser)
 
 
 def page(sections: Mapping[str, list[Row]], command: str) -> str:

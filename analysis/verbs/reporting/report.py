@@ -12,10 +12,15 @@ from analysis.errors import UserError
 from analysis.estimate import percent_text
 from analysis.files import json_ready
 from analysis.frontiers.compare import SIMULATIONS
-from analysis.frontiers.curves import METHODS
 from analysis.study.build import build_study, load_manifest
 from analysis.study.study import Choices, Study
-from analysis.verbs.arguments import add_table_arguments, parse_columns
+from analysis.verbs.arguments import (
+    add_draws_arguments,
+    add_json_argument,
+    add_method_argument,
+    add_table_arguments,
+    parse_columns,
+)
 from analysis.verbs.fitting.isoflop import check_bootstrap
 from experiments.manifests import Manifest
 
@@ -37,11 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="arm of a sweep with `vary` that the law is fitted to and others are compared with (default: the sweep's "
         "choice, else the first recorded)",
     )
-    parser.add_argument("--method", choices=METHODS, default="parabola", help="IsoFLOP curve (default: parabola)")
-    parser.add_argument("--bootstrap", type=int, default=1000, metavar="K", help="draws (default: 1000; 0 for none)")
-    parser.add_argument("--cluster", metavar="COLUMN", help="rows drawn together (default: trunk where runs share one)")
-    parser.add_argument("--level", type=float, default=0.95, help="coverage of the intervals (default: .95)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    add_method_argument(parser)
+    add_draws_arguments(parser, cluster="rows drawn together (default: trunk where runs share one)")
     parser.add_argument(
         "--simulations", type=int, default=SIMULATIONS, metavar="K", help="tables of the test of disagreement"
     )
@@ -51,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="score predictions that `predict --register` wrote (default: registered.jsonl in the report's folder)",
     )
     parser.add_argument("--no-figures", action="store_true", help="write tables and JSON alone, no figures and no page")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from analysis.estimate import percent_text
 from analysis.files import json_ready
 from analysis.formatting import format_percent
 from analysis.study.scoreboard import Scoreboard, scoreboard
+from analysis.verbs.arguments import add_json_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--level", type=float, default=0.95, help="coverage of the interval of the coverage (default .95)"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
