@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import UserError
-from analysis.frontiers.curves import METHODS
 from analysis.laws.registry import LAWS
 from analysis.runs.clusters import choose
 from analysis.runs.columns import COUNTS
@@ -112,9 +111,9 @@ def add_law_argument(parser: argparse._ActionsContainer, what: str = "law of par
     parser.add_argument("--law", default="hoffmann", help=f"{what} (default: hoffmann)")
 
 
-def add_method_argument(parser: argparse._ActionsContainer) -> None:
-    """The curve through the losses of one compute budget."""
-    parser.add_argument("--method", choices=METHODS, default="parabola", help="IsoFLOP curve (default: parabola)")
+def add_method_argument(parser: argparse._ActionsContainer, methods: Sequence[str]) -> None:
+    """The curve through the losses of one compute budget, one of `analysis.frontiers.curves.METHODS`."""
+    parser.add_argument("--method", choices=methods, default="parabola", help="IsoFLOP curve (default: parabola)")
 
 
 def add_heldout_argument(parser: argparse.ArgumentParser) -> None:

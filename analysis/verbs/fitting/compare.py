@@ -8,6 +8,7 @@ import sys
 
 from analysis.fitting.spec import FitSpec
 from analysis.frontiers.compare import SIMULATIONS, Comparison, compare_approaches
+from analysis.frontiers.curves import METHODS
 from analysis.laws.registry import get_law
 from analysis.runs.table import RunTable
 from analysis.verbs.arguments import (
@@ -37,7 +38,7 @@ def add_approach_arguments(parser: argparse.ArgumentParser) -> None:
     add_table_arguments(parser)
     add_heldout_argument(parser)
     add_law_argument(parser)
-    add_method_argument(parser)
+    add_method_argument(parser, METHODS)
     parser.add_argument("--allow-undecayed", action="store_true", help="let points in mid-run into the envelope")
     add_draws_arguments(parser)
     add_json_argument(parser)

@@ -8,6 +8,7 @@ import sys
 
 from analysis.errors import UserError
 from analysis.formatting import format_compute, format_number, format_percent, format_size
+from analysis.frontiers.curves import METHODS
 from analysis.frontiers.isoflop import IsoflopFit, fit_isoflop
 from analysis.laws.registry import get_law
 from analysis.verbs.arguments import (
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
     add_table_arguments(parser)
     add_heldout_argument(parser)
-    add_method_argument(parser)
+    add_method_argument(parser, METHODS)
     parser.add_argument("--loss-scale", choices=("raw", "log"), help="fit L or log L (default: log for akima)")
     add_draws_arguments(parser)
     add_json_argument(parser)

@@ -12,6 +12,7 @@ from analysis.errors import UserError
 from analysis.estimate import percent_text
 from analysis.files import json_ready
 from analysis.frontiers.compare import SIMULATIONS
+from analysis.frontiers.curves import METHODS
 from analysis.study.build import build_study, load_manifest
 from analysis.study.study import Choices, Study
 from analysis.verbs.arguments import (
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="arm of a sweep with `vary` that the law is fitted to and others are compared with (default: the sweep's "
         "choice, else the first recorded)",
     )
-    add_method_argument(parser)
+    add_method_argument(parser, METHODS)
     add_draws_arguments(parser, cluster="rows drawn together (default: trunk where runs share one)")
     parser.add_argument(
         "--simulations", type=int, default=SIMULATIONS, metavar="K", help="tables of the test of disagreement"
