@@ -183,6 +183,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "reviews.txt").write_text(reviews() * 20)
     tuned = [block.text for block in blocks(ROOT / "docs" / "finetuning.md") if block.language == "yaml"]
     (tmp_path / "peft.yaml").write_text(tuned[0])
+    (tmp_path / "write.yaml").write_text(tuned[1])
     sweeps = tmp_path / "experiments" / "sweeps"
     sweeps.mkdir(parents=True)
     (sweeps / "quickstart.yaml").write_text(MINIATURE)

@@ -18,12 +18,12 @@ from markupsafe import Markup
 from analysis.figures.drawing.plate import Plate
 from analysis.figures.drawing.render import save_png, standalone_svg, svg_text
 from analysis.figures.drawing.theme import DARK, LIGHT, css_variables
-from analysis.figures.tuning.methods import draw_examples, draw_rates, draw_sizes
+from analysis.figures.tuning.methods import draw_examples, draw_pretraining, draw_ranks, draw_rates, draw_sizes
 from analysis.files import json_ready, write_json
 from analysis.formatting import format_compute, format_number, format_percent, format_size
 from analysis.report.headline import Card, Reply, summary
 from analysis.report.tables import TextTable
-from analysis.study.tuning import TuningStudy
+from analysis.study.tuning import MEASURES, TuningStudy
 from experiments.files import write_atomic
 
 MARKS = (
@@ -60,6 +60,9 @@ def write_tuning_report(study: TuningStudy, out: Path, *, origin: dict[str, Any]
         "crossovers": study.crossovers,
         "heldout": study.heldout,
         "laws": study.laws,
+        "pairs": study.pairs,
+        "equal_flops": study.equal_flops,
+        "slopes": study.slopes,
         "runs": study.runs,
     }
     for name, frame in frames.items():
@@ -113,8 +116,7 @@ def _mean_error(held: pd.DataFrame, column: str) -> float:
 def _plates(study: TuningStudy) -> list[Plate]:
     """The figures in the order of the page."""
     wide = 0.62 + len(study.bodies) * (PANEL_INCHES + 0.4)
-    loss, accuracy = "test loss, nats per target", "accuracy on test"
-    forgot = "forgetting, nats per token"
+    loss, forgot = "test loss, nats per target", "forgetting, nats per token"
     plates = [
         Plate(
             name="loss",
@@ -123,13 +125,7 @@ def _plates(study: TuningStudy) -> list[Plate]:
             size=(wide, 3.3),
             caption=MARKS,
         ),
-        Plate(
-            name="accuracy",
-            title="Accuracy against examples",
-            draw=partial(draw_examples, study, "accuracy", accuracy),
-            size=(wide, 3.3),
-            caption="The same cells by accuracy.",
-        ),
+        *_measure_plates(study, wide),
         Plate(
             name="sizes",
             title="Loss against size, and against what learns",
@@ -145,6 +141,16 @@ def _plates(study: TuningStudy) -> list[Plate]:
             caption="The rate of least validation loss, from the most examples. Hollow: at the edge of those tried.",
         ),
     ]
+    if len(study.slopes):
+        plates.append(
+            Plate(
+                name="ranks",
+                title="Best rate and loss against a method's size",
+                draw=partial(draw_ranks, study),
+                size=(0.62 + 2 * (PANEL_INCHES + 0.4), 3.3),
+                caption=f"Ranks, widths of adapters, vectors of a prompt, from the most examples. {MARKS}",
+            )
+        )
     if study.cells["forgetting"].notna().any():
         plates.append(
             Plate(
@@ -153,6 +159,34 @@ def _plates(study: TuningStudy) -> list[Plate]:
                 draw=partial(draw_examples, study, "forgetting", forgot),
                 size=(wide, 3.3),
                 caption="What tuning did to the pre-training validation loss, on the documents of the body's record.",
+            )
+        )
+    return plates
+
+
+def _measure_plates(study: TuningStudy, wide: float) -> list[Plate]:
+    """The first measure beside the loss: against examples, and against the pre-training loss of the bodies."""
+    if not study.measures:
+        return []
+    name = study.measures[0]
+    called = MEASURES[name]
+    plates = [
+        Plate(
+            name=name,
+            title=f"{called[0].upper()}{called[1:]} against examples",
+            draw=partial(draw_examples, study, name, f"{called} on test"),
+            size=(wide, 3.3),
+            caption=f"The same cells by {called}.",
+        )
+    ]
+    if len(set(study.cells["pretrained_loss"].dropna())) > 1:
+        plates.append(
+            Plate(
+                name="pretraining",
+                title=f"{called[0].upper()}{called[1:]} against the pre-training loss",
+                draw=partial(draw_pretraining, study, name, f"{called} on test"),
+                size=(5.6, 3.6),
+                caption="From the most examples; a point is a body. Left is the better body.",
             )
         )
     return plates
@@ -178,6 +212,9 @@ def _page(
             "loss": [
                 ("Held out", "heldout", _heldout_table(study)),
                 ("From how many examples full fine-tuning is better", "crossovers", _crossover_table(study)),
+                *([("Paired with full fine-tuning", "pairs", _pair_table(study))] if len(study.pairs) else []),
+                *([("At equal compute", "equal_flops", _flops_table(study))] if len(study.equal_flops) else []),
+                *([("Along a method's size", "slopes", _slope_table(study))] if len(study.slopes) else []),
             ]
         },
         light=Markup(css_variables(LIGHT, len(study.arms))),
@@ -238,6 +275,56 @@ def _crossover_table(study: TuningStudy) -> TextTable:
     return TextTable(head=("method", "N", "examples", "95 % interval", ""), rows=rows, left=(0, 4))
 
 
+def _pair_table(study: TuningStudy) -> TextTable:
+    """From the most examples alone; the file has all of them."""
+    pairs = study.pairs[study.pairs["examples"] == study.pairs["examples"].max()]
+    rows = tuple(
+        (
+            str(row["arm"]),
+            format_size(float(row["params"])),
+            str(row["examples"]),
+            f"{row['difference']:+.4f}",
+            f"{row['lo']:+.4f} to {row['hi']:+.4f}",
+            str(row["num_examples"]),
+        )
+        for row in pairs.to_dict("records")
+    )
+    head = ("method", "N", "examples", "loss less that of full", "95 % interval over test examples", "test examples")
+    return TextTable(head=head, rows=rows)
+
+
+def _flops_table(study: TuningStudy) -> TextTable:
+    rows = tuple(
+        (
+            str(row["arm"]),
+            format_size(float(row["params"])),
+            format_compute(float(row["flops"])),
+            f"{row['loss_full']:.4f}",
+            f"{row['loss_arm']:.4f}",
+            f"{row['difference']:+.4f}",
+        )
+        for row in study.equal_flops.to_dict("records")
+    )
+    return TextTable(head=("method", "N", "C", "loss of full", "of the method", "difference, no interval"), rows=rows)
+
+
+def _slope_table(study: TuningStudy) -> TextTable:
+    rows = tuple(
+        (
+            str(row["method"]),
+            format_size(float(row["params"])),
+            str(row["examples"]),
+            "best rate" if row["measure"] == "lr" else "loss",
+            "-" if pd.isna(row["slope"]) else f"{row['slope']:+.3f}",
+            _between(row["lo"], row["hi"]),
+            "" if pd.isna(row["reason"]) else str(row["reason"]),
+        )
+        for row in study.slopes.to_dict("records")
+    )
+    head = ("method", "N", "examples", "of", "slope in log size", "95 % interval", "")
+    return TextTable(head=head, rows=rows, left=(0, 3, 6))
+
+
 def _law_table(study: TuningStudy) -> TextTable:
     rows = tuple(
         (
@@ -255,8 +342,9 @@ def _law_table(study: TuningStudy) -> TextTable:
 
 def _cell_table(study: TuningStudy) -> TextTable:
     head = (
-        *("method", "N", "examples", "role", "seeds", "rate", "learns", "C", "loss", "+-", "accuracy", "macro-F1"),
-        *("MCC", "forgetting", ""),
+        *("method", "N", "examples", "role", "seeds", "rate", "learns", "C", "loss", "+-"),
+        *(MEASURES[name] for name in study.measures),
+        *("forgetting", ""),
     )
     rows = tuple(
         (
@@ -270,12 +358,10 @@ def _cell_table(study: TuningStudy) -> TextTable:
             format_compute(float(row["flops"])) if row["flops"] else "-",
             f"{row['loss']:.4f}",
             format_number(float(row["loss_se"]), 2),
-            f"{row['accuracy']:.3f}",
-            f"{row['macro_f1']:.3f}",
-            f"{row['mcc']:.3f}",
+            *(f"{row[name]:.3f}" for name in study.measures),
             "-" if pd.isna(row["forgetting"]) else f"{row['forgetting']:+.3f}",
             "rate at the edge" if row["rate_at_edge"] else "",
         )
         for row in study.cells.to_dict("records")
     )
-    return TextTable(head=head, rows=rows, left=(0, 3, 14))
+    return TextTable(head=head, rows=rows, left=(0, 3, len(head) - 1))

@@ -19,6 +19,7 @@ from analysis.fitting.fit_law import fit_law
 from analysis.fitting.spec import FitSpec
 from analysis.runs.columns import as_columns
 from analysis.runs.files import read_rows
+from analysis.study.methods import REFERENCE, equal_flops, paired_methods, size_slopes
 from experiments.manifests import Manifest
 
 CELL = ["pretrained", "params", "arm", "examples"]
@@ -27,8 +28,17 @@ MIN_ROWS = 6
 """Fitted runs below which a method has no law."""
 DRAWS = 2000
 """Draws of the noise between seeds, for crossovers."""
-REFERENCE = "full"
-"""The method that the others are compared with."""
+MEASURES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "mcc": "MCC",
+    "exact_match": "exact match",
+    "f1": "F1 of answers",
+    "bleu": "BLEU",
+    "chrf": "chrF2",
+    "rougeL": "ROUGE-L",
+}
+"""Measures beside the loss by their columns, as people call them; a kind of task has some of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +51,10 @@ class TuningStudy:
     """Every published run, with `arm`: the method, and its size where it has several."""
     cells: pd.DataFrame
     """One row a cell: CELL, role, loss, loss_se (noise between seeds and what a finer search for the rate could gain),
-    accuracy, macro_f1, mcc, lr, rate_at_edge, rate_spare, trainable_params, flops, forgetting, num_seeds."""
+    `measures`, lr, rate_at_edge, rate_spare, trainable_params, flops, forgetting, pretrained_loss, num_seeds, method,
+    size."""
+    measures: tuple[str, ...]
+    """Names of MEASURES that the runs have."""
     crossovers: pd.DataFrame
     """pretrained, params, arm, and the examples from which full fine-tuning has the lower loss: examples, lo, hi, or a
     reason."""
@@ -49,6 +62,12 @@ class TuningStudy:
     """One row a method and parameter: value, lo, hi, identified, or a reason why there is no law."""
     heldout: pd.DataFrame
     """Held-out cells: CELL, measured, predicted, lo, hi, carried_forward."""
+    pairs: pd.DataFrame
+    """`methods.paired_methods`: differences to full fine-tuning on the same test examples."""
+    equal_flops: pd.DataFrame
+    """`methods.equal_flops`: what methods reach at the same compute."""
+    slopes: pd.DataFrame
+    """`methods.size_slopes`: best rate and loss against a method's size."""
     notes: tuple[str, ...]
     """What to know before using the numbers."""
 
@@ -95,15 +114,20 @@ def build_tuning_study(path: Path, manifest: Manifest, *, bootstrap: int = 200, 
     best = done[done["best"].astype(bool)]
     if best.empty:
         raise UserError(f"{path}: no cell has a best rate yet; go on with `isoflop run`")
-    cells = _cells(best)
+    measures = tuple(name for name in MEASURES if name in best and best[name].notna().any())
+    cells = _cells(best, measures)
     laws, heldout, notes = _laws(best, cells, FitSpec(bootstrap=bootstrap, seed=seed))
     return TuningStudy(
         title=str(manifest.report.get("title") or manifest.name),
         runs=runs,
         cells=cells,
+        measures=measures,
         crossovers=_crossovers(cells, np.random.default_rng(seed)),
         laws=laws,
         heldout=heldout,
+        pairs=paired_methods(path, best),
+        equal_flops=equal_flops(cells),
+        slopes=size_slopes(cells),
         notes=(*_notes(manifest, runs, cells), *notes),
     )
 
@@ -115,11 +139,14 @@ def _arms(runs: pd.DataFrame) -> pd.Series:
     return arm.where(~sizes, arm + " " + runs["size"].fillna(0).astype(int).astype(str))
 
 
-def _cells(best: pd.DataFrame) -> pd.DataFrame:
+def _cells(best: pd.DataFrame, measures: tuple[str, ...]) -> pd.DataFrame:
     """Means over seeds; the noise between seeds is pooled over the cells of a method as a fraction of the loss."""
-    averaged = ["loss", "accuracy", "macro_f1", "mcc", "lr", "trainable_params", "flops", "forgetting"]
-    grouped = best.groupby(CELL, sort=True)
+    averaged = ["loss", *measures, "lr", "trainable_params", "flops", "forgetting", "pretrained_loss"]
+    numbers = best.assign(**{name: pd.to_numeric(best[name], errors="coerce") for name in averaged})
+    grouped = numbers.groupby(CELL, sort=True)
     cells = grouped[averaged].mean()
+    cells["method"] = grouped["method"].first()
+    cells["size"] = pd.to_numeric(grouped["size"].first(), errors="coerce")
     cells["role"] = grouped["role"].first()
     cells["rate_at_edge"] = grouped["rate_at_edge"].any()
     cells["rate_spare"] = pd.to_numeric(grouped["rate_spare"].first(), errors="coerce")

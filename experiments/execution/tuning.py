@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from experiments.config.tuning import run as tuning
 from experiments.config.tuning.run import FinetuneRun
 from experiments.data.cache import Cache
-from experiments.data.corpora.task_files import find_task, task_hash
+from experiments.data.corpora.task_files import columns_of, find_task, task_hash
 from experiments.data.tasks import Example, Task
 from experiments.data.tokenizers.checkpoint import OWN, CheckpointTokenizer, Marks
 from experiments.data.tokenizers.tokenizer import BytesTokenizer, Tokenizer, load_tokenizer
@@ -33,12 +33,14 @@ from experiments.files import append_rows, write_atomic
 from experiments.records import RunRecord, RunStatus
 from experiments.store.store import RunStore
 from experiments.store.weights import UNPUBLISHED, WEIGHTS, read_weights
+from experiments.training.tuning.answers import Answers
 from experiments.training.tuning.classification import Classification
 from experiments.training.tuning.forgetting import pretraining_loss
 from experiments.training.tuning.loop import Tuned, TuningSetup, finetune
 from experiments.training.tuning.model import learned, load_learned, make_body
 from experiments.training.tuning.tagging import Tagging
 from experiments.training.tuning.tasks import TuningTask
+from experiments.training.tuning.writing import Writing
 from models.huggingface.folder import folder_digest
 from models.huggingface.weights import load_huggingface
 
@@ -90,7 +92,7 @@ class Bodies:
         """The task of a run; UserError when its content is not that which was planned."""
         wanted = run.task
         if self._task is None or self._task[0] != wanted.content_hash:
-            task = find_task(wanted.name, self.cache, text=wanted.text, label=wanted.label)
+            task = find_task(wanted.name, self.cache, columns_of(wanted))
             found = task_hash(task)
             if found != wanted.content_hash:
                 raise UserError(
@@ -105,6 +107,10 @@ class Bodies:
         tokenizer, marks = self.tokenizer(run)
         if run.task.kind == "tagging":
             return Tagging(run.task.labels, tokenizer, run.model.family != "encoder", marks)
+        if run.task.kind == "question-answering":
+            return Answers(tokenizer, marks)
+        if run.task.kind == "generation":
+            return Writing(tokenizer, marks, run)
         return Classification(run.task.labels, tokenizer, marks)
 
     def load(self, run_id: str) -> tuple[FinetuneRun, nn.Module]:
@@ -137,8 +143,8 @@ class Bodies:
         load_learned(model, safetensors.torch.load(read_weights(self.store, run_id)))
         return run, model.eval()
 
-    def predict(self, run_id: str, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """The likeliest label of each text with its probability, or the likeliest tag of each of its words.
+    def predict(self, run_id: str, texts: Sequence[str], questions: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """The likeliest label of each text with its probability, tags of its words, a part of it, or another text.
 
         Parameters
         ----------
@@ -146,13 +152,26 @@ class Bodies:
             A finished fine-tuning run.
         texts : sequence of str
             Cut at the context; `is_cut` says so.
+        questions : sequence of str
+            Each is asked of each text; only of a run that has learnt to answer them.
+
+        Raises
+        ------
+        UserError
+            When there is no such run, it kept no weights, or it takes questions and there are none, or the other way
+            round.
         """
         run, model = self.load(run_id)
+        if (run.task.kind == "question-answering") is not bool(questions):
+            wants = "answers questions on a text; give --question" if not questions else "takes no --question"
+            raise UserError(f"fine-tuning run {run_id} has learnt {run.task.kind}: it {wants}")
         head = self.head(run)
-        rows = head.rows([Example(text=text) for text in texts], run.longest)
+        asked: Sequence[str | None] = questions or (None,)
+        examples = [Example(text=text, question=question) for text in texts for question in asked]
+        rows = head.rows(examples, run.longest)
         with torch.no_grad():
             answers = [head.answers(model, [row], torch.device("cpu"))[0] for row in rows]
-        return [head.say(text, answer, row) for text, row, answer in zip(texts, rows, answers, strict=True)]
+        return [head.say(one.text, answer, row) for one, row, answer in zip(examples, rows, answers, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from experiments.config.tuning.rates import Rates, grow, starting_rate
 from experiments.config.tuning.run import FinetuneRun, TaskRef, run_id
 from experiments.config.tuning.sweep import FinetuneSweep, MethodChoice, TaskConfig
 from experiments.data.cache import Cache
-from experiments.data.corpora.task_files import find_task, task_hash
+from experiments.data.corpora.task_files import columns_of, find_task, task_hash
 from experiments.errors import UserError
 from experiments.machine.devices import DeviceKind, Precision, resolve_precision
 from experiments.planning.bodies import Body, find_bodies
@@ -72,6 +72,7 @@ def expand_finetune(
     """
     bodies, left_out = find_bodies(sweep.pretrained, store, before)
     task, available = _task(sweep.task, cache)
+    _check_kind(task, bodies)
     for choice in sweep.choices():
         _check_method(choice, bodies)
     most = max(sweep.design.examples)
@@ -188,7 +189,7 @@ class _Maker:
 
 def _task(config: TaskConfig, cache: Cache) -> tuple[TaskRef, int]:
     """The task's content, and how many training examples it has."""
-    task = find_task(config.name, cache, text=config.text, label=config.label)
+    task = find_task(config.name, cache, columns_of(config))
     for split, wanted in (("val", config.val_examples), ("test", config.test_examples)):
         there = len(task.splits[split])
         if wanted is not None and wanted > there:
@@ -199,12 +200,33 @@ def _task(config: TaskConfig, cache: Cache) -> tuple[TaskRef, int]:
         label=config.label,
         content_hash=task_hash(task),
         labels=task.labels,
-        kind="tagging" if task.kind == "tagging" else "classification",
+        kind=task.kind,
         val_examples=config.val_examples,
         test_examples=config.test_examples,
         max_tokens=config.max_tokens,
+        question=config.question,
+        target=config.target,
+        target_tokens=config.target_tokens if task.kind == "generation" else None,
+        beams=config.beams if task.kind == "generation" else 4,
     )
     return reference, len(task.splits["train"])
+
+
+def _check_kind(task: TaskRef, bodies: list[Body]) -> None:
+    """Refuse texts to be written by models that cannot, or without the packages that measure them."""
+    if task.kind != "generation":
+        return
+    for body in bodies:
+        if body.model.family == "encoder" or body.model.head == "none":
+            raise UserError(
+                f"task {task.name!r} asks for texts, and {body.run_id} is an encoder or has no output head; name "
+                f"decoders or encoder-decoders"
+            )
+    for package in ("sacrebleu", "rouge_score"):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"texts are measured by the package {package}; install it with `pip install 'isoflop[text]'`"
+            )
 
 
 def _check_method(choice: MethodChoice, bodies: list[Body]) -> None:

@@ -128,14 +128,34 @@ def _num_branches(config: TransformerConfig) -> int:
     return 2 * (config.num_encoder_blocks + config.num_decoder_blocks) + cross
 
 
-def tuning_flops(config: TransformerConfig, method: MethodConfig, *, length: int, head_outputs: int) -> float:
+def writing_params(config: TransformerConfig, method: MethodConfig) -> int:
+    """Count the parameters of the output head that learn where texts are written.
+
+    All of it under full, scratch and head; under head, where the output table is the token table, a copy of it becomes
+    the head's own. None under other methods, which change the body.
+    """
+    if method.name not in ("full", "scratch", "head"):
+        return 0
+    copied = config.vocab_size * config.width if method.name == "head" and config.tie_embeddings else 0
+    return count_params(config)["head"] + copied
+
+
+def tuning_flops(
+    config: TransformerConfig,
+    method: MethodConfig,
+    *,
+    length: int,
+    head_outputs: int,
+    source_length: int | None = None,
+    head_passes: int = 3,
+) -> float:
     """Count the FLOPs of one training step on one sequence, forward and backward.
 
     A frozen body needs no gradients of its weights: its products cost 2 forward passes instead of 3, but the products
     of attention, both of whose factors are activations, cost 3. Under a new head alone there is no backward pass, and
     below the first trained parameter neither: under LoRA on all layers what the first block's query, key and value
     send down, and under adapters its whole attention, is left out. LoRA on some layers may cost less than is counted.
-    The source of an encoder-decoder is as long as its target.
+    What adapters and LoRA multiply in an encoder-decoder is counted at the mean length over its blocks.
 
     Parameters
     ----------
@@ -146,7 +166,11 @@ def tuning_flops(config: TransformerConfig, method: MethodConfig, *, length: int
     length : int
         Tokens of the sequence, padding included.
     head_outputs : int
-        Outputs of the new head times the states that it reads.
+        Outputs of the head times the states that it reads.
+    source_length : int, optional
+        Tokens of an encoder-decoder's source; None: as many as of its target.
+    head_passes : int
+        Products of the head for each output: forward, and for the gradients of its weights and of its inputs.
 
     Returns
     -------
@@ -154,10 +178,13 @@ def tuning_flops(config: TransformerConfig, method: MethodConfig, *, length: int
         Counted matrix products, as `accounting.training_flops` counts them.
     """
     extra = (method.size or 0) if method.name == "prompt" else 0
-    parts = forward_flops(config, target_tokens=length + extra)
+    target, source = length + extra, None
+    if source_length is not None:
+        target, source = length, source_length + extra
+    parts = forward_flops(config, target_tokens=target, source_tokens=source)
     scores = parts["attention_scores"] + parts["cross_scores"]
     products = parts["attention_projections"] + parts["cross_projections"] + parts["ffn"]
-    head = 3.0 * 2.0 * config.width * head_outputs
+    head = head_passes * 2.0 * config.width * head_outputs
     if method.is_frozen:
         return products + scores + head
     if method.name in ("full", "scratch"):
@@ -165,14 +192,18 @@ def tuning_flops(config: TransformerConfig, method: MethodConfig, *, length: int
     own = spared = 0.0
     size, stacks = method.size or 0, (config.num_encoder_blocks > 0) + (config.num_decoder_blocks > 0)
     queries, keys = config.num_heads * config.key_dim, config.kv_heads * config.key_dim
-    below = 2.0 * length * config.width * (queries + 2 * keys)
+    mean = float(length)
+    if source_length is not None:
+        blocks = config.num_encoder_blocks + config.num_decoder_blocks
+        mean = (config.num_encoder_blocks * source_length + config.num_decoder_blocks * length) / blocks
+    below = 2.0 * mean * config.width * (queries + 2 * keys)
     if method.name == "lora":
-        own = 2.0 * length * size * sum(fan_in + fan_out for fan_in, fan_out in _targets(config, method))
+        own = 2.0 * mean * size * sum(fan_in + fan_out for fan_in, fan_out in _targets(config, method))
         first = len({"query", "key", "value"} & set(method.targets or LORA_TARGETS))
-        spared = stacks * (below + first * 2.0 * length * size * config.width)
+        spared = stacks * (below + first * 2.0 * mean * size * config.width)
     elif method.name == "adapters":
-        squeeze = 2.0 * length * config.width * size
+        squeeze = 2.0 * mean * config.width * size
         own = 2.0 * squeeze * _num_branches(config)
-        attention = below + 2.0 * length * queries * config.width + 2.0 * 4.0 * queries * length**2
+        attention = below + 2.0 * length * queries * config.width + 2.0 * 4.0 * queries * mean**2
         spared = stacks * (attention + squeeze)
     return 2.0 * products + 3.0 * scores + 3.0 * own - spared + head

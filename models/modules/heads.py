@@ -90,11 +90,14 @@ class ExtractiveQAHead(nn.Module):
         self.body = body
         self.ends = new_linear(body.config.width, 2, name="ends", seed=seed)
 
-    def forward(self, tokens_BT: Tensor, mask_BT: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return logits (B, T) of the answer's first and last token; masked tokens have -inf."""
+    def forward(
+        self, tokens_BT: Tensor, mask_BT: Tensor | None = None, allowed_BT: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits (B, T) of the answer's first and last token; -inf where none is allowed, or none is real."""
         logits_BT2 = self.ends(read_states(self.body, tokens_BT, mask_BT)).float()
-        if mask_BT is not None:
-            logits_BT2 = logits_BT2.masked_fill(~mask_BT[..., None], float("-inf"))
+        allowed_BT = mask_BT if allowed_BT is None else allowed_BT
+        if allowed_BT is not None:
+            logits_BT2 = logits_BT2.masked_fill(~allowed_BT[..., None], float("-inf"))
         return logits_BT2[..., 0], logits_BT2[..., 1]
 
     def loss(self, tokens_BT: Tensor, first_B: Tensor, last_B: Tensor, mask_BT: Tensor | None = None) -> Tensor:
@@ -103,9 +106,16 @@ class ExtractiveQAHead(nn.Module):
         return (F.cross_entropy(first_BT, first_B) + F.cross_entropy(last_BT, last_B)) / 2
 
     @torch.no_grad()
-    def best_span(self, tokens_BT: Tensor, mask_BT: Tensor | None = None, *, max_length: int = 30) -> Tensor:
+    def best_span(
+        self,
+        tokens_BT: Tensor,
+        mask_BT: Tensor | None = None,
+        allowed_BT: Tensor | None = None,
+        *,
+        max_length: int = 30,
+    ) -> Tensor:
         """Return (B, 2): first and last token of the likeliest span of at most `max_length` tokens."""
-        first_BT, last_BT = self(tokens_BT, mask_BT)
+        first_BT, last_BT = self(tokens_BT, mask_BT, allowed_BT)
         scores_BTT = first_BT[:, :, None] + last_BT[:, None, :]
         length = tokens_BT.shape[1]
         allowed = torch.ones(length, length, dtype=torch.bool, device=tokens_BT.device).triu().tril(max_length - 1)

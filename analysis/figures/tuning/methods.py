@@ -152,3 +152,31 @@ def draw_rates(study: TuningStudy, figure: Figure, theme: Theme) -> None:
     plot_lines(most, "trainable_params", "lr", arm_colours(study, theme), ax=ax, theme=theme)
     log_axis(ax, "x", "parameters that learn", kind="size")
     log_axis(ax, "y", "best peak rate on validation", kind="number")
+
+
+def draw_pretraining(study: TuningStudy, y: str, label: str, figure: Figure, theme: Theme) -> None:
+    """Fill a figure with a measure at the most examples against the pre-training loss of the bodies."""
+    most = study.cells[study.cells["examples"] == study.cells["examples"].max()]
+    most = most[most["pretrained_loss"].notna()]
+    ax = panels(figure, right=LABEL_INCHES)[0]
+    ax.set_xscale("log")
+    plot_lines(most, "pretrained_loss", y, arm_colours(study, theme), ax=ax, theme=theme)
+    log_axis(ax, "x", "pre-training validation loss, nats per token", kind="number")
+    ax.set_ylabel(label)
+
+
+def draw_ranks(study: TuningStudy, figure: Figure, theme: Theme) -> None:
+    """Fill a figure with the best rate and the loss of methods against their sizes, on the largest body."""
+    body = study.bodies["pretrained"].iloc[-1]
+    shown = study.cells[(study.cells["pretrained"] == body) & (study.cells["size"] > 0)]
+    shown = shown[shown["examples"] == shown["examples"].max()]
+    shown = shown.assign(arm=shown["method"])
+    colours = dict(zip(sorted(shown["arm"].unique()), theme.budget_colours(shown["arm"].nunique()), strict=True))
+    axes = panels(figure, [1.0, 1.0], right=LABEL_INCHES, gap=LABEL_INCHES + 0.45)
+    for ax, y, label in zip(axes, ("lr", "loss"), ("best peak rate", "test loss, nats per target"), strict=True):
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_ylim(*log_limits(shown[y].to_numpy(dtype=float)))
+        plot_lines(shown, "size", y, colours, bars="loss_se" if y == "loss" else None, ax=ax, theme=theme)
+        log_axis(ax, "x", "size of the method", kind="size")
+        log_axis(ax, "y", label, kind="number")

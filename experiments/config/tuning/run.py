@@ -18,11 +18,13 @@ from experiments.errors import UserError
 from experiments.machine.devices import Precision
 from models.config.accounting import params_fit, params_non_embedding, params_total
 from models.config.checks import require_count, require_positive
-from models.config.finetuning import MethodConfig, method_params, tuning_flops
+from models.config.finetuning import MethodConfig, method_params, tuning_flops, writing_params
 from models.config.transformer import TransformerConfig
 
 TUNING_VERSION = 1
 """Raised when a change of code changes the result of an unchanged fine-tuning run."""
+TaskKind = Literal["classification", "tagging", "question-answering", "generation"]
+"""What is asked of an input."""
 Source = Literal["run", "huggingface", "scratch"]
 """Where a body is from: a run of the store, a checkpoint folder, or nowhere: its weights are fresh."""
 WARMUP_FRACTION = 0.06
@@ -41,16 +43,24 @@ class TaskRef:
     """Column of the labels in a file."""
     content_hash: str
     """sha256 of all inputs and labels with their splits, 12 hex digits."""
-    labels: tuple[str, ...]
-    """The classes or tags, in alphabetical order."""
-    kind: Literal["classification", "tagging"] = "classification"
-    """What is asked: one label for a text, or for each of its words."""
+    labels: tuple[str, ...] = ()
+    """The classes or tags, in alphabetical order; none where an answer is a span or a text."""
+    kind: TaskKind = "classification"
+    """What is asked: one label for a text, or for each of its words, a span of it, or another text."""
     val_examples: int | None = None
     """Examples of the validation split that are measured; None: all."""
     test_examples: int | None = None
     """Examples of the test split that are measured; None: all."""
     max_tokens: int | None = None
     """Tokens that are kept of an input; None: as many as the context has room for."""
+    question: str | None = None
+    """Column of the questions in a file. Not identity."""
+    target: str | None = None
+    """Column of the texts to be written in a file. Not identity."""
+    target_tokens: int | None = None
+    """generation: tokens that are kept of a target, and written at most; None: half of a decoder's room."""
+    beams: int = 4
+    """generation: hypotheses of the beam search on the test split."""
 
     @property
     def short(self) -> str:
@@ -60,8 +70,9 @@ class TaskRef:
     def identity(self) -> dict[str, Any]:
         """What of the task defines a run; a field that was added later is left out at its default."""
         first = {name: getattr(self, name) for name in ("content_hash", "val_examples", "test_examples")}
-        later = {name: getattr(self, name) for name in ("max_tokens",)}
-        return first | {name: value for name, value in later.items() if value is not None}
+        later = {name: getattr(self, name) for name in ("max_tokens", "target_tokens")}
+        found = first | {name: value for name, value in later.items() if value is not None}
+        return found if self.beams == 4 else found | {"beams": self.beams}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +132,7 @@ class FinetuneRun:
     @property
     def num_steps(self) -> int:
         """Optimiser steps; none without examples."""
-        if self.examples == 0:
+        if self.examples == 0 or not self.trainable:
             return 0
         return max(self.min_steps, self.epochs * -(-self.examples // self.batch))
 
@@ -149,12 +160,37 @@ class FinetuneRun:
     @property
     def trainable(self) -> dict[str, int]:
         """Parameters that learn, by group, the new head among them."""
-        head = (self.model.width + 1) * len(self.task.labels)
-        return {**method_params(self.model, self.method), "classifier": head}
+        found = method_params(self.model, self.method)
+        if self.task.kind == "generation":
+            head = writing_params(self.model, self.method)
+            return found | ({"head": head} if head else {})
+        if self.task.kind == "question-answering":
+            return found | {"ends": 2 * (self.model.width + 1)}
+        return found | {"classifier": (self.model.width + 1) * len(self.task.labels)}
 
-    def flops_of_sequence(self, length: int) -> float:
-        """Count the FLOPs of one step on one input of so many tokens."""
-        outputs = len(self.task.labels) * (length if self.task.kind == "tagging" else 1)
+    @property
+    def target_room(self) -> int:
+        """generation: tokens of a target, its end among them: all of an encoder-decoder's context, else half of it."""
+        both = self.model.family == "encoder-decoder"
+        if self.task.target_tokens is not None:
+            return min(self.longest if both else self.longest - 2, self.task.target_tokens)
+        return self.longest if both else self.longest // 2
+
+    def flops_of_sequence(self, length: int, written: int | None = None) -> float:
+        """Count the FLOPs of one step on one input of so many tokens, of which so many are written."""
+        if self.task.kind == "generation":
+            written = self.target_room if written is None else written
+            both = self.model.family == "encoder-decoder"
+            return tuning_flops(
+                self.model,
+                self.method,
+                length=written if both else length,
+                source_length=length if both else None,
+                head_outputs=self.model.vocab_size * written,
+                head_passes=3 if self.method.name in ("full", "scratch") else 2,
+            )
+        outputs = 2 * length if self.task.kind == "question-answering" else len(self.task.labels)
+        outputs *= length if self.task.kind == "tagging" else 1
         return tuning_flops(self.model, self.method, length=length, head_outputs=outputs)
 
 

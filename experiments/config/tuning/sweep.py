@@ -73,11 +73,23 @@ class TaskConfig:
     """Examples of the test split that are measured; null: all."""
     max_tokens: int | None = None
     """Tokens that are kept of an input; null: as many as the context has room for."""
+    question: str | None = None
+    """Column of the questions in a file; `label` then names that of the answers, each a part of its text."""
+    target: str | None = None
+    """Column of the texts to be written in a file."""
+    target_tokens: int | None = None
+    """Tokens that are written at most; null: half of a decoder's context, all of an encoder-decoder's."""
+    beams: int = 4
+    """Hypotheses of the beam search by which the test split is written."""
 
     def __post_init__(self) -> None:
-        for name in ("val_examples", "test_examples", "max_tokens"):
+        for name in ("val_examples", "test_examples", "max_tokens", "target_tokens", "beams"):
             if getattr(self, name) is not None:
                 require_count(f"task.{name}", getattr(self, name))
+        if self.question is not None and self.target is not None:
+            raise UserError("task.question asks for spans and task.target for texts to be written; give one of them")
+        if ":" not in self.name and (self.question or self.target):
+            raise UserError(f"task.question and task.target name columns of a file, and {self.name!r} is none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
-"""Tasks from a user's own table: csv, JSON lines or Parquet with a text and a label column.
+"""Tasks from a user's own table: csv, JSON lines or Parquet with a column of texts and one of what is asked of them.
 
-Lists in the label column are tags of words.
+Labels of texts, lists of tags of words, questions whose answers are parts of the text, or texts to be written.
 
 Inputs are deduplicated before they are split, and a split is a hash of the input. It must not know models. Planning
 imports this file, so that it reads without pandas; pyarrow is imported by the one reader that needs it.
@@ -12,11 +12,12 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from experiments.data.cache import Cache
-from experiments.data.tasks import SPLITS, Example, Task, load_task, split_of
+from experiments.data.tasks import SPLITS, Example, Task, TaskKind, load_task, split_of
 from experiments.errors import UserError
 
 Rows = list[dict[str, Any]]
@@ -46,7 +47,53 @@ READERS: dict[str, Callable[[Path], Rows]] = {"csv": _csv, "jsonl": _json_lines,
 """Kinds of files."""
 
 
-def find_task(name: str, cache: Cache, *, text: str = "text", label: str = "label") -> Task:
+class Named(Protocol):
+    """What names the columns of a file."""
+
+    @property
+    def text(self) -> str:
+        """Column of the inputs."""
+
+    @property
+    def label(self) -> str:
+        """Column of the labels, or of the answers to questions."""
+
+    @property
+    def question(self) -> str | None:
+        """Column of the questions; with one, answers are parts of the text."""
+
+    @property
+    def target(self) -> str | None:
+        """Column of the texts to be written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which columns of a file hold what."""
+
+    text: str = "text"
+    """Inputs."""
+    label: str = "label"
+    """Labels, or answers to questions."""
+    question: str | None = None
+    """Questions; with one, answers are parts of the text."""
+    target: str | None = None
+    """Texts to be written."""
+
+    def read(self) -> dict[str, str]:
+        """Field of the sweep file -> column, of those that are read."""
+        named = {"text": self.text}
+        if self.target is not None:
+            return named | {"target": self.target}
+        return named | ({"question": self.question} if self.question is not None else {}) | {"label": self.label}
+
+
+def columns_of(named: Named) -> Columns:
+    """Take the columns that a sweep file or a run names."""
+    return Columns(text=named.text, label=named.label, question=named.question, target=named.target)
+
+
+def find_task(name: str, cache: Cache, columns: Columns | None = None) -> Task:
     """Load a task by its name, or from a file.
 
     Parameters
@@ -55,10 +102,8 @@ def find_task(name: str, cache: Cache, *, text: str = "text", label: str = "labe
         A name of TASKS, or csv:PATH, jsonl:PATH or parquet:PATH.
     cache : Cache
         Holds the fetched corpora.
-    text : str
-        Column of the file that holds the text.
-    label : str
-        Column of the file that holds the label.
+    columns : Columns, optional
+        Which columns of the file hold what.
 
     Returns
     -------
@@ -68,33 +113,36 @@ def find_task(name: str, cache: Cache, *, text: str = "text", label: str = "labe
     Raises
     ------
     UserError
-        When there is no such task, file or column, the task is of another kind, or a label is seen in test alone.
+        When there is no such task, file or column, or a label is seen in test alone.
     """
     kind, colon, where = name.partition(":")
-    task = _from_file(kind, Path(where), text, label) if colon and kind in READERS else load_task(name, cache)
-    if task.kind not in ("classification", "tagging"):
-        raise UserError(f"task {name!r} is of the kind {task.kind}; name one such as sentiment or entities")
+    is_file = bool(colon) and kind in READERS
+    task = _from_file(kind, Path(where), columns or Columns()) if is_file else load_task(name, cache)
     check_leaks(task)
+    if not all(task.splits.values()):
+        raise UserError(f"{name} has {sum(map(len, task.splits.values()))} inputs, too few for three splits; give more")
+    if task.kind not in ("classification", "tagging"):
+        return task
     seen = {label for example in task.splits["train"] for label in _labels_of(example)}
     missing = sorted({la for split in ("val", "test") for e in task.splits[split] for la in _labels_of(e)} - seen)
     if missing:
         raise UserError(
             f"label {missing[0]!r} of {name} is in no training example; give more rows of it or leave it out"
         )
-    if len(task.labels) < 2 or not all(task.splits.values()):
+    if len(task.labels) < 2:
         count = sum(map(len, task.splits.values()))
         raise UserError(f"{name} has {count} inputs with {len(task.labels)} labels; give two labels and more rows")
     return task
 
 
-def _from_file(kind: str, path: Path, text: str, label: str) -> Task:
+def _from_file(kind: str, path: Path, columns: Columns) -> Task:
     if not path.is_file():
         raise UserError(f"there is no file {path}; name a {kind} file")
     try:
         table = READERS[kind](path)
     except (ValueError, OSError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as {kind} ({str(error).splitlines()[0]}); mend it") from error
-    for field, column in (("text", text), ("label", label)):
+    for field, column in columns.read().items():
         lacks = next((number for number, row in enumerate(table, start=1) if row.get(column) is None), None)
         if lacks is not None or not table:
             there = ", ".join(map(str, table[lacks - 1 if lacks else 0])) if table else "no rows"
@@ -102,8 +150,9 @@ def _from_file(kind: str, path: Path, text: str, label: str) -> Task:
     splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
     known: dict[str, tuple[str, ...]] = {}
     for number, row in enumerate(table, start=1):
-        example = _example(path, number, row[text], row[label])
-        key, said = " ".join(example.text.split()), _labels_of(example)
+        example = _example(path, number, row, columns)
+        text = " ".join(example.text.split())
+        key, said = f"{text}\n{example.question}", _labels_of(example)
         if known.get(key, said) != said:
             raise UserError(
                 f"{path} labels the text of row {number} {' '.join(said)!r} there and {' '.join(known[key])!r} before; "
@@ -111,23 +160,48 @@ def _from_file(kind: str, path: Path, text: str, label: str) -> Task:
             )
         if key not in known:
             known[key] = said
-            splits[split_of(key, None)].append(example)
+            splits[split_of(text, None)].append(example)  # all questions on a text are in one split
     unique = {name: tuple(some) for name, some in splits.items()}
     every = [one for some in unique.values() for one in some]
-    labels = tuple(sorted({word for one in every for word in _labels_of(one)}))
+    task_kind = _kind(path, columns, every)
+    is_labelled = task_kind in ("classification", "tagging")
+    labels = tuple(sorted({word for one in every for word in _labels_of(one)})) if is_labelled else ()
+    return Task(name=kind, kind=task_kind, labels=labels, splits=unique)
+
+
+def _kind(path: Path, columns: Columns, every: list[Example]) -> TaskKind:
+    """What the columns of a file ask for."""
+    if columns.target is not None:
+        return "generation"
+    if columns.question is not None:
+        return "question-answering"
     are_tagged = {one.tags is not None for one in every}
     if len(are_tagged) > 1:
-        raise UserError(f"{path} has lists of tags in some rows of {label!r} and labels in others; split the file")
-    return Task(name=kind, kind="tagging" if True in are_tagged else "classification", labels=labels, splits=unique)
+        raise UserError(f"{path} has lists of tags in some rows of {columns.label!r} and labels in others; split it")
+    return "tagging" if True in are_tagged else "classification"
 
 
 def _labels_of(example: Example) -> tuple[str, ...]:
-    """The label of a text, or the tags of its words."""
+    """What is to be said of an example: its label, the tags of its words, its answer, or the text to be written."""
+    if example.answer is not None:
+        return (example.text[slice(*example.answer)],)
+    if example.target is not None:
+        return (example.target,)
     return example.tags if example.tags is not None else (str(example.label),)
 
 
-def _example(path: Path, number: int, words: Any, answer: Any) -> Example:
-    """A row of a file: lists of words and of their tags, or a text with its label."""
+def _example(path: Path, number: int, row: dict[str, Any], columns: Columns) -> Example:
+    """A row of a file: a text with its label, a question or a target; or lists of words and of their tags."""
+    words = row[columns.text]
+    if columns.target is not None:
+        target = str(row[columns.target])
+        if not target.strip():
+            raise UserError(f"{path} has nothing to write in row {number} of {columns.target!r}; leave the row out")
+        return Example(text=str(words), target=target)
+    answer = row[columns.label]
+    if columns.question is not None:
+        span = _find_answer(path, number, str(words), answer)
+        return Example(text=str(words), question=str(row[columns.question]), answer=span)
     if not isinstance(answer, list):
         return Example(text=str(words), label=str(answer))
     tokens = tuple(map(str, words)) if isinstance(words, list) else tuple(str(words).split())
@@ -135,6 +209,20 @@ def _example(path: Path, number: int, words: Any, answer: Any) -> Example:
     if len(tokens) != len(tags) or not tokens:
         raise UserError(f"{path} has {len(tokens)} words and {len(tags)} tags in row {number}; give one tag for each")
     return Example(text=" ".join(tokens), tokens=tokens, tags=tags)
+
+
+def _find_answer(path: Path, number: int, text: str, answer: Any) -> tuple[int, int]:
+    """Where an answer stands in its text: as SQuAD says it, {text: [...], answer_start: [...]}, or its first place."""
+    start: Any = None
+    if isinstance(answer, dict):
+        said, starts = answer.get("text"), answer.get("answer_start")
+        answer = said[0] if isinstance(said, list) and said else said
+        start = starts[0] if isinstance(starts, list) and starts else starts
+    words = str(answer)
+    place = text.find(words) if start is None else int(start)
+    if not words.strip() or place < 0 or text[place : place + len(words)] != words:
+        raise UserError(f"{path} has the answer {words!r} in row {number}, which is no part of its text; mend the row")
+    return place, place + len(words)
 
 
 def check_leaks(task: Task) -> None:
@@ -162,9 +250,14 @@ def check_leaks(task: Task) -> None:
 
 def task_hash(task: Task) -> str:
     """12 hex digits of the sha256 of all inputs and labels with their splits."""
-    rows = [
-        [split, e.text, e.label] if e.tags is None else [split, e.tokens, e.tags]
-        for split in SPLITS
-        for e in task.splits[split]
-    ]
+    rows = [_content(split, example) for split in SPLITS for example in task.splits[split]]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
+
+
+def _content(split: str, example: Example) -> list[Any]:
+    """What of an example defines a task."""
+    if example.target is not None:
+        return [split, example.text, "->", example.target]
+    if example.question is not None:
+        return [split, example.text, example.question, example.answer]
+    return [split, example.text, example.label] if example.tags is None else [split, example.tokens, example.tags]

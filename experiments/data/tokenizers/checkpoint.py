@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.data.tokenizers.bpe import import_tokenizers
-from experiments.data.tokenizers.tokenizer import EOD, PAD, SEP
+from experiments.data.tokenizers.tokenizer import BOS, EOD, PAD, SEP
 from experiments.errors import UserError
 
 BEGINS = ("[CLS]", "<s>", "<|endoftext|>", "</s>")
@@ -35,13 +35,15 @@ class Marks:
     """Between two texts."""
     end: int | None
     """After a text that a model reads; None: nothing stands there."""
+    start: int
+    """What the decoder of an encoder-decoder reads first."""
     stop: int
     """What a model writes when it has finished."""
     pad: int
     """Fills short rows; never read."""
 
 
-OWN = Marks(begin=EOD, separator=SEP, end=None, stop=EOD, pad=PAD)
+OWN = Marks(begin=EOD, separator=SEP, end=None, start=BOS, stop=EOD, pad=PAD)
 """Marks of models that this suite pre-trains."""
 
 
@@ -95,4 +97,5 @@ class CheckpointTokenizer:
                 f"the tokenizer has none of {', '.join(dict.fromkeys((*BEGINS, *ENDS)))}, with which texts begin and "
                 f"end; give a checkpoint that has one"
             )
-        return Marks(begin=begin, separator=end, end=end, stop=end, pad=end if pad is None else pad)
+        pad = end if pad is None else pad
+        return Marks(begin=begin, separator=end, end=end, start=pad, stop=end, pad=pad)

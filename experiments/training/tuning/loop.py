@@ -185,7 +185,8 @@ def _train(setup: TuningSetup, model: nn.Module, rows: Sequence[Row], val: Seque
         optimizer.zero_grad(set_to_none=True)
         length = max(len(row.ids) for row in batch)
         progress.tokens += length * len(batch)
-        progress.flops += len(batch) * run.flops_of_sequence(length)
+        written = max((row.written or 0 for row in batch), default=0)
+        progress.flops += len(batch) * run.flops_of_sequence(length, written or None)
         progress.window.append(float(loss))
         if (step + 1) in at or (step + 1) % every == 0 or step + 1 == run.num_steps:
             _write_row(setup, progress, step + 1, model, val if (step + 1) in at else ())
@@ -236,7 +237,7 @@ def _write_row(setup: TuningSetup, progress: _Progress, step: int, model: nn.Mod
 def _validate(setup: TuningSetup, model: nn.Module, val: Sequence[Row]) -> float:
     model.eval()
     with setup.fabric.autocast():
-        loss = measure(setup.head, model, val, setup.fabric.device).loss
+        loss = measure(setup.head, model, val, setup.fabric.device, with_answers=False).loss
     model.train()
     return loss
 
@@ -250,7 +251,7 @@ def _loss_at_best(
     last = learned(model)
     load_learned(model, progress.best)
     with setup.fabric.autocast():
-        loss = measure(setup.head, model, test, setup.fabric.device).loss
+        loss = measure(setup.head, model, test, setup.fabric.device, with_answers=False).loss
     load_learned(model, last)
     return loss
 

@@ -32,6 +32,8 @@ class Row:
     """Targets whose losses are added up."""
     is_cut: bool
     """Whether the input was longer than the context."""
+    written: int | None = None
+    """Tokens that are to be written, where the target is a text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,15 @@ def first_of(examples: Sequence[Example], count: int | None) -> list[Example]:
 
 
 @torch.no_grad()
-def measure(task: TuningTask, model: nn.Module, rows: Sequence[Row], device: torch.device, batch: int = 64) -> Measured:
+def measure(
+    task: TuningTask,
+    model: nn.Module,
+    rows: Sequence[Row],
+    device: torch.device,
+    batch: int = 64,
+    *,
+    with_answers: bool = True,
+) -> Measured:
     """Losses and answers of a model in evaluation mode, in the order of the rows.
 
     Parameters
@@ -116,6 +126,8 @@ def measure(task: TuningTask, model: nn.Module, rows: Sequence[Row], device: tor
         Where the model is.
     batch : int
         Rows at a time, of like lengths.
+    with_answers : bool
+        Whether the model is asked for answers too, which takes long where they are texts.
     """
     sums, counts = np.zeros(len(rows)), np.array([row.num_targets for row in rows], dtype=np.int64)
     answers: list[Any] = [None] * len(rows)
@@ -124,6 +136,7 @@ def measure(task: TuningTask, model: nn.Module, rows: Sequence[Row], device: tor
         chosen = order[begin : begin + batch]
         some = [rows[i] for i in chosen]
         sums[chosen] = task.losses(model, some, device).double().cpu().numpy()
-        for place, answer in zip(chosen, task.answers(model, some, device), strict=True):
-            answers[place] = answer
+        if with_answers:
+            for place, answer in zip(chosen, task.answers(model, some, device), strict=True):
+                answers[place] = answer
     return Measured(sums=sums, counts=counts, answers=answers)

@@ -1,4 +1,4 @@
-"""`label RUN --text TEXT`: the label that a fine-tuned run gives to texts."""
+"""`label RUN --text TEXT`: what a fine-tuned run says of texts: a label, tags, the answer to a question, a text."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", metavar="RUN", help="id of a fine-tuning run, as `collect` and `status` show it")
     parser.add_argument("--store", type=Path, default=Path(), help="folder of runs/ and sweeps/ (default: here)")
     parser.add_argument("--text", action="append", default=[], help="a text to label; may be given several times")
+    parser.add_argument(
+        "--question", action="append", default=[], help="a question to be answered from each text; several times"
+    )
     parser.add_argument("--file", type=Path, help="a file with one text a line")
 
 
@@ -30,6 +33,6 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("there is no text to label; give --text or --file")
     from experiments.execution.tuning import Bodies
 
-    for row in Bodies(RunStore(args.store), Cache()).predict(args.run_id, texts):
+    for row in Bodies(RunStore(args.store), Cache()).predict(args.run_id, texts, args.question):
         print(json.dumps(row, ensure_ascii=False))
     return 0

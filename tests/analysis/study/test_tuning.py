@@ -8,6 +8,7 @@ import pytest
 
 from analysis.study.tuning import _cells, _crossovers
 
+MEASURED = ("accuracy", "macro_f1", "mcc")
 EXAMPLES = (100, 300, 1000, 3000)
 
 
@@ -53,12 +54,13 @@ def test_the_noise_of_a_cell_is_pooled_and_holds_what_the_search_left() -> None:
         {
             **{"pretrained": "a", "params": 1e4, "arm": "full", "examples": count, "seed": seed, "role": "fit"},
             **{"loss": float(np.exp(0.05 * rng.standard_normal())), "rate_at_edge": False, "rate_spare": 0.0},
-            **dict.fromkeys(("accuracy", "macro_f1", "mcc", "lr", "trainable_params", "flops", "forgetting"), 1.0),
+            **dict.fromkeys((*MEASURED, "lr", "trainable_params", "flops", "forgetting", "pretrained_loss"), 1.0),
+            **{"method": "full", "size": None},
         }
         for count in range(1, 201)
         for seed in range(2)
     ]
-    cells = _cells(pd.DataFrame(rows))
+    cells = _cells(pd.DataFrame(rows), MEASURED)
     assert (cells["loss_se"] / cells["loss"]).to_numpy() == pytest.approx(0.05 / np.sqrt(2), rel=0.15)
-    spared = _cells(pd.DataFrame(rows).assign(rate_spare=0.3))
+    spared = _cells(pd.DataFrame(rows).assign(rate_spare=0.3), MEASURED)
     assert spared["loss_se"].to_numpy() == pytest.approx(np.hypot(cells["loss_se"], 0.3))

@@ -15,6 +15,8 @@ from experiments.config.tuning.run import FinetuneRun
 from experiments.data.cache import Cache
 from experiments.errors import UserError
 from experiments.execution.tuning import Bodies
+from experiments.execution.worker import Worker
+from experiments.planning.planned_sweep import PlannedSweep
 from experiments.planning.plans import expand_file
 from experiments.store.store import RunStore
 from models.config.presets import bert
@@ -115,15 +117,20 @@ def test_one_command_trains_the_bodies_and_tunes_them(tmp_path: Path, capsys: py
     assert (table["status"] == "done").all()
 
 
-@pytest.mark.slow
 def test_a_body_that_diverges_keeps_no_worker_waiting(
     tmp_path: Path, cache: Cache, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bodies = write_bodies(tmp_path, BODIES.replace("{learning_rate: 0.01,", "{learning_rate: 1.0e+30,"))
     path = write_sweep(tmp_path / "lost.yaml", tmp_path / "rows.csv", pretrained={"sweep": str(bodies)})
-    store = str(tmp_path / "store")
-    assert main(["run", str(path), "--store", store, "--wandb", "off", "--workers", "1"]) == 2
-    assert "can be tuned: pre-trained run" in capsys.readouterr().err
+    store = RunStore(tmp_path / "store")
+    expanded = expand_file(path, cache=cache, store=store)
+    assert expanded.before is not None
+    PlannedSweep.write(expanded.before, bodies, store)
+    planned, _ = PlannedSweep.write(expanded, path, store)
+    assert Worker(store=store, segments=planned.segments(), cache=cache).work() == 0
+    assert len(planned.missing()) == len(planned.run_ids)
+    assert main(["plan", str(path), "--store", str(store.root)]) == 2
+    assert "is diverged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

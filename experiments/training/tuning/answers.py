@@ -1,0 +1,160 @@
+"""Extractive question answering: the part of a text that answers a question, by its first and its last token.
+
+A text is read in pieces (words, and marks between them), so that tokens of any tokenizer have places in it. An answer
+that the context cuts off is asked for at the first token, as if the text held none. Measures are torchmetrics' exact
+match and F1 of SQuAD. Shapes: B batch, T tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from experiments.data.tasks import Example
+from experiments.data.tokenizers.checkpoint import OWN, Marks
+from experiments.data.tokenizers.tokenizer import Tokenizer
+from experiments.training.tuning.bootstrap import mean_interval
+from experiments.training.tuning.tasks import Measured, Row, padded
+from models.modules.heads import ExtractiveQAHead
+from models.modules.transformer import Transformer
+
+PIECE = re.compile(r"\w+|[^\w\s]")
+"""A word, or one mark."""
+MAX_ANSWER_TOKENS = 64
+"""Tokens of an answer at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A text as a row of tokens holds it."""
+
+    text: str
+    """All of it."""
+    question: str
+    """What is asked."""
+    places: tuple[tuple[int, int], ...]
+    """For each token of the text that is read: where its piece begins and ends, in characters."""
+    start: int
+    """Token of the row with which the text begins."""
+    ends: tuple[int, int]
+    """First and last token of the answer; (0, 0) where it is cut off."""
+    answer: str
+    """The true answer."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A part of a text for each question."""
+
+    tokenizer: Tokenizer
+    """That of the body."""
+    marks: Marks = OWN
+    """What stands around and between texts."""
+
+    def rows(self, examples: Sequence[Example], longest: int) -> list[Row]:
+        """Questions and texts as ids, the text cut at `longest` tokens in all."""
+        return [self._row(example, longest) for example in examples]
+
+    def _row(self, example: Example, longest: int) -> Row:
+        asked = self.tokenizer.encode([str(example.question).encode()])[0]
+        pieces = [match.span() for match in PIECE.finditer(example.text)]
+        before = [0, *(end for _, end in pieces)][: len(pieces)]
+        spelt = [example.text[left:right] for left, (_, right) in zip(before, pieces, strict=True)]
+        encoded = self.tokenizer.encode([piece.encode() for piece in spelt])
+        ids = [self.marks.begin, *(int(i) for i in asked[: longest // 2]), self.marks.separator]
+        start, room = len(ids), longest - len(ids) - (self.marks.end is not None)
+        places = [span for span, piece in zip(pieces, encoded, strict=True) for _ in piece]
+        ids += [int(i) for piece in encoded for i in piece][:room]
+        answer = example.answer or (0, 0)
+        inside = [k for k, (left, right) in enumerate(places) if left < answer[1] and right > answer[0]]
+        is_kept = bool(inside) and inside[-1] < room
+        passage = Passage(
+            text=example.text,
+            question=str(example.question),
+            places=tuple(places[:room]),
+            start=start,
+            ends=(start + inside[0], start + inside[-1]) if is_kept else (0, 0),
+            answer=example.text[slice(*answer)],
+        )
+        end = () if self.marks.end is None else (self.marks.end,)
+        return Row(ids=(*ids, *end), target=passage, num_targets=2, is_cut=len(places) > room)
+
+    def model(self, body: Transformer, seed: int) -> ExtractiveQAHead:
+        """The body with its new head."""
+        return ExtractiveQAHead(body, seed=seed)
+
+    def losses(self, model: nn.Module, rows: Sequence[Row], device: torch.device) -> Tensor:
+        """Nats of each row, summed over both ends."""
+        ends_B2 = torch.tensor([row.target.ends for row in rows], device=device)
+        allowed_BT = self._allowed(rows, device, with_first=True)
+        first_BT, last_BT = model(*padded(rows, device, self.marks.pad), allowed_BT)
+        first_B = F.cross_entropy(first_BT, ends_B2[:, 0], reduction="none")
+        return first_B + F.cross_entropy(last_BT, ends_B2[:, 1], reduction="none")
+
+    def answers(self, model: nn.Module, rows: Sequence[Row], device: torch.device) -> list[tuple[int, int]]:
+        """Where in its text the likeliest answer of each row begins and ends, in characters."""
+        head = cast(ExtractiveQAHead, model)
+        allowed_BT = self._allowed(rows, device, with_first=False)
+        tokens_BT, mask_BT = padded(rows, device, self.marks.pad)
+        spans = head.best_span(tokens_BT, mask_BT, allowed_BT, max_length=MAX_ANSWER_TOKENS).tolist()
+        found = []
+        for row, (first, last) in zip(rows, spans, strict=True):
+            places, start = row.target.places, row.target.start
+            found.append((places[first - start][0], places[last - start][1]) if places else (0, 0))
+        return found
+
+    def metrics(self, measured: Measured, rows: Sequence[Row]) -> dict[str, Any]:
+        """Exact match and F1 of SQuAD as fractions, with intervals, and how many answers were cut off."""
+        said = [row.target.text[slice(*answer)] for row, answer in zip(rows, measured.answers, strict=True)]
+        scores = np.array([squad_scores(one, row.target.answer) for one, row in zip(said, rows, strict=True)])
+        found: dict[str, Any] = {}
+        for name, values in zip(("exact_match", "f1"), scores.T, strict=True):
+            low, high = mean_interval(values)
+            found |= {name: float(values.mean()), f"{name}_lo": low, f"{name}_hi": high}
+        return found | {"num_answers_cut_off": sum(row.target.ends == (0, 0) for row in rows)}
+
+    def say(self, text: str, answer: Any, row: Row) -> dict[str, Any]:
+        """What is told of one text and question."""
+        start, end = answer
+        said = {"text": text, "question": row.target.question, "answer": text[start:end], "start": start, "end": end}
+        return said | {"is_cut": row.is_cut}
+
+    def _allowed(self, rows: Sequence[Row], device: torch.device, *, with_first: bool) -> Tensor:
+        """True (B, T) where an answer may begin or end: in the text, and at the first token where one says so.
+
+        A row without any text allows its first token.
+        """
+        allowed = np.zeros((len(rows), max(len(row.ids) for row in rows)), dtype=np.bool_)
+        for place, row in enumerate(rows):
+            length = len(row.target.places)
+            allowed[place, row.target.start : row.target.start + length] = True
+            allowed[place, 0] = with_first or not length
+        return torch.from_numpy(allowed).to(device)
+
+
+def squad_scores(said: str, true: str) -> tuple[float, float]:
+    """Exact match and F1 of one answer, as fractions, by torchmetrics.
+
+    Parameters
+    ----------
+    said, true : str
+        Answers; case, articles and marks do not count.
+
+    Returns
+    -------
+    tuple of (float, float)
+        Both between 0 and 1.
+    """
+    from torchmetrics.functional.text import squad
+
+    scores = squad(
+        [{"prediction_text": said, "id": "0"}], [{"answers": {"answer_start": [0], "text": [true]}, "id": "0"}]
+    )
+    return float(scores["exact_match"]) / 100, float(scores["f1"]) / 100

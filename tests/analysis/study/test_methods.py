@@ -1,0 +1,68 @@
+"""Methods beside each other: paired on test examples, at equal compute, and along their sizes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.paired.difference import paired_difference
+from analysis.study import methods
+from analysis.study.methods import equal_flops, paired_methods, size_slopes
+
+
+def cells(**columns: list[Any]) -> pd.DataFrame:
+    count = len(next(iter(columns.values())))
+    return pd.DataFrame({"pretrained": ["a"] * count, "params": [1e4] * count, **columns})
+
+
+def test_pairs_average_seeds_and_cancel_what_is_hard_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    hard, counts = 3 * rng.random(200), np.ones(200)
+    sums = {f"full{seed}": (hard + 0.1 * rng.standard_normal(200), counts) for seed in range(2)}
+    sums |= {f"lora{seed}": (hard + 0.05 + 0.1 * rng.standard_normal(200), counts) for seed in range(2)}
+    monkeypatch.setattr(methods, "_sums", lambda path: sums)
+    best = cells(arm=["full"] * 2 + ["lora"] * 2, examples=[100] * 4, run_id=list(sums))
+    found = paired_methods(Path("absent"), best).iloc[0]
+    means = [np.mean([sums[f"{arm}{seed}"][0] for seed in range(2)], axis=0) for arm in ("lora", "full")]
+    expected = paired_difference(means[0], means[1], counts)
+    assert (found["difference"], found["lo"], found["hi"]) == (expected.value, expected.lo, expected.hi)
+    assert found["lo"] < 0.05 < found["hi"]
+    assert found["hi"] - found["lo"] < 0.06  # the spread of hard examples alone would give .24
+
+
+def test_at_equal_compute_a_method_is_read_off_its_own_curve() -> None:
+    table = cells(
+        arm=["full"] * 3 + ["lora"] * 3,
+        flops=[1.0, 2.0, 8.0, 1.0, 4.0, 0.5],
+        loss=[1.0, 0.9, 0.7, 0.8, 0.2, 0.9],
+        examples=[1, 2, 8, 2, 8, 1],
+    )
+    found = equal_flops(table)
+    assert found["flops"].tolist() == [1.0, 2.0]  # beyond a method's curve nothing is said
+    assert found["loss_arm"].to_numpy() == pytest.approx([0.8, math.sqrt(0.8 * 0.2)])
+    assert found["difference"].to_numpy() == pytest.approx([-0.2, 0.4 - 0.9])
+
+
+def test_slopes_leave_out_rates_at_the_edge_and_say_what_is_too_few() -> None:
+    sizes = [1, 2, 4, 8, 16]
+    table = cells(
+        method=["lora"] * 5,
+        size=sizes,
+        examples=[100] * 5,
+        lr=[0.01 * size**0.22 for size in sizes[:-1]] + [1.0],
+        loss=[0.5 * size**-0.4 for size in sizes],
+        rate_at_edge=[False] * 4 + [True],
+    )
+    found = size_slopes(table)
+    assert found["measure"].tolist() == ["lr", "loss"]
+    assert found["slope"].astype(float).to_numpy() == pytest.approx([0.22, -0.4])
+    assert found["lo"].astype(float).to_numpy() == pytest.approx([0.22, -0.4])
+    assert found["sizes"].eq(4).all()
+    few = size_slopes(table.head(2))
+    assert few["slope"].isna().all()
+    assert few["reason"].str.contains("2 sizes").all()
