@@ -69,7 +69,7 @@ def command_of(folder: Path) -> list[str]:
         beside = folder / Path(word).name
         if place and words[start + place - 1] == "--out":
             out.append(str(folder))
-        elif Path(word).suffix in {".parquet", ".csv"} and not word.startswith("-"):
+        elif Path(word).suffix in {".parquet", ".csv", ".jsonl"} and not word.startswith("-"):
             if not beside.exists():
                 raise UserError(f"{folder} was made from {word}, which is not beside it; write it there by `archive`")
             out.append(str(beside))

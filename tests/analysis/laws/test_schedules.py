@@ -19,6 +19,7 @@ from analysis.runs.columns import as_columns
 from analysis.solver.objectives import Objective, ObjectiveName
 from analysis.solver.problem import make_problem
 from analysis.solver.search import solve
+from benchmarks.multipower_cv import GAMMA, chosen, paired
 
 TRUTHS = {
     "multipower": np.array([2.9, 0.55, 0.5, 450.0, 1.5, 0.5, 0.6]),
@@ -248,3 +249,18 @@ def test_a_band_along_one_input_is_refused_for_a_schedule() -> None:
     assert plot_fit(fit, kind="residuals", data=curves().assign(loss=3.0)).get_xlabel() == "step"
     with pytest.raises(ValueError, match="predicts along a schedule"):
         plot_fit(fit, kind="bands")
+
+
+def test_the_choices_of_the_multi_power_law_are_summed_from_curves_left_out_and_never_from_test_curves() -> None:
+    record = json.loads(
+        (Path(__file__).resolve().parents[3] / "benchmarks" / "multipower_cv.json").read_text(encoding="utf-8")
+    )
+    cells = record["cells"]
+    assert {(c["size"], c["counted_alike"], c["gamma"]) for c in cells} == {
+        (size, counted, gamma) for size in ("25M", "100M") for counted in ("curves", "rows") for gamma in GAMMA
+    }
+    assert record["least_mean"] == chosen(cells)
+    assert record["paired"] == paired(cells)
+    without = [{name: value for name, value in cell.items() if name != "test"} for cell in cells]
+    assert chosen(without) == chosen(cells)
+    assert record["paired"]["rows less curves"]["mean"] > 0
