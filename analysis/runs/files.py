@@ -105,7 +105,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
             raise UserError(
                 f"{path} has the column {twice[0]!r} {header.count(twice[0])} times; rename or delete the copies"
             )
-        return pd.read_csv(path, sep=separator, encoding="utf-8-sig")
+        return pd.read_csv(path, sep=separator, encoding="utf-8-sig", dtype={"run_id": str})  # ids are hex digits
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path} is empty; give a table with a header line and one row per run") from error
     except (pd.errors.ParserError, UnicodeDecodeError, csv.Error) as error:

@@ -122,6 +122,9 @@ def test_no_verb_knows_more_than_the_fit(frame: pd.DataFrame) -> None:
                     assert point["params_lo"] is None
                     assert point["tokens_lo"] is None
         _check_predictions(saved, unknown)
+        _check_isoflop(table, left_out(notes), compared)
+        _check_selection(table, left_out(notes), len(good))
+        _check_report(table, frame)
 
 
 def _check_predictions(saved: str, unknown: set[str]) -> None:
@@ -142,3 +145,57 @@ def _check_predictions(saved: str, unknown: set[str]) -> None:
     assert has_interval(best["loss"]) == known, (best["loss"], predicted)
     if unknown:
         assert not known
+
+
+def _check_isoflop(table: str, rows: set[str], compared: dict[str, Any] | None) -> None:
+    """`isoflop` counts the rows of `fit`, has no interval about a minimum at an edge, and says what `compare` says."""
+    found, notes = told("isoflop", table, *DRAWS)
+    if found is None:
+        return
+    assert left_out(notes) == rows, notes
+    for minimum in found["minima"]:
+        if not minimum["bracketed"]:
+            assert minimum["lo"] is None
+            assert minimum["hi"] is None
+    if sum(minimum["bracketed"] for minimum in found["minima"]) < 2:
+        assert not has_interval(found["a"])
+    same = [one for one in compared["frontiers"] if one["method"].startswith("isoflop")] if compared else []
+    for one in same:
+        assert has_interval(one["a"]) == has_interval(found["a"])
+
+
+def _check_selection(table: str, rows: set[str], num_rows: int) -> None:
+    """`select` counts the rows of `fit`, and chooses no law that is not identified."""
+    found, notes = told("select", table, "--laws", "hoffmann,kaplan", *DRAWS)
+    if found is None:
+        return
+    skipped = {line for line in left_out(notes) if not line.startswith("runs are drawn")}
+    assert skipped == {line for line in rows if not line.startswith("runs are drawn")}, notes
+    ranking = {one["law"]: one for one in found["ranking"]}
+    assert all(one["num_heldout"] < num_rows for one in ranking.values())
+    if found["chosen"] is not None and any(one["identified"] for one in ranking.values()):
+        assert ranking[found["chosen"]]["identified"], found["why"]
+
+
+def _check_report(table: str, frame: pd.DataFrame) -> None:
+    """`report` fits the runs that it does not hold out, and no file of it has an interval that its fit refuses."""
+    folder = Path(table).parent / "report"
+    summary, _ = told("report", table, *DRAWS, "--simulations", "0", "--no-figures", "--out", str(folder))
+    if summary is None:
+        return
+    fit, held = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("fit.json", "heldout.json"))
+    done = frame.drop_duplicates("run_id")
+    done = done[done["status"] == "done"]
+    assert fit["num_rows"] + len(held["runs"]) == len(done)
+    assert set(done["run_id"][done["role"] == "heldout"]) <= {one["run_id"] for one in held["runs"]}
+    unknown = {name for name, one in fit["params"].items() if not one["identified"]}
+    assert not any(has_interval(fit["params"][name]) for name in unknown)
+    parameters = pd.read_csv(folder / "tables" / "parameters.csv")
+    refused = parameters[parameters["not_identified"].notna()]
+    assert unknown <= set(refused["parameter"])
+    assert refused["lo"].isna().all()
+    assert refused["hi"].isna().all()
+    if unknown & {"alpha", "beta"}:
+        for one in summary["frontiers"]:
+            if one["method"].startswith("parametric"):
+                assert not has_interval(one["a"])
