@@ -225,12 +225,34 @@ def _laws(best: pd.DataFrame, cells: pd.DataFrame, spec: FitSpec) -> tuple[pd.Da
                 known = {"value": one.value, "lo": one.lo, "hi": one.hi, "reason": one.reason}
                 rows.append({"arm": arm, "law": law, "parameter": name, **known})
         held_rows += _held(str(arm), runs[runs["role"] == "heldout"], cells, fit)
+    rows += _transfer(best, spec)
     columns = ["arm", "law", "parameter", "value", "lo", "hi", "reason"]
     laws = pd.DataFrame(rows).reindex(columns=columns)
     held_columns = [*CELL, "measured", "predicted", "lo", "hi", "carried_forward"]
     held = pd.DataFrame(held_rows).reindex(columns=held_columns)
     notes = [] if len(held) else ["no run is held out: the sweep has one size of the training set, or waits for it"]
     return laws, held, notes
+
+
+def _transfer(best: pd.DataFrame, spec: FitSpec) -> list[dict[str, object]]:
+    """Hernandez et al. 2021 where passages are learnt both from bodies and from scratch: what pre-training is worth.
+
+    The data that it saves are D_T = k D_F^alpha N^beta tokens of the passages' corpus.
+    """
+    known: dict[str, object] = {"arm": "full and scratch", "law": "hernandez"}
+    both = best[best["method"].isin(["full", "scratch"]) & (best["examples"] > 0) & (best["role"] == "fit")]
+    both = both[~both["rate_at_edge"].astype(bool)]
+    if both.empty or not both["task"].eq("corpus").all() or set(both["method"]) != {"full", "scratch"}:
+        return []
+    if both["params"].nunique() < 2 or both["examples"].nunique() < 3:
+        return [known | {"reason": "the transfer needs two sizes of bodies and three of data inside their rates"}]
+    frame = as_columns(both, ["params", "finetune_tokens", "loss"])
+    frame["pretrained"] = (both["method"] == "full").to_numpy(dtype=float)
+    fit = fit_law("hernandez", frame, spec)
+    return [
+        known | {"parameter": name, "value": one.value, "lo": one.lo, "hi": one.hi, "reason": one.reason}
+        for name, one in fit.estimates.items()
+    ]
 
 
 def _fit(law: str, runs: pd.DataFrame, spec: FitSpec) -> Fit:

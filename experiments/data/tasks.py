@@ -22,7 +22,7 @@ from experiments.data.corpora.documents import documents
 from experiments.data.corpora.places import spool_folder
 from experiments.errors import UserError
 
-TaskKind = Literal["classification", "tagging", "question-answering", "generation"]
+TaskKind = Literal["classification", "tagging", "question-answering", "generation", "language"]
 """Kinds of labelled tasks."""
 TEST_FRACTION, VAL_FRACTION = 0.2, 0.1
 """Shares of the inputs that go to test and to validation, where the source names no split of its own."""

@@ -109,7 +109,7 @@ class Bodies:
             return Tagging(run.task.labels, tokenizer, run.model.family != "encoder", marks)
         if run.task.kind == "question-answering":
             return Answers(tokenizer, marks)
-        if run.task.kind == "generation":
+        if run.task.kind in ("generation", "language"):
             return Writing(tokenizer, marks, run)
         return Classification(run.task.labels, tokenizer, marks)
 

@@ -208,21 +208,24 @@ def _task(config: TaskConfig, cache: Cache) -> tuple[TaskRef, int]:
         target=config.target,
         target_tokens=config.target_tokens if task.kind == "generation" else None,
         beams=config.beams if task.kind == "generation" else 4,
+        passage=config.passage,
     )
     return reference, len(task.splits["train"])
 
 
 def _check_kind(task: TaskRef, bodies: list[Body]) -> None:
     """Refuse texts to be written by models that cannot, or without the packages that measure them."""
-    if task.kind != "generation":
+    if task.kind not in ("generation", "language"):
         return
     for body in bodies:
+        if task.kind == "language" and body.model.family != "decoder":
+            raise UserError(f"task {task.name!r} goes on with text, and {body.run_id} is no decoder; name decoders")
         if body.model.family == "encoder" or body.model.head == "none":
             raise UserError(
                 f"task {task.name!r} asks for texts, and {body.run_id} is an encoder or has no output head; name "
                 f"decoders or encoder-decoders"
             )
-    for package in ("sacrebleu", "rouge_score"):
+    for package in ("sacrebleu", "rouge_score") if task.kind == "generation" else ():
         if importlib.util.find_spec(package) is None:
             raise UserError(
                 f"texts are measured by the package {package}; install it with `pip install 'isoflop[text]'`"

@@ -23,7 +23,7 @@ from models.config.transformer import TransformerConfig
 
 TUNING_VERSION = 1
 """Raised when a change of code changes the result of an unchanged fine-tuning run."""
-TaskKind = Literal["classification", "tagging", "question-answering", "generation"]
+TaskKind = Literal["classification", "tagging", "question-answering", "generation", "language"]
 """What is asked of an input."""
 Source = Literal["run", "huggingface", "scratch"]
 """Where a body is from: a run of the store, a checkpoint folder, or nowhere: its weights are fresh."""
@@ -61,6 +61,8 @@ class TaskRef:
     """generation: tokens that are kept of a target, and written at most; None: half of a decoder's room."""
     beams: int = 4
     """generation: hypotheses of the beam search on the test split."""
+    passage: int | None = None
+    """language: characters of a passage. Not identity: the content is."""
 
     @property
     def short(self) -> str:
@@ -161,7 +163,7 @@ class FinetuneRun:
     def trainable(self) -> dict[str, int]:
         """Parameters that learn, by group, the new head among them."""
         found = method_params(self.model, self.method)
-        if self.task.kind == "generation":
+        if self.task.kind in ("generation", "language"):
             head = writing_params(self.model, self.method)
             return found | ({"head": head} if head else {})
         if self.task.kind == "question-answering":
@@ -172,13 +174,15 @@ class FinetuneRun:
     def target_room(self) -> int:
         """generation: tokens of a target, its end among them: all of an encoder-decoder's context, else half of it."""
         both = self.model.family == "encoder-decoder"
+        if self.task.kind == "language":
+            return self.longest
         if self.task.target_tokens is not None:
             return min(self.longest if both else self.longest - 2, self.task.target_tokens)
         return self.longest if both else self.longest // 2
 
     def flops_of_sequence(self, length: int, written: int | None = None) -> float:
         """Count the FLOPs of one step on one input of so many tokens, of which so many are written."""
-        if self.task.kind == "generation":
+        if self.task.kind in ("generation", "language"):
             written = self.target_room if written is None else written
             both = self.model.family == "encoder-decoder"
             return tuning_flops(

@@ -62,7 +62,7 @@ class TaskConfig:
     """What is learnt."""
 
     name: str
-    """A name of `data list`, or csv:PATH, jsonl:PATH, parquet:PATH."""
+    """A name of `data list`, or csv:PATH, jsonl:PATH, parquet:PATH, or corpus:NAME, whose passages are learnt."""
     text: str = "text"
     """Column of the inputs in a file."""
     label: str = "label"
@@ -81,15 +81,19 @@ class TaskConfig:
     """Tokens that are written at most; null: half of a decoder's context, all of an encoder-decoder's."""
     beams: int = 4
     """Hypotheses of the beam search by which the test split is written."""
+    passage: int | None = None
+    """corpus: characters of a passage, which is one example; null: 256."""
 
     def __post_init__(self) -> None:
-        for name in ("val_examples", "test_examples", "max_tokens", "target_tokens", "beams"):
+        for name in ("val_examples", "test_examples", "max_tokens", "target_tokens", "beams", "passage"):
             if getattr(self, name) is not None:
                 require_count(f"task.{name}", getattr(self, name))
         if self.question is not None and self.target is not None:
             raise UserError("task.question asks for spans and task.target for texts to be written; give one of them")
         if ":" not in self.name and (self.question or self.target):
             raise UserError(f"task.question and task.target name columns of a file, and {self.name!r} is none")
+        if self.passage is not None and not self.name.startswith("corpus:"):
+            raise UserError(f"task.passage cuts a corpus:NAME into passages, and {self.name!r} is none; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.data.cache import Cache
+from experiments.data.corpora.passages import load_passages
 from experiments.data.tasks import SPLITS, Example, Task, TaskKind, load_task, split_of
 from experiments.errors import UserError
 
@@ -66,6 +67,10 @@ class Named(Protocol):
     def target(self) -> str | None:
         """Column of the texts to be written."""
 
+    @property
+    def passage(self) -> int | None:
+        """Characters of a passage of a corpus."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
@@ -79,6 +84,8 @@ class Columns:
     """Questions; with one, answers are parts of the text."""
     target: str | None = None
     """Texts to be written."""
+    passage: int | None = None
+    """Characters of a passage of a corpus."""
 
     def read(self) -> dict[str, str]:
         """Field of the sweep file -> column, of those that are read."""
@@ -90,7 +97,9 @@ class Columns:
 
 def columns_of(named: Named) -> Columns:
     """Take the columns that a sweep file or a run names."""
-    return Columns(text=named.text, label=named.label, question=named.question, target=named.target)
+    return Columns(
+        text=named.text, label=named.label, question=named.question, target=named.target, passage=named.passage
+    )
 
 
 def find_task(name: str, cache: Cache, columns: Columns | None = None) -> Task:
@@ -99,7 +108,7 @@ def find_task(name: str, cache: Cache, columns: Columns | None = None) -> Task:
     Parameters
     ----------
     name : str
-        A name of TASKS, or csv:PATH, jsonl:PATH or parquet:PATH.
+        A name of TASKS, csv:PATH, jsonl:PATH or parquet:PATH, or corpus:NAME.
     cache : Cache
         Holds the fetched corpora.
     columns : Columns, optional
@@ -116,8 +125,13 @@ def find_task(name: str, cache: Cache, columns: Columns | None = None) -> Task:
         When there is no such task, file or column, or a label is seen in test alone.
     """
     kind, colon, where = name.partition(":")
-    is_file = bool(colon) and kind in READERS
-    task = _from_file(kind, Path(where), columns or Columns()) if is_file else load_task(name, cache)
+    columns = columns or Columns()
+    if colon and kind == "corpus":
+        task = load_passages(where, cache, columns.passage)
+    elif colon and kind in READERS:
+        task = _from_file(kind, Path(where), columns)
+    else:
+        task = load_task(name, cache)
     check_leaks(task)
     if not all(task.splits.values()):
         raise UserError(f"{name} has {sum(map(len, task.splits.values()))} inputs, too few for three splits; give more")

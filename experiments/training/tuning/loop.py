@@ -124,7 +124,7 @@ def finetune(setup: TuningSetup) -> Tuned:
         "loss_at_best_step": _loss_at_best(setup, model, progress, splits["test"], tested),
         "train_seconds": trained,
         "tokens_per_second": run.tokens / (time.perf_counter() - began) if run.tokens else None,
-        "finetune_tokens": sum(len(row.ids) for row in splits["train"]),
+        "finetune_tokens": sum(row.length for row in splits["train"]),
         "num_train_available": len(task.splits["train"]),
     }
     return Tuned(model=model, outcome=outcome, tokens=progress.tokens, flops=progress.flops)
@@ -183,7 +183,7 @@ def _train(setup: TuningSetup, model: nn.Module, rows: Sequence[Row], val: Seque
         nn.utils.clip_grad_norm_(parameters, GRAD_CLIP)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        length = max(len(row.ids) for row in batch)
+        length = max(row.length for row in batch)
         progress.tokens += length * len(batch)
         written = max((row.written or 0 for row in batch), default=0)
         progress.flops += len(batch) * run.flops_of_sequence(length, written or None)

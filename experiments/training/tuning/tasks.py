@@ -34,6 +34,13 @@ class Row:
     """Whether the input was longer than the context."""
     written: int | None = None
     """Tokens that are to be written, where the target is a text."""
+    continued: int = 0
+    """Tokens of the target that a decoder reads after these."""
+
+    @property
+    def length(self) -> int:
+        """Tokens that are read in one sequence."""
+        return len(self.ids) + self.continued
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +138,7 @@ def measure(
     """
     sums, counts = np.zeros(len(rows)), np.array([row.num_targets for row in rows], dtype=np.int64)
     answers: list[Any] = [None] * len(rows)
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].ids), i))
+    order = sorted(range(len(rows)), key=lambda i: (rows[i].length, i))
     for begin in range(0, len(order), batch):
         chosen = order[begin : begin + batch]
         some = [rows[i] for i in chosen]

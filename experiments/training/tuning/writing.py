@@ -1,4 +1,4 @@
-"""Texts to be written (translation, summaries): by a decoder after a separator, by an encoder-decoder from a source.
+"""Texts to be written (translation, summaries, passages), by a decoder or from the source of an encoder-decoder.
 
 Losses are over the target's tokens; the test split is written by beam search. Measures are in `measures`.
 Shapes: B batch, T tokens, S source tokens, V vocabulary.
@@ -67,6 +67,8 @@ class Writing:
 
     def rows(self, examples: Sequence[Example], longest: int) -> list[Row]:
         """Sources as ids with the mark after which is written, and targets; each is cut at its room."""
+        if self.run.task.kind == "language":
+            return self._passages(examples, longest)
         sources = self.tokenizer.encode([example.text.encode() for example in examples])
         targets = self.tokenizer.encode([str(example.target or "").encode() for example in examples])
         return [
@@ -86,7 +88,27 @@ class Writing:
             num_targets=len(written),
             is_cut=len(source) > room or len(target) > most - 1,
             written=len(written),
+            continued=0 if self._has_source else len(written) - 1,
         )
+
+    def _passages(self, examples: Sequence[Example], longest: int) -> list[Row]:
+        """Texts that are read and written at once: every token is predicted from those before."""
+        rows = []
+        for example, encoded in zip(
+            examples, self.tokenizer.encode([one.text.encode() for one in examples]), strict=True
+        ):
+            ids = tuple(int(i) for i in encoded[:longest])
+            rows.append(
+                Row(
+                    ids=(self.marks.begin,),
+                    target=Target(source="", text=example.text, ids=ids),
+                    num_targets=len(ids),
+                    is_cut=len(encoded) > longest,
+                    written=len(ids),
+                    continued=len(ids) - 1,
+                )
+            )
+        return rows
 
     def model(self, body: Transformer, seed: int) -> Writer:
         """The body, which writes by its own head."""
@@ -115,8 +137,11 @@ class Writing:
             0, torch.tensor(owner, device=device), losses
         )
 
-    def answers(self, model: nn.Module, rows: Sequence[Row], device: torch.device) -> list[str]:
-        """What the model writes from each row, by beam search."""
+    def answers(self, model: nn.Module, rows: Sequence[Row], device: torch.device) -> list[Any]:
+        """What the model writes from each row, by beam search; of a passage, nats per token."""
+        if self.run.task.kind == "language":
+            nats = self.losses(model, rows, device).tolist()
+            return [one / row.num_targets for one, row in zip(nats, rows, strict=True)]
         body = cast(Writer, model).body
         if isinstance(body.decoder, SoftPrompt):  # it takes no caches and no padding
             return [self._write(body, [row], device, cached=False)[0] for row in rows]
@@ -152,12 +177,16 @@ class Writing:
     def metrics(self, measured: Measured, rows: Sequence[Row]) -> dict[str, Any]:
         """BLEU, chrF2 and ROUGE with intervals and signatures, those of simple baselines, and the loss per byte."""
         targets = [row.target for row in rows]
-        read = sum(len(self.tokenizer.decode(target.ids[:-1])) for target in targets)
+        read = sum(len(self.tokenizer.decode([i for i in one.ids if i != self.marks.stop])) for one in targets)
+        if self.run.task.kind == "language":
+            return {"loss_per_byte": float(measured.sums.sum() / read)}
         found = text_measures(measured.answers, [one.text for one in targets], [one.source for one in targets])
         return found | {"loss_per_byte": float(measured.sums.sum() / read) if read else None}
 
     def say(self, text: str, answer: Any, row: Row) -> dict[str, Any]:
-        """What is written from one text."""
+        """What is written from one text, or how likely a passage is."""
+        if self.run.task.kind == "language":
+            return {"text": text, "nats_per_token": answer, "is_cut": row.is_cut}
         return {"text": text, "written": answer, "is_cut": row.is_cut}
 
     def _padded(self, read: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

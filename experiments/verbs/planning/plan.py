@@ -191,6 +191,7 @@ def summarize(
         **({"execution": expanded.sweep.execution.forced} if isinstance(expanded.sweep, SweepConfig) else {}),
         **({} if compiled.stacks is None else {"stacks": asdict(compiled.stacks)}),
         "left_out": list(expanded.left_out),
+        "waits_for": sorted(set(expanded.waits.values())),
         "runs": rows,
     }
 

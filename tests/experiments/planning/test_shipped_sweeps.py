@@ -37,6 +37,11 @@ def test_a_shipped_fine_tuning_sweep_asks_for_a_shipped_sweep_of_bodies(
 ) -> None:
     sweep = load_sweep(file)
     assert isinstance(sweep, FinetuneSweep)
+    if sweep.pretrained.file is not None:  # its bodies are planned with it
+        assert main(["plan", str(file), "--store", str(tmp_path), "--json"]) == 0
+        plan = json.loads(capsys.readouterr().out)
+        assert {row["pretrained"] for row in plan["runs"]} == set(plan["waits_for"])
+        return
     assert (SWEEPS / f"{sweep.pretrained.sweep}.yaml").is_file()
     assert main(["plan", str(file), "--store", str(tmp_path), "--json"]) == 2
     assert f"{sweep.pretrained.sweep!r}, which is not in the store" in capsys.readouterr().err
