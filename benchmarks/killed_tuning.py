@@ -46,7 +46,7 @@ TUNED: dict[str, Any] = {
     "seeds": [0, 1, 2],
 }
 """Twelve or more runs of twenty rows each."""
-MOST_ROWS = 15
+MAX_ROWS = 15
 """Rows that a worker writes at most before it is killed."""
 LAST_SECONDS = 0.1
 """And how much longer it may live."""
@@ -88,7 +88,7 @@ def disturb(file: Path, root: Path, kills: int, rng: random.Random) -> list[int]
         sweep = planned(file, root)
         if not sweep.missing():
             return lived
-        before, wanted = count_rows(root), rng.randint(0, MOST_ROWS)
+        before, wanted = count_rows(root), rng.randint(0, MAX_ROWS)
         pid = os.fork()
         if pid == 0:
             work(sweep)

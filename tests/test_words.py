@@ -31,7 +31,7 @@ def tracked(*patterns: str) -> list[Path]:
 
 @pytest.mark.parametrize("word", retired())
 def test_a_retired_word_stands_nowhere(word: str) -> None:
-    pattern = re.compile(rf"(?<![A-Za-z]){re.escape(word)}(?![a-z])")
+    pattern = re.compile(rf"(?<![A-Za-z\"]){re.escape(word)}(?![a-z])")  # a quoted key belongs to a file's format
     found = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in tracked(*PACKAGES, "tests", "docs", "isoflop.py", "README.md", "CONTRIBUTING.md")

@@ -39,7 +39,7 @@ FIRST_ROUND, LATER_ROUNDS = 3, 8
 """Starts of each further kind in the first round, and in later ones."""
 POLISHED = 6
 """The lowest starts of a round are polished to the end."""
-MOST_ROUNDS = 12
+MAX_ROUNDS = 12
 """Rounds after which a search gives up and says so."""
 QUIET_ROUNDS = 4
 """Rounds without a lower minimum that end a search whose first starts disagreed."""
@@ -183,7 +183,7 @@ def _certify(problem: Problem, found: _Found, max_iterations: int) -> Certificat
     rng = np.random.default_rng(0)
     tiny = 1e-18 * float(problem.weights.sum())
     of_grid, quiet, rounds, agreed = found.least, 0, 0, False
-    while not agreed and rounds < MOST_ROUNDS:
+    while not agreed and rounds < MAX_ROUNDS:
         rounds += 1
         before = found.least
         minima = found.phi[_distinct(found.phi, found.value)]

@@ -19,7 +19,7 @@ from analysis.solver.problem import Problem
 
 REWEIGHTINGS = 2
 """Reweighted solves after the first; more change the starts, not the optimum reached from them."""
-SMALLEST_COEFFICIENT = 1e-12
+MIN_COEFFICIENT = 1e-12
 """An amplitude that vanishes starts at this fraction of the typical loss."""
 ELEMENTS = 2_000_000
 """Most (grid point, column, row) triples held at once."""
@@ -111,7 +111,7 @@ def projected(problem: Problem, eta: Array, reweightings: int = REWEIGHTINGS) ->
             floor = 0.01 * float(np.median(np.abs(r[:: max(1, len(r) // 16)])))
             reweighted = weights * objective.irls(r, max(floor, 1e-15))
             coefficients = nonnegative_least_squares(columns, target, reweighted, free)
-    least = np.where(free, -np.inf, SMALLEST_COEFFICIENT * float(np.median(np.abs(problem.y))))
+    least = np.where(free, -np.inf, MIN_COEFFICIENT * float(np.median(np.abs(problem.y))))
     phi = np.clip(problem.law.assemble(eta, np.maximum(coefficients, least)), problem.lower, problem.upper)
     r = np.einsum("gq,gqn->gn", coefficients, columns) - target
     if problem.log_residuals:

@@ -20,9 +20,9 @@ SURE = 0.05
 """Below this p-value the law is said to miss a pattern."""
 SHUFFLES = 999
 """Random orders of the residuals against which the surface is held."""
-FEWEST_FREE = 8
+MIN_FREE = 8
 """Rows beyond the law's parameters below which nothing is tested."""
-MOST_ROWS = 2000
+MAX_ROWS = 2000
 """Longer tables are tested on this many of their rows."""
 ROTATED_ROWS = 400
 """Up to this many rows the test is exact for normal errors; above, the few parameters do not matter."""
@@ -84,15 +84,15 @@ def lack_of_fit(problem: Problem, phi: Array, *, codes: NDArray[np.intp] | None 
     Returns
     -------
     LackOfFit
-        With a p-value where there are at least FEWEST_FREE rows beyond the parameters.
+        With a p-value where there are at least MIN_FREE rows beyond the parameters.
     """
     used = np.flatnonzero(problem.weights > 0)
-    used = used[np.linspace(0, used.size - 1, min(used.size, MOST_ROWS)).astype(int)]
+    used = used[np.linspace(0, used.size - 1, min(used.size, MAX_ROWS)).astype(int)]
     beyond = _largest_flops(problem)
     surface = _surface(problem.z[:, used])
     groups = np.arange(used.size) if codes is None else np.unique(codes[used], return_inverse=True)[1]
     free = int(groups.max()) + 1 - problem.num_params
-    if free < FEWEST_FREE or surface.shape[1] == 0 or not problem.law.row_by_row:
+    if free < MIN_FREE or surface.shape[1] == 0 or not problem.law.row_by_row:
         return LackOfFit(p_value=None, largest_flops=beyond)
     r, J, _ = problem.scaled_jacobian(phi[None, :])
     residuals, tangent = r[0][used], J[0][:, used].T

@@ -20,9 +20,9 @@ from experiments.machine.choices import ExecutionChoices
 from experiments.machine.devices import DeviceKind
 from experiments.manifests import Segment
 
-MOST_MEMBERS = 8
+MAX_MEMBERS = 8
 """Members of a stack under `auto` at most; 16 were hardly faster (benchmarks/sweep.md)."""
-MOST_NUMBERS = 1 << 19
+MAX_NUMBERS = 1 << 19
 """Tokens of a step x width of all members together under `auto`: beyond, what a layer writes leaves the cache."""
 
 
@@ -107,7 +107,7 @@ def most_members(config: RunConfig, choices: ExecutionChoices) -> int:
     """
     if isinstance(choices.stacked, int):
         return choices.stacked
-    return min(MOST_MEMBERS, MOST_NUMBERS // (config.batch_tokens * config.model.width))
+    return min(MAX_MEMBERS, MAX_NUMBERS // (config.batch_tokens * config.model.width))
 
 
 def _why_alone(config: AnyRun, choices: ExecutionChoices, kind: DeviceKind) -> str | None:

@@ -18,7 +18,7 @@ from analysis.laws.base import Law
 from analysis.laws.parameter import Parameter
 from analysis.laws.sums import MAX_EXPONENT, MIN_EXPONENT, exponent_grid
 
-MOST_BREAKS = 4
+MAX_BREAKS = 4
 """More breaks have more parameters (3 n + 3) than a curve of published length can determine."""
 _SLOPES = {
     0: exponent_grid(60),
@@ -162,7 +162,7 @@ class BrokenPower(Law):
 
 
 def bnsl(breaks: int = 1) -> BrokenPower:
-    """The law with `breaks` breaks, from none (the power law) to MOST_BREAKS.
+    """The law with `breaks` breaks, from none (the power law) to MAX_BREAKS.
 
     Parameters
     ----------
@@ -179,8 +179,8 @@ def bnsl(breaks: int = 1) -> BrokenPower:
     UserError
         For another number of breaks.
     """
-    if breaks not in range(MOST_BREAKS + 1):
-        raise UserError(f"bnsl has from 0 to {MOST_BREAKS} breaks, not {breaks}")
+    if breaks not in range(MAX_BREAKS + 1):
+        raise UserError(f"bnsl has from 0 to {MAX_BREAKS} breaks, not {breaks}")
     factors = [f"(1 + (x/d{i})**(1/f{i}))**(-c{i} f{i})" for i in range(1, breaks + 1)]
     first = MIN_EXPONENT if breaks == 0 else -MAX_EXPONENT
     return BrokenPower(

@@ -17,7 +17,7 @@ from analysis.laws.base import Law
 from analysis.laws.parameter import Parameter
 from analysis.laws.sums import MAX_EXPONENT, MIN_EXPONENT, exponent_grid
 
-LARGEST_LOG = 300.0
+MAX_LOG = 300.0
 """A power is held at exp(300): beyond, the loss is E to the last digit, and squares overflow."""
 
 
@@ -36,7 +36,7 @@ class Bounded(Law):
         out = []
         for j, name in enumerate(self.terms):
             distance = z[self.inputs.index(name)] - phi[:, [2 + 2 * j]]
-            out.append((distance, np.exp(np.minimum(phi[:, [3 + 2 * j]] * distance, LARGEST_LOG))))
+            out.append((distance, np.exp(np.minimum(phi[:, [3 + 2 * j]] * distance, MAX_LOG))))
         return out
 
     def _working(self, theta: Sequence[Array], x: Mapping[str, Array]) -> tuple[Array, Array]:

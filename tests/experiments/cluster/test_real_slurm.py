@@ -155,8 +155,8 @@ def test_a_sweep_of_sixty_runs_survives_kills_a_cancelled_element_preemption_a_l
     assert told["strikes"] == dict.fromkeys(KINDS, 1)
     assert told["endings"]["done"] == 60  # nobody finished a run that somebody else had finished
     assert told["executions"] == sum(told["endings"].values())
-    stretches, ends = told["stretches"]
-    assert stretches == sum(ends.values())
+    prefixes, ends = told["stretches"]
+    assert prefixes == sum(ends.values())
     ended = {name: told["endings"].get(name, 0) + ends.get(name, 0) for name in ("interrupted", "lost")}
     assert ended["interrupted"] >= 1  # by the time limit, the preemption or the cancelling
     assert ended["lost"] >= 1  # by the two kills and the node

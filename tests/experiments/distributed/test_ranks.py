@@ -376,7 +376,7 @@ def test_a_worker_of_two_processes_survives_the_death_of_one_and_makes_one_recor
     finish(process, store, "fsdp")
     endings = [ending for state in store.claims.states().values() for ending in state.endings]
     assert endings.count(RunStatus.LOST) == 1
-    assert endings.count(RunStatus.DONE) == 3, "two runs and the stretch that they share"
+    assert endings.count(RunStatus.DONE) == 3, "two runs and the prefix that they share"
 
 
 @pytest.mark.gpu

@@ -122,17 +122,15 @@ def test_a_record_is_believed_over_the_claim_that_says_done(
 
 
 @pytest.mark.parametrize("spoil", [flip, cut])
-@pytest.mark.parametrize(("damaged", "goes_on_from"), [(["latest"], 11), (["latest", "previous"], 0)])
+@pytest.mark.parametrize("damaged", [["latest"], ["latest", "previous"]], ids=["one", "both"])
 def test_an_unreadable_checkpoint_is_set_aside_and_the_one_before_it_serves(
     tmp_path: Path,
     make_config: Callable[..., RunConfig],
     cache: Cache,
     peace: RunStore,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
     spoil: Callable[[Path], None],
     damaged: list[str],
-    goes_on_from: int,
 ) -> None:
     config, store = make_config(tokens=12800), RunStore(tmp_path)
     (identity,) = plan(store, config)
@@ -147,9 +145,10 @@ def test_an_unreadable_checkpoint_is_set_aside_and_the_one_before_it_serves(
         first.append(state.step)
         original(setup, state, share)
 
-    monkeypatch.setattr(job, "take_step", note)
-    assert worker(store, [identity], cache).work() == 0
-    assert first[0] == goes_on_from
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "take_step", note)
+        assert worker(store, [identity], cache).work() == 0
+    assert first[0] == (11 if damaged == ["latest"] else 0)
     assert measured(store, identity) == undisturbed(peace, config, cache)
     assert f"{damaged[0]}.pt is set aside" in capsys.readouterr().err
     assert {path.name for path in folder.iterdir()} == {f"damaged-{name}.pt" for name in damaged}

@@ -116,7 +116,7 @@ def test_kill_and_ctrl_c_change_no_digit_and_publish_every_run_once(
     assert len(executions) >= 4 + 2
     done = [path.name.split(".")[0] for path in (tmp_path / "claims").glob("*.done")]
     assert sum(not name.startswith("t") for name in done) == 4
-    assert sum(name.startswith("t") for name in done) == 2, "each size has a stretch that both of its budgets share"
+    assert sum(name.startswith("t") for name in done) == 2, "each size has a prefix that both of its budgets share"
 
 
 def test_running_again_trains_nothing(undisturbed: tuple[Path, Path], run_verb: Verb) -> None:

@@ -245,10 +245,10 @@ def test_a_prefix_whose_worker_vanished_is_taken_up(
     runs = budgets(make_config, 60, 120)
     store = RunStore(tmp_path)
     store.prepare()
-    (stretch,) = (item for item in compile_runs(runs, ESTIMATES).segments if item.is_prefix)
-    assert store.claims.take(stretch.segment_id, 1, identify() | {"pid": 2**22 + 1, "start": "0"})
+    (prefix,) = (item for item in compile_runs(runs, ESTIMATES).segments if item.is_prefix)
+    assert store.claims.take(prefix.segment_id, 1, identify() | {"pid": 2**22 + 1, "start": "0"})
     train(store, runs, cache)
-    assert store.claims.states()[stretch.segment_id].endings == (RunStatus.LOST, RunStatus.DONE)
+    assert store.claims.states()[prefix.segment_id].endings == (RunStatus.LOST, RunStatus.DONE)
 
 
 def test_a_run_that_memory_does_not_suffice_for_is_trained_in_smaller_pieces_to_the_same_loss(
@@ -311,8 +311,8 @@ def test_a_checkpoint_that_was_removed_too_early_is_made_again(
     plan = train(shared, runs, cache)
     train(alone, runs, cache, share=False)
     assert removed == [checkpoint_path(shared, trunk, 48)]
-    (stretch,) = (item for item in plan.segments if item.is_prefix)
-    assert shared.claims.states()[stretch.segment_id].endings == (RunStatus.DONE, RunStatus.DONE)
+    (prefix,) = (item for item in plan.segments if item.is_prefix)
+    assert shared.claims.states()[prefix.segment_id].endings == (RunStatus.DONE, RunStatus.DONE)
     assert facts(shared, runs) == facts(alone, runs)
 
 
@@ -322,14 +322,14 @@ def test_a_prefix_whose_last_run_is_published_while_it_is_judged_is_not_trained_
     runs = budgets(make_config, 60, 120)
     store, trunk = RunStore(tmp_path), str(prefix_id(runs[0].config))
     plan = train(store, runs, cache)
-    (stretch,) = (item for item in plan.segments if item.is_prefix)
+    (prefix,) = (item for item in plan.segments if item.is_prefix)
     checkpoint, records = checkpoint_path(store, trunk, 48), [store.record_path(run.run_id) for run in runs]
     for record in records:  # as they were a moment ago
         record.rename(record.with_suffix(".later"))
     checkpoint.write_bytes(b"")
     queue = SegmentQueue(
         store=store,
-        segments=[stretch, *(item for item in plan.segments if item.after == stretch.segment_id)],
+        segments=[prefix, *(item for item in plan.segments if item.after == prefix.segment_id)],
         limits=Limits(max_failures=1, max_losses=1),
         watch=HeartbeatWatch(expiry_seconds=60),
         owner=identify(),
@@ -348,7 +348,7 @@ def test_a_prefix_whose_last_run_is_published_while_it_is_judged_is_not_trained_
 
     monkeypatch.setattr(SegmentQueue, "_needed", publish_after_judging)
     assert queue.take()[0] is None
-    assert store.claims.states()[stretch.segment_id].endings == (RunStatus.DONE,)
+    assert store.claims.states()[prefix.segment_id].endings == (RunStatus.DONE,)
     assert queue.take() == (None, False)
 
 

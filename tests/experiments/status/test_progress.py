@@ -71,9 +71,9 @@ def test_runs_are_as_far_as_the_trunk_that_they_wait_for(
     before = reader.read()
     assert [row.status for row in before.runs] == ["queued", "queued"]
     assert before.flops_spent == 0
-    (stretch,) = (item for item in compile_runs(runs, ESTIMATES).segments if item.is_prefix)
-    assert store.claims.take(stretch.segment_id, 1, {})
-    folder = prefix_folder(store, str(stretch.prefix))
+    (prefix,) = (item for item in compile_runs(runs, ESTIMATES).segments if item.is_prefix)
+    assert store.claims.take(prefix.segment_id, 1, {})
+    folder = prefix_folder(store, str(prefix.prefix))
     folder.mkdir(parents=True)
     append_rows(folder / "metrics.jsonl", [{"step": 40, "tokens": 40 * 256, "train_loss": 2.0}])
     now = reader.read()
