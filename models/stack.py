@@ -27,14 +27,16 @@ class Stack:
         Their weights become views of the stack's, with the values that they have.
     objective : ObjectiveConfig
         What all of them predict.
-    compiled : bool
-        Whether losses are computed by a graph of torch.compile.
+    backend : str, optional
+        Losses are computed by graphs of this backend of torch.compile; None: by the code as it stands.
     """
 
-    def __init__(self, members: Sequence[Transformer], objective: ObjectiveConfig, *, compiled: bool = False) -> None:
+    def __init__(
+        self, members: Sequence[Transformer], objective: ObjectiveConfig, *, backend: str | None = None
+    ) -> None:
         self.objective = objective
         self.model = stack(members)
-        self._losses: Losses = compiled_losses(losses=stacked_losses) if compiled else stacked_losses
+        self._losses: Losses = stacked_losses if backend is None else compiled_losses(backend, stacked_losses)
         named = [dict(member.named_parameters()) for member in members]
         self._weights: list[tuple[nn.Parameter, list[nn.Parameter]]] = [
             (weight, [own[name] for own in named]) for name, weight in self.model.named_parameters()

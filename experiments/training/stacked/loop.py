@@ -120,7 +120,7 @@ class _Loop:
         """Take steps until all members have ended."""
         first = self.running[0].setup
         models = [member.state.lit.model for member in self.running]
-        stack = Stack(models, first.config.objective, compiled=first.choices.compile)
+        stack = Stack(models, first.config.objective, backend="inductor" if first.choices.compile else None)
         for member in self.running:
             member.state.recorder.resume_clock()
         while True:
