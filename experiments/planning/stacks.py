@@ -21,7 +21,7 @@ from experiments.machine.devices import DeviceKind
 from experiments.manifests import Segment
 
 MAX_MEMBERS = 8
-"""Members of a stack under `auto` at most; 16 were hardly faster (benchmarks/sweep.md)."""
+"""Members of a stack under `auto` at most; 16 were hardly faster (benchmarks/sweep.json)."""
 MAX_NUMBERS = 1 << 19
 """Tokens of a step x width of all members together under `auto`: beyond, what a layer writes leaves the cache."""
 
