@@ -65,7 +65,9 @@ def counting(study: Study) -> Finding | None:
         found = compare_conventions(data, law=study.choices.law, model=model, seed=study.choices.seed, **options)
     except UserError:
         return None  # these shapes cannot be counted otherwise
-    powers = _power_laws(data, model, level=study.choices.level)
+    every = study.shown[study.shown["role_shown"].isin(["fit", "heldout"])]
+    columns = {str(name): every[name].to_numpy() for name in every.columns}
+    powers = _power_laws(columns, model, level=study.choices.level)
     ladder = study.manifest is not None and study.manifest.sweep.get("design") == "ladder"
     return Finding(
         sentences=tuple(_sentences(found, powers if ladder else pd.DataFrame())),
@@ -110,10 +112,11 @@ def _sentences(found: CountedTable, powers: pd.DataFrame) -> list[str]:
     ]
     rows = [row for row in powers.to_dict("records") if row["convention"] == "kaplan"]
     if rows:
-        said = "; ".join(f"{row['law']} falls as {row['law'][2]}^-{_text(row, 2)}" for row in rows)
+        said = "; ".join(
+            f"{row['law']} falls as {row['law'][2]}^-{_text(row, 3)}, published {row['published']:g}" for row in rows
+        )
         out.append(
-            f"In Kaplan's three laws, without an irreducible loss, {said} (published, for web text and far larger "
-            f"models: {', '.join(f'{value:g}' for value in PUBLISHED_LAWS.values())})."
+            f"Kaplan's laws, without an irreducible loss and in his counts: {said} (web text, far larger models)."
         )
     return out
 
@@ -126,7 +129,7 @@ def _power_laws(data: Mapping[str, Array], model: Mapping[str, Any], *, level: f
     """Slopes of log L: on log N at the most tokens, on log D at the largest size, on log C along the best runs."""
     shapes = shapes_of(data, model)
     tokens, loss = (np.asarray(data[name], dtype=float) for name in ("tokens", "loss"))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in TWO:
         counts = [count_by_convention(shape)[name] for shape in shapes]
         params = np.array([count.params for count in counts], dtype=float)
@@ -143,7 +146,9 @@ def _power_laws(data: Mapping[str, Array], model: Mapping[str, Any], *, level: f
             ends = {"exponent": exponent, "lo": exponent - reach, "hi": exponent + reach}
             kept = {"law": law, "convention": name, "runs": int(rows_of.sum()), **ends}
             rows.append({**kept, "published": PUBLISHED_LAWS[law]})
-    return pd.DataFrame(rows).sort_values(["law", "convention"], kind="stable") if rows else pd.DataFrame()
+    order = list(PUBLISHED_LAWS)
+    rows.sort(key=lambda row: order.index(str(row["law"])))
+    return pd.DataFrame(rows)
 
 
 def _powers_table(powers: pd.DataFrame) -> FoundTable:

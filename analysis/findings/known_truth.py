@@ -54,7 +54,7 @@ def known_truth(study: Study) -> Finding | None:
             name="truth",
             title="What was fitted, and what is true",
             draw=partial(draw_intervals, _groups(pairs, study.loss_unit), digits=4),
-            size=(10.5, 1.35 + 0.34 * max(1, len(pairs) - 1)),
+            size=(9.4, 1.1 + 0.36 * max(1, len(pairs) - 1)),
             caption=f"Diamonds are parameters of {fit.law.name}'s law with {format_percent(study.choices.level)} "
             "intervals; the upright strokes are what they should be: the floor is computed from the language, and "
             "exponents are what theory gives for much data.",
@@ -116,7 +116,8 @@ def _sentence(truth: Truth, estimate: Estimate) -> str:
             f"The exact entropy of the language is {format_number(value, 4)} nats; the fitted floor is E = "
             f"{estimate.text(4)}, {off} {'above' if estimate.value > value else 'below'} it, and {end}."
         )
-    return f"{name} = {estimate.text(3)}; theory gives {format_number(value, 3)} ({what}): {end}."
+    role = {"alpha": "size", "beta": "data"}.get(name, "")
+    return f"The {role} exponent {name} is {estimate.text(3)}; theory gives {format_number(value, 3)} ({what}): {end}."
 
 
 def _less(estimate: Estimate, truth: float) -> Estimate:

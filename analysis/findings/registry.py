@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from analysis.findings.arms import arms
 from analysis.findings.base import Finding
 from analysis.findings.counting import counting
@@ -11,8 +13,8 @@ from analysis.findings.repetition import repetition
 from analysis.findings.shape import shape
 from analysis.study.study import Study
 
-MAKERS = (known_truth, repetition, shape, rates, arms, counting)
-"""Each gives a finding, or None where a study has no data for it."""
+MAKERS = (known_truth, repetition, shape, rates, arms)
+"""Each gives a finding, or None where a study has no data for it; `counting` leads a page that none of them leads."""
 
 
 def findings(study: Study) -> list[Finding]:
@@ -29,4 +31,7 @@ def findings(study: Study) -> list[Finding]:
         Those the study was made for first.
     """
     found = [finding for finding in (make(study) for make in MAKERS) if finding is not None]
-    return sorted(found, key=lambda finding: not finding.leads)
+    counted = counting(study)
+    if counted is not None:
+        found.append(replace(counted, leads=counted.leads and not found))
+    return found

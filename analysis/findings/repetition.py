@@ -47,15 +47,15 @@ def repetition(study: Study) -> Finding | None:
         return None
     by_epoch = cost_by_epoch(pairs, level=study.choices.level)
     scale, why = _scale(study)
-    text = (
-        f"R_D = {scale.text(2)}: {why}. The published value is {MUENNIGHOFF_2023['R_D']} (Muennighoff et al. 2023, web "
-        "text)."
-    )
+    text = f"R_D = {scale.text(2)}; {why}. Muennighoff et al. 2023 found {MUENNIGHOFF_2023['R_D']} for web text."
     last = by_epoch[-1]
     shown = "; ".join(f"{_times(epochs)} {percent_text(cost)}" for epochs, cost in by_epoch)
+    largest = pairs[pairs["params"] == pairs["params"].max()].iloc[-1]
     return Finding(
         sentences=(
-            f"Repeated text is worth less: against the same number of fresh tokens the loss is higher by {shown}.",
+            f"Against as many fresh tokens, the loss on repeated text is higher after {shown}, on average over sizes; "
+            f"for the largest model (N = {format_size(largest['params'])}) after {_times(largest['epochs'])} by "
+            f"{format_percent(largest['cost'])} (one pair).",
             text,
         ),
         plate=Plate(
@@ -143,7 +143,7 @@ def _scale(study: Study) -> tuple[Estimate, str]:
     names = ["params", "tokens", "unique_tokens", "loss", *([study.choices.cluster] if study.choices.cluster else [])]
     spec = FitSpec(bootstrap=DRAWS, cluster=study.choices.cluster, level=study.choices.level, seed=study.choices.seed)
     fit = fit_law("muennighoff", as_columns(frame, names), spec)
-    meaning = "after so many repetitions (passes beyond the first) further ones have lost most of their worth"
+    meaning = "it is how many passes beyond the first keep most of their worth"
     return fit.estimates["R_D"], meaning
 
 

@@ -62,6 +62,8 @@
     };
     document.getElementById("explore-controls").textContent = "";
     return vegaEmbed(place, sized(painted()), options).then(function (result) {
+      var menu = place.querySelector("details > summary");
+      if (menu) menu.setAttribute("aria-label", "save the charts as a picture");
       view = result.view;
       kept.forEach(function (pair) { view.signal(pair[0], pair[1]); });
       return view.runAsync();

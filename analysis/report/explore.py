@@ -215,7 +215,8 @@ def _isoflop_chart(study: Study, runs: pd.DataFrame, style: dict[str, Any]) -> C
     )
     points = _points(runs, _log("size", "N, parameters"), _loss_axis("loss", study.loss_unit), style)
     points = points.transform_calculate(size="datum[count]").add_params(count)
-    return alt.layer(curves, points).properties(title="Loss by size: one curve per compute budget")
+    layers = [curves, points] if rows else [points]  # without a row a chart has no extent, and says so on the console
+    return alt.layer(*layers).properties(title="Loss by size: one curve per compute budget")
 
 
 def _frontier_chart(study: Study) -> Charts:

@@ -13,7 +13,7 @@ from analysis.formatting import format_size
 
 def draw_repeated(pairs: pd.DataFrame, figure: Figure, theme: Theme) -> None:
     """Fill a figure with both panels."""
-    left, right = panels(figure, [1.0, 1.0], right=0.9, gap=1.45)
+    left, right = panels(figure, [1.0, 1.0], right=0.75, gap=1.95)
     plot_losses(pairs, ax=left, theme=theme)
     plot_cost(pairs, ax=right, theme=theme)
 

@@ -76,6 +76,7 @@ def test_the_exact_entropy_of_a_language_stands_beside_the_floor(data: Mapping[s
     far = only(study_of(tmp_path / "far", grid(data, exact + 0.5)), "truth")
     assert not far.tables[0].frame.iloc[0]["covered"]
     assert "does not cover it" in far.sentences[0]
+    assert [one.plate.name for one in findings(study) if one.leads] == ["truth"]
 
 
 def test_the_exponents_of_zipf_memory_are_those_of_theory(tmp_path: Path) -> None:
@@ -118,6 +119,7 @@ def test_the_cost_of_repeated_text_is_found_pass_by_pass(tmp_path: Path) -> None
     assert len(pairs) == 15
     assert pairs["cost"].to_numpy() == pytest.approx(0.02 * np.log2(pairs["epochs"]))
     assert "16 passes 8.0 %" in found.sentences[0]
+    assert "after 16 passes by 8.0 % (one pair)" in found.sentences[0]
     assert set(study.table.frame.loc[study.fitted, "text"]) == {"fresh"}
 
 
