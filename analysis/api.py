@@ -10,18 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from analysis.advice.ladder import ShapeRules, ladder_of
-from analysis.advice.optimum import Optimum, check_law, compute_optimal
+from analysis.advice.compute_optimal import Optimum, check_law, compute_optimal
+from analysis.advice.shapes import ShapeRules, ladder_of
 from analysis.errors import UserError as UserError
 from analysis.figures.fit import plot_fit as plot
 from analysis.fitting.fit import Fit as Fit
 from analysis.fitting.fit_law import fit_law as fit_columns
 from analysis.fitting.fit_law import profile_law as profile_law
 from analysis.frontiers.compare import compare_approaches as compare
-from analysis.frontiers.conventions import CountedTable, compare_conventions
 from analysis.frontiers.envelope import fit_envelope as fit_envelope
-from analysis.frontiers.isoflop import fit_isoflop as fit_isoflop
+from analysis.frontiers.isoflop_fit import fit_isoflop as fit_isoflop
 from analysis.frontiers.parametric import parametric_frontier as frontier
+from analysis.frontiers.recounted import CountedTable, compare_conventions
 from analysis.laws.base import Law
 from analysis.laws.registry import AUTO
 from analysis.paired.best_rates import Tuned, tune
@@ -36,7 +36,7 @@ from analysis.selection.select import SelectionResult
 from analysis.selection.select import select_law as select_columns
 from analysis.selection.tasks import TaskComparison
 from analysis.selection.tasks import compare_tasks as compare_task_columns
-from models.config.conventions import Count, count_by_convention
+from models.config.published_counts import Count, count_by_convention
 from models.config.transformer import TransformerConfig
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def conventions(
     counted : TransformerConfig, RunTable, DataFrame or mapping
         One decoder; or runs with tokens, loss and their shapes (width, depth, heads, vocab, context).
     **options
-        For runs, those of `analysis.frontiers.conventions.compare_conventions`: law, model, bootstrap, level, seed.
+        For runs, those of `analysis.frontiers.recounted.compare_conventions`: law, model, bootstrap, level, seed.
 
     Returns
     -------

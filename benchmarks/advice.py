@@ -21,8 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from analysis.advice.ladder import Ladder, ShapeRules, Size, make_ladder
-from analysis.advice.optimum import compute_optimal
+from analysis.advice.compute_optimal import compute_optimal
+from analysis.advice.shapes import Ladder, ShapeRules, Size, make_ladder
 from analysis.arrays import Array
 from analysis.design.candidates import LawFit, candidate_fits
 from analysis.design.cells import Limits, PlannedCell

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from analysis.advice.ladder import Ladder
+from analysis.advice.shapes import Ladder
 from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.estimate import Estimate

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from analysis.advice.ladder import Ladder
-from analysis.advice.optimum import Optimum
+from analysis.advice.compute_optimal import Optimum
 from analysis.advice.overtraining import Overtraining
+from analysis.advice.shapes import Ladder
 from analysis.advice.target_loss import TargetLoss
 from analysis.estimate import Estimate, percent_text
 from analysis.formatting import format_compute, format_number, format_percent, format_size

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.advice.ladder import Ladder, Size
+from analysis.advice.shapes import Ladder, Size
 from analysis.advice.steps import Steps
 from analysis.arrays import Array
 from analysis.design.criterion import Counts, Experiment

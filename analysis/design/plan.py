@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.advice.ladder import Ladder
-from analysis.advice.optimum import check_law, compute_optimal
+from analysis.advice.compute_optimal import check_law, compute_optimal
+from analysis.advice.shapes import Ladder
 from analysis.design.candidates import LawFit, candidate_fits, noise_scale, shared_noise
 from analysis.design.cells import Cells, Limits, PlannedCell, uniform_grid
 from analysis.design.criterion import Counts, Experiment

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.advice.ladder import CHINCHILLA_ENDS, ShapeRules, Size
+from analysis.advice.shapes import CHINCHILLA_ENDS, ShapeRules, Size
 from analysis.advice.steps import Steps
 from analysis.design.cells import PlannedCell
 from analysis.errors import UserError

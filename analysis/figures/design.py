@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.advice.optimum import compute_optimal
+from analysis.advice.compute_optimal import compute_optimal
 from analysis.design.plan import DesignPlan
 from analysis.design.text import target_words
 from analysis.figures.drawing.axes import axes_or_new, log_axis, log_limits, panels

@@ -21,12 +21,12 @@ from analysis.figures.drawing.plate import Plate
 from analysis.figures.findings.intervals import Row, draw_intervals
 from analysis.findings.base import Finding, FoundTable
 from analysis.formatting import format_compute, format_number, format_percent, format_size
-from analysis.frontiers.conventions import FIELDS, CountedTable, compare_conventions, shapes_of
+from analysis.frontiers.recounted import FIELDS, CountedTable, compare_conventions, shapes_of
 from analysis.laws.allocation import supports_frontier
 from analysis.published.constants import PUBLISHED_SLOPES
 from analysis.study.arms import arm_axis
 from analysis.study.study import Study
-from models.config.conventions import count_by_convention
+from models.config.published_counts import count_by_convention
 
 DRAWS = 200
 """Bootstrap draws of each fit."""

@@ -275,7 +275,7 @@ class Fit:
         dict
             Plain JSON: null for what is absent, never NaN.
         """
-        from analysis.fitting.saved import fit_to_dict
+        from analysis.fitting.fit_json import fit_to_dict
 
         return fit_to_dict(self, draws=draws, runs=runs)
 
@@ -311,7 +311,7 @@ class Fit:
         UserError
             When the object is not a fit of this version, or lacks a field.
         """
-        from analysis.fitting.saved import fit_from_dict
+        from analysis.fitting.fit_json import fit_from_dict
 
         return fit_from_dict(raw, draws=draws, law=law, runs=runs)
 
@@ -328,7 +328,7 @@ class Fit:
         Path
             The JSON file.
         """
-        from analysis.fitting.saved import save_fit
+        from analysis.fitting.fit_json import save_fit
 
         return save_fit(self, Path(path))
 
@@ -351,6 +351,6 @@ class Fit:
         UserError
             When there is no such file, or it does not hold a fit.
         """
-        from analysis.fitting.saved import load_fit
+        from analysis.fitting.fit_json import load_fit
 
         return load_fit(Path(path))

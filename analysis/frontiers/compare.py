@@ -31,7 +31,7 @@ from analysis.frontiers.curves import Method
 from analysis.frontiers.envelope import fit_envelope
 from analysis.frontiers.flops_per_token import Shapes
 from analysis.frontiers.frontier import Frontier
-from analysis.frontiers.isoflop import REFERENCE_EXPONENTS, IsoflopFit, fit_isoflop
+from analysis.frontiers.isoflop_fit import REFERENCE_EXPONENTS, IsoflopFit, fit_isoflop
 from analysis.frontiers.parametric import parametric_frontier
 from analysis.laws.allocation import exponents
 from analysis.laws.base import Law

@@ -19,7 +19,7 @@ from analysis.errors import UserError
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
 from analysis.frontiers.counting import implied_exponent
-from analysis.frontiers.isoflop import fit_isoflop
+from analysis.frontiers.isoflop_fit import fit_isoflop
 from analysis.laws.registry import LAWS
 from analysis.published.constants import (
     BESIROGLU_2024,

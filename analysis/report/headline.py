@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.advice.ladder import ladder_of
-from analysis.advice.optimum import compute_optimal
+from analysis.advice.compute_optimal import compute_optimal
+from analysis.advice.shapes import ladder_of
 from analysis.advice.target_loss import target_loss
 from analysis.errors import UserError
 from analysis.estimate import Estimate, percent_text

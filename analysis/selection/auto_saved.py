@@ -13,7 +13,7 @@ from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.files import json_ready, write_json
 from analysis.fitting.fit import Fit
-from analysis.fitting.saved import fit_from_dict, fit_to_dict
+from analysis.fitting.fit_json import fit_from_dict, fit_to_dict
 from analysis.laws.registry import AUTO
 from analysis.selection.auto import AutoFit
 from analysis.selection.cutoffs import CutOff

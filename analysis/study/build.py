@@ -24,10 +24,10 @@ from analysis.fitting.fit_law import fit_law
 from analysis.fitting.spec import FitSpec
 from analysis.frontiers.compare import compare_approaches
 from analysis.frontiers.flops_per_token import Shapes
-from analysis.frontiers.isoflop import IsoflopFit, fit_isoflop
+from analysis.frontiers.isoflop_fit import IsoflopFit, fit_isoflop
 from analysis.laws.registry import AUTO, get_law
+from analysis.runs.bootstrap_clusters import choose
 from analysis.runs.budgets import group_budgets
-from analysis.runs.clusters import choose
 from analysis.runs.columns import as_columns
 from analysis.runs.files import read_labelled
 from analysis.runs.flags import outliers

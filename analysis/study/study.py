@@ -16,7 +16,7 @@ from analysis.fitting.fit import Fit
 from analysis.frontiers.compare import SIMULATIONS, Comparison
 from analysis.frontiers.curves import Method
 from analysis.frontiers.flops_per_token import Shapes
-from analysis.frontiers.isoflop import IsoflopFit
+from analysis.frontiers.isoflop_fit import IsoflopFit
 from analysis.runs.conventions import loss_unit
 from analysis.runs.roles import ASIDE
 from analysis.runs.table import RunTable

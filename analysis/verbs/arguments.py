@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.errors import UserError
 from analysis.laws.registry import LAWS
-from analysis.runs.clusters import choose
+from analysis.runs.bootstrap_clusters import choose
 from analysis.runs.columns import COUNTS
 from analysis.runs.expressions import nearest
 from analysis.runs.table import DEFAULT_REQUIRED, RowRules, RunTable, load_tables

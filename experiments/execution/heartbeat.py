@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from experiments.distributed.ranks import RankFailure, Ranks
-from experiments.execution.endings import Ending, ending_of_rank
 from experiments.execution.queue import Claimed
+from experiments.execution.retries import Ending, ending_of_rank
 from experiments.execution.supervisor import ExitStatus
 from experiments.machine.liveness import HEARTBEAT_SECONDS, parent_lost
 from experiments.records import RunStatus

@@ -20,8 +20,8 @@ from experiments.config.tuning.run import TUNING_VERSION
 from experiments.digests import checked_row, file_digest
 from experiments.errors import UserError
 from experiments.execution.engine import Execution, Order, measured, settle
-from experiments.execution.micro_batch import micro_batch_of
 from experiments.execution.queue import Claimed
+from experiments.execution.retries import micro_batch_of
 from experiments.execution.tuning import TuningTrainer
 from experiments.files import append_rows, remove
 from experiments.manifests import Segment

@@ -27,8 +27,8 @@ from experiments.data.tokenizers.tokenizer import BytesTokenizer, Tokenizer, loa
 from experiments.digests import checked_row
 from experiments.errors import UserError
 from experiments.execution.engine import Execution
-from experiments.execution.micro_batch import micro_batch_of
 from experiments.execution.queue import Claimed
+from experiments.execution.retries import micro_batch_of
 from experiments.files import append_rows, write_atomic
 from experiments.records import RunRecord, RunStatus
 from experiments.store.store import RunStore

@@ -17,10 +17,10 @@ import torch
 from experiments.data.cache import Cache
 from experiments.distributed.ranks import ALONE, Ranks
 from experiments.errors import UserError
-from experiments.execution.endings import Ending, EndingWriter, ending_of
 from experiments.execution.engine import END, WAIT, Execution, is_peer_lost
 from experiments.execution.heartbeat import Heartbeat
 from experiments.execution.queue import Claimed, Limits, SegmentQueue
+from experiments.execution.retries import Ending, EndingWriter, ending_of
 from experiments.execution.segments import SegmentTrainer
 from experiments.execution.supervisor import ExitStatus
 from experiments.execution.tuning import Bodies, TuningTrainer

@@ -21,9 +21,9 @@ from experiments.errors import UserError
 from experiments.files import set_aside, write_atomic
 from experiments.machine.devices import DeviceKind
 from experiments.manifests import Manifest, RunFacts, Segment, read_manifest
-from experiments.planning.compiler import CompiledSweep
 from experiments.planning.costs import CostModel, facts_of, learned_costs
 from experiments.planning.plans import compile_sweep
+from experiments.planning.prefix_tree import CompiledSweep
 from experiments.records import NewerLayout, RecordError
 from experiments.store.checkpoints import declare_needed
 from experiments.store.store import RunStore

@@ -20,9 +20,9 @@ from experiments.data.identity import known_train_tokens, resolve
 from experiments.errors import UserError
 from experiments.machine.devices import DeviceKind
 from experiments.manifests import Segment
-from experiments.planning.compiler import CompiledSweep, Estimates, compile_runs
 from experiments.planning.costs import CostModel, checkpoint_bytes, training_memory_bytes
 from experiments.planning.holdout import check_holdout
+from experiments.planning.prefix_tree import CompiledSweep, Estimates, compile_runs
 from experiments.planning.stacks import stack_segments
 from experiments.planning.tuning import expand_finetune
 from experiments.store.checkpoints import available_checkpoints

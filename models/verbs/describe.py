@@ -19,8 +19,8 @@ from models.config.accounting import (
     training_flops_6nd,
 )
 from models.config.assignments import parse_assignment
-from models.config.conventions import CONVENTIONS, count_by_convention
 from models.config.presets import preset, preset_names, scaled_to
+from models.config.published_counts import CONVENTIONS, count_by_convention
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
 from models.formatting import format_binary_bytes, format_size

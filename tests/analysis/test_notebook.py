@@ -11,7 +11,7 @@ import pytest
 from analysis.api import advise, compare, multiplier
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
-from analysis.frontiers.isoflop import IsoflopFit, fit_isoflop
+from analysis.frontiers.isoflop_fit import IsoflopFit, fit_isoflop
 from analysis.frontiers.parametric import parametric_frontier
 from analysis.laws.registry import LAWS
 from analysis.runs.columns import as_columns

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.advice.ladder import EVERY_SIZE, Ladder, ShapeRules, build_ladder
-from analysis.advice.optimum import TrainedShape, check_law, compute_optimal
+from analysis.advice.compute_optimal import TrainedShape, check_law, compute_optimal
 from analysis.advice.overtraining import cheapest_factor, overtraining
+from analysis.advice.shapes import EVERY_SIZE, Ladder, ShapeRules, build_ladder
 from analysis.advice.steps import Steps, batch_of_runs, short_runs
 from analysis.advice.target_loss import target_loss
 from analysis.advice.text import optimum_lines, overtraining_lines, target_lines

@@ -10,7 +10,7 @@ from analysis.errors import UserError
 from analysis.estimate import Estimate
 from analysis.files import json_ready
 from analysis.formatting import format_compute, format_number, format_size
-from analysis.frontiers.conventions import CountedTable, compare_conventions
+from analysis.frontiers.recounted import CountedTable, compare_conventions
 from analysis.laws.registry import get_law
 from analysis.verbs.arguments import (
     add_draws_arguments,
@@ -22,7 +22,7 @@ from analysis.verbs.arguments import (
     table_from_args,
 )
 from models.config.assignments import parse_assignment
-from models.config.conventions import CONVENTIONS
+from models.config.published_counts import CONVENTIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import sys
 from analysis.errors import UserError
 from analysis.formatting import format_compute, format_number, format_percent, format_size
 from analysis.frontiers.curves import METHODS
-from analysis.frontiers.isoflop import IsoflopFit, fit_isoflop
+from analysis.frontiers.isoflop_fit import IsoflopFit, fit_isoflop
 from analysis.laws.registry import get_law
 from analysis.verbs.arguments import (
     add_draws_arguments,

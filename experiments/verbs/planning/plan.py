@@ -23,10 +23,10 @@ from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.formatting import duration, plain_table
 from experiments.machine.devices import DeviceKind, find_devices
-from experiments.planning.compiler import CompiledSweep
 from experiments.planning.costs import CostModel, learned_costs, training_memory_bytes
 from experiments.planning.packing import pack
 from experiments.planning.plans import compile_sweep, expand_file, train_tokens
+from experiments.planning.prefix_tree import CompiledSweep
 from experiments.store.store import RunStore
 from experiments.verbs.planning.plan_tuning import print_tuning_plan
 from models.command_line import next_step

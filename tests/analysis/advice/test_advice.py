@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from analysis.advice.ladder import Ladder, ShapeRules, make_ladder
-from analysis.advice.optimum import compute_optimal
+from analysis.advice.compute_optimal import compute_optimal
 from analysis.advice.overtraining import cheapest_factor, overtraining
+from analysis.advice.shapes import Ladder, ShapeRules, make_ladder
 from analysis.advice.target_loss import target_loss
 from analysis.errors import UserError
 from analysis.fitting.fit import Fit

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.advice.ladder import Ladder, ShapeRules, make_ladder
-from analysis.advice.optimum import compute_optimal
+from analysis.advice.compute_optimal import compute_optimal
+from analysis.advice.shapes import Ladder, ShapeRules, make_ladder
 from analysis.design.candidates import LawFit, candidate_fits, noise_scale, shared_noise
 from analysis.design.cells import Cells, Limits, uniform_grid
 from analysis.design.criterion import Experiment

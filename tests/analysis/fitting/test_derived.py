@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from analysis.advice.ladder import ShapeRules, build_ladder
-from analysis.advice.optimum import compute_optimal
+from analysis.advice.compute_optimal import compute_optimal
+from analysis.advice.shapes import ShapeRules, build_ladder
 from analysis.advice.target_loss import target_loss
 from analysis.arrays import Array
 from analysis.errors import UserError

@@ -21,8 +21,8 @@ from experiments.execution import engine, segments
 from experiments.execution.supervisor import ExitStatus
 from experiments.execution.worker import Worker, WorkerOptions
 from experiments.files import append_rows
-from experiments.planning.compiler import compile_runs
 from experiments.planning.planned_sweep import alone
+from experiments.planning.prefix_tree import compile_runs
 from experiments.records import RunStatus
 from experiments.store.checkpoints import available_checkpoints, checkpoint_path, declare_needed, own_checkpoint
 from experiments.store.store import RunStore
@@ -31,7 +31,7 @@ from experiments.training.job import train_prefix
 from experiments.training.state import TrainSetup
 from experiments.training.step import take_step
 from models.config.schedules import ScheduleConfig
-from tests.experiments.planning.test_compiler import ESTIMATES
+from tests.experiments.planning.test_prefix_tree import ESTIMATES
 from tests.known import trained
 
 MEASURED = ("loss", "loss_se", "val_sums", "val_counts", "train_loss", "bpb")

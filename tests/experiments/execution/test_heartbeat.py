@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from experiments.distributed.ranks import ALONE
-from experiments.execution.endings import Ending
 from experiments.execution.heartbeat import Heartbeat
 from experiments.execution.queue import Claimed
+from experiments.execution.retries import Ending
 from experiments.execution.supervisor import ExitStatus
 from experiments.machine.liveness import identify
 from experiments.manifests import Segment

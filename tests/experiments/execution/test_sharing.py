@@ -21,7 +21,7 @@ from experiments.execution.supervisor import ExitStatus
 from experiments.execution.worker import Worker
 from experiments.machine.liveness import HeartbeatWatch, identify
 from experiments.manifests import Segment
-from experiments.planning.compiler import CompiledSweep, compile_runs
+from experiments.planning.prefix_tree import CompiledSweep, compile_runs
 from experiments.records import RunStatus
 from experiments.store.checkpoints import (
     available_checkpoints,
@@ -36,7 +36,7 @@ from experiments.training.job import TrainedRun, train_prefix, train_run
 from experiments.training.state import TrainSetup
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
-from tests.experiments.planning.test_compiler import ESTIMATES
+from tests.experiments.planning.test_prefix_tree import ESTIMATES
 
 TIMING = ("tokens_per_second", "mfu", "memory_bytes")
 MEASURED = ("loss", "loss_se", "val_sums", "val_counts", "train_loss", "bpb")

@@ -25,7 +25,7 @@ from experiments.files import append_rows
 from experiments.machine.choices import ExecutionChoices
 from experiments.machine.liveness import HeartbeatWatch, identify
 from experiments.manifests import Manifest, Segment
-from experiments.planning.compiler import compile_runs
+from experiments.planning.prefix_tree import compile_runs
 from experiments.planning.stacks import StackPlan, stack_segments
 from experiments.records import RunRecord, RunStatus
 from experiments.store.checkpoints import available_checkpoints, declare_needed, own_checkpoint
@@ -33,7 +33,7 @@ from experiments.store.store import RunStore
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.stack import Stack
-from tests.experiments.planning.test_compiler import ESTIMATES
+from tests.experiments.planning.test_prefix_tree import ESTIMATES
 
 RATES = (3e-3, 1e-2, 3e-2)
 TIMING = ("tokens_per_second", "mfu", "memory_bytes")

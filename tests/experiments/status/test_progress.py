@@ -15,15 +15,15 @@ from experiments.config.run import RunConfig, canonical, run_id
 from experiments.files import append_rows
 from experiments.machine.devices import gpu_memory_bytes
 from experiments.manifests import Manifest
-from experiments.planning.compiler import compile_runs
 from experiments.planning.costs import CostModel, facts_of
 from experiments.planning.planned_sweep import PlannedSweep
+from experiments.planning.prefix_tree import compile_runs
 from experiments.records import RunRecord, RunStatus
 from experiments.status.progress import ProgressReader
 from experiments.store.checkpoints import prefix_folder
 from experiments.store.store import RunStore
 from models.config.schedules import ScheduleConfig
-from tests.experiments.planning.test_compiler import ESTIMATES
+from tests.experiments.planning.test_prefix_tree import ESTIMATES
 from tests.known import trained
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from analysis.advice.ladder import ShapeRules, make_ladder
+from analysis.advice.shapes import ShapeRules, make_ladder
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import LAWS

@@ -1,6 +1,7 @@
-"""How an attempt ended: what an exception means, what is written down of it, and when a run is given up.
+"""How an attempt ended and whether the run is tried again: what an exception means, what is written down of it.
 
-Owns error.txt, records of failed and diverged runs, and the endings of claims. It must not know loops or heartbeats.
+Owns error.txt, records of failed and diverged runs, the endings of claims, and the micro-batch, which is halved after
+each attempt that ran out of memory. It must not know loops or heartbeats.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from typing import Any
 
 import torch
 
-from experiments.config.kinds import canonical, design_of
+from experiments.config.kinds import AnyRun, canonical, design_of
 from experiments.data.tokens import DamagedTokens
 from experiments.distributed.ranks import RankFailure
 from experiments.errors import UserError
 from experiments.execution.engine import Execution, is_peer_lost
-from experiments.execution.micro_batch import micro_batch_of
 from experiments.execution.queue import Claimed
 from experiments.execution.supervisor import ExitStatus
 from experiments.files import write_atomic
@@ -195,3 +195,21 @@ class EndingWriter:
                 execution=self.execution.facts(config, attempt=attempt, began=time.time(), micro_batch=held),
             )
         )
+
+
+def micro_batch_of(config: AnyRun, num_ooms: int, num_ranks: int, chosen: int | None = None) -> int:
+    """How many sequences a rank holds at a time after attempts that ran out of memory: half as many for each.
+
+    Parameters
+    ----------
+    config : AnyRun
+        The run.
+    num_ooms : int
+        Attempts that ran out of memory.
+    num_ranks : int
+        Processes that train together.
+    chosen : int, optional
+        Most sequences that the user allows.
+    """
+    share = -(-config.batch_sequences // num_ranks)
+    return max(1, min(share, chosen or share) >> num_ooms)

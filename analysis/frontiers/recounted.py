@@ -23,7 +23,7 @@ from analysis.frontiers.parametric import parametric_frontier
 from analysis.laws.allocation import six_n
 from analysis.runs.columns import checked
 from models.config.accounting import params_fit
-from models.config.conventions import CONVENTIONS, count_by_convention
+from models.config.published_counts import CONVENTIONS, count_by_convention
 from models.config.transformer import TransformerConfig
 
 FIELDS = {

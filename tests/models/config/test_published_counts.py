@@ -13,8 +13,8 @@ from __future__ import annotations
 import pytest
 
 from models.config.accounting import params_total, training_flops
-from models.config.conventions import CONVENTIONS, count_by_convention
 from models.config.presets import preset, relative_projection_params
+from models.config.published_counts import CONVENTIONS, count_by_convention
 from models.errors import UserError
 
 HAND = {

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from analysis.__main__ import main
 from analysis.errors import UserError
 from analysis.frontiers.curves import METHODS, Method, curve_minima
-from analysis.frontiers.isoflop import fit_isoflop
+from analysis.frontiers.isoflop_fit import fit_isoflop
 from analysis.runs.budgets import group_budgets
 from analysis.runs.table import RunTable, load_tables
 

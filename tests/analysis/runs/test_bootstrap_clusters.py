@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.runs.clusters import choose
+from analysis.runs.bootstrap_clusters import choose
 
 
 def frame(**columns: object) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.advice.ladder import Ladder, Size
+from analysis.advice.shapes import Ladder, Size
 from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.estimate import Estimate

@@ -1,4 +1,4 @@
-"""The compiler: a set of runs -> segments that train every shared prefix once, in the order that keeps nobody waiting.
+"""Shared prefixes as a tree: runs -> segments that train every prefix once, in the order that keeps nobody waiting.
 
 Runs that share a prefix form a tree: the parts of the prefix follow each other, and each run branches off at its own
 step. Owns which segments there are, what each waits for, their order, and what sharing saves. Pure and torch-free:
@@ -50,7 +50,7 @@ class CompiledSweep:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimates:
-    """What the compiler asks of a run's config."""
+    """What the tree asks of a run's config."""
 
     seconds: Callable[[AnyRun], float]
     """Time of the whole run on one worker."""

@@ -11,9 +11,9 @@ import pytest
 import isoflop as iso
 from analysis.__main__ import main
 from analysis.errors import UserError
-from analysis.frontiers.conventions import compare_conventions, shapes_of
+from analysis.frontiers.recounted import compare_conventions, shapes_of
 from analysis.laws.registry import LAWS
-from models.config.conventions import CONVENTIONS
+from models.config.published_counts import CONVENTIONS
 from models.config.transformer import TransformerConfig
 
 THETA = [1.8172, 482.01, 2085.43, 0.3478, 0.3658]

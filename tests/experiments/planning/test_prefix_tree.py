@@ -17,8 +17,8 @@ from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.identity import resolve
 from experiments.manifests import Segment
-from experiments.planning.compiler import CompiledSweep, Estimates, compile_runs
 from experiments.planning.packing import pack, workers_per_gpu
+from experiments.planning.prefix_tree import CompiledSweep, Estimates, compile_runs
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
