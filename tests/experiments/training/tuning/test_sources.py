@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from dataclasses import replace
@@ -168,3 +169,34 @@ def test_methods_that_tune_need_something_to_tune(tmp_path: Path, capsys: pytest
     path = write_sweep(tmp_path / "bad.yaml", tmp_path / "rows.csv", pretrained=source, methods=["lora"])
     assert main(["plan", str(path), "--store", str(tmp_path / "store")]) == 2
     assert "method 'lora' tunes what was pre-trained" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("package", "methods", "task", "sentence"),
+    [
+        ("peft", ["lora"], {}, "method lora needs the package peft; install it with"),
+        ("sacrebleu", ["full"], {"target": "what"}, "texts are measured by the package sacrebleu; install it with"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_before_anything_is_written(
+    package: str,
+    methods: list[str],
+    task: dict[str, str],
+    sentence: str,
+    tmp_path: Path,
+    cache: Cache,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
+    bodies = write_bodies(tmp_path, BODIES.replace("encoder", "decoder").replace("objective: {name: masked}\n", ""))
+    path = write_sweep(
+        tmp_path / "lacking.yaml",
+        tmp_path / "rows.csv",
+        pretrained={"sweep": str(bodies)},
+        methods=methods,
+        task={"name": "csv:rows.csv", "text": "said", "label": "what"} | task,
+    )
+    with pytest.raises(UserError, match=sentence):
+        expand_file(path, cache=cache, store=RunStore(tmp_path / "store"))
+    assert not (tmp_path / "store").exists()
