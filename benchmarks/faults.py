@@ -235,6 +235,7 @@ def main() -> None:
     """Strike every point, or a sample, and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, help="strike so many points, drawn at random (default: all)")
+    parser.add_argument("--go-on", action="store_true", help="after the points that the record says were struck")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
@@ -244,9 +245,12 @@ def main() -> None:
         sweep = Sweep(Path(folder).resolve())
         points = sweep.points()
         random.Random(args.seed).shuffle(points)
-        struck: Counter[str] = Counter()
-        failures: list[dict[str, Any]] = []
-        for point in points[: args.points]:
+        known = json.loads(args.out.read_text()) if args.go_on and args.out.exists() else {}
+        if known and known["points"] != len(points):
+            sys.exit(f"error: {args.out} is of {known['points']} points, not of {len(points)}; leave --go-on out")
+        struck: Counter[str] = Counter(known.get("by_operation_and_mode", {}))
+        failures: list[dict[str, Any]] = known.get("failures", [])
+        for point in points[sum(struck.values()) : args.points]:
             if time.monotonic() - began > 60 * args.minutes:
                 break
             problem = sweep.strike(point)
@@ -259,7 +263,7 @@ def main() -> None:
                 "struck": sum(struck.values()),
                 "by_operation_and_mode": dict(sorted(struck.items())),
                 "failures": failures,
-                "seconds": round(time.monotonic() - began),
+                "seconds": round(known.get("seconds", 0) + time.monotonic() - began),
             }
             args.out.write_text(json.dumps(result, indent=1) + "\n")
             if sum(struck.values()) % 25 == 0:
