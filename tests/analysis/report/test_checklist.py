@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from analysis.laws.registry import LAWS
 from analysis.report.checklist import PARTS, QUESTIONS, checklist, summary, to_dict
 from analysis.report.provenance import settings
 from experiments.manifests import Manifest
+from experiments.records import DESIGN_FIELDS, RunRecord, RunStatus
+from experiments.store.store import RunStore
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +97,20 @@ def test_json_holds_every_question_and_lists_what_is_missing(fit: Fit, runs: pd.
     assert all((item["answer"] is None) == (item["advice"] is not None) for item in raw["items"])
 
 
-def test_settings_of_training_are_read_from_the_configs_of_a_store(tmp_path: Path) -> None:
+def test_settings_of_training_are_read_from_the_records_of_a_store(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.prepare()
     for name, rate in (("a1", 0.01), ("b2", 0.02)):
-        folder = tmp_path / "runs" / name
-        folder.mkdir(parents=True)
         optimizer = {"name": "adamw", "beta2": 0.99, "learning_rate": rate, "grad_clip": None}
-        (folder / "config.json").write_text(json.dumps({"optimizer": optimizer}), encoding="utf-8")
+        facts = {
+            "config": {"optimizer": optimizer},
+            "design": dict.fromkeys(DESIGN_FIELDS, 1),
+            "outcome": {"loss": 1.0},
+        }
+        store.publish(RunRecord(run_id=name, status=RunStatus.DONE, **facts))
     (tmp_path / "tiny.yaml").write_text("name: tiny\nrecipe: {name: byte-small}\n", encoding="utf-8")
-    manifest = Manifest(name="tiny", runs={"a1": {}, "b2": {}}, source="tiny.yaml")
+    manifest = Manifest(name="tiny", runs={"a1": {}, "b2": {}, "absent": {}}, source="tiny.yaml")
+    store.write_manifest(manifest)
     frame = pd.DataFrame({"run_id": ["a1", "b2", "absent"]})
     found = settings([tmp_path / "sweeps" / "tiny.json"], frame, manifest)
     assert found == {"optimizer.beta2": ["0.99"], "optimizer.name": ["adamw"], "recipe.name": ["byte-small"]}
@@ -118,7 +127,7 @@ def test_every_report_holds_its_checklist_on_the_page_and_as_json(runs: pd.DataF
     held = json.loads((out / "heldout.json").read_text(encoding="utf-8"))
     assert f"{len(held['runs'])} of the largest" in answers["heldout"]
     assert "carrying the best smaller run forward" in answers["heldout_error"]
-    assert "analysis report" in answers["code"]
+    assert "isoflop report" in answers["code"]
     assert {"seeds", "optimizer", "corpus"} <= set(raw["missing"])
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count('class="missing"') == len(raw["missing"])
