@@ -102,7 +102,7 @@ def test_settings_of_training_are_read_from_the_records_of_a_store(tmp_path: Pat
     store.prepare()
     for name, rate in (("a1", 0.01), ("b2", 0.02)):
         optimizer = {"name": "adamw", "beta2": 0.99, "learning_rate": rate, "grad_clip": None}
-        facts = {
+        facts: dict[str, Any] = {
             "config": {"optimizer": optimizer},
             "design": dict.fromkeys(DESIGN_FIELDS, 1),
             "outcome": {"loss": 1.0},
