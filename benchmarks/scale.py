@@ -8,6 +8,7 @@ that waits should cost nothing.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -86,15 +87,18 @@ def idle_driver(root: Path, path: Path) -> dict[str, float]:
                 raise SystemExit(f"the driver ended with {driver.returncode}")
             time.sleep(0.5)  # between two looks at a folder, which gives no other sign
         began, before = time.monotonic(), driver.cpu_times()
-        while time.monotonic() - began < WATCHED_SECONDS and driver.poll() is None:
+        seconds, after = 0.0, before
+        while seconds < WATCHED_SECONDS and driver.poll() is None:
             time.sleep(1.0)  # the span that is measured
-        seconds, after = time.monotonic() - began, driver.cpu_times()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                seconds, after = time.monotonic() - began, driver.cpu_times()
     finally:
-        for process in [*driver.children(recursive=True), driver]:
-            process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in [*driver.children(recursive=True), driver]:
+                process.kill()
         driver.wait()
     spent = after.user + after.system - before.user - before.system
-    return {"seconds": round(seconds, 1), "fraction_of_a_core": round(spent / seconds, 4)}
+    return {"seconds": round(seconds, 1), "fraction_of_a_core": round(spent / max(seconds, 1.0), 4)}
 
 
 def measure(num_runs: int, *, is_driven: bool) -> dict[str, Any]:
