@@ -88,6 +88,7 @@ def repeated_pairs(frame: pd.DataFrame) -> pd.DataFrame:
     """
     if not {"unique_tokens", *CELL} <= set(frame.columns):
         return pd.DataFrame()
+    frame = frame.assign(unique_tokens=pd.to_numeric(frame["unique_tokens"], errors="coerce"))  # None where not known
     epochs = frame["tokens"] / frame["unique_tokens"]
     again = np.log(epochs) > REPEATS
     least = frame.loc[again, "unique_tokens"].min()
