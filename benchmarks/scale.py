@@ -109,9 +109,10 @@ def measure(num_runs: int, *, is_driven: bool) -> dict[str, Any]:
         tokens = [131072 * 2**number for number in range(5)]
         path = sweep_file(root, tokens=tokens, shapes=shapes, seeds=seeds)
         write_sweep(path, root)
-        runs = list(PlannedSweep.find("cluster", root).manifest.runs)
+        planned = PlannedSweep.find("cluster", root)
+        runs = list(planned.manifest.runs)
         result: dict[str, Any] = {"runs": len(runs), "plan": cost("plan", path, "--store", root, "--json")}
-        last = max(runs, key=lambda run: PlannedSweep.find("cluster", root).store.read_config(run).tokens)
+        last = max(runs, key=lambda run: planned.store.read_config(run).tokens)
         publish(root, [run for run in runs if run != last])
         if is_driven:
             result["idle_driver"] = idle_driver(root, path)
