@@ -1,4 +1,4 @@
-"""What is known of a run before it is trained: counts of parameters, tokens and FLOPs, by the names of the record.
+"""What is known of a run before it is trained: parameters, tokens, steps and FLOPs, by the names of the record.
 
 Pure and torch-free.
 """
@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from experiments.config.recipes import RECIPES
 from experiments.config.run import RunConfig
+from experiments.config.sweep import SweepConfig
+from experiments.errors import UserError
 from models.config.accounting import count_params, params_fit, params_non_embedding, params_total, training_flops
 
 
@@ -77,3 +80,40 @@ def design_of(config: RunConfig, *, num_train_tokens: int | None) -> dict[str, A
         "decay_tokens": config.schedule.decay_tokens,
         "seed": config.seed,
     }
+
+
+def batch_tokens_of(sweep: SweepConfig, params: float, tokens: float) -> int:
+    """Tokens of a step: whole sequences.
+
+    Parameters
+    ----------
+    sweep : SweepConfig
+        With its recipe and context.
+    params : float
+        N of the model.
+    tokens : float
+        D of the run.
+
+    Returns
+    -------
+    int
+        At least one sequence.
+
+    Raises
+    ------
+    UserError
+        When the recipe fixes less than a sequence.
+    """
+    fixed = sweep.recipe.batch_tokens
+    if fixed is not None and fixed < sweep.data.context:
+        raise UserError(
+            f"recipe.batch_tokens is {fixed}, less than one sequence of context {sweep.data.context}; raise it, or "
+            "lower data.context"
+        )
+    wanted = fixed or RECIPES[sweep.recipe.name](params, tokens).batch_tokens * sweep.recipe.batch_scale
+    return max(1, round(wanted / sweep.data.context)) * sweep.data.context
+
+
+def whole_steps(tokens: float, batch_tokens: int) -> int:
+    """Round tokens to whole steps."""
+    return round(tokens / batch_tokens) * batch_tokens

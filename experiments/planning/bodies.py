@@ -170,7 +170,8 @@ def _fresh(wanted: PretrainedConfig) -> Body:
     if missing:
         raise UserError(f"pretrained.scratch needs pretrained.model.{missing[0]}; give the shape of the body")
     try:
-        model = TransformerConfig(vocab_size=FIRST_OWN_ID, **dict(wanted.model))  # type: ignore[arg-type]
+        fields = dict(wanted.model)  # PretrainedConfig has checked each
+        model = TransformerConfig(vocab_size=FIRST_OWN_ID, **fields)  # type: ignore[arg-type]
     except ValueError as error:
         raise UserError(f"pretrained.model cannot be built: {error}") from error
     shape = json.dumps(plain(asdict(model)), sort_keys=True)

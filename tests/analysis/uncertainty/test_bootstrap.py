@@ -51,7 +51,7 @@ def test_a_minimum_that_wins_nowhere_is_soon_given_up(monkeypatch: pytest.Monkey
     def counted(problem: Problem, phi: np.ndarray, *words: object, **options: object) -> object:
         if options.get("max_iterations") != 0:
             descended.append(len(phi))
-        return polish(problem, phi, *words, **options)  # type: ignore[arg-type]
+        return polish(problem, phi, *words, **options)  # type: ignore[arg-type]  # handed through
 
     monkeypatch.setattr(bootstrap, "polish", counted)
     bootstrap_fits(problem, np.concatenate([best, far]), bootstrap_rows(40, 1000, rng=np.random.default_rng(2)))

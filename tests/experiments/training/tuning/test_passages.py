@@ -44,7 +44,7 @@ def test_passages_are_whole_scenes_in_one_split_and_occur_once(cache: Cache) -> 
 
 
 def test_every_token_of_a_passage_is_predicted_from_those_before(cache: Cache) -> None:
-    model = TransformerConfig(vocab_size=264, **SHAPE)  # type: ignore[arg-type]
+    model = TransformerConfig(vocab_size=264, **SHAPE)  # type: ignore[arg-type]  # a dict of mixed types
     run = FinetuneRun(
         pretrained="0",
         model=model,
