@@ -15,7 +15,7 @@ from analysis.advice.shapes import CHINCHILLA_ENDS, ShapeRules, Size
 from analysis.advice.steps import Steps
 from analysis.design.cells import PlannedCell
 from analysis.errors import UserError
-from experiments.config.counts import batch_tokens_of
+from experiments.config.designs import batch_tokens_of
 from experiments.config.reading import build_sweep
 from experiments.config.sweep import SweepConfig
 from experiments.config.yaml_text import dump_yaml, read_yaml

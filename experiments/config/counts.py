@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.config.recipes import RECIPES
+from experiments.config.recipes import Hyperparameters
 from experiments.config.run import RunConfig
 from experiments.config.sweep import SweepConfig
 from experiments.errors import UserError
 from models.config.accounting import count_params, params_fit, params_non_embedding, params_total, training_flops
+from models.config.schedules import ScheduleConfig
 
 
 def flops_of(config: RunConfig, *, tokens: int | None = None) -> float:
@@ -82,38 +83,47 @@ def design_of(config: RunConfig, *, num_train_tokens: int | None) -> dict[str, A
     }
 
 
-def batch_tokens_of(sweep: SweepConfig, params: float, tokens: float) -> int:
-    """Tokens of a step: whole sequences.
+def whole_steps(tokens: float, batch_tokens: int) -> int:
+    """Round tokens to whole steps."""
+    return round(tokens / batch_tokens) * batch_tokens
+
+
+def schedule_of(sweep: SweepConfig, rule: Hyperparameters, *, tokens: int, batch_tokens: int) -> ScheduleConfig:
+    """Lay warm-up and decay into the tokens of a run, in whole steps.
 
     Parameters
     ----------
     sweep : SweepConfig
-        With its recipe and context.
-    params : float
-        N of the model.
-    tokens : float
+        With its schedule.
+    rule : Hyperparameters
+        What the recipe says of the run.
+    tokens : int
         D of the run.
+    batch_tokens : int
+        Tokens of a step.
 
     Returns
     -------
-    int
-        At least one sequence.
+    ScheduleConfig
+        In tokens.
 
     Raises
     ------
     UserError
-        When the recipe fixes less than a sequence.
+        When warm-up and decay do not fit into the run.
     """
-    fixed = sweep.recipe.batch_tokens
-    if fixed is not None and fixed < sweep.data.context:
+    choice, fixed = sweep.schedule, sweep.recipe.warmup_tokens
+    warmup_tokens = whole_steps(rule.warmup_tokens if fixed is None else fixed, batch_tokens)
+    decay_tokens = whole_steps(choice.decay_fraction * tokens, batch_tokens) if choice.name == "wsd" else None
+    if warmup_tokens + (decay_tokens or 0) > tokens:
         raise UserError(
-            f"recipe.batch_tokens is {fixed}, less than one sequence of context {sweep.data.context}; raise it, or "
-            "lower data.context"
+            f"warm-up of {warmup_tokens:,} and decay of {decay_tokens or 0:,} tokens do not fit into {tokens:,}; "
+            "lower recipe.warmup_tokens or raise the budget"
         )
-    wanted = fixed or RECIPES[sweep.recipe.name](params, tokens).batch_tokens * sweep.recipe.batch_scale
-    return max(1, round(wanted / sweep.data.context)) * sweep.data.context
-
-
-def whole_steps(tokens: float, batch_tokens: int) -> int:
-    """Round tokens to whole steps."""
-    return round(tokens / batch_tokens) * batch_tokens
+    return ScheduleConfig(
+        name=choice.name,
+        warmup_tokens=warmup_tokens,
+        decay_tokens=decay_tokens,
+        decay_shape=choice.decay_shape,
+        final_fraction=choice.final_fraction,
+    )

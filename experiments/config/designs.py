@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from experiments.config.codec import set_path
-from experiments.config.counts import batch_tokens_of, whole_steps
+from experiments.config.counts import schedule_of, whole_steps
 from experiments.config.kinds import AnyRun
 from experiments.config.reading import build_sweep
 from experiments.config.recipes import RECIPES, Hyperparameters
@@ -27,7 +27,6 @@ from experiments.machine.devices import DeviceKind, Precision, resolve_precision
 from models.config.accounting import params_fit, training_flops
 from models.config.objective import ObjectiveConfig, check_objective, lengths
 from models.config.optimizer import OptimizerConfig
-from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
 
 Role = Literal["fit", "heldout", "replicate"]
@@ -321,7 +320,7 @@ def _run_config(sweep: SweepConfig, cell: _Cell, model: TransformerConfig, preci
                 grad_clip=choice.grad_clip,
                 **vars(sweep.optimizer),
             ),
-            schedule=_schedule(sweep, rule, tokens=tokens, batch_tokens=batch_tokens),
+            schedule=schedule_of(sweep, rule, tokens=tokens, batch_tokens=batch_tokens),
             tokens=tokens,
             batch_tokens=batch_tokens,
             seed=cell.seed,
@@ -351,20 +350,33 @@ def _peak_rate(sweep: SweepConfig, cell: _Cell, rule: Hyperparameters, counts: C
     return (choice.learning_rate or rate * choice.rate_scale) * cell.rate_scale
 
 
-def _schedule(sweep: SweepConfig, rule: Hyperparameters, *, tokens: int, batch_tokens: int) -> ScheduleConfig:
-    """The schedule of a run of so many tokens; UserError when warm-up and decay do not fit into it."""
-    choice, fixed = sweep.schedule, sweep.recipe.warmup_tokens
-    warmup_tokens = whole_steps(rule.warmup_tokens if fixed is None else fixed, batch_tokens)
-    decay_tokens = whole_steps(choice.decay_fraction * tokens, batch_tokens) if choice.name == "wsd" else None
-    if warmup_tokens + (decay_tokens or 0) > tokens:
+def batch_tokens_of(sweep: SweepConfig, params: float, tokens: float) -> int:
+    """Tokens of a step: whole sequences.
+
+    Parameters
+    ----------
+    sweep : SweepConfig
+        With its recipe and context.
+    params : float
+        N of the model.
+    tokens : float
+        D of the run.
+
+    Returns
+    -------
+    int
+        At least one sequence.
+
+    Raises
+    ------
+    UserError
+        When the recipe fixes less than a sequence.
+    """
+    fixed = sweep.recipe.batch_tokens
+    if fixed is not None and fixed < sweep.data.context:
         raise UserError(
-            f"warm-up of {warmup_tokens:,} and decay of {decay_tokens or 0:,} tokens do not fit into {tokens:,}; "
-            "lower recipe.warmup_tokens or raise the budget"
+            f"recipe.batch_tokens is {fixed}, less than one sequence of context {sweep.data.context}; raise it, or "
+            "lower data.context"
         )
-    return ScheduleConfig(
-        name=choice.name,
-        warmup_tokens=warmup_tokens,
-        decay_tokens=decay_tokens,
-        decay_shape=choice.decay_shape,
-        final_fraction=choice.final_fraction,
-    )
+    wanted = fixed or RECIPES[sweep.recipe.name](params, tokens).batch_tokens * sweep.recipe.batch_scale
+    return max(1, round(wanted / sweep.data.context)) * sweep.data.context
