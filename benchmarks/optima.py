@@ -78,12 +78,12 @@ def tables(folder: Path) -> Iterator[tuple[str, Columns, tuple[str, ...]]]:
         )
     repeated = {"params": "params", "tokens": "tokens", "unique_tokens": "unique_tokens"}
     frame = pd.read_csv(folder / "blindspots" / "datablations_runs.csv")
-    yield "datablations", _columns(frame, **repeated, loss="val_loss"), ("muennighoff", "hernandez", *SIZE_AND_DATA)
+    yield "datablations", _columns(frame, **repeated, loss="val_loss"), ("muennighoff", *SIZE_AND_DATA)
     frame = pd.read_csv(folder / "scalebench" / "data_constrained_train.csv")
     yield "data constrained", _columns(frame, **repeated, loss="loss"), ("muennighoff", *SIZE_AND_DATA)
     frame = pd.read_csv(folder / "scalebench" / "parallel_train.csv")
     for name, part in frame.groupby("group"):
-        columns = _columns(part, params="num_params", streams="parallel_size", loss="loss")
+        columns = _columns(part, params="num_params", parallel_size="parallel_size", loss="loss")
         yield f"parallel {name}", columns, ("parallel",)
     for name in ("flan", "wmt19"):
         frame = pd.read_csv(folder / "lin_finetuning" / f"{name}.csv")
