@@ -28,6 +28,8 @@ WORDS: Mapping[object, str] = {
 }
 """Types as messages name them."""
 
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+
 ABSENT = object()
 """What `get_path` gives where there is nothing."""
 
@@ -158,8 +160,19 @@ def as_written(config: Any, raw: Any) -> Any:
     return raw
 
 
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    """Name a dataclass's fields in sorted order; asked once a class, since a plan writes thousands of configs."""
+    return tuple(sorted(field.name for field in fields(kind)))
+
+
 def plain(value: Any) -> Any:
-    """Give what JSON would give back: tuples as lists, mappings by sorted key."""
+    """Give what JSON would give back: tuples as lists, dataclasses and mappings by sorted key."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if is_dataclass(kind):
+        return {name: plain(getattr(value, name)) for name in _field_names(kind)}
     if isinstance(value, Mapping):
         return {str(key): plain(value[key]) for key in sorted(value)}
     if isinstance(value, (tuple, list)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.config.codec import as_written, convert, get_path, plain, remove_path
@@ -112,7 +112,7 @@ def canonical(config: RunConfig) -> dict[str, Any]:
     Fields that were added later and stand at the default they came with are left out, so that identities of older runs
     stay.
     """
-    raw: dict[str, Any] = plain(asdict(config))
+    raw: dict[str, Any] = plain(config)
     for path, default in ADDED_LATER.items():
         if get_path(raw, path) == plain(default):
             remove_path(raw, path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.config.codec import plain
@@ -174,6 +174,6 @@ def _fresh(wanted: PretrainedConfig) -> Body:
         model = TransformerConfig(vocab_size=FIRST_OWN_ID, **fields)  # type: ignore[arg-type]
     except ValueError as error:
         raise UserError(f"pretrained.model cannot be built: {error}") from error
-    shape = json.dumps(plain(asdict(model)), sort_keys=True)
+    shape = json.dumps(plain(model), sort_keys=True)
     name = hashlib.sha256(f"scratch {shape}".encode()).hexdigest()[:DIGITS]
     return Body(run_id=name, model=model, source="scratch")

@@ -6,6 +6,8 @@ torch's FlopCounterMode on the meta device.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from models.config.checks import require_count, require_name
 from models.config.objective import ObjectiveConfig, lengths
 from models.config.transformer import TransformerConfig
@@ -69,16 +71,19 @@ def count_params(config: TransformerConfig) -> dict[str, int]:
     }
 
 
+@lru_cache(maxsize=1024)
 def params_total(config: TransformerConfig) -> int:
     """Return the number of all parameters; a tied table is counted once."""
     return sum(count_params(config).values())
 
 
+@lru_cache(maxsize=1024)
 def params_non_embedding(config: TransformerConfig) -> int:
     """Return the parameters without token, segment and position tables and without the output head."""
     return sum(count for group, count in count_params(config).items() if group not in (*TABLES, "head"))
 
 
+@lru_cache(maxsize=1024)
 def hidden_matrix_params(config: TransformerConfig) -> int:
     """Return the parameters of matrices between states: no tables, no output table, no gains and no biases."""
     plain = config.replace(bias=False, norm="rmsnorm", head_bias=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from experiments.config.codec import as_written, convert, plain
@@ -200,7 +200,7 @@ class FinetuneRun:
 
 def canonical(config: FinetuneRun) -> dict[str, Any]:
     """Give the config as plain data, as config.json and the record hold it."""
-    raw: dict[str, Any] = plain(asdict(config))
+    raw: dict[str, Any] = plain(config)
     return raw
 
 
