@@ -98,8 +98,10 @@ def beside_file(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _moved(name: object, folder: Path) -> object:
-    """PREFIX:PATH as seen from the working folder; any other name as it is."""
+    """PREFIX:PATH as seen from the working folder, hf:PATH too where it is a folder; any other name as it is."""
     prefix, colon, where = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if prefix == "hf" and (folder / where).is_dir():
+        return f"hf:{os.path.normpath(folder / where)}"
     if prefix not in FILE_PREFIXES or not colon or not where:
         return name
     place = Path(where).expanduser()

@@ -239,6 +239,18 @@ def load_task(name: str, cache: Cache) -> Task:
     return Task(name=name, kind=info.kind, labels=_labels(splits), splits=splits)
 
 
+def training_texts(task: Task) -> list[str]:
+    """All texts of a task's training split: inputs, questions, and texts to be written.
+
+    Parameters
+    ----------
+    task : Task
+        Its splits.
+    """
+    examples = task.splits["train"]
+    return [text for one in examples for text in (one.text, one.question, one.target) if text]
+
+
 def _labels(splits: dict[str, tuple[Example, ...]]) -> tuple[str, ...]:
     found: set[str] = set()
     for examples in splits.values():

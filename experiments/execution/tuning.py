@@ -21,9 +21,10 @@ from experiments.config.tuning import run as tuning
 from experiments.config.tuning.run import FinetuneRun
 from experiments.data.cache import Cache
 from experiments.data.corpora.task_files import columns_of, find_task, task_hash
-from experiments.data.tasks import Example, Task
+from experiments.data.tasks import Example, Task, training_texts
+from experiments.data.tokenizers.bpe import task_merges
 from experiments.data.tokenizers.checkpoint import OWN, CheckpointTokenizer, Marks
-from experiments.data.tokenizers.tokenizer import BytesTokenizer, Tokenizer, load_tokenizer
+from experiments.data.tokenizers.tokenizer import BpeTokenizer, BytesTokenizer, Tokenizer, load_tokenizer
 from experiments.digests import checked_row
 from experiments.errors import UserError
 from experiments.execution.engine import Execution
@@ -81,8 +82,12 @@ class Bodies:
 
     def tokenizer(self, run: FinetuneRun) -> tuple[Tokenizer, Marks]:
         """The tokenizer of what a run tunes, and the marks around its texts."""
-        if run.source == "scratch":
+        if run.source == "scratch" and run.tokenizer == "bytes":
             return BytesTokenizer(), OWN
+        if run.source == "scratch":
+            content = run.task.content_hash
+            merges = task_merges(run.tokenizer, content, lambda: training_texts(self.task(run)), self.cache)
+            return BpeTokenizer(merges, run.task.name), OWN
         if run.source == "huggingface":
             found = CheckpointTokenizer(Path(str(run.folder)))
             return found, found.marks()

@@ -16,7 +16,8 @@ from experiments.config.designs import ExpandedSweep
 from experiments.config.run import RunConfig
 from experiments.config.tuning.run import Source
 from experiments.config.tuning.sweep import PretrainedConfig
-from experiments.data.config import FIRST_OWN_ID
+from experiments.data.config import FIRST_OWN_ID, bpe_size
+from experiments.data.tokenizers.bpe import BPE_VERSION
 from experiments.errors import UserError
 from experiments.records import RunStatus
 from experiments.store.store import RunStore
@@ -39,12 +40,14 @@ class Body:
     """Where its weights are from."""
     folder: str | None = None
     """huggingface: the checkpoint."""
+    tokenizer: str = "bytes"
+    """scratch: bytes or bpe-SIZE."""
     waits: bool = False
     """Whether the pre-trained run is still to be trained."""
 
 
 def find_bodies(
-    wanted: PretrainedConfig, store: RunStore, before: ExpandedSweep | None = None
+    wanted: PretrainedConfig, store: RunStore, before: ExpandedSweep | None = None, content: str = ""
 ) -> tuple[list[Body], list[str]]:
     """Find the bodies of a fine-tuning sweep.
 
@@ -56,6 +59,8 @@ def find_bodies(
         Holds the pre-trained runs.
     before : ExpandedSweep, optional
         The sweep of the bodies, where `wanted` names its file.
+    content : str
+        Content hash of the task, on whose training split a body from scratch may learn its vocabulary.
 
     Returns
     -------
@@ -72,7 +77,7 @@ def find_bodies(
     if wanted.huggingface is not None:
         return [_checkpoint(Path(wanted.huggingface))], []
     if wanted.scratch:
-        return [_fresh(wanted)], []
+        return [_fresh(wanted, content)], []
     if wanted.run is not None:
         run = _run_named(store, wanted.run)
         problem = pretrained_problem(store, run, store.read_config(run))
@@ -164,16 +169,17 @@ def _checkpoint(folder: Path) -> Body:
     return Body(run_id=folder_digest(folder), model=model, source="huggingface", folder=str(folder))
 
 
-def _fresh(wanted: PretrainedConfig) -> Body:
-    """A body of fresh weights, by its shape."""
+def _fresh(wanted: PretrainedConfig, content: str) -> Body:
+    """A body of fresh weights, by its shape and its vocabulary."""
     missing = [name for name in ("width", "depth", "num_heads", "context") if name not in wanted.model]
     if missing:
         raise UserError(f"pretrained.scratch needs pretrained.model.{missing[0]}; give the shape of the body")
     try:
         fields = dict(wanted.model)  # PretrainedConfig has checked each
-        model = TransformerConfig(vocab_size=FIRST_OWN_ID, **fields)  # type: ignore[arg-type]
+        model = TransformerConfig(vocab_size=bpe_size(wanted.tokenizer) or FIRST_OWN_ID, **fields)  # type: ignore[arg-type]
     except ValueError as error:
         raise UserError(f"pretrained.model cannot be built: {error}") from error
     shape = json.dumps(plain(model), sort_keys=True)
-    name = hashlib.sha256(f"scratch {shape}".encode()).hexdigest()[:DIGITS]
-    return Body(run_id=name, model=model, source="scratch")
+    words = "" if wanted.tokenizer == "bytes" else f" {wanted.tokenizer} {content} {BPE_VERSION}"
+    name = hashlib.sha256(f"scratch {shape}{words}".encode()).hexdigest()[:DIGITS]
+    return Body(run_id=name, model=model, source="scratch", tokenizer=wanted.tokenizer)

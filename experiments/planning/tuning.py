@@ -10,6 +10,7 @@ import importlib.util
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from experiments.config.designs import ExpandedSweep, PlannedRun, Role
 from experiments.config.tuning.rates import Rates, grow, starting_rate
@@ -17,6 +18,8 @@ from experiments.config.tuning.run import FinetuneRun, TaskRef, run_id
 from experiments.config.tuning.sweep import FinetuneSweep, MethodChoice, TaskConfig
 from experiments.data.cache import Cache
 from experiments.data.corpora.task_files import columns_of, find_task, task_hash
+from experiments.data.tasks import Task, training_texts
+from experiments.data.tokenizers.bpe import task_merges
 from experiments.errors import UserError
 from experiments.machine.devices import DeviceKind, Precision, resolve_precision
 from experiments.planning.bodies import Body, find_bodies
@@ -70,8 +73,9 @@ def expand_finetune(
     UserError
         When the task, a body or a method cannot be used, before anything is written.
     """
-    bodies, left_out = find_bodies(sweep.pretrained, store, before)
-    task, available = _task(sweep.task, cache)
+    found, task = _task(sweep.task, cache)
+    available = len(found.splits["train"])
+    bodies, left_out = find_bodies(sweep.pretrained, store, before, task.content_hash)
     _check_kind(task, bodies)
     for choice in sweep.choices():
         _check_method(choice, bodies)
@@ -80,6 +84,8 @@ def expand_finetune(
         raise UserError(
             f"design.examples holds {most}, more than the {available} training examples of {sweep.task.name}; lower it"
         )
+    if sweep.pretrained.tokenizer != "bytes":  # too few merges are an error before anything is written
+        task_merges(sweep.pretrained.tokenizer, task.content_hash, partial(training_texts, found), cache)
     maker = _Maker(sweep, store, task, resolve_precision(sweep.precision, kind))
     runs: dict[str, PlannedRun] = {}
     waits: dict[str, str] = {}
@@ -169,6 +175,7 @@ class _Maker:
             pretrained=cell.body.run_id,
             source=cell.body.source,
             folder=cell.body.folder,
+            tokenizer=cell.body.tokenizer,
             model=model,
             pretrained_tokens=cell.body.tokens,
             task=self.task,
@@ -187,8 +194,8 @@ class _Maker:
         )
 
 
-def _task(config: TaskConfig, cache: Cache) -> tuple[TaskRef, int]:
-    """The task's content, and how many training examples it has."""
+def _task(config: TaskConfig, cache: Cache) -> tuple[Task, TaskRef]:
+    """The task, and what a run knows of it."""
     task = find_task(config.name, cache, columns_of(config))
     for split, wanted in (("val", config.val_examples), ("test", config.test_examples)):
         there = len(task.splits[split])
@@ -210,7 +217,7 @@ def _task(config: TaskConfig, cache: Cache) -> tuple[TaskRef, int]:
         beams=config.beams if task.kind == "generation" else 4,
         passage=config.passage,
     )
-    return reference, len(task.splits["train"])
+    return task, reference
 
 
 def _check_kind(task: TaskRef, bodies: list[Body]) -> None:

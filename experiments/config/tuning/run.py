@@ -36,7 +36,7 @@ class TaskRef:
     """A labelled task as a run knows it: content instead of place."""
 
     name: str
-    """Name in the registry of tasks, or csv:PATH, jsonl:PATH, parquet:PATH. Not identity: the content is."""
+    """Name in the registry of tasks, or csv:PATH, jsonl:PATH, parquet:PATH, hf:WHERE. Not identity: the content is."""
     text: str = "text"
     """Column of the inputs in a file."""
     label: str = "label"
@@ -89,6 +89,8 @@ class FinetuneRun:
     """Where the body is from. Not identity: `pretrained` stands for it."""
     folder: str | None = None
     """huggingface: where the checkpoint lies. Not identity."""
+    tokenizer: str = "bytes"
+    """scratch: bytes, or bpe-SIZE, learned on the task's training split. Not identity: `pretrained` stands for it."""
     model: TransformerConfig
     """The body. Not identity: `pretrained` stands for it."""
     pretrained_tokens: int
@@ -211,7 +213,7 @@ def run_id(config: FinetuneRun) -> str:
     stands.
     """
     identity = canonical(config) | {"task": config.task.identity()}
-    for name in ("model", "pretrained_tokens", "source", "folder"):
+    for name in ("model", "pretrained_tokens", "source", "folder", "tokenizer"):
         del identity[name]
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from experiments.config.codec import check_value, convert
 from experiments.config.sweep import ModelValue
+from experiments.data.config import bpe_size
 from experiments.errors import UserError
 from experiments.machine.devices import SweepPrecision
 from models.config.checks import require_count, require_positive
@@ -32,7 +33,9 @@ class PretrainedConfig:
     huggingface: str | None = None
     """A local checkpoint folder: config.json, safetensors and tokenizer.json."""
     scratch: bool = False
-    """No pre-trained body: fresh weights of the shape `model`, on bytes."""
+    """No pre-trained body: fresh weights of the shape `model`."""
+    tokenizer: str = "bytes"
+    """scratch: bytes, or bpe-SIZE, a vocabulary of that size which is learned on the task's training split."""
     model: Mapping[str, ModelValue] = field(default_factory=dict)
     """scratch: fields of the model other than the vocabulary, such as {family: encoder, width: 32, depth: 2, num_heads:
     2, context: 128}."""
@@ -46,8 +49,12 @@ class PretrainedConfig:
             )
         if self.model and not self.scratch:
             raise UserError("pretrained.model is the shape of a body from scratch; leave it out, or set scratch: true")
+        if self.tokenizer != "bytes" and not self.scratch:
+            raise UserError("pretrained.tokenizer is that of a body from scratch; leave it out, or set scratch: true")
+        if self.tokenizer != "bytes" and bpe_size(self.tokenizer) is None:
+            raise UserError(f"pretrained.tokenizer is {self.tokenizer!r}; give bytes, or bpe-SIZE such as bpe-2048")
         if "vocab_size" in self.model:
-            raise UserError("pretrained.model.vocab_size is that of bytes; leave it out")
+            raise UserError("pretrained.model.vocab_size is that of the tokenizer; leave it out")
         for name, value in self.model.items():
             check_value(TransformerConfig, name, value, prefix="pretrained.model.")
 
@@ -62,7 +69,8 @@ class TaskConfig:
     """What is learnt."""
 
     name: str
-    """A name of `data list`, or csv:PATH, jsonl:PATH, parquet:PATH, or corpus:NAME, whose passages are learnt."""
+    """A name of `data list`, or csv:PATH, jsonl:PATH, parquet:PATH, hf:FOLDER or hf:NAME, or corpus:NAME,
+    whose passages are learnt."""
     text: str = "text"
     """Column of the inputs in a file."""
     label: str = "label"

@@ -18,6 +18,7 @@ from typing import Any
 
 from experiments.data.cache import Cache, build_folder, explain_write_errors, read_json, write_json
 from experiments.data.config import DataConfig
+from experiments.data.corpora.hub import import_datasets, not_had
 from experiments.data.corpora.places import corpus_files, spool_folder
 from experiments.errors import UserError
 
@@ -245,15 +246,7 @@ def spool_stream(data: DataConfig, cache: Cache) -> Path:
 
 
 def _stream(data: DataConfig) -> Iterator[str]:
-    import logging
-
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(
-            "hf:NAME corpora need the package datasets; install it with: pip install 'isoflop[data]'"
-        ) from error
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # errors are reported below, once
+    datasets = import_datasets()
     name, _, config = data.where.partition(":")
     split, text_field = str(data.option("split")), str(data.option("text_field"))
     revision = str(data.option("revision")) or None
@@ -269,8 +262,4 @@ def _stream(data: DataConfig) -> Iterator[str]:
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"data set {data.where!r} could not be had ({reason}); check its name, split and the network, "
-            f"or give local files as jsonl:PATH or parquet:PATH"
-        ) from error
+        raise not_had(data.where, error) from error

@@ -1,6 +1,7 @@
-"""Tasks from a user's own table: csv, JSON lines or Parquet with a column of texts and one of what is asked of them.
+"""Tasks from a user's own table, with a column of texts and one of what is asked of them.
 
-Labels of texts, lists of tags of words, questions whose answers are parts of the text, or texts to be written.
+A table is a csv, JSON lines or Parquet file, or a data set of Hugging Face. It holds labels of texts, lists of
+tags of words, questions whose answers are parts of the text, or texts to be written.
 
 Inputs are deduplicated before they are split, and a split is a hash of the input. It must not know models. Planning
 imports this file, so that it reads without pandas; pyarrow is imported by the one reader that needs it.
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.data.cache import Cache
+from experiments.data.corpora.hub import labelled_rows
 from experiments.data.corpora.passages import load_passages
 from experiments.data.tasks import SPLITS, Example, Task, TaskKind, load_task, split_of
 from experiments.errors import UserError
@@ -108,7 +110,7 @@ def find_task(name: str, cache: Cache, columns: Columns | None = None) -> Task:
     Parameters
     ----------
     name : str
-        A name of TASKS, csv:PATH, jsonl:PATH or parquet:PATH, or corpus:NAME.
+        A name of TASKS, csv:PATH, jsonl:PATH or parquet:PATH, hf:FOLDER or hf:NAME, or corpus:NAME.
     cache : Cache
         Holds the fetched corpora.
     columns : Columns, optional
@@ -129,7 +131,9 @@ def find_task(name: str, cache: Cache, columns: Columns | None = None) -> Task:
     if colon and kind == "corpus":
         task = load_passages(where, cache, columns.passage)
     elif colon and kind in READERS:
-        task = _from_file(kind, Path(where), columns)
+        task = _from_rows(kind, where, [(row, None) for row in _read(kind, Path(where))], columns)
+    elif colon and kind == "hf":
+        task = _from_rows(kind, where, labelled_rows(where), columns)
     else:
         task = load_task(name, cache)
     check_leaks(task)
@@ -149,21 +153,27 @@ def find_task(name: str, cache: Cache, columns: Columns | None = None) -> Task:
     return task
 
 
-def _from_file(kind: str, path: Path, columns: Columns) -> Task:
+def _read(kind: str, path: Path) -> Rows:
+    """The rows of a file."""
     if not path.is_file():
         raise UserError(f"there is no file {path}; name a {kind} file")
     try:
-        table = READERS[kind](path)
+        return READERS[kind](path)
     except (ValueError, OSError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as {kind} ({str(error).splitlines()[0]}); mend it") from error
+
+
+def _from_rows(kind: str, path: str, table: list[tuple[dict[str, Any], str | None]], columns: Columns) -> Task:
+    """A task of rows, each with the split that its source puts it in, or None; `path` names them in messages."""
     for field, column in columns.read().items():
-        lacks = next((number for number, row in enumerate(table, start=1) if row.get(column) is None), None)
+        lacks = next((number for number, (row, _) in enumerate(table, start=1) if row.get(column) is None), None)
         if lacks is not None or not table:
-            there = ", ".join(map(str, table[lacks - 1 if lacks else 0])) if table else "no rows"
+            there = ", ".join(map(str, table[lacks - 1 if lacks else 0][0])) if table else "no rows"
             raise UserError(f"{path} has no column {column!r} in row {lacks or 1} (it has {there}); set task.{field}")
     splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
     known: dict[str, tuple[str, ...]] = {}
-    for number, row in enumerate(table, start=1):
+    tested: set[str] = set()
+    for number, (row, named) in enumerate(table, start=1):
         example = _example(path, number, row, columns)
         text = " ".join(example.text.split())
         key, said = f"{text}\n{example.question}", _labels_of(example)
@@ -172,9 +182,12 @@ def _from_file(kind: str, path: Path, columns: Columns) -> Task:
                 f"{path} labels the text of row {number} {' '.join(said)!r} there and {' '.join(known[key])!r} before; "
                 f"mend one"
             )
+        if named == "test":
+            tested.add(text)
         if key not in known:
             known[key] = said
-            splits[split_of(text, None)].append(example)  # all questions on a text are in one split
+            # all questions on a text are in one split
+            splits[split_of(text, "test" if text in tested else named)].append(example)
     unique = {name: tuple(some) for name, some in splits.items()}
     every = [one for some in unique.values() for one in some]
     task_kind = _kind(path, columns, every)
@@ -183,7 +196,7 @@ def _from_file(kind: str, path: Path, columns: Columns) -> Task:
     return Task(name=kind, kind=task_kind, labels=labels, splits=unique)
 
 
-def _kind(path: Path, columns: Columns, every: list[Example]) -> TaskKind:
+def _kind(path: str, columns: Columns, every: list[Example]) -> TaskKind:
     """What the columns of a file ask for."""
     if columns.target is not None:
         return "generation"
@@ -204,7 +217,7 @@ def _labels_of(example: Example) -> tuple[str, ...]:
     return example.tags if example.tags is not None else (str(example.label),)
 
 
-def _example(path: Path, number: int, row: dict[str, Any], columns: Columns) -> Example:
+def _example(path: str, number: int, row: dict[str, Any], columns: Columns) -> Example:
     """A row of a file: a text with its label, a question or a target; or lists of words and of their tags."""
     words = row[columns.text]
     if columns.target is not None:
@@ -225,7 +238,7 @@ def _example(path: Path, number: int, row: dict[str, Any], columns: Columns) -> 
     return Example(text=" ".join(tokens), tokens=tokens, tags=tags)
 
 
-def _find_answer(path: Path, number: int, text: str, answer: Any) -> tuple[int, int]:
+def _find_answer(path: str, number: int, text: str, answer: Any) -> tuple[int, int]:
     """Where an answer stands in its text: as SQuAD says it, {text: [...], answer_start: [...]}, or its first place."""
     start: Any = None
     if isinstance(answer, dict):

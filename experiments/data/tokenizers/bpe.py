@@ -1,4 +1,6 @@
-"""Byte-level BPE trained on the training split of a corpus: once, deterministically, kept in the cache.
+"""Byte-level BPE trained on the training split of a corpus or of a labelled task.
+
+It is learned once, deterministically, and kept in the cache.
 
 Ids: 0 to 255 the bytes, 256 to 263 special as in tokenization.py, then the merges in the order in which they were
 learned. A trained tokenizer is its list of merges; its hash enters the identity of every run. The package tokenizers
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,42 @@ def tokenizer_folder(data: DataConfig, cache: Cache) -> Path:
     return cache.tokenizers / f"{data.info.name}-{data.tokenizer}-{key}"
 
 
+def task_merges(
+    tokenizer: str, content: str, texts: Callable[[], Sequence[str]], cache: Cache
+) -> list[tuple[str, str]]:
+    """Read the merges that a task's training texts give, which are learned where they are not there yet.
+
+    Parameters
+    ----------
+    tokenizer : str
+        bpe-SIZE.
+    content : str
+        The task's content hash.
+    texts : callable
+        Gives inputs, questions and targets of the training split.
+    cache : Cache
+        The cache folder.
+
+    Returns
+    -------
+    list of tuple of (str, str)
+        In the order in which they were learned.
+
+    Raises
+    ------
+    UserError
+        When the texts give too few merges, or what is in the cache is damaged.
+    """
+    folder = cache.tokenizers / f"task-{tokenizer}-{content}-{BPE_VERSION}"
+
+    def build(temporary: Path) -> None:
+        merges = _learn(texts(), tokenizer, "the training split")
+        write_json(temporary / "merges.json", {"tokenizer": tokenizer, "merges": merges})
+
+    build_folder(folder, build, complete="merges.json")
+    return _read_merges(folder / "merges.json")[0]
+
+
 def trained_merges(data: DataConfig, cache: Cache) -> tuple[list[tuple[str, str]], str]:
     """Read the merges of a config's tokenizer, which is trained where it is not there yet.
 
@@ -72,7 +110,8 @@ def trained_merges(data: DataConfig, cache: Cache) -> tuple[list[tuple[str, str]
     folder = tokenizer_folder(data, cache)
 
     def build(temporary: Path) -> None:
-        write_json(temporary / "merges.json", {"tokenizer": data.tokenizer, "merges": _train(data, cache)})
+        merges = _learn(_training_texts(data, cache), data.tokenizer, f"corpus {data.corpus!r}")
+        write_json(temporary / "merges.json", {"tokenizer": data.tokenizer, "merges": merges})
 
     build_folder(folder, build, complete="merges.json")
     return _read_merges(folder / "merges.json")
@@ -89,9 +128,10 @@ def _read_merges(path: Path) -> tuple[list[tuple[str, str]], str]:
     return merges, hashlib.sha256(json.dumps(merges).encode()).hexdigest()
 
 
-def _train(data: DataConfig, cache: Cache) -> list[list[str]]:
+def _learn(texts: Iterable[str], tokenizer: str, source: str) -> list[list[str]]:
+    """The merges of some texts; `source` names them in messages."""
     tokenizers = import_tokenizers()
-    size = bpe_size(data.tokenizer)
+    size = bpe_size(tokenizer)
     assert size is not None
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     trainer = tokenizers.trainers.BpeTrainer(
@@ -99,11 +139,11 @@ def _train(data: DataConfig, cache: Cache) -> list[list[str]]:
     )
     learner = tokenizers.Tokenizer(tokenizers.models.BPE())
     learner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    learner.train_from_iterator(_training_texts(data, cache), trainer)
+    learner.train_from_iterator(texts, trainer)
     merges = [list(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     if len(merges) != size - FIRST_MERGE:
         raise UserError(
-            f"corpus {data.corpus!r} gives only {len(merges)} merges, and tokenizer {data.tokenizer!r} needs "
+            f"{source} gives only {len(merges)} merges, and tokenizer {tokenizer!r} needs "
             f"{size - FIRST_MERGE}; use 'bpe-{FIRST_MERGE + len(merges)}' or a smaller one, or 'bytes'"
         )
     return merges
@@ -113,21 +153,21 @@ def _training_texts(data: DataConfig, cache: Cache) -> Iterator[str]:
     total = 0
     for document, _, is_val in split_documents(data, cache):
         if not is_val:
-            yield as_text(document, data)
+            yield as_text(document, data.corpus)
             total += len(document)
             if total >= TRAINING_BYTES:
                 return
 
 
-def as_text(document: bytes, data: DataConfig) -> str:
+def as_text(document: bytes, corpus: str) -> str:
     """Decode a document.
 
     Parameters
     ----------
     document : bytes
         Bytes.
-    data : DataConfig
-        The config, for messages.
+    corpus : str
+        Its corpus, for messages.
 
     Returns
     -------
@@ -143,7 +183,7 @@ def as_text(document: bytes, data: DataConfig) -> str:
         return document.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"a document of corpus {data.corpus!r} is not UTF-8 ({error.reason} in "
+            f"a document of corpus {corpus!r} is not UTF-8 ({error.reason} in "
             f"{document[error.start : error.start + 8]!r}); convert the corpus, or use the tokenizer 'bytes'"
         ) from error
 

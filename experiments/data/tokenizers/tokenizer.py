@@ -64,13 +64,13 @@ class BpeTokenizer:
     ----------
     merges : list of tuple of (str, str)
         Pairs in the order in which they were learned.
-    data : DataConfig
-        The config, for messages about a document that is no text.
+    corpus : str
+        Where its documents are from, for messages about one that is no text.
     """
 
-    def __init__(self, merges: list[tuple[str, str]], data: DataConfig) -> None:
+    def __init__(self, merges: list[tuple[str, str]], corpus: str) -> None:
         self.vocab_size = FIRST_MERGE + len(merges)
-        self._data = data
+        self._corpus = corpus
         self._encoder: Any = build_encoder(merges)
         byte_of = {character: byte for byte, character in enumerate(byte_characters())}
         self._bytes = [bytes([byte]) for byte in range(256)] + [b""] * (FIRST_MERGE - 256)
@@ -78,7 +78,7 @@ class BpeTokenizer:
 
     def encode(self, documents: Sequence[bytes]) -> list[NDArray[np.integer]]:
         """Ids of each document, int64."""
-        texts = [as_text(document, self._data) for document in documents]
+        texts = [as_text(document, self._corpus) for document in documents]
         encoded = self._encoder.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(one.ids, dtype=np.int64) for one in encoded]
 
@@ -105,7 +105,7 @@ class FileTokenizer:
 
     def __init__(self, file: Path, data: DataConfig) -> None:
         self.vocab_size = data.vocab_size
-        self._data = data
+        self._corpus = data.corpus
         try:
             self._own: Any = import_tokenizers().Tokenizer.from_file(str(file))
         except UserError:
@@ -117,7 +117,7 @@ class FileTokenizer:
 
     def encode(self, documents: Sequence[bytes]) -> list[NDArray[np.integer]]:
         """Ids of each document, int64."""
-        texts = [as_text(document, self._data) for document in documents]
+        texts = [as_text(document, self._corpus) for document in documents]
         encoded = self._own.encode_batch(texts, add_special_tokens=False)
         return [np.array(one.ids, dtype=np.int64) + FIRST_OWN_ID for one in encoded]
 
@@ -152,4 +152,4 @@ def load_tokenizer(data: DataConfig, cache: Cache) -> Tokenizer:
     if data.tokenizer == "bytes":
         return BytesTokenizer()
     file = tokenizer_file(data.tokenizer)
-    return BpeTokenizer(trained_merges(data, cache)[0], data) if file is None else FileTokenizer(file, data)
+    return BpeTokenizer(trained_merges(data, cache)[0], data.corpus) if file is None else FileTokenizer(file, data)

@@ -102,6 +102,32 @@ def test_fresh_weights_are_a_source(tmp_path: Path, cache: Cache) -> None:
     assert not others & set(table["run_id"])
 
 
+def test_fresh_weights_may_learn_their_vocabulary_on_the_training_split(tmp_path: Path, cache: Cache) -> None:
+    pytest.importorskip("tokenizers")
+    rows(400).to_csv(tmp_path / "rows.csv", index=False)
+    store = RunStore(tmp_path / "store")
+    lengths, ids = {}, set()
+    for tokenizer, size in (("bytes", 264), ("bpe-300", 300), ("bpe-320", 320)):
+        source = {"scratch": True, "model": FRESH | {"context": 16}, "tokenizer": tokenizer}
+        path = write_sweep(
+            tmp_path / f"{tokenizer}.yaml",
+            tmp_path / "rows.csv",
+            pretrained=source,
+            methods=["scratch"],
+            rates={"span": 0},
+        )
+        (item,) = expand_file(path, cache=cache, store=store).runs
+        assert isinstance(item.config, FinetuneRun)
+        ids.add(item.run_id)
+        tokens, _ = Bodies(store, cache).tokenizer(item.config)
+        assert tokens.vocab_size == item.config.model.vocab_size == size
+        (encoded,) = tokens.encode([b"the summer of 12"])
+        assert tokens.decode([int(i) for i in encoded]) == b"the summer of 12"
+        lengths[tokenizer] = len(encoded)
+    assert len(ids) == 3
+    assert lengths["bytes"] > lengths["bpe-300"] >= lengths["bpe-320"]
+
+
 @pytest.mark.slow
 def test_one_command_trains_the_bodies_and_tunes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_bodies(tmp_path)
@@ -145,6 +171,9 @@ def test_a_body_that_diverges_keeps_no_worker_waiting(
         ({"scratch": True, "model": FRESH | {"num_heads": 3}}, "pretrained.model cannot be built"),
         ({"sweep": "bodies", "model": FRESH}, "set scratch: true"),
         ({"sweep": "bodies", "run": "0"}, "give exactly one"),
+        ({"sweep": "bodies", "tokenizer": "bpe-300"}, "set scratch: true"),
+        ({"scratch": True, "model": FRESH, "tokenizer": "words"}, "give bytes, or bpe-SIZE"),
+        ({"scratch": True, "model": FRESH, "tokenizer": "bpe-99999"}, "the training split gives only"),
         ({"sweep": "absent.yaml"}, "absent.yaml"),
         ({"sweep": "bad.yaml"}, "fine-tunes itself"),
     ],
