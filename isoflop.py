@@ -67,7 +67,7 @@ _HOMES = {
 """Where a name lives; all others are in `analysis.api`."""
 
 _GROUPS = {
-    "describe a model and plan a sweep": ("init", "help", "describe", "plan"),
+    "describe a model and plan a sweep": ("init", "help", "describe", "plan", "profile"),
     "train": ("run", "work", "status", "list", "cancel"),
     "data and records": ("data", "collect", "archive", "sync", "verify", "prune", "generate", "label"),
     "fit and predict": ("fit", "predict", "isoflop", "frontier", "compare", "conventions", "select", "tasks"),

@@ -24,6 +24,11 @@ VERBS = {
         summary="show what a sweep would train: sizes, tokens, FLOPs, memory, time; writes nothing",
         takes_overrides=True,
     ),
+    "profile": Verb(
+        module="experiments.verbs.planning.profile",
+        summary="measure in a minute which execution of a sweep's shapes is fastest here; plan and run follow it",
+        takes_overrides=True,
+    ),
     "run": Verb(
         module="experiments.verbs.training.run",
         summary="train what is missing of a sweep, on this machine with a live table or on a Slurm cluster",

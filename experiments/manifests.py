@@ -127,6 +127,8 @@ class Manifest:
     """run_id -> when a changed sweep file no longer listed the run, Unix seconds; `prune` spares it for a while."""
     execution: Mapping[str, Any] = field(default_factory=dict)
     """What the sweep forces of how its runs are executed; left out where it forces nothing."""
+    profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Shape -> what measured times decided of how its runs are executed; left out where nothing was decided."""
     schema: int = MANIFEST_SCHEMA
     """Version of this layout."""
 
@@ -136,8 +138,9 @@ class Manifest:
             "facts": {run_id: vars(facts) for run_id, facts in self.facts.items()},
             "segments": [segment.to_dict() for segment in self.segments],
         }
-        if not self.execution:
-            del plain["execution"]
+        for name in ("execution", "profile"):
+            if not plain[name]:
+                del plain[name]
         return json.dumps(with_digest(plain), indent=1, sort_keys=True) + "\n"
 
 
@@ -173,13 +176,13 @@ def parse_manifest(text: str, *, where: str) -> Manifest:
         if missing:
             raise TypeError(f"it lacks {missing[0]}")
         values = {item.name: raw[item.name] for item in fields(Manifest) if item.name in raw}
-        for name in ("runs", "facts", "trunks", "report", "sweep", "dropped", "execution"):
+        for name in ("runs", "facts", "trunks", "report", "sweep", "dropped", "execution", "profile"):
             if not isinstance(values.get(name, {}), dict):
                 raise TypeError(f"{name} is no JSON object")
         for name in (values["name"], *values["runs"], *values.get("trunks", {}), *values.get("order", ())):
             if not isinstance(name, str) or not name or name.startswith(".") or "/" in name or "\0" in name:
                 raise TypeError(f"{name!r} is no name of a sweep, run or prefix")
-        for name in ("runs", "trunks"):
+        for name in ("runs", "trunks", "profile"):
             if not all(isinstance(item, dict) for item in values.get(name, {}).values()):
                 raise TypeError(f"{name} holds something else than JSON objects")
         values["order"] = tuple(values.get("order", ()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,10 @@ from experiments.distributed.ranks import RankFailure, Ranks
 from experiments.distributed.sharding import make_fabric
 from experiments.errors import UserError
 from experiments.files import sync_file
-from experiments.machine.choices import ExecutionChoices
+from experiments.machine.choices import ExecutionChoices, default_threads
 from experiments.machine.devices import Precision, cpu_name
 from experiments.machine.hardware import commit, is_out_of_memory, peak_flops_per_second, versions
+from experiments.planning.profile.table import shape_key
 from experiments.training.checkpointing import save_weights
 from experiments.training.job import Outcome, TrainedRun, train_prefix, train_run
 from experiments.training.recorder import peak_memory_bytes
@@ -75,6 +76,8 @@ class Execution:
     """Token cache."""
     choices: ExecutionChoices = field(default_factory=ExecutionChoices)
     """What the user forces of how runs are executed."""
+    profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Shape -> what measured times decided of it."""
     _corpora: dict[Any, TokenCorpus] = field(default_factory=dict, init=False)
     _fabrics: dict[str, Fabric] = field(default_factory=dict, init=False)
 
@@ -93,6 +96,10 @@ class Execution:
         if precision not in self._fabrics:
             self._fabrics[precision] = make_fabric(self.ranks, self.device, precision)
         return self._fabrics[precision]
+
+    def choices_of(self, config: AnyRun) -> ExecutionChoices:
+        """How a run is executed: what the user forces, and what was measured of its shape."""
+        return self.choices.completed(self.profile.get(shape_key(config) or "", {}))
 
     def train_run(self, order: Order, write_rows: Callable[[list[Row]], None]) -> TrainedRun:
         """Train the run of an order and keep its weights where they are wanted.
@@ -196,6 +203,8 @@ class Execution:
         config = order.config
         corpus = self.corpus(config)
         check_budget(config.data, corpus, config.tokens)
+        choices = self.choices_of(config)
+        torch.set_num_threads(choices.threads or default_threads(self.device))
         peak = peak_flops_per_second(self.device, config.precision)
         return TrainSetup(
             config=config,
@@ -210,7 +219,7 @@ class Execution:
             start=order.start,
             micro_batch=order.micro_batch,
             ranks=self.ranks,
-            choices=self.choices,
+            choices=choices,
         )
 
     # -- the ranks that follow -----------------------------------------------------------------------------------------
@@ -260,16 +269,18 @@ class Execution:
         micro_batch : int
             Sequences that a rank held in memory at a time.
         """
-        device = self.device
+        device, choices = self.device, self.choices_of(config)
+        measured = sorted(choices.forced.keys() - self.choices.forced.keys())
         return {
             "device": device,
             "device_name": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
             "threads": torch.get_num_threads(),
             "precision": config.precision,
-            "attention_backend": self.choices.attention
+            "attention_backend": choices.attention
             or attention_backend(device, torch.bfloat16 if config.precision == "bf16" else torch.float32),
             "micro_batch": micro_batch,
-            **({"compiled": True} if self.choices.compile else {}),
+            **({"compiled": True} if choices.compile else {}),
+            **({"measured_choices": " ".join(measured)} if measured else {}),
             "world_size": self.ranks.size,
             "strategy": self.ranks.strategy,
             "trunk": prefix_id(config),

@@ -192,7 +192,7 @@ class SegmentTrainer:
 
     def _micro_batch(self, config: RunConfig, claimed: Claimed) -> int:
         """Sequences that a rank holds at a time; MemoryError when fewer than one would be needed."""
-        size, chosen = self.execution.ranks.size, self.execution.choices.micro_batch
+        size, chosen = self.execution.ranks.size, self.execution.choices_of(config).micro_batch
         if claimed.num_ooms and micro_batch_of(config, claimed.num_ooms - 1, size, chosen) == 1:
             raise MemoryError("the attempt before was killed for want of memory with one sequence at a time")
         return micro_batch_of(config, claimed.num_ooms, size, chosen)

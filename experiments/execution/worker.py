@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ from experiments.execution.retries import Ending, EndingWriter, ending_of
 from experiments.execution.segments import SegmentTrainer
 from experiments.execution.supervisor import ExitStatus
 from experiments.execution.tuning import Bodies, TuningTrainer
-from experiments.machine.choices import ExecutionChoices
+from experiments.machine.choices import ExecutionChoices, default_threads
 from experiments.machine.hardware import current_memory_bytes, free_memory, tune_allocator
 from experiments.machine.liveness import EXPIRY_SECONDS, HeartbeatWatch, end_with_parent, identify
 from experiments.manifests import Segment
@@ -63,6 +64,8 @@ class WorkerOptions:
     """How long a training may take no step before its worker is ended as hung."""
     execution: ExecutionChoices = field(default_factory=ExecutionChoices)
     """What the sweep forces of how its runs are executed."""
+    profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Shape -> what measured times decided of how its runs are executed."""
     linger: bool = True
     """Wait while others train, to take up what they lose; without it, end when nothing is free."""
     num_workers: int = 1
@@ -95,6 +98,7 @@ class Worker:
             should_stop=lambda name: self._heart.step(name),
             cache=self.cache,
             choices=options.execution,
+            profile=options.profile,
         )
         tuning = TuningTrainer(
             store=self.store,
@@ -140,7 +144,7 @@ class Worker:
         if self.options.parent is not None:
             end_with_parent(self.options.parent)
         tune_allocator()
-        torch.set_num_threads(self.options.execution.threads or (1 if self.options.device == "cpu" else 4))
+        torch.set_num_threads(self.options.execution.threads or default_threads(self.options.device))
         self.ranks.join(self.options.device)
         if self.ranks.rank:
             return self._follow()

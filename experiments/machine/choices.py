@@ -1,33 +1,41 @@
-"""How runs are executed where a user decides it: compiled or not, which attention, threads, micro-batches.
+"""How runs are executed: compiled or not, which attention, threads, micro-batches, together or alone.
 
 None of it is part of a run's identity, since losses agree to rounding. It must not know runs or sweeps; torch-free.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from models.config.checks import require_count, require_name
 from models.config.transformer import ATTENTION_BACKENDS, AttentionBackend
 
 
+def default_threads(device: str) -> int:
+    """Threads of a worker where nobody decides: 1 on a CPU, 4 beside a GPU."""
+    return 1 if device == "cpu" else 4
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExecutionChoices:
-    """What a user forces; all else is chosen by device and precision."""
+    """What is decided for a run; a field that is None is what was measured (`isoflop profile`), else the default."""
 
-    compile: bool = False
-    """Train and validate by graphs of torch.compile, one for each shape; pays where runs are long."""
+    compile: bool | None = None
+    """Train and validate by graphs of torch.compile, one for each shape; pays where runs are long. Default: false."""
     attention: AttentionBackend | None = None
     """sdpa (torch's fused kernels), explicit (two products and a softmax) or blockwise (float32 on a CPU, causal);
-    None: by device and precision."""
+    by default by device and precision."""
     threads: int | None = None
-    """Threads of a worker; None: 1 on a CPU, 4 beside a GPU."""
+    """Threads of a worker; by default 1 on a CPU, 4 beside a GPU."""
     micro_batch: int | None = None
-    """Sequences held in memory at a time, whose gradients add up to the batch's; None: the whole batch."""
-    stacked: int | Literal["auto", "off"] = "off"
+    """Sequences held in memory at a time, whose gradients add up to the batch's; by default the whole batch."""
+    stacked: int | Literal["auto", "off"] | None = None
     """Runs of one shape, batch and number of steps that a worker trains together, at most: a number; auto, by the work
-    of a step; or off."""
+    of a step; or off, the default."""
+    profile: bool = True
+    """Take what `isoflop profile` measured, for the fields that are None."""
 
     def __post_init__(self) -> None:
         if self.attention is not None:
@@ -37,7 +45,7 @@ class ExecutionChoices:
                 require_count(f"execution.{name}", getattr(self, name))
         if isinstance(self.stacked, str):
             require_name("execution.stacked", self.stacked, ("auto", "off"))
-        else:
+        elif self.stacked is not None:
             require_count("execution.stacked", self.stacked)
 
     @property
@@ -46,10 +54,32 @@ class ExecutionChoices:
         pairs = ((item.name, getattr(self, item.name), item.default) for item in fields(self))
         return {name: value for name, value, default in pairs if value != default}
 
+    @property
+    def stacks(self) -> bool:
+        """Whether runs may be trained together."""
+        return self.stacked not in (None, "off")
+
+    def completed(self, measured: Mapping[str, Any]) -> ExecutionChoices:
+        """Give the fields that are None the values that were measured to be fastest.
+
+        Parameters
+        ----------
+        measured : mapping of str to object
+            Fields -> values; what is forced here stays.
+
+        Returns
+        -------
+        ExecutionChoices
+            The choices themselves where `profile` is off.
+        """
+        if not self.profile:
+            return self
+        return replace(self, **{name: value for name, value in measured.items() if getattr(self, name) is None})
+
     def in_words(self) -> str:
         """The choices as one line: `compiled, attention by device and precision, 1 thread, whole batches`."""
         threads = "threads by device" if self.threads is None else f"{self.threads} threads a worker"
         held = "whole batches" if self.micro_batch is None else f"{self.micro_batch} sequences at a time"
         attention = "by device and precision" if self.attention is None else self.attention
-        together = "" if self.stacked == "off" else f", stacked {self.stacked}"
+        together = f", stacked {self.stacked}" if self.stacks else ""
         return f"{'compiled' if self.compile else 'eager'}, attention {attention}, {threads}, {held}{together}"

@@ -151,6 +151,22 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+@cache
+def gpu_name() -> str:
+    """Name of the first GPU that nvidia-smi lists; `cuda` where it does not say."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        listing = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return "cuda"
+    return next((line.strip() for line in listing.splitlines() if line.strip()), "cuda")
+
+
+def device_name(kind: DeviceKind) -> str:
+    """Name of the processor, or of the GPU."""
+    return gpu_name() if kind == "cuda" else cpu_name()
+
+
 def resolve_precision(precision: SweepPrecision, kind: DeviceKind) -> Precision:
     """Put a precision in place of 'auto'.
 

@@ -92,7 +92,14 @@ class PlannedSweep:
 
     @classmethod
     def write(
-        cls, expanded: ExpandedSweep, source: Path, store: RunStore, *, kind: DeviceKind = "cpu", share: bool = True
+        cls,
+        expanded: ExpandedSweep,
+        source: Path,
+        store: RunStore,
+        *,
+        kind: DeviceKind = "cpu",
+        share: bool = True,
+        measured: bool = True,
     ) -> tuple[PlannedSweep, Changes]:
         """Write the configs and the manifest of a sweep.
 
@@ -108,6 +115,8 @@ class PlannedSweep:
             Kind of device, cpu or cuda, whose speed orders the runs.
         share : bool
             Whether runs share the training that they have in common.
+        measured : bool
+            Whether times that were measured on this machine decide how runs are executed; else it stays as it was.
 
         Returns
         -------
@@ -125,7 +134,8 @@ class PlannedSweep:
         damage = _set_aside_damage(store, expanded)
         before = store.read_manifest(expanded.sweep.name)
         costs = learned_costs(store, [run.run_id for run in expanded.runs], kind)
-        compiled = compile_sweep(expanded, store, costs, share=share)
+        profile = None if measured else before.profile if before is not None else {}
+        compiled = compile_sweep(expanded, store, costs, share=share, profile=profile)
         manifest = _manifest_of(expanded, compiled, os.path.relpath(source.resolve(), store.root.resolve()), kind)
         manifest = replace(manifest, dropped=_dropped(before, manifest))
         store.write_manifest(manifest)
@@ -155,7 +165,7 @@ class PlannedSweep:
             Those runs; its `path` is the file for workers.
         """
         costs = learned_costs(self.store, [run.run_id for run in expanded.runs], kind)
-        compiled = compile_sweep(expanded, self.store, costs, share=share)
+        compiled = compile_sweep(expanded, self.store, costs, share=share, profile=self.manifest.profile)
         manifest = _manifest_of(expanded, compiled, self.manifest.source or "", kind)
         file = self.store.root / "logs" / f"{self.name}-part.json"
         file.parent.mkdir(exist_ok=True)
@@ -270,6 +280,7 @@ def _manifest_of(expanded: ExpandedSweep, compiled: CompiledSweep, source: str, 
         source=source,
         sweep=expanded.about,
         execution=sweep.execution.forced if isinstance(sweep, SweepConfig) else {},
+        profile=compiled.measured,
     )
 
 

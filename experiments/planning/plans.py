@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from experiments.config.designs import ExpandedSweep, expand
-from experiments.config.kinds import flops_of
+from experiments.config.kinds import AnyRun, flops_of
 from experiments.config.reading import load_sweep
 from experiments.config.recipes import RECIPES
 from experiments.config.run import RunConfig
@@ -18,11 +19,14 @@ from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.data.identity import known_train_tokens, resolve
 from experiments.errors import UserError
+from experiments.machine.choices import ExecutionChoices
 from experiments.machine.devices import DeviceKind
 from experiments.manifests import Segment
 from experiments.planning.costs import CostModel, checkpoint_bytes, training_memory_bytes
 from experiments.planning.holdout import check_holdout
 from experiments.planning.prefix_tree import CompiledSweep, Estimates, compile_runs
+from experiments.planning.profile.choice import profile_sweep
+from experiments.planning.profile.table import shape_key
 from experiments.planning.stacks import stack_segments
 from experiments.planning.tuning import expand_finetune
 from experiments.store.checkpoints import available_checkpoints
@@ -123,7 +127,14 @@ def _depends_on_tokens(recipe: RecipeConfig) -> bool:
     return RECIPES[recipe.name].depends_on_tokens
 
 
-def compile_sweep(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *, share: bool = True) -> CompiledSweep:
+def compile_sweep(
+    expanded: ExpandedSweep,
+    store: RunStore,
+    costs: CostModel,
+    *,
+    share: bool = True,
+    profile: Mapping[str, Mapping[str, Any]] | None = None,
+) -> CompiledSweep:
     """Arrange what is left to train, so that shared prefixes are trained once.
 
     Parameters
@@ -136,6 +147,9 @@ def compile_sweep(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *,
         Estimates the time of each.
     share : bool
         Whether runs share the training that they have in common.
+    profile : mapping of str to mapping, optional
+        Shape -> what measured times decided before; by default it is decided from what the store holds of this
+        machine's device.
 
     Returns
     -------
@@ -143,7 +157,7 @@ def compile_sweep(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *,
         The segments of the missing runs.
     """
     sweep = expanded.sweep
-    first = _segments_before(expanded, store, costs, share=share)
+    first = _before(expanded, store, costs, share=share)
     extendable = share and not isinstance(sweep, FinetuneSweep) and not _depends_on_tokens(sweep.recipe)
     compiled = compile_runs(
         expanded.runs,
@@ -160,23 +174,30 @@ def compile_sweep(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *,
     )
     later = tuple(replace(item, after=expanded.waits.get(item.segment_id, item.after)) for item in compiled.segments)
     if isinstance(sweep, FinetuneSweep):
-        return replace(compiled, segments=(*first, *later))
+        return replace(compiled, segments=(*first.segments, *later), profile=first.profile, measured=first.measured)
     configs = {run.run_id: run.config for run in expanded.runs}
-    segments, stacks = stack_segments(later, configs, sweep.execution, costs.kind)
-    return replace(compiled, segments=(*first, *segments), stacks=stacks)
+    if profile is None:
+        shapes = profile_sweep(expanded.runs, later, store, sweep.execution, sweep.name, costs.kind)
+        compiled, profile = replace(compiled, profile=shapes), {item.key: item.values for item in shapes if item.values}
+
+    def choices_of(config: AnyRun) -> ExecutionChoices:
+        return sweep.execution.completed(profile.get(shape_key(config) or "", {}))
+
+    segments, stacks = stack_segments(later, configs, choices_of, costs.kind)
+    return replace(compiled, segments=(*first.segments, *segments), stacks=stacks, measured=profile)
 
 
-def _segments_before(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *, share: bool) -> tuple[Segment, ...]:
+def _before(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *, share: bool) -> CompiledSweep:
     """The segments of the pre-trained runs for which fine-tuning runs wait; they come first."""
     bodies = {expanded.waits[run.run_id] for run in expanded.runs if run.run_id in expanded.waits}
     if not bodies or not isinstance(expanded.sweep, FinetuneSweep):
-        return ()
+        return CompiledSweep(segments=())
     if expanded.before is not None:
-        return compile_sweep(expanded.before, store, costs, share=share).segments
+        return compile_sweep(expanded.before, store, costs, share=share)
     manifest = store.read_manifest(str(expanded.sweep.pretrained.sweep))
     known = () if manifest is None else manifest.segments
     covered = {item.segment_id for item in known}
     alone = (
         Segment(segment_id=run, run_id=run, end_step=store.read_any(run).num_steps) for run in sorted(bodies - covered)
     )
-    return (*known, *alone)
+    return CompiledSweep(segments=(*known, *alone))

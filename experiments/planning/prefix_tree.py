@@ -16,6 +16,7 @@ from experiments.config.kinds import AnyRun, prefix_id
 from experiments.config.prefixes import SHAREABLE, branch_step, is_shareable, prefix_key, prefix_segment_id
 from experiments.config.run import RunConfig
 from experiments.manifests import Segment
+from experiments.planning.profile.choice import ShapeProfile
 from experiments.planning.stacks import StackPlan
 
 
@@ -41,6 +42,10 @@ class CompiledSweep:
     """Why runs that look alike share nothing."""
     stacks: StackPlan | None = None
     """Which runs may be trained together; None where that is switched off."""
+    profile: tuple[ShapeProfile, ...] = ()
+    """How the runs of each shape are executed, and why; empty where it was decided before."""
+    measured: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Shape -> what measured times decided of its execution."""
 
     @property
     def saved_fraction(self) -> float:

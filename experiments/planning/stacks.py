@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from experiments.config.codec import remove_path
@@ -43,7 +43,7 @@ class StackPlan:
 def stack_segments(
     segments: Sequence[Segment],
     configs: Mapping[str, AnyRun],
-    choices: ExecutionChoices,
+    choices_of: Callable[[AnyRun], ExecutionChoices],
     kind: DeviceKind,
 ) -> tuple[tuple[Segment, ...], StackPlan | None]:
     """Mark the segments whose runs may be trained together.
@@ -54,8 +54,8 @@ def stack_segments(
         What is left to train.
     configs : mapping of str to config
         Run id -> its config.
-    choices : ExecutionChoices
-        What the sweep forces.
+    choices_of : callable
+        How a run is executed.
     kind : str
         Kind of device, cpu or cuda.
 
@@ -66,20 +66,21 @@ def stack_segments(
     plan : StackPlan or None
         None where stacking is switched off.
     """
-    if choices.stacked == "off":
+    wanted = {item.run_id: choices_of(configs[item.run_id]) for item in segments}
+    if not any(choices.stacks for choices in wanted.values()):
         return tuple(segments), None
     marked, reasons = [], []
     for item in segments:
-        config = configs[item.run_id]
-        if item.is_prefix:
+        config, choices = configs[item.run_id], wanted[item.run_id]
+        if item.is_prefix or not choices.stacks:
             marked.append(item)
             continue
-        reason = _why_alone(config, choices, kind)
+        reason = why_alone(config, choices, kind)
         if reason is not None or not isinstance(config, RunConfig):
             reasons.append(str(reason))
             marked.append(item)
         else:
-            marked.append(replace(item, stack=_key(config), stack_members=most_members(config, choices)))
+            marked.append(replace(item, stack=stack_key(config), stack_members=most_members(config, choices)))
     counts = Counter(item.stack for item in marked if item.stack is not None)
     alike = {name for name, count in counts.items() if count > 1}
     if any(count == 1 for count in counts.values()):
@@ -110,7 +111,7 @@ def most_members(config: RunConfig, choices: ExecutionChoices) -> int:
     return min(MAX_MEMBERS, MAX_NUMBERS // (config.batch_tokens * config.model.width))
 
 
-def _why_alone(config: AnyRun, choices: ExecutionChoices, kind: DeviceKind) -> str | None:
+def why_alone(config: AnyRun, choices: ExecutionChoices, kind: DeviceKind) -> str | None:
     """Why a run is never trained together with others; None where it may be."""
     if not isinstance(config, RunConfig):
         return "fine-tuning runs are trained alone"
@@ -127,7 +128,7 @@ def _why_alone(config: AnyRun, choices: ExecutionChoices, kind: DeviceKind) -> s
     return None
 
 
-def _key(config: RunConfig) -> str:
+def stack_key(config: RunConfig) -> str:
     """What runs of a stack have in common, as 12 hex digits."""
     raw = canonical(config) | {"data": config.data.identity()}
     for path in (*NOT_IDENTITY, "seed", "optimizer", "schedule"):

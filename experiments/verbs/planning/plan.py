@@ -22,6 +22,7 @@ from experiments.config.tuning.sweep import FinetuneSweep
 from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
 from experiments.formatting import duration, plain_table
+from experiments.machine.choices import ExecutionChoices
 from experiments.machine.devices import DeviceKind, find_devices
 from experiments.planning.costs import CostModel, learned_costs, training_memory_bytes
 from experiments.planning.packing import pack
@@ -189,6 +190,7 @@ def summarize(
             "why_not": list(compiled.why_not),
         },
         **({"execution": expanded.sweep.execution.forced} if isinstance(expanded.sweep, SweepConfig) else {}),
+        **({"profile": [asdict(item) for item in compiled.profile]} if compiled.profile else {}),
         **({} if compiled.stacks is None else {"stacks": asdict(compiled.stacks)}),
         "left_out": list(expanded.left_out),
         "waits_for": sorted(set(expanded.waits.values())),
@@ -246,12 +248,26 @@ def _print_table(expanded: ExpandedSweep, summary: dict[str, Any], workers: int,
         print(f"left out: {expanded.left_out[0]}{more}")
     print(f"recipe {recipe.name}: {recipe.source}")
     _print_sharing(summary["sharing"])
-    print(f"execution: {expanded.sweep.execution.in_words()}")
+    _print_execution(expanded.sweep.execution, summary.get("profile", []))
     _print_stacks(summary.get("stacks"))
     print(
         f"{summary['num_done']} of {summary['num_runs']} runs are done; the rest takes about "
         f"{duration(float(str(summary['seconds'])))} on {workers} {kind} worker{'s' if workers > 1 else ''}"
     )
+
+
+def _print_execution(forced: ExecutionChoices, profile: Any) -> None:
+    """How runs are executed: one line for all, or one for each shape that was measured, with the reasons."""
+    told = [item for item in profile if item["measured"] or item["why"]]
+    if len(told) < len(profile):
+        hint = "" if not forced.profile else "; not measured, `isoflop profile` times what could be faster"
+        print(f"execution{' of other shapes' if told else ''}: {forced.in_words()}{hint}")
+    for item in told:
+        print(f"execution of {item['shape']}: {item['execution']}")
+        for reason in item["why"]:
+            print(f"  {reason}")
+    if any(item["not_taken"] for item in told):
+        print("other choices are no faster, or were not measured: `--json` says of each")
 
 
 def _print_stacks(stacks: Any) -> None:

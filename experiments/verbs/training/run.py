@@ -140,18 +140,25 @@ def _train_here(args: argparse.Namespace) -> int:
 
 
 def _write(
-    args: argparse.Namespace, expanded: ExpandedSweep, source: Path, store: RunStore, kind: DeviceKind
+    args: argparse.Namespace,
+    expanded: ExpandedSweep,
+    source: Path,
+    store: RunStore,
+    kind: DeviceKind,
+    *,
+    measured: bool = True,
 ) -> tuple[PlannedSweep, int]:
     """Write the sweep to the store and say what it changed; also the number of runs that it adds or tries again."""
     retried = 0
     if expanded.before is not None and isinstance(expanded.sweep, FinetuneSweep) and expanded.sweep.pretrained.file:
-        _write(args, expanded.before, expanded.sweep.pretrained.file, store, kind)
+        _write(args, expanded.before, expanded.sweep.pretrained.file, store, kind, measured=measured)
     if args.retry_failed:
         for item in expanded.runs:
             retried += store.forget_failure(item.run_id)
         for prefix in {prefix_id(item.config) for item in expanded.runs} - {None}:
             forget_failures(store, str(prefix))
-    sweep, changes = PlannedSweep.write(expanded, source, store, kind=kind, share=not args.no_sharing)
+    sharing = not args.no_sharing
+    sweep, changes = PlannedSweep.write(expanded, source, store, kind=kind, share=sharing, measured=measured)
     for problem in changes.damage:
         print(f"warning: {problem}", file=sys.stderr)
     if changes.corpus:
@@ -188,9 +195,10 @@ def _submit(args: argparse.Namespace) -> int:
     expanded = expand_file(args.sweep, args.overrides, kind=options.device, cache=Cache(), store=store)
     if args.dry_run:
         added, costs = 0, learned_costs(store, [item.run_id for item in expanded.runs], options.device)
-        segments: Sequence[Segment] = compile_sweep(expanded, store, costs, share=not args.no_sharing).segments
+        compiled = compile_sweep(expanded, store, costs, share=not args.no_sharing, profile={})
+        segments: Sequence[Segment] = compiled.segments
     else:
-        sweep, added = _write(args, expanded, args.sweep, store, options.device)
+        sweep, added = _write(args, expanded, args.sweep, store, options.device, measured=False)  # nodes are others
         segments = sweep.segments()
     demand = slurm.Demand(
         missing=sum(not store.is_published(item.run_id) for item in expanded.runs),

@@ -105,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
             expiry_seconds=args.expiry_seconds,
             stall_seconds=args.stall_seconds,
             execution=choices,
+            profile=sweep.manifest.profile,
             num_workers=args.workers,
         )
         ranks = Ranks(place, args.strategy or "ddp")

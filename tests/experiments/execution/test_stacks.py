@@ -83,7 +83,7 @@ def prepare(store: RunStore, runs: list[PlannedRun], stacked: Any = 8, *, share:
     plan = compile_runs(runs, ESTIMATES, done=done, available=available_checkpoints(store), share=share)
     declare_needed(store, "test", plan.prefixes)
     configs = {run.run_id: run.config for run in runs}
-    return stack_segments(plan.segments, configs, ExecutionChoices(stacked=stacked), "cpu")[0]
+    return stack_segments(plan.segments, configs, lambda _: ExecutionChoices(stacked=stacked), "cpu")[0]
 
 
 def worker(store: RunStore, segments: tuple[Segment, ...], cache: Cache, **options: Any) -> Worker:
@@ -274,7 +274,7 @@ def test_a_worker_leaves_the_others_their_part(
 
 def plan_of(config: RunConfig, **choices: Any) -> StackPlan | None:
     segments = [Segment(segment_id=name, run_id=name, end_step=9) for name in "ab"]
-    return stack_segments(segments, {"a": config, "b": config}, ExecutionChoices(**choices), "cpu")[1]
+    return stack_segments(segments, {"a": config, "b": config}, lambda _: ExecutionChoices(**choices), "cpu")[1]
 
 
 def test_a_plan_says_why_runs_are_trained_alone(configs: list[RunConfig]) -> None:
