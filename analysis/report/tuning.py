@@ -302,10 +302,12 @@ def _flops_table(study: TuningStudy) -> TextTable:
             f"{row['loss_full']:.4f}",
             f"{row['loss_arm']:.4f}",
             f"{row['difference']:+.4f}",
+            _between(row["lo"], row["hi"]) if pd.notna(row["lo"]) else "no interval: one seed",
         )
         for row in study.equal_flops.to_dict("records")
     )
-    return TextTable(head=("method", "N", "C", "loss of full", "of the method", "difference, no interval"), rows=rows)
+    head = ("method", "N", "C", "loss of full", "of the method", "difference", "95 % interval over seeds")
+    return TextTable(head=head, rows=rows)
 
 
 def _slope_table(study: TuningStudy) -> TextTable:

@@ -5,6 +5,7 @@ It must not know figures or HTML.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,13 @@ from experiments.records import RunStatus
 
 REFERENCE = "full"
 """The method that the others are compared with."""
+NORMAL = 1.959963984540054
+"""Standard errors on each side of a 95 % interval."""
 MIN_SIZES = 3
 """Sizes of a method below which no slope is drawn."""
 PAIR_COLUMNS = ["pretrained", "params", "arm", "examples", "difference", "lo", "hi", "num_examples"]
 """Columns of `paired_methods`."""
-FLOPS_COLUMNS = ["pretrained", "params", "arm", "flops", "loss_full", "loss_arm", "difference"]
+FLOPS_COLUMNS = ["pretrained", "params", "arm", "flops", "loss_full", "loss_arm", "difference", "lo", "hi"]
 """Columns of `equal_flops`."""
 SLOPE_COLUMNS = ["pretrained", "params", "method", "examples", "measure", "sizes", "slope", "lo", "hi", "reason"]
 """Columns of `size_slopes`."""
@@ -79,7 +82,9 @@ def equal_flops(cells: pd.DataFrame) -> pd.DataFrame:
     """What each method reaches at the compute of full fine-tuning's cells, on its own curve of loss in compute.
 
     A method with cheaper steps has more of them, and more examples, for the same compute. Curves are straight between
-    their points in the logarithms of loss and compute, and are not continued beyond them.
+    their points in the logarithms of loss and compute, and are not continued beyond them. The 95 % interval is that of
+    `loss_se` (the noise between seeds, and what a finer search for rates could gain) at full fine-tuning's cell and at
+    the two cells between which the method is read; the test examples are the same for both.
 
     Parameters
     ----------
@@ -89,7 +94,8 @@ def equal_flops(cells: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        FLOPS_COLUMNS; compute that a method's curve does not reach is left out.
+        FLOPS_COLUMNS; compute that a method's curve does not reach is left out, and `lo` and `hi` are NaN where a cell
+        has no standard error.
     """
     rows = []
     trained = cells[(cells["flops"] > 0) & (cells["loss"] > 0)]
@@ -100,10 +106,14 @@ def equal_flops(cells: pd.DataFrame) -> pd.DataFrame:
         reference = curves.pop(REFERENCE)
         for arm, curve in curves.items():
             x, y = np.log(curve["flops"].to_numpy(float)), np.log(curve["loss"].to_numpy(float))
-            for flops, loss in reference[["flops", "loss"]].to_numpy(float):
+            relative = (curve["loss_se"] / curve["loss"]).to_numpy(float)
+            for flops, loss, loss_se in reference[["flops", "loss", "loss_se"]].to_numpy(float):
                 if x[0] <= np.log(flops) <= x[-1] and len(x) > 1:
-                    there = float(np.exp(np.interp(np.log(flops), x, y)))
-                    values = (body, params, arm, flops, loss, there, there - loss)
+                    shares = np.array([np.interp(np.log(flops), x, unit) for unit in np.eye(len(x))])
+                    there, used = float(np.exp(shares @ y)), shares > 0
+                    se = math.hypot(loss_se, there * math.hypot(*(shares[used] * relative[used])))
+                    gap = there - loss
+                    values = (body, params, arm, flops, loss, there, gap, gap - NORMAL * se, gap + NORMAL * se)
                     rows.append(dict(zip(FLOPS_COLUMNS, values, strict=True)))
     return pd.DataFrame(rows, columns=FLOPS_COLUMNS)
 

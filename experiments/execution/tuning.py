@@ -113,7 +113,7 @@ class Bodies:
         if run.task.kind == "tagging":
             return Tagging(run.task.labels, tokenizer, run.model.family != "encoder", marks)
         if run.task.kind == "question-answering":
-            return Answers(tokenizer, marks)
+            return Answers(tokenizer, marks, run.task.overlap)
         if run.task.kind in ("generation", "language"):
             return Writing(tokenizer, marks, run)
         return Classification(run.task.labels, tokenizer, marks)

@@ -28,6 +28,9 @@ from experiments.store.store import RunStore
 from models.config.accounting import params_fit
 from models.config.finetuning import MethodConfig, method_params
 
+MARKS = 3
+"""Most marks around a question and a text."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Cell:
@@ -73,10 +76,12 @@ def expand_finetune(
     UserError
         When the task, a body or a method cannot be used, before anything is written.
     """
+    trained = None if sweep.pretrained.scratch else find_bodies(sweep.pretrained, store, before)
     found, task = _task(sweep.task, cache)
     available = len(found.splits["train"])
-    bodies, left_out = find_bodies(sweep.pretrained, store, before, task.content_hash)
+    bodies, left_out = trained or find_bodies(sweep.pretrained, store, content=task.content_hash)
     _check_kind(task, bodies)
+    _check_windows(task, bodies)
     for choice in sweep.choices():
         _check_method(choice, bodies)
     most = max(sweep.design.examples)
@@ -216,6 +221,7 @@ def _task(config: TaskConfig, cache: Cache) -> tuple[Task, TaskRef]:
         target_tokens=config.target_tokens if task.kind == "generation" else None,
         beams=config.beams if task.kind == "generation" else 4,
         passage=config.passage,
+        overlap=config.overlap,
     )
     return task, reference
 
@@ -236,6 +242,21 @@ def _check_kind(task: TaskRef, bodies: list[Body]) -> None:
         if importlib.util.find_spec(package) is None:
             raise UserError(
                 f"texts are measured by the package {package}; install it with `pip install 'isoflop[text]'`"
+            )
+
+
+def _check_windows(task: TaskRef, bodies: list[Body]) -> None:
+    """Refuse windows on what is no question, and such as would not move on: a question takes half of a window."""
+    if task.overlap is None:
+        return
+    if task.kind != "question-answering":
+        raise UserError(f"task.overlap makes windows for questions on long texts, and {task.name!r} asks none; drop it")
+    for body in bodies:
+        room = min(body.model.context, task.max_tokens or body.model.context) // 2 - MARKS
+        if task.overlap >= room:
+            raise UserError(
+                f"task.overlap is {task.overlap}, and a window of {body.run_id} has {room} tokens of the text beside a "
+                f"long question; lower it"
             )
 
 

@@ -116,11 +116,31 @@ class ExtractiveQAHead(nn.Module):
     ) -> Tensor:
         """Return (B, 2): first and last token of the likeliest span of at most `max_length` tokens."""
         first_BT, last_BT = self(tokens_BT, mask_BT, allowed_BT)
-        scores_BTT = first_BT[:, :, None] + last_BT[:, None, :]
-        length = tokens_BT.shape[1]
-        allowed = torch.ones(length, length, dtype=torch.bool, device=tokens_BT.device).triu().tril(max_length - 1)
-        flat_B = scores_BTT.masked_fill(~allowed, float("-inf")).flatten(1).argmax(1)
-        return torch.stack((flat_B // length, flat_B % length), dim=1)
+        return likeliest_spans(first_BT, last_BT, max_length)[0]
+
+
+def likeliest_spans(first_BT: Tensor, last_BT: Tensor, max_length: int) -> tuple[Tensor, Tensor]:
+    """The span of each row with the largest sum of scores of its first and its last token.
+
+    Parameters
+    ----------
+    first_BT, last_BT : Tensor, shape (B, T)
+        Scores of the ends; -inf where none is allowed.
+    max_length : int
+        Tokens of a span at most.
+
+    Returns
+    -------
+    spans : Tensor of int, shape (B, 2)
+        First and last token.
+    scores : Tensor, shape (B,)
+        Their sums.
+    """
+    length = first_BT.shape[1]
+    scores_BTT = first_BT[:, :, None] + last_BT[:, None, :]
+    allowed = torch.ones(length, length, dtype=torch.bool, device=first_BT.device).triu().tril(max_length - 1)
+    best_B, flat_B = scores_BTT.masked_fill(~allowed, float("-inf")).flatten(1).max(1)
+    return torch.stack((flat_B // length, flat_B % length), dim=1), best_B
 
 
 def read_states(body: Transformer, tokens_BT: Tensor, mask_BT: Tensor | None) -> Tensor:

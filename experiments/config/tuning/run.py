@@ -63,6 +63,8 @@ class TaskRef:
     """generation: hypotheses of the beam search on the test split."""
     passage: int | None = None
     """language: characters of a passage. Not identity: the content is."""
+    overlap: int | None = None
+    """question-answering: a longer text is read in windows that share so many tokens; None: it is cut."""
 
     @property
     def short(self) -> str:
@@ -72,7 +74,7 @@ class TaskRef:
     def identity(self) -> dict[str, Any]:
         """What of the task defines a run; a field that was added later is left out at its default."""
         first = {name: getattr(self, name) for name in ("content_hash", "val_examples", "test_examples")}
-        later = {name: getattr(self, name) for name in ("max_tokens", "target_tokens")}
+        later = {name: getattr(self, name) for name in ("max_tokens", "target_tokens", "overlap")}
         found = first | {name: value for name, value in later.items() if value is not None}
         return found if self.beams == 4 else found | {"beams": self.beams}
 

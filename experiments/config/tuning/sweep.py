@@ -91,9 +91,11 @@ class TaskConfig:
     """Hypotheses of the beam search by which the test split is written."""
     passage: int | None = None
     """corpus: characters of a passage, which is one example; null: 256."""
+    overlap: int | None = None
+    """Questions: a text longer than the context is read in windows that share so many tokens; null: it is cut."""
 
     def __post_init__(self) -> None:
-        for name in ("val_examples", "test_examples", "max_tokens", "target_tokens", "beams", "passage"):
+        for name in ("val_examples", "test_examples", "max_tokens", "target_tokens", "beams", "passage", "overlap"):
             if getattr(self, name) is not None:
                 require_count(f"task.{name}", getattr(self, name))
         if self.question is not None and self.target is not None:

@@ -183,10 +183,10 @@ def _train(setup: TuningSetup, model: nn.Module, rows: Sequence[Row], val: Seque
         nn.utils.clip_grad_norm_(parameters, GRAD_CLIP)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        length = max(row.length for row in batch)
-        progress.tokens += length * len(batch)
+        length, sequences = max(row.length for row in batch), sum(row.num_sequences for row in batch)
+        progress.tokens += length * sequences
         written = max((row.written or 0 for row in batch), default=0)
-        progress.flops += len(batch) * run.flops_of_sequence(length, written or None)
+        progress.flops += sequences * run.flops_of_sequence(length, written or None)
         progress.window.append(float(loss))
         if (step + 1) in at or (step + 1) % every == 0 or step + 1 == run.num_steps:
             _write_row(setup, progress, step + 1, model, val if (step + 1) in at else ())

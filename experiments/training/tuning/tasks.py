@@ -36,11 +36,18 @@ class Row:
     """Tokens that are to be written, where the target is a text."""
     continued: int = 0
     """Tokens of the target that a decoder reads after these."""
+    windows: tuple[Row, ...] = ()
+    """Further windows on the same input, each a sequence of its own and none longer than this one."""
 
     @property
     def length(self) -> int:
         """Tokens that are read in one sequence."""
         return len(self.ids) + self.continued
+
+    @property
+    def num_sequences(self) -> int:
+        """Sequences that are read for this example."""
+        return 1 + len(self.windows)
 
 
 @dataclass(frozen=True, kw_only=True)

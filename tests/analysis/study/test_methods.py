@@ -40,12 +40,29 @@ def test_at_equal_compute_a_method_is_read_off_its_own_curve() -> None:
         arm=["full"] * 3 + ["lora"] * 3,
         flops=[1.0, 2.0, 8.0, 1.0, 4.0, 0.5],
         loss=[1.0, 0.9, 0.7, 0.8, 0.2, 0.9],
+        loss_se=[0.3, 0.1, 0.1, 0.4, 0.02, math.nan],
         examples=[1, 2, 8, 2, 8, 1],
     )
     found = equal_flops(table)
     assert found["flops"].tolist() == [1.0, 2.0]  # beyond a method's curve nothing is said
     assert found["loss_arm"].to_numpy() == pytest.approx([0.8, math.sqrt(0.8 * 0.2)])
     assert found["difference"].to_numpy() == pytest.approx([-0.2, 0.4 - 0.9])
+    ends = found["hi"].to_numpy() - found["difference"].to_numpy()
+    # a cell on the curve has its own error; halfway between two, half of each relative error remains
+    between = 0.4 * math.hypot(0.5 * 0.4 / 0.8, 0.5 * 0.02 / 0.2)
+    assert ends == pytest.approx([1.96 * math.hypot(0.3, 0.4), 1.96 * math.hypot(0.1, between)], rel=1e-4)
+    assert found["lo"].to_numpy() == pytest.approx((found["difference"] - ends).to_numpy())
+
+
+def test_at_equal_compute_one_seed_has_no_interval() -> None:
+    table = cells(
+        arm=["full", "lora", "lora"],
+        flops=[2.0, 1.0, 4.0],
+        loss=[1.0, 0.8, 0.2],
+        loss_se=[math.nan] * 3,
+        examples=[1] * 3,
+    )
+    assert equal_flops(table)[["lo", "hi"]].isna().all(axis=None)
 
 
 def test_slopes_leave_out_rates_at_the_edge_and_say_what_is_too_few() -> None:
