@@ -41,5 +41,7 @@ class Finding:
     """What the figure shows, in numbers."""
     cards: tuple[tuple[str, Estimate], ...] = ()
     """Numbers for the head of a page, each with its label."""
+    percent_cards: tuple[tuple[str, Estimate], ...] = ()
+    """The same for fractions, which are shown in per cent; they come first."""
     leads: bool = True
     """Whether the study was made for it, so that its page opens with it."""

@@ -34,6 +34,8 @@ TWO = ("kaplan", "hoffmann")
 """The conventions that are set side by side in words and in the power laws."""
 PUBLISHED_LAWS = {"L(N)": 0.076, "L(D)": 0.095, "L(C)": 0.050}
 """Kaplan et al. 2020, arXiv 2001.08361, equations 1.1 to 1.3."""
+ENOUGH_HELDOUT = 2
+"""A ladder that holds out so many runs was made to be predicted: its page does not open with ways of counting."""
 MIN_POINTS = 4
 """Fewest runs of a power law."""
 
@@ -69,6 +71,7 @@ def counting(study: Study) -> Finding | None:
     columns = {str(name): every[name].to_numpy() for name in every.columns}
     powers = _power_laws(columns, model, level=study.choices.level)
     ladder = study.manifest is not None and study.manifest.sweep.get("design") == "ladder"
+    leads = ladder and int((study.shown["role_shown"] == "heldout").sum()) < ENOUGH_HELDOUT
     return Finding(
         sentences=tuple(_sentences(found, powers if ladder else pd.DataFrame())),
         plate=Plate(
@@ -81,8 +84,8 @@ def counting(study: Study) -> Finding | None:
             "what the two papers print.",
         ),
         tables=(_table(found), *([_powers_table(powers)] if len(powers) else [])),
-        cards=tuple((f"a as {name.capitalize()} counted", _row(found, name).a) for name in TWO) if ladder else (),
-        leads=ladder,
+        cards=tuple((f"a as {name.capitalize()} counted", _row(found, name).a) for name in TWO) if leads else (),
+        leads=leads,
     )
 
 

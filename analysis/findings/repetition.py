@@ -68,7 +68,8 @@ def repetition(study: Study) -> Finding | None:
             "the repeated text.",
         ),
         tables=(_table(pairs),),
-        cards=((f"cost of {_times(last[0])}", last[1]), ("R_D, repetitions that keep their worth", scale)),
+        percent_cards=((f"cost of {_times(last[0])}", last[1]),),
+        cards=(("R_D, repetitions that keep their worth", scale),),
     )
 
 

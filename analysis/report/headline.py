@@ -195,7 +195,11 @@ def _sized(estimate: Estimate) -> str:
 
 def cards(study: Study, found: Sequence[Finding] = ()) -> list[Card]:
     """The numbers at the head of the page; those of what the study was made for come first."""
-    out = [_card(label, estimate) for finding in found for label, estimate in finding.cards if finding.leads]
+    out = []
+    for finding in found:
+        if finding.leads:
+            out += [_percent_card(label, estimate) for label, estimate in finding.percent_cards]
+            out += [_card(label, estimate) for label, estimate in finding.cards]
     if study.heldout is not None:
         out.append(_percent_card("held-out error of the law", study.heldout.mape))
         out.append(_percent_card("error of carrying forward", study.heldout.carried_mape))

@@ -15,6 +15,7 @@ from analysis.errors import UserError
 from analysis.findings.base import Finding
 from analysis.findings.registry import findings
 from analysis.findings.repetition import repeated_pairs
+from analysis.report.headline import cards
 from analysis.study.build import build_study
 from analysis.study.study import Choices, Study
 from experiments.data.config import DataConfig
@@ -101,6 +102,11 @@ def test_counting_as_kaplan_did_leads_a_ladder_and_follows_elsewhere(tmp_path: P
     assert len(set(tokens["exponent"])) == 1, "D is counted alike in both"
     others = findings(study_of(tmp_path / "isoflop", iter(runs), design="isoflop"))
     assert [finding.leads for finding in others] == [False]
+    held = [(run, {**labels, "role": "heldout" if number < 2 else "fit"}) for number, (run, labels) in enumerate(runs)]
+    every = findings(study_of(tmp_path / "heldout", iter(held)))
+    made_to_predict = next(one for one in every if one.plate.name == "conventions")
+    assert not made_to_predict.leads, "a ladder with two held-out runs opens with what it predicts"
+    assert made_to_predict.cards == ()
 
 
 def arms(cost: float) -> Iterator[tuple[RunRecord, Mapping[str, Any]]]:
@@ -122,6 +128,14 @@ def test_the_cost_of_repeated_text_is_found_pass_by_pass(tmp_path: Path) -> None
     assert "16 passes 8.0 %" in found.sentences[0]
     assert "after 16 passes by 8.0 % (one pair)" in found.sentences[0]
     assert set(study.table.frame.loc[study.fitted, "text"]) == {"fresh"}
+
+
+def test_the_cost_of_repeated_text_is_a_card_in_per_cent(tmp_path: Path) -> None:
+    study = study_of(tmp_path, arms(0.02), reference="fresh")
+    first = cards(study, findings(study))[0]
+    assert first.label.startswith("cost of")
+    assert first.value.endswith("%")
+    assert "%" in first.interval
 
 
 def test_without_repetition_there_is_nothing_to_say_of_it(tmp_path: Path) -> None:
