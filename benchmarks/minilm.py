@@ -61,9 +61,15 @@ def unpack(wheel: Path, folder: Path) -> Path:
 
 def train(name: str, checkpoint: Path, root: Path) -> list[RunRecord]:
     """Records of a sweep, what is missing trained in this process."""
-    path, store = root / f"{name}.yaml", RunStore(root)
+    path = root / f"{name}.yaml"
     sweep = {"name": name, "pretrained": {"huggingface": str(checkpoint.resolve())}, **SWEEPS[name]}
     path.write_text(yaml.safe_dump(sweep), encoding="utf-8")
+    return train_missing(path, root)
+
+
+def train_missing(path: Path, root: Path) -> list[RunRecord]:
+    """Records of the sweep of a file in the store `root`, what is missing trained in this process."""
+    store = RunStore(root)
     planned, _ = PlannedSweep.write(expand_file(path, cache=Cache(), store=store), path, store)
     if planned.missing():
         Worker(store=store, segments=planned.segments()).work()

@@ -118,10 +118,41 @@ def equal_flops(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=FLOPS_COLUMNS)
 
 
+def rate_vertices(done: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
+    """The best rate of each cell between those tried: the vertex of a parabola of validation loss in log rate.
+
+    Losses are means over the seeds that tried every rate. The parabola goes through the best rate and its neighbours.
+
+    Parameters
+    ----------
+    done : DataFrame
+        Finished runs: the columns of `cell`, seed, lr and val_loss.
+    cell : list of str
+        What a cell is told by.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `cell`, and lr_vertex; cells whose best rate lies at an edge are left out.
+    """
+    rows = []
+    for key, runs in done.groupby(cell, sort=True):
+        tried = runs.pivot_table(index="seed", columns="lr", values="val_loss").dropna()
+        if tried.empty:
+            continue
+        x, y = np.log(tried.columns.to_numpy(float)), tried.mean().to_numpy(float)
+        best = int(y.argmin())
+        if 0 < best < len(x) - 1:
+            bend, slope, _ = np.polyfit(x[best - 1 : best + 2] - x[best], y[best - 1 : best + 2], 2)
+            rows.append((*key, float(np.exp(x[best] - slope / (2 * bend)))))
+    return pd.DataFrame(rows, columns=[*cell, "lr_vertex"])
+
+
 def size_slopes(cells: pd.DataFrame) -> pd.DataFrame:
     """How the best rate and the loss of a method move with its size: slopes of their logarithms in that of the size.
 
-    Cells whose best rate lies at the edge of those tried are left out.
+    The best rate is that between the rates tried, `lr_vertex`. Cells whose best rate lies at the edge of those tried
+    are left out.
 
     Parameters
     ----------
@@ -141,7 +172,8 @@ def size_slopes(cells: pd.DataFrame) -> pd.DataFrame:
         inside = group[~group["rate_at_edge"].astype(bool)]
         for measure in ("lr", "loss"):
             known = dict(zip(SLOPE_COLUMNS[:4], key, strict=True))
-            rows.append(known | {"measure": measure, **_slope(inside["size"], inside[measure])})
+            column = "lr_vertex" if measure == "lr" else measure
+            rows.append(known | {"measure": measure, **_slope(inside["size"], inside[column])})
     return pd.DataFrame(rows, columns=SLOPE_COLUMNS)
 
 

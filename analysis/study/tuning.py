@@ -19,7 +19,7 @@ from analysis.fitting.fit_law import fit_law
 from analysis.fitting.spec import FitSpec
 from analysis.runs.columns import as_columns
 from analysis.runs.files import read_rows
-from analysis.study.methods import REFERENCE, equal_flops, paired_methods, size_slopes
+from analysis.study.methods import REFERENCE, equal_flops, paired_methods, rate_vertices, size_slopes
 from experiments.manifests import Manifest
 
 CELL = ["pretrained", "params", "arm", "examples"]
@@ -51,8 +51,8 @@ class TuningStudy:
     """Every published run, with `arm`: the method, and its size where it has several."""
     cells: pd.DataFrame
     """One row a cell: CELL, role, loss, loss_se (noise between seeds and what a finer search for the rate could gain),
-    `measures`, lr, rate_at_edge, rate_spare, trainable_params, flops, forgetting, pretrained_loss, num_seeds, method,
-    size."""
+    `measures`, lr, lr_vertex (between the rates tried), rate_at_edge, rate_spare, trainable_params, flops, forgetting,
+    pretrained_loss, num_seeds, method, size."""
     measures: tuple[str, ...]
     """Names of MEASURES that the runs have."""
     crossovers: pd.DataFrame
@@ -115,7 +115,7 @@ def build_tuning_study(path: Path, manifest: Manifest, *, bootstrap: int = 200, 
     if best.empty:
         raise UserError(f"{path}: no cell has a best rate yet; go on with `isoflop run`")
     measures = tuple(name for name in MEASURES if name in best and best[name].notna().any())
-    cells = _cells(best, measures)
+    cells = _cells(best, measures).merge(rate_vertices(done, CELL), on=CELL, how="left")
     laws, heldout, notes = _laws(best, cells, FitSpec(bootstrap=bootstrap, seed=seed))
     return TuningStudy(
         title=str(manifest.report.get("title") or manifest.name),

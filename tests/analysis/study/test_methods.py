@@ -12,7 +12,7 @@ import pytest
 
 from analysis.paired.difference import paired_difference
 from analysis.study import methods
-from analysis.study.methods import equal_flops, paired_methods, size_slopes
+from analysis.study.methods import equal_flops, paired_methods, rate_vertices, size_slopes
 
 
 def cells(**columns: list[Any]) -> pd.DataFrame:
@@ -71,7 +71,7 @@ def test_slopes_leave_out_rates_at_the_edge_and_say_what_is_too_few() -> None:
         method=["lora"] * 5,
         size=sizes,
         examples=[100] * 5,
-        lr=[0.01 * size**0.22 for size in sizes[:-1]] + [1.0],
+        lr_vertex=[0.01 * size**0.22 for size in sizes[:-1]] + [math.nan],
         loss=[0.5 * size**-0.4 for size in sizes],
         rate_at_edge=[False] * 4 + [True],
     )
@@ -83,3 +83,17 @@ def test_slopes_leave_out_rates_at_the_edge_and_say_what_is_too_few() -> None:
     few = size_slopes(table.head(2))
     assert few["slope"].isna().all()
     assert few["reason"].str.contains("2 sizes").all()
+
+
+def test_the_best_rate_lies_between_those_tried_and_seeds_with_one_rate_do_not_count() -> None:
+    best, rates = {"lora 1": 0.013, "lora 2": 0.017, "lora 4": 10.0}, 0.01 * 2.0 ** np.arange(-2, 3)
+    rows = [
+        {"arm": arm, "seed": seed, "lr": rate, "val_loss": 1 + 0.1 * seed + np.log(rate / there) ** 2}
+        for arm, there in best.items()
+        for seed in (0, 1)
+        for rate in rates
+    ]
+    rows.append({"arm": "lora 1", "seed": 2, "lr": 0.01, "val_loss": -9.0})
+    found = rate_vertices(pd.DataFrame(rows), ["arm"])
+    assert found["arm"].tolist() == ["lora 1", "lora 2"]  # the best rate of the third lies at an edge
+    assert found["lr_vertex"].to_numpy() == pytest.approx([0.013, 0.017])
