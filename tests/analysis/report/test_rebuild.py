@@ -68,6 +68,20 @@ def test_what_cannot_be_made_again_is_refused_with_the_remedy(
     assert "is not beside it" in capsys.readouterr().err
 
 
+def test_several_reports_are_made_at_a_time_and_said_in_order(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copies = [shutil.copytree(folder, tmp_path / name) for name in ("b", "a")]
+    assert isoflop.main(["rebuild", *map(str, copies), "--jobs", "2", "--check"]) == 0
+    said = capfd.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in said] == list(map(str, copies))
+    assert isoflop.main(["rebuild", str(folder), "--jobs", "0"]) == 2
+    assert "--jobs is 0; use 1 or more" in capfd.readouterr().err
+    (copies[1] / "records.parquet").unlink()
+    assert isoflop.main(["rebuild", *map(str, copies), "--jobs", "2", "--check"]) == 2
+    assert "is not beside it" in capfd.readouterr().err
+
+
 WITHOUT_TORCH = """
 import sys
 class Absent:
