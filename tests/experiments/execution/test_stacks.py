@@ -23,6 +23,7 @@ from experiments.execution.supervisor import ExitStatus
 from experiments.execution.worker import Worker, WorkerOptions
 from experiments.files import append_rows
 from experiments.machine.choices import ExecutionChoices
+from experiments.machine.devices import Precision
 from experiments.machine.liveness import HeartbeatWatch, identify
 from experiments.manifests import Manifest, Segment
 from experiments.planning.prefix_tree import compile_runs
@@ -36,6 +37,8 @@ from models.stack import Stack
 from tests.experiments.planning.test_prefix_tree import ESTIMATES
 
 RATES = (3e-3, 1e-2, 3e-2)
+BF16_TOLERANCE = 2e-3
+"""Nats: 8 bits of a product's inputs and of its result, over 200 steps."""
 TIMING = ("tokens_per_second", "mfu", "memory_bytes")
 
 
@@ -139,9 +142,12 @@ def test_runs_trained_together_have_their_own_records_and_the_losses_of_the_runs
         assert sizes[0] == sizes[1]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_member_that_diverges_is_recorded_and_changes_no_bit_of_the_others(
-    tmp_path: Path, configs: list[RunConfig], runs: list[PlannedRun], cache: Cache
+    tmp_path: Path, configs: list[RunConfig], precision: Precision, cache: Cache
 ) -> None:
+    configs = [replace(config, precision=precision) for config in configs]
+    runs = planned(configs)
     wild = replace(configs[1], optimizer=OptimizerConfig(learning_rate=1e3, grad_clip=None))
     mixed = planned([configs[0], wild, configs[2]])
     tame_store, store = RunStore(tmp_path / "tame"), RunStore(tmp_path / "mixed")
@@ -156,6 +162,22 @@ def test_a_member_that_diverges_is_recorded_and_changes_no_bit_of_the_others(
         assert found[member].outcome["val_sums"] == expected[member].outcome["val_sums"]
         assert found[member].execution["weights_sha256"] == expected[member].execution["weights_sha256"]
         assert rows(store, mixed[member]) == rows(tame_store, runs[member])
+
+
+def test_runs_in_bf16_are_trained_together_as_near_to_the_runs_alone_as_bf16_rounds(
+    tmp_path: Path, configs: list[RunConfig], alone: RunStore, runs: list[PlannedRun], cache: Cache
+) -> None:
+    reduced = planned([replace(config, precision="bf16") for config in configs])
+    together, apart = RunStore(tmp_path / "together"), RunStore(tmp_path / "apart")
+    for store, stacked in ((together, 8), (apart, "off")):
+        assert worker(store, prepare(store, reduced, stacked), cache).work() == ExitStatus.DONE
+    for record, single, exact in zip(
+        records(together, reduced), records(apart, reduced), records(alone, runs), strict=True
+    ):
+        assert record.execution["stacked"] == 3
+        assert record.execution["precision"] == "bf16"
+        assert record.outcome["loss"] == pytest.approx(single.outcome["loss"], abs=BF16_TOLERANCE)
+        assert record.outcome["loss"] != exact.outcome["loss"]
 
 
 def test_a_stopped_stack_goes_on_from_the_checkpoint_of_each_member_alone_or_stacked(
