@@ -49,6 +49,7 @@ coverage: $(DEV)
 ## make the reports again from the records beside them, without torch; says which numbers differ
 reports: $(STAMP)
 	$(BIN)/python -m isoflop rebuild $(STUDIES) --index reports/index.html
+	$(BIN)/python -m isoflop rebuild reports/muon
 	$(BIN)/python reports/refresh.py
 
 ## a quickstart in miniature, and a check of its report

@@ -57,22 +57,87 @@ def plot_arms(frame: pd.DataFrame, *, ax: Axes | None = None, theme: Theme = LIG
         ax.errorbar(group["difference"], y, xerr=reach, fmt="o", color=colour, markersize=4, capsize=2, label=label)
     ax.axvline(0, color=theme.muted, linewidth=0.8)
     named = frame.loc[frame["reason"] == "the reference", "arm"]
+    if len(arms) < 3:  # few points would lie on the frame
+        ax.set_ylim(-0.5, len(arms) - 0.5)
     if len(named):
+        low, high = ax.get_xlim()
+        place = -low / (high - low)
         ax.text(
             0,
             1.01,
             f"reference: {named.iloc[0]}",
             transform=ax.get_xaxis_transform(),
-            ha="center",
+            ha="right" if place > 0.85 else "left" if place < 0.15 else "center",
             va="bottom",
             fontsize=8,
             color=theme.muted,
         )
     ax.set_yticks(range(len(arms)), arms)
-    ax.set_xlabel("loss minus the reference's, nats per token (left is better)")
     ax.grid(True, axis="x", linewidth=0.6)
+    label = "loss minus the reference's, nats per token (left is better)"
+    if len(sizes) == 1:
+        ax.set_xlabel(f"{label}; N = {format_size(float(sizes[0]))}")
+        return ax
+    ax.set_xlabel(label)
     ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=max(len(sizes), 1))
     return ax
+
+
+def plot_arm_rates(frame: pd.DataFrame, *, ax: Axes | None = None, theme: Theme = LIGHT) -> Axes:
+    """Draw the loss of each arm by peak learning rate: every seed, and their mean as a line.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        arm, params, tokens, lr, seed, loss: one row a run.
+    ax : Axes, optional
+        Where it is drawn; new axes by default.
+    theme : Theme
+        Colours.
+
+    Returns
+    -------
+    Axes
+        What was drawn on; the best rate of every arm and cell at which all seeds finished is ringed, and the arm is
+        named beside it.
+    """
+    ax = axes_or_new(ax)
+    ax.set_xscale("log")
+    arms = list(dict.fromkeys(frame["arm"]))
+    for arm, colour in zip(arms, theme.budget_colours(len(arms)), strict=True):
+        for _, cell in frame[frame["arm"] == arm].groupby(["params", "tokens"], sort=True):
+            losses = cell.groupby("lr", sort=True)["loss"]
+            mean = losses.mean()[losses.count() == cell["seed"].nunique()]  # of rates at which every seed finished
+            ax.plot(cell["lr"], cell["loss"], "o", color=colour, markersize=3, fillstyle="none")
+            ax.plot(mean.index, mean, color=colour, linewidth=1.6)
+            best = mean.idxmin()
+            ax.plot([best], [mean[best]], "o", color=colour, markersize=10, fillstyle="none")
+            ax.annotate(
+                arm, (best, mean[best]), (0, -9), textcoords="offset points", ha="center", va="top", color=colour
+            )
+    ax.margins(y=0.14)
+    log_axis(ax, "x", "peak learning rate", kind="number")
+    ax.set_ylabel("validation loss, nats per token")
+    return ax
+
+
+def draw_arm_rates(frame: pd.DataFrame, figure: Figure, theme: Theme) -> None:
+    """Fill a figure with `plot_arm_rates`."""
+    plot_arm_rates(frame, ax=panels(figure)[0], theme=theme)
+
+
+def save_arm_rates(frame: pd.DataFrame, folder: Path) -> None:
+    """Write rates.png and rates.svg.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As `plot_arm_rates` takes it.
+    folder : Path
+        Where they go.
+    """
+    num_arms = frame["arm"].nunique()
+    save_figure(partial(draw_arm_rates, frame), folder, "rates", size=RATES_SIZE, num_budgets=num_arms)
 
 
 def save_arms(frame: pd.DataFrame, folder: Path) -> bool:
@@ -93,7 +158,7 @@ def save_arms(frame: pd.DataFrame, folder: Path) -> bool:
     shown = frame[frame["reason"].isna()]
     if shown.empty:
         return False
-    size = (6.8, 1.5 + 0.42 * shown["arm"].nunique())
+    size = (6.8, 1.5 + 0.42 * max(2, shown["arm"].nunique()))
     save_figure(partial(draw_arms, frame), folder, "arms", size=size, num_budgets=shown["params"].nunique())
     return True
 

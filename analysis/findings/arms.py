@@ -13,7 +13,7 @@ from analysis.figures.drawing.plate import Plate
 from analysis.figures.paired import draw_arms
 from analysis.findings.base import Finding, FoundTable
 from analysis.formatting import format_percent
-from analysis.paired.arms import arm_table, pooled
+from analysis.paired.arms import arm_table, at_best_rates, pooled
 from analysis.study.arms import arm_axis
 from analysis.study.study import Study
 
@@ -29,13 +29,14 @@ def arms(study: Study) -> Finding | None:
     Returns
     -------
     Finding or None
-        None for a sweep without arms or without records, a tuned sweep (whose arms are compared rate by rate), and arms
-        whose losses count other tokens.
+        None for a sweep without arms or without records, and arms whose losses count other tokens. In a tuned sweep
+        each arm is taken at its own best rate.
     """
     axis = arm_axis(study.manifest, study.table.frame)
-    if axis is None or study.manifest is None or study.manifest.sweep.get("design") == "tuned" or not study.records:
+    if axis is None or study.manifest is None or not study.records:
         return None
-    frame = arm_table(study.records, axis, reference=study.choices.reference, level=study.choices.level)
+    records, best = at_best_rates(study.records, axis)
+    frame = arm_table(records, axis, reference=study.choices.reference, level=study.choices.level)
     summary = pooled(frame, level=study.choices.level)
     if not len(summary):
         return None
@@ -47,7 +48,7 @@ def arms(study: Study) -> Finding | None:
     return Finding(
         sentences=(
             f"Loss less that of {reference} on the same validation text, after the same order of training tokens, in "
-            f"nats per token over up to {cells} pairs: {words}.",
+            f"nats per token over up to {cells} pairs{at_rates(best)}: {words}.",
         ),
         plate=Plate(
             name="arms",
@@ -60,6 +61,15 @@ def arms(study: Study) -> Finding | None:
         tables=(_table(summary, said),),
         cards=tuple((f"{arm} less {reference}, nats", estimate) for arm, estimate in said[:1]),
     )
+
+
+def at_rates(best: pd.DataFrame) -> str:
+    """That each arm has its own best rate, and where that is an outermost one; empty where rates were not tried."""
+    if best.empty:
+        return ""
+    outer = int((best["edge"] != "").sum())
+    edges = f" ({outer} of {len(best)} of them outermost, so that a better one may lie beyond)" if outer else ""
+    return f", each arm at the best of the peak rates that were tried{edges}"
 
 
 def _estimate(row: Mapping[Any, Any], level: float) -> Estimate:

@@ -69,6 +69,56 @@ def arm_table(records: Iterable[Pair], arm: str, *, reference: str | None = None
     return pd.DataFrame(rows).sort_values(["params", "tokens", "seed", "arm"]).reset_index(drop=True)
 
 
+def at_best_rates(records: Iterable[Pair], arm: str) -> tuple[list[Pair], pd.DataFrame]:
+    """Keep the runs at the best peak rate of every arm and cell, where several rates were tried.
+
+    The best rate of an arm has the least mean loss over seeds, among the rates at which every seed finished.
+
+    Parameters
+    ----------
+    records : iterable of (RunRecord, mapping)
+        Records with the sweep's labels.
+    arm : str
+        The varied field, as the sweep's `vary` names it.
+
+    Returns
+    -------
+    records : list of (RunRecord, mapping)
+        Those at the best rates; all where no cell has several.
+    rates : DataFrame
+        arm, width, depth, params, tokens, lr, loss (mean over seeds), num_seeds, num_rates, edge: low or high where the
+        best rate is the outermost one; empty where no cell has several rates.
+    """
+    cells: dict[tuple[Any, ...], list[Pair]] = {}
+    for record, labels in records:
+        if arm in labels and record.status is RunStatus.DONE:
+            cells.setdefault((str(labels[arm]), *_cell(record, labels)[:-1]), []).append((record, labels))
+    if all(len({record.design.get("lr") for record, _ in pairs}) == 1 for pairs in cells.values()):
+        return [pair for pairs in cells.values() for pair in pairs], pd.DataFrame()
+    kept: list[Pair] = []
+    rows = []
+    for (name, width, depth, *_), pairs in cells.items():
+        seeds = {record.design.get("seed") for record, _ in pairs}
+        by_rate: dict[float, list[Pair]] = {}
+        for record, labels in pairs:
+            by_rate.setdefault(float(record.design["lr"]), []).append((record, labels))
+        means = {
+            rate: float(np.mean([record.outcome["loss"] for record, _ in group]))
+            for rate, group in sorted(by_rate.items())
+            if {record.design.get("seed") for record, _ in group} == seeds
+        }
+        if not means:
+            continue
+        best, rates = min(means, key=lambda rate: means[rate]), sorted(by_rate)
+        design = by_rate[best][0][0].design
+        row: dict[str, Any] = {"arm": name, "width": width, "depth": depth}
+        row |= {"params": design["params"], "tokens": design["tokens"], "lr": best, "loss": means[best]}
+        edge = "low" if best == rates[0] else "high" if best == rates[-1] else ""
+        rows.append(row | {"num_seeds": len(seeds), "num_rates": len(rates), "edge": edge})
+        kept += by_rate[best]
+    return kept, pd.DataFrame(rows)
+
+
 def _cell(record: RunRecord, labels: Mapping[str, Any]) -> tuple[Any, ...]:
     design = record.design
     return (design["width"], design["depth"], labels.get("budget"), design.get("seed"))

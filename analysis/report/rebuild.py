@@ -18,7 +18,9 @@ from analysis.errors import UserError
 
 TOLERANCE = 1e-6
 """Numbers that differ by less than this, relative to the larger, are equal to rounding: processors round apart."""
-COMPARED = ("fit.json", "heldout.json", "registered.json", "summary.json")
+VERBS = ("report", "arms")
+"""What makes reports that can be made again."""
+COMPARED = ("arms.csv", "best_rates.csv", "fit.json", "heldout.json", "registered.json", "summary.json")
 """Files that are compared beside the tables; page, figures and checklist follow from the same numbers, and name the
 commit as well."""
 
@@ -59,10 +61,10 @@ def command_of(folder: Path) -> list[str]:
     try:
         origin = json.loads(file.read_text(encoding="utf-8"))
         words = shlex.split(origin["commands"][-1])
-        start = words.index("report")
+        start = next(place for place, word in enumerate(words) if word in VERBS)
     except FileNotFoundError:
         raise UserError(f"{folder} holds no provenance.json; give the folder of a report") from None
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, StopIteration) as error:
         raise UserError(f"{file} does not say how the report was made ({error}); make it again") from error
     out: list[str] = []
     for place, word in enumerate(words[start:]):
@@ -108,7 +110,7 @@ def rebuild(folder: Path, make: Callable[[Sequence[str]], int], *, write: bool) 
     with tempfile.TemporaryDirectory() as scratch:
         new = Path(scratch) / folder.name
         words[words.index("--out") + 1] = str(new)
-        if make([*words, "--no-figures"]) != 0:
+        if make([*words, "--no-figures"] if words[0] == "report" else words) != 0:
             raise UserError(f"{folder} could not be made again by `isoflop {shlex.join(words)}`")
         found = _compared(folder, new)
         stale = set(_files(folder)) - set(_files(new))

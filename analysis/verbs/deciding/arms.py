@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,22 @@ import pandas as pd
 from analysis.errors import UserError
 from analysis.files import json_ready
 from analysis.formatting import format_percent, format_size
-from analysis.paired.arms import arm_table, gains, pooled
+from analysis.paired.arms import Pair, arm_table, at_best_rates, gains, pooled
 from analysis.runs.files import read_labelled
 from analysis.verbs.arguments import add_json_argument, add_level_argument
+from experiments.archives import is_archive, read_archive
 from experiments.files import write_atomic
 from experiments.records import RunRecord, RunStatus, flat_row
+
+TUNED = (
+    "Every arm stands at its own best rate: the least mean loss over seeds among the rates tried. It was chosen by the "
+    "losses that are compared, so that each arm is flattered a little."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
-    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="sweeps/NAME.json")
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="sweeps/NAME.json, or an archive of it")
     parser.add_argument("--arm", required=True, metavar="FIELD", help="the varied field, e.g. model.positions")
     parser.add_argument("--reference", metavar="ARM", help="the arm that others are compared with (default: the first)")
     add_level_argument(parser)
@@ -34,13 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the comparison; write the report with --out."""
-    records = list(read_labelled(args.manifest))
+    records, best = at_best_rates(read_labelled(args.manifest), args.arm)
     frame = arm_table(records, args.arm, reference=args.reference, level=args.level)
     summary = pooled(frame, level=args.level)
     more = gains(records, args.arm, level=args.level)
     worth = multiplier_text(records, args)
     if args.out:
-        write(frame, summary, more, worth, args)
+        write(frame, best, [pooled_text(summary), worth, gains_text(more), cells_text(frame)], args)
         print(f"report: {args.out / 'README.md'}", file=sys.stderr)
     if args.json:
         print(
@@ -48,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
                 json_ready(
                     {
                         "rows": frame.to_dict("records"),
+                        "best_rates": best.to_dict("records"),
                         "pooled": summary.to_dict("records"),
                         "gains": more.to_dict("records"),
                     }
@@ -56,7 +63,11 @@ def run(args: argparse.Namespace) -> int:
         )
     else:
         print(
-            "\n".join(part for part in (pooled_text(summary), worth, cells_text(frame), gains_text(more)) if part),
+            "\n".join(
+                part
+                for part in (rates_text(best), pooled_text(summary), worth, cells_text(frame), gains_text(more))
+                if part
+            ),
             end="",
         )
     return 0
@@ -131,14 +142,47 @@ def _ends(row: dict[Hashable, Any]) -> str:
     return f"{row['difference']:+.4f} ({row['lo']:+.4f}, {row['hi']:+.4f})"
 
 
-def write(frame: pd.DataFrame, summary: pd.DataFrame, more: pd.DataFrame, worth: str, args: argparse.Namespace) -> None:
-    """README.md, arms.csv, arms.png and arms.svg."""
-    from analysis.figures.paired import save_arms
+def rate_rows(records: Iterable[Pair], arm: str) -> pd.DataFrame:
+    """Arm, params, tokens, lr, seed and loss of every finished run."""
+    names = ("params", "tokens", "lr", "seed")
+    return pd.DataFrame(
+        [
+            {"arm": str(labels[arm]), **{name: record.design[name] for name in names}, "loss": record.outcome["loss"]}
+            for record, labels in records
+            if arm in labels and record.status is RunStatus.DONE
+        ]
+    )
+
+
+def rates_text(best: pd.DataFrame) -> str:
+    """The best peak rate of every arm and cell as a Markdown table; empty where rates were not tried."""
+    if best.empty:
+        return ""
+    lines = [
+        "| arm | N | tokens | best peak rate | mean loss there | seeds | rates tried |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in best.to_dict("records"):
+        size, tokens = format_size(row["params"]), format_size(row["tokens"])
+        edge = f"; the best is the {'lowest' if row['edge'] == 'low' else 'highest'}" if row["edge"] else ""
+        lines.append(
+            f"| {row['arm']} | {size} | {tokens} | {row['lr']:.2e} | {row['loss']:.4f} | {row['num_seeds']} "
+            f"| {row['num_rates']}{edge} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write(frame: pd.DataFrame, best: pd.DataFrame, parts: Sequence[str], args: argparse.Namespace) -> None:
+    """README.md, arms.csv and figure, best_rates.csv where rates were tried, and provenance.json with the command."""
+    from analysis.figures.paired import save_arm_rates, save_arms
 
     write_atomic(args.out / "arms.csv", frame.to_csv(index=False))
     drawn = save_arms(frame, args.out)
-    name = args.manifest.stem
+    archive = is_archive(args.manifest)
+    name = read_archive(args.manifest).manifest.name if archive else args.manifest.stem
     reference = f" --reference {args.reference}" if args.reference else ""
+    source = args.manifest.as_posix() if archive else f"sweeps/{name}.json"
+    command = f"isoflop arms {source} --arm {args.arm}{reference} --out {args.out.as_posix()}"
     text = [
         f"# {name}: arms of {args.arm}",
         "",
@@ -146,11 +190,17 @@ def write(frame: pd.DataFrame, summary: pd.DataFrame, more: pd.DataFrame, worth:
         "Differences are arm minus reference in nats per token, on the same validation documents, after the same "
         "order of training tokens.",
         "",
-        *(part for part in (pooled_text(summary), worth, gains_text(more), cells_text(frame)) if part),
+        *([TUNED, "", "![loss by peak rate](rates.png)", "", rates_text(best)] if len(best) else []),
+        *(part for part in parts if part),
         "Made by:",
         "```",
         f"isoflop run experiments/sweeps/{name}.yaml",
-        f"isoflop arms sweeps/{name}.json --arm {args.arm}{reference} --out {args.out.as_posix()}",
+        *([f"isoflop archive sweeps/{name}.json --out {args.manifest.as_posix()}"] if archive else []),
+        command,
         "```",
     ]
+    if len(best):
+        write_atomic(args.out / "best_rates.csv", best.to_csv(index=False))
+        save_arm_rates(rate_rows(read_labelled(args.manifest), args.arm), args.out)
+    write_atomic(args.out / "provenance.json", json.dumps({"commands": [command]}, indent=1) + "\n")
     write_atomic(args.out / "README.md", "\n".join(text) + "\n")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.errors import UserError
+from analysis.verbs.deciding import arms as arms_verb
 from analysis.verbs.reporting import report as report_verb
 from experiments.files import write_atomic
 
@@ -72,8 +73,9 @@ def _index(args: argparse.Namespace) -> int:
 
 
 def _make(words: Sequence[str]) -> int:
-    """Run the verb `report` with these words, without its output."""
+    """Run the verb `report` or `arms` with these words, without its output."""
+    verb = arms_verb if words[0] == "arms" else report_verb
     parser = argparse.ArgumentParser()
-    report_verb.add_arguments(parser)
+    verb.add_arguments(parser)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        return report_verb.run(parser.parse_args(list(words[1:])))
+        return verb.run(parser.parse_args(list(words[1:])))

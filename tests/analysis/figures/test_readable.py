@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from analysis.figures.drawing.axes import EndLabel, label_ends
 from analysis.figures.drawing.theme import CSS, DARK, LIGHT, Theme
 from analysis.figures.isoflop import MAX_LABELS, draw_isoflop, plot_isoflop
-from analysis.figures.paired import plot_arms, plot_rates
+from analysis.figures.paired import plot_arm_rates, plot_arms, plot_rates
 from analysis.figures.surface import draw_surface
 from analysis.figures.training import draw_training, plot_training, training_budgets, training_size
 from analysis.laws.registry import LAWS
@@ -152,6 +152,20 @@ def test_sizes_of_training_curves_are_named_once_beside_the_panels(study: Study)
             assert right < panel.x0 or left > panel.x1 or top < panel.y0 or bottom > panel.y1
     alone = plot_training(shown, training_budgets(shown)[-1])
     assert len(alone.texts) == 6
+
+
+def test_the_best_rate_of_each_arm_is_ringed_among_those_at_which_every_seed_finished() -> None:
+    adamw, muon = {0.01: (2.0, 2.2), 0.02: (1.0,)}, {0.01: (1.5, 1.7), 0.02: (1.8, 1.9)}
+    rows = [
+        {"arm": arm, "params": 1e4, "tokens": 1e6, "lr": rate, "seed": seed, "loss": loss}
+        for arm, losses in (("adamw", adamw), ("muon", muon))
+        for rate, values in losses.items()
+        for seed, loss in enumerate(values)
+    ]
+    ax = plot_arm_rates(pd.DataFrame(rows))
+    rings = [np.asarray(line.get_xydata()) for line in ax.lines if line.get_markersize() == 10]
+    assert np.allclose(np.concatenate(rings), [[0.01, 2.1], [0.01, 1.6]])
+    assert [text.get_text() for text in ax.texts] == ["adamw", "muon"]
 
 
 def test_the_reference_of_arms_is_named_and_thin_lines_are_explained() -> None:

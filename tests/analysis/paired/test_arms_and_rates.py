@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from analysis.errors import UserError
-from analysis.paired.arms import arm_table, gains, pooled
+from analysis.paired.arms import arm_table, at_best_rates, gains, pooled
 from analysis.paired.rates import chosen, rate_table
-from analysis.verbs.deciding.arms import cells_text, pooled_text
+from analysis.verbs.deciding.arms import cells_text, pooled_text, rates_text
 from analysis.verbs.deciding.rates import markdown
 from experiments.records import RunRecord, RunStatus
 
@@ -52,6 +52,29 @@ def test_an_arm_that_is_worse_everywhere_is_found_though_documents_vary_ten_time
     assert row["lo"] == pytest.approx(0.02)
     assert "the reference" in cells_text(frame)
     assert "+0.0200" in pooled_text(pooled(frame))
+
+
+def test_arms_of_a_tuned_sweep_meet_at_the_best_rate_of_each() -> None:
+    losses = {"adamw": {0.01: 2.0, 0.02: 1.9, 0.04: 2.1}, "muon": {0.01: 1.9, 0.02: 1.8, 0.04: 1.7}}
+    pairs = [
+        (record(loss, seed=seed, lr=rate), labels(arm))
+        for arm, by_rate in losses.items()
+        for rate, loss in by_rate.items()
+        for seed in (0, 1, 2)
+    ]
+    pairs[5] = (record(0.1, seed=2, lr=0.02, status=RunStatus.DIVERGED), labels("adamw"))
+    kept, best = at_best_rates(pairs, "model.positions")
+    assert best[["arm", "lr", "num_seeds", "num_rates", "edge"]].to_numpy().tolist() == [
+        ["adamw", 0.01, 3, 3, "low"],  # at .02 a seed diverged
+        ["muon", 0.04, 3, 3, "high"],
+    ]
+    (row,) = pooled(arm_table(kept, "model.positions", reference="adamw")).to_dict("records")
+    assert row["difference"] == pytest.approx(-0.3)
+    assert row["num_cells"] == 3
+    assert "3; the best is the highest" in rates_text(best)
+    alone, nothing = at_best_rates(kept[:3], "model.positions")
+    assert len(alone) == 3
+    assert nothing.empty
 
 
 def test_losses_of_different_objectives_are_not_subtracted() -> None:
