@@ -26,6 +26,7 @@ from analysis.uncertainty.calibration import Calibration, inflation_for, regime_
 from analysis.uncertainty.covariance import public_covariance, sandwich
 from analysis.uncertainty.identifiability import Walk, one_sided, too_few, unidentified
 from analysis.uncertainty.lack_of_fit import lack_of_fit
+from analysis.uncertainty.region import Region
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,8 @@ class Solved:
     """Working parameters of the bootstrap draws, shape (B, p); None without them."""
     walks: tuple[Walk, ...] = ()
     """Ends of profiles."""
+    region: Region | None = None
+    """Profiles in place of draws, where these mislead."""
 
     @property
     def num_units(self) -> int:
@@ -86,6 +89,8 @@ def assemble(
     )
     cov, working = _covariances(solved)
     reasons = unidentified(problem, point, solved.draws, solved.codes, solved.walks)
+    if solved.region is not None:
+        reasons = solved.region.reasons(problem) | reasons
     residuals = problem.residuals(point.phi[None, :])[0]
     predictor = Predictor(
         phi=point.phi,
@@ -95,6 +100,7 @@ def assemble(
         log_residuals=problem.log_residuals,
         residuals=kept_residuals(residuals, problem.num_params),
         draws=solved.draws,
+        region=None if solved.region is None else solved.region.phi,
         reason=too_few(problem, solved.codes),
         aliases=aliases,
     )
@@ -179,7 +185,10 @@ def _estimates(problem: Problem, predictor: Predictor, cov: Array, reasons: Mapp
             out[name] = Estimate(value=value, se=known, level=level, reason=f"not identified: {reasons[name]}")
             continue
         kind = law.parameters[j].kind
-        if public is None:
+        if predictor.region is not None:
+            held = law.to_public(predictor.region, problem.log_refs)[:, j]
+            lo, hi = float(held.min()), float(held.max())
+        elif public is None:
             lo, hi = _delta_ends(value, float(predictor.calibration.half_width(np.array([se]))[0]), kind)
         else:
             lo, hi = _percentile_ends(predictor.calibration, value, public[:, j], kind)

@@ -1,9 +1,10 @@
 """Intervals of what follows from a fit, such as a, b, N_opt or the price of a loss: one rule for all of them.
 
-With bootstrap draws an interval holds the percentiles of the quantity over the draws. Without them it comes from the
-delta method: the quantity is computed at the estimate and a short step away on both sides along each axis of the
-covariance, and its standard error is widened by Student's quantile. docs/decisions/2026-11-28-derived-intervals.md
-says what other rules were measured.
+With bootstrap draws an interval holds the percentiles of the quantity over the draws. Where draws mislead (the fit
+then has a region, see `analysis.uncertainty.region`) it is the range over the profiles of all parameters. Without draws
+it comes from the delta method: the quantity is computed at the estimate and a short step away on both sides along each
+axis of the covariance, and its standard error is widened by Student's quantile.
+docs/decisions/2026-11-28-derived-intervals.md says what other rules were measured.
 """
 
 from __future__ import annotations
@@ -43,10 +44,12 @@ class Neighbourhood:
     centre: Array
     """Public parameters at the estimate, shape (1, p)."""
     about: Array
-    """Public parameters about it, shape (B, p): bootstrap draws; without these the steps up along the p axes of the
-    covariance, then the steps down."""
+    """Public parameters about it, shape (B, p): points of profiles, where draws mislead; else bootstrap draws; without
+    these the steps up along the p axes of the covariance, then the steps down."""
     lengths: Array | None
-    """Standard errors over steps along each axis, shape (p,); None with bootstrap draws."""
+    """Standard errors over steps along each axis, shape (p,); None with draws or profiles."""
+    ranges: bool
+    """Whether an interval is the range over `about`, which holds points of profiles."""
     calibration: Calibration
     """What turns spread into intervals."""
 
@@ -64,24 +67,28 @@ class Neighbourhood:
         Returns
         -------
         Neighbourhood
-            With bootstrap draws where the fit has them.
+            With profiles or bootstrap draws where the fit has them.
         """
         refs = predictor.log_refs
         centre = law.to_public(predictor.phi[None, :], refs)
+        if predictor.region is not None:
+            about = law.to_public(predictor.region, refs)
+            return cls(centre=centre, about=about, lengths=None, ranges=True, calibration=predictor.calibration)
         if predictor.draws is not None:
             about = law.to_public(predictor.draws, refs)
-            return cls(centre=centre, about=about, lengths=None, calibration=predictor.calibration)
+            return cls(centre=centre, about=about, lengths=None, ranges=False, calibration=predictor.calibration)
         eigenvalues, vectors = np.linalg.eigh(predictor.covariance)
         length = np.sqrt(np.maximum(eigenvalues, 0.0))
         step = STEP * length + 1e-12
         moved = np.concatenate([predictor.phi + (vectors * step).T, predictor.phi - (vectors * step).T])
         about = law.to_public(moved, refs)
-        return cls(centre=centre, about=about, lengths=length / step, calibration=predictor.calibration)
+        lengths = length / step
+        return cls(centre=centre, about=about, lengths=lengths, ranges=False, calibration=predictor.calibration)
 
     @property
     def has_draws(self) -> bool:
         """Whether `about` holds bootstrap draws."""
-        return self.lengths is None
+        return self.lengths is None and not self.ranges
 
     def standard_error(self, values: Array) -> Array:
         """Standard errors by the delta method of quantities at `about` (B, m), shape (m,)."""
@@ -105,6 +112,8 @@ class Neighbourhood:
         lo, hi : Array, shape (m,)
             The ends.
         """
+        if self.ranges:
+            return np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         if self.lengths is None:
             return self.calibration.interval(value, values)
         half = self.calibration.half_width(self.standard_error(values))
@@ -125,6 +134,9 @@ class Neighbourhood:
         Estimate
             Without an interval where the quantity has no finite value near the estimate.
         """
+        if self.ranges:
+            lo, hi = float(np.nanmin(values)), float(np.nanmax(values))
+            return Estimate(value=value, lo=lo, hi=hi, level=self.calibration.level)
         if self.lengths is None:
             return self.calibration.estimate(value, values)
         se = float(self.standard_error(values[:, None])[0])

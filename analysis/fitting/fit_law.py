@@ -22,6 +22,7 @@ from analysis.solver.search import SAME_OPTIMUM, solve
 from analysis.uncertainty.bootstrap import cluster_codes, resample
 from analysis.uncertainty.identifiability import walk_to_bounds
 from analysis.uncertainty.profile import Profile, profile
+from analysis.uncertainty.region import likelihood_region
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,10 +126,12 @@ def _solved(problem: Problem, codes: NDArray[np.intp], spec: FitSpec, strata: ND
             draws = resample(problem, point.minima, codes, num_draws=spec.bootstrap, rng=rng, strata=strata)
         walks = walk_to_bounds(problem, point, draws, codes)
         lower = [walk.phi for walk in walks if walk.value < point.value * (1 - SAME_OPTIMUM)]
+        region = likelihood_region(problem, point, draws, codes, level=spec.level)
+        lower += [] if region is None or region.lower is None else [region.lower]
         if not lower:
             break
         point = solve(problem, also=np.stack(lower))
-    return Solved(problem=problem, point=point, codes=codes, draws=draws, walks=walks)
+    return Solved(problem=problem, point=point, codes=codes, draws=draws, walks=walks, region=region)
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -187,6 +190,12 @@ def _prepare(law: Law, data: Mapping[str, Any] | pd.DataFrame, spec: FitSpec, ro
         rows=rows,
         bounds=spec.bounds,
     )
+    used = int((problem.weights > 0).sum())
+    if used <= problem.num_params:
+        raise UserError(
+            f"{law.name} has {problem.num_params} parameters, and {used} rows cannot determine them; give at least "
+            f"{problem.num_params + 1} rows, or a law with fewer parameters"
+        )
     kept = np.ones(problem.num_rows, dtype=bool) if rows is None else np.asarray(rows, dtype=bool)
     codes = cluster_codes(_labels(data, spec.cluster, "cluster", kept), problem.num_rows)
     return _Prepared(problem=problem, codes=codes, kept=kept, columns=given, aliases=aliases)

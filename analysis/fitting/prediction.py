@@ -44,6 +44,9 @@ class Predictor:
     """Sorted residuals, scaled up for the parameters fitted."""
     draws: Array | None = None
     """Working parameters of the bootstrap draws, shape (B, p)."""
+    region: Array | None = None
+    """Working parameters on the profiles of all parameters, shape (m, p), where draws mislead: parameters and what
+    follows from them have intervals by these (see `analysis.uncertainty.region`)."""
     reason: str | None = None
     """Why predictions have no interval (fewer runs than parameters, say); None when they have one."""
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -220,6 +223,7 @@ class Predictor:
             "stretch": self.calibration.inflation,
             "log_residuals": self.log_residuals,
             "residuals": self.residuals.tolist(),
+            **({} if self.region is None else {"region": self.region.tolist()}),
             "reason": self.reason,
             "aliases": dict(self.aliases),
         }
@@ -250,6 +254,7 @@ class Predictor:
             log_residuals=raw["log_residuals"],
             residuals=np.array(raw["residuals"], dtype=np.float64),
             draws=draws,
+            region=None if raw.get("region") is None else np.array(raw["region"], dtype=np.float64),
             reason=raw["reason"],
             aliases=raw["aliases"],
         )

@@ -173,12 +173,12 @@ def regime_warnings(num_rows: int, num_clusters: int, num_params: int) -> list[s
     if num_clusters < num_rows and num_clusters < ENOUGH_CLUSTERS:
         return [
             f"{num_clusters} clusters are few for {num_params} parameters: intervals are likely too narrow below "
-            f"{ENOUGH_CLUSTERS} clusters (docs/concepts/intervals.md)"
+            f"{ENOUGH_CLUSTERS} clusters"
         ]
     if num_rows < ENOUGH_RUNS:
         return [
-            f"{num_rows} runs are few for {num_params} parameters: intervals may miss their nominal coverage, which is "
-            f"established from {ENOUGH_RUNS} runs (docs/concepts/intervals.md)"
+            f"{num_rows} runs are few for {num_params} parameters: intervals may miss their nominal coverage, which "
+            f"simulations established from {ENOUGH_RUNS} runs"
         ]
     return []
 
@@ -209,6 +209,6 @@ def weak_signal(names: Sequence[str], values: Array, errors: Array) -> list[str]
         return []
     said = ", ".join(f"{name} to {100 * share:.0f} %" for name, share in weak)
     return [
-        f"the signal is weak beside the noise ({said} of itself, one standard error): intervals of the floor, of "
-        "exponents and of predictions beyond the runs may cover less often than they say"
+        f"the signal is weak beside the noise ({said} of itself, one standard error): intervals of parameters are "
+        "those of their profiles, and predictions beyond the runs may be covered less often than they say"
     ]

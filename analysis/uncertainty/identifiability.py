@@ -68,11 +68,11 @@ def walk_to_bounds(problem: Problem, point: PointFit, draws: Array | None, codes
     -------
     tuple of Walk
         One for each bound within MAX_REACH standard errors. None on tables longer than PROFILE_ROWS, where the
-        structure of the data already decides, or where a bound was hit.
+        structure of the data already decides, or where a bound was hit that is none of an offset.
     """
-    if problem.num_rows > PROFILE_ROWS or point.bounds_hit or too_few(problem, codes) or _structure(problem):
-        return ()
-    if point.condition > FLAT_CONDITION:
+    if cannot_be_profiled(problem, point, codes) or any(
+        problem.law.parameters[j].kind != "offset" for j in point.bounds_hit
+    ):
         return ()
     spread = np.sqrt(np.diag(sandwich(problem, point.phi, codes)))
     if draws is not None:
@@ -89,6 +89,28 @@ def walk_to_bounds(problem: Problem, point: PointFit, draws: Array | None, codes
     index = np.array([j for j, _, _ in wanted])
     phi, value = held_at(problem, point.phi, index, np.array([bound for _, _, bound in wanted]))
     return tuple(Walk(index=j, side=side, phi=phi[i], value=float(value[i])) for i, (j, side, _) in enumerate(wanted))
+
+
+def cannot_be_profiled(problem: Problem, point: PointFit, codes: NDArray[np.intp]) -> bool:
+    """Whether profiles are not walked: on tables longer than PROFILE_ROWS, and where the runs determine nothing.
+
+    Parameters
+    ----------
+    problem : Problem
+        What was minimised.
+    point : PointFit
+        The minimum.
+    codes : array of int, shape (n,)
+        Cluster of each row, whole numbers from 0.
+
+    Returns
+    -------
+    bool
+        True where there is nothing to walk.
+    """
+    if problem.num_rows > PROFILE_ROWS or too_few(problem, codes):
+        return True
+    return bool(_structure(problem)) or point.condition > FLAT_CONDITION
 
 
 def bounded_by_law(parameter: Parameter) -> bool:
@@ -136,8 +158,8 @@ def unidentified(
     if point.condition > FLAT_CONDITION:
         for name in names:
             reasons.setdefault(name, f"the problem is flat (condition number {point.condition:.1e})")
-    if not reasons:
-        reasons.update(_flat_profiles(problem, point, codes, walks))
+    if all(law.parameters[names.index(name)].kind == "offset" for name in reasons):
+        reasons = _flat_profiles(problem, point, codes, walks) | reasons
     if draws is not None:
         span = np.where(np.isfinite(problem.upper - problem.lower), problem.upper - problem.lower, np.inf)
         near = (draws - problem.lower <= 1e-6 * span) | (problem.upper - draws <= 1e-6 * span)

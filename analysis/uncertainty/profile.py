@@ -6,6 +6,7 @@ of the clustered to the naive variance where runs are clustered. It must not kno
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,8 +73,12 @@ def scale_of(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
 
 MAX_STEPS = 300
 """Most steps of the others while parameters are held: along a curved valley Newton's steps are short."""
+REFINED = 5
+"""Refits that narrow down where a profile reaches the cutoff, from its inside."""
 RESTARTS = 3
 """Times that a search is begun again from a lower point of the profile."""
+FROM_BOUND = 0.02
+"""First step away from a bound: of an offset as a fraction of the range of losses, of another parameter as it is."""
 LOWER = 1e-6
 """A point of a profile below the minimum by more than this fraction shows that the minimum was a local one."""
 
@@ -142,57 +147,149 @@ def profile(
     return result
 
 
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One side of a profile, walked away from the minimum."""
+
+    index: int
+    """Which parameter was held."""
+    sign: int
+    """-1 below the minimum, 1 above it."""
+    phi: Array
+    """Working parameters along it, shape (m, p), the nearest first."""
+    rise: Array
+    """Rise of the scaled objective there, shape (m,)."""
+    end: Array | None
+    """The last point found below the cutoff, where the rise reaches it, shape (p,); None where it does not before the
+    bound."""
+
+
+def cutoff_of(problem: Problem, codes: NDArray[np.intp], level: float) -> float:
+    """The rise at which an interval of a level ends: Student's quantile, squared, on the clusters' degrees of freedom.
+
+    Parameters
+    ----------
+    problem : Problem
+        With its number of parameters.
+    codes : array of int, shape (n,)
+        Cluster of each row, whole numbers from 0.
+    level : float
+        Coverage of the interval.
+
+    Returns
+    -------
+    float
+        The rise.
+    """
+    dof = max(int(codes.max()) + 1 - problem.num_params, 1)
+    return float(student_quantile(0.5 + level / 2, dof)) ** 2
+
+
+def walk_sides(
+    problem: Problem, point: PointFit, index: Sequence[int], codes: NDArray[np.intp], *, level: float, points: int
+) -> tuple[list[Side], Array | None]:
+    """Both sides of the profiles of several parameters, all walked together.
+
+    Parameters
+    ----------
+    problem : Problem
+        What was minimised.
+    point : PointFit
+        The minimum.
+    index : sequence of int
+        The parameters.
+    codes : array of int, shape (n,)
+        Cluster of each row, whole numbers from 0.
+    level : float
+        Coverage at whose rise a walk ends.
+    points : int
+        Most refits on each side.
+
+    Returns
+    -------
+    sides : list of Side
+        The lower and the upper side of each parameter in turn.
+    lower : Array, shape (p,), or None
+        The lowest point met, where it lies below the minimum; None where none does.
+    """
+    phi, value = point.phi, point.value
+    js, signs = np.repeat(np.asarray(index), 2), np.tile([-1, 1], len(index))
+    bounds = np.where(signs < 0, problem.lower[js], problem.upper[js])
+    factor, cutoff = scale_of(problem, phi, codes)[js], cutoff_of(problem, codes, level)
+    met = [held_at(problem, phi, np.asarray(index), phi[np.asarray(index)])]
+
+    def risen(which: NDArray[np.intp], start: Array, values: Array) -> tuple[Array, Array]:
+        met.append(held_at(problem, start, js[which], values))
+        return met[-1][0], factor[which] * np.maximum(met[-1][1] - value, 0.0)
+
+    inside, within = np.repeat(phi[None, :], js.size, axis=0), np.zeros(js.size)
+    outside, beyond = np.full(js.size, np.nan), np.full(js.size, np.inf)
+    stride = _first_steps(problem, phi, codes)[js]
+    tracks: list[list[tuple[Array, float]]] = [[] for _ in js]
+    active = np.arange(js.size)
+    for _ in range(points):
+        there = inside[active, js[active]] + signs[active] * stride[active]
+        there = np.where(signs[active] < 0, np.maximum(there, bounds[active]), np.minimum(there, bounds[active]))
+        moved, rise = risen(active, inside[active], there)
+        for k, i in enumerate(active):
+            tracks[i].append((moved[k], float(rise[k])))
+        below = rise < cutoff
+        outside[active[~below]], beyond[active[~below]] = there[~below], rise[~below]
+        inside[active[below]], within[active[below]] = moved[below], rise[below]
+        stride[active] *= np.where(rise < 0.25 * cutoff, 2.0, 1.0)
+        active = active[below & (there != bounds[active])]
+        if not active.size:
+            break
+    crossed = np.flatnonzero(np.isfinite(outside))
+    for _ in range(REFINED if crossed.size else 0):
+        here, low, high = inside[crossed, js[crossed]], np.sqrt(within[crossed]), np.sqrt(beyond[crossed])
+        share = np.where(np.isfinite(high), (np.sqrt(cutoff) - low) / np.maximum(high - low, 1e-12), 0.5)
+        there = here + np.clip(share, 0.1, 0.9) * (outside[crossed] - here)
+        moved, rise = risen(crossed, inside[crossed], there)
+        below = rise < cutoff
+        outside[crossed[~below]], beyond[crossed[~below]] = there[~below], rise[~below]
+        inside[crossed[below]], within[crossed[below]] = moved[below], rise[below]
+    ends = {int(i): inside[i] for i in crossed}
+    sides = [
+        Side(
+            index=int(js[i]),
+            sign=int(signs[i]),
+            phi=np.stack([one for one, _ in track]),
+            rise=np.array([rise for _, rise in track]),
+            end=ends.get(i),
+        )
+        for i, track in enumerate(tracks)
+    ]
+    least = min(met, key=lambda one: float(one[1].min()))
+    lowest = int(np.argmin(least[1]))
+    return sides, least[0][lowest] if least[1][lowest] < value * (1 - LOWER) else None
+
+
+def _first_steps(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:
+    """First steps of walks, shape (p,): standard errors; for parameters at a bound, which have none, a fixed one."""
+    steps = np.sqrt(np.maximum(np.diag(sandwich(problem, phi, codes)), 1e-10))
+    at_bound = (phi <= problem.lower) | (phi >= problem.upper)
+    offsets = np.array([one.kind == "offset" for one in problem.law.parameters])
+    return np.where(at_bound, np.where(offsets, FROM_BOUND * np.ptp(problem.y), FROM_BOUND), steps)
+
+
 def _walk(
     problem: Problem, point: PointFit, name: str, codes: NDArray[np.intp], level: float, points: int
 ) -> tuple[Profile, Array | None]:
     """The profile about a minimum, and a point of it that lies lower; None when there is none."""
-    phi, value = point.phi, point.value
     j = problem.law.param_names.index(name)
-    at_once, reached = _held(problem, phi, j, float(phi[j]))
-    lower = at_once if reached < value * (1 - LOWER) else None
-    factor = scale_of(problem, phi, codes)[j]
-    dof = max(int(codes.max()) + 1 - phi.size, 1)
-    cutoff = float(student_quantile(0.5 + level / 2, dof)) ** 2
-    step = np.sqrt(max(sandwich(problem, phi, codes)[j, j], 1e-10))
-    track: list[tuple[float, Array, float]] = [(float(phi[j]), phi, 0.0)]
-    ends: dict[int, float | None] = {-1: None, 1: None}
-    for side in (-1, 1):
-        here, at, previous = float(phi[j]), phi, 0.0
-        bound = problem.lower[j] if side < 0 else problem.upper[j]
-        stride = step
-        for _ in range(points):
-            there = here + side * stride
-            there = max(there, bound) if side < 0 else min(there, bound)
-            moved, reached = _held(problem, at, j, there)
-            if reached < value * (1 - LOWER):
-                lower = moved
-            rise = factor * max(reached - value, 0.0)
-            track.append((there, moved, rise))
-            if rise >= cutoff:
-                share = (np.sqrt(cutoff) - np.sqrt(previous)) / max(np.sqrt(rise) - np.sqrt(previous), 1e-12)
-                crossing = here + share * (there - here)
-                ends[side] = _public(problem, _held(problem, moved, j, crossing)[0], j)
-                break
-            if there == bound:
-                break
-            stride *= 2.0 if rise < 0.25 * cutoff else 1.0
-            here, at, previous = there, moved, rise
-    track.sort(key=lambda entry: entry[0])
+    (below, above), lower = walk_sides(problem, point, [j], codes, level=level, points=points)
+    track = np.concatenate([below.phi[::-1], point.phi[None, :], above.phi])
     found = Profile(
         name=name,
-        working=np.array([entry[0] for entry in track]),
-        public=np.array([_public(problem, entry[1], j) for entry in track]),
-        rise=np.array([entry[2] for entry in track]),
-        cutoff=cutoff,
-        lo=ends[-1],
-        hi=ends[1],
+        working=track[:, j],
+        public=problem.law.to_public(track, problem.log_refs)[:, j],
+        rise=np.concatenate([below.rise[::-1], [0.0], above.rise]),
+        cutoff=cutoff_of(problem, codes, level),
+        lo=None if below.end is None else _public(problem, below.end, j),
+        hi=None if above.end is None else _public(problem, above.end, j),
     )
     return found, lower
-
-
-def _held(problem: Problem, phi: Array, j: int, value: float) -> tuple[Array, float]:
-    at, reached = held_at(problem, phi, np.array([j]), np.array([value]))
-    return at[0], float(reached[0])
 
 
 def _public(problem: Problem, phi: Array, j: int) -> float:
