@@ -297,7 +297,8 @@ def advise(fit: Fit, budget: float, *, rules: ShapeRules | None = None) -> Optim
     Returns
     -------
     Optimum
-        N, D and loss with intervals, and the nearest shapes.
+        N, D and loss with intervals, the nearest shapes, and a warning where the best one would take too few steps with
+        the batch of the fit's runs.
 
     Raises
     ------

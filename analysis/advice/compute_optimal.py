@@ -6,13 +6,14 @@ C in floating-point operations, N in parameters, D in tokens. The optimum of a l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
 import numpy as np
 
 from analysis.advice.shapes import Ladder, Size
+from analysis.advice.steps import Steps
 from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.estimate import Estimate
@@ -61,9 +62,17 @@ class Optimum:
     """Predicted loss there."""
     shapes: tuple[TrainedShape, ...]
     """The best shape and its neighbours, ascending in N."""
+    warning: str | None = None
+    """Why no law tells the loss of the best shape: it takes too few optimiser steps; None where that is not known."""
 
     def __repr__(self) -> str:
-        return f"Optimum(C = {format_compute(self.flops)}: N {self.params}, D {self.tokens}, loss {self.loss})"
+        return (
+            f"Optimum(C = {format_compute(self.flops)}: N {self.params}, D {self.tokens}, loss {self.loss}{self._said})"
+        )
+
+    @property
+    def _said(self) -> str:
+        return "" if self.warning is None else f"; warning: {self.warning}"
 
     def _repr_html_(self) -> str:
         """The optimum with its intervals and the shapes about it, for notebooks."""
@@ -80,6 +89,7 @@ class Optimum:
         head = ("width x depth", "N", "D", "loss", "above the optimum")
         best = f"N {self.params}, D {self.tokens}, loss {self.loss}"
         title = f"Best at C = {format_compute(self.flops)}: {best}"
+        title += self._said
         return f"<p>{escape(title)}</p>{html_table(head, rows)}"
 
     @property
@@ -106,7 +116,9 @@ def check_law(fit: Fit) -> None:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def compute_optimal(fit: Fit, flops: float, ladder: Ladder, *, neighbours: int = 2) -> Optimum:
+def compute_optimal(
+    fit: Fit, flops: float, ladder: Ladder, *, neighbours: int = 2, steps: Steps | None = None
+) -> Optimum:
     """N, D and loss at the optimum of a budget, and the shapes about it.
 
     Parameters
@@ -119,6 +131,8 @@ def compute_optimal(fit: Fit, flops: float, ladder: Ladder, *, neighbours: int =
         Shapes, which also say what a token costs between them.
     neighbours : int
         Shapes shown on either side of the best one.
+    steps : Steps, optional
+        How many steps a run takes; by default with the batch of the fit's runs, where all have the same.
 
     Returns
     -------
@@ -148,7 +162,9 @@ def compute_optimal(fit: Fit, flops: float, ladder: Ladder, *, neighbours: int =
         )
         for i in _spaced(ladder.params, int(np.nanargmin(losses)), neighbours)
     )
-    return Optimum(flops=flops, params=params, tokens=tokens, loss=loss, shapes=shapes)
+    found = Optimum(flops=flops, params=params, tokens=tokens, loss=loss, shapes=shapes)
+    complaint = (steps or Steps.of_runs(fit.runs)).complaint(found.best.size.params, found.best.tokens)
+    return found if complaint is None else replace(found, warning=f"the best run for {flops:.3g} FLOPs {complaint}")
 
 
 def _spaced(params: Array, best: int, neighbours: int) -> list[int]:

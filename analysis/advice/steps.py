@@ -37,6 +37,27 @@ class Steps:
         if self.least < MIN_STEPS:
             raise UserError(f"--min-steps is {self.least}; give {MIN_STEPS} or more: `plan` takes no shorter runs")
 
+    @classmethod
+    def of_runs(cls, runs: Mapping[str, Array] | None, least: int = MIN_LAW_STEPS) -> Steps:
+        """Steps with the batch of the runs of a fit, where all have the same.
+
+        Parameters
+        ----------
+        runs : mapping or None
+            Of a fit.
+        least : int
+            Steps that a law needs.
+
+        Returns
+        -------
+        Steps
+            Without a batch where nothing says it.
+        """
+        batch = batch_of_runs(runs)
+        if batch is None:
+            return cls(least=least)
+        return cls(batch=lambda params, tokens: batch, source="batch of the fit's runs", least=least)
+
     def count(self, params: float, tokens: float) -> int | None:
         """Steps of a run.
 

@@ -82,6 +82,11 @@ class Reach:
             The law's inputs at the points.
         row : int
             Which point.
+
+        Returns
+        -------
+        str or None
+            Each quantity beyond the runs, with its factor.
         """
         parts = []
         for name, factor in self.factors(x).items():

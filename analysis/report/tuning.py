@@ -91,6 +91,11 @@ def tuning_headline(study: TuningStudy) -> str:
     ----------
     study : TuningStudy
         What the report shows.
+
+    Returns
+    -------
+    str
+        For the head of the report.
     """
     held = study.heldout.dropna(subset=["predicted"])
     if held.empty:

@@ -34,6 +34,11 @@ def arm_colours(study: TuningStudy, theme: Theme) -> dict[str, str]:
         Whose methods they are.
     theme : Theme
         Colours.
+
+    Returns
+    -------
+    dict of str to str
+        Colours by method.
     """
     arms = sorted(study.arms)
     return dict(zip(arms, theme.budget_colours(len(arms)), strict=True))

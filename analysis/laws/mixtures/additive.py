@@ -186,6 +186,16 @@ def _additive(name: str, domains: int, *, joint: bool) -> Additive:
 def mixing_power(domains: int = 3) -> Additive:
     """L = E + 1 / sum_j C_j share_j**g_j, of 2 to MAX_DOMAINS domains.
 
+    Parameters
+    ----------
+    domains : int
+        How many domains are mixed.
+
+    Returns
+    -------
+    Additive
+        The law.
+
     Raises
     ------
     UserError
@@ -196,6 +206,16 @@ def mixing_power(domains: int = 3) -> Additive:
 
 def mixing_joint(domains: int = 3) -> Additive:
     """The same with terms of size and data.
+
+    Parameters
+    ----------
+    domains : int
+        How many domains are mixed.
+
+    Returns
+    -------
+    Additive
+        The law.
 
     Raises
     ------

@@ -35,6 +35,16 @@ class Mixing(LogPolynomial):
 def mixing(domains: int = 3) -> Mixing:
     """The law of `domains` domains, from 2 to MAX_DOMAINS.
 
+    Parameters
+    ----------
+    domains : int
+        How many domains are mixed.
+
+    Returns
+    -------
+    Mixing
+        The law.
+
     Raises
     ------
     UserError

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.advice.compute_optimal import TrainedShape, check_law, compute_optimal
+from analysis.advice.compute_optimal import Optimum, check_law, compute_optimal
 from analysis.advice.overtraining import cheapest_factor, overtraining
 from analysis.advice.shapes import EVERY_SIZE, Ladder, ShapeRules, build_ladder
-from analysis.advice.steps import Steps, batch_of_runs, short_runs
+from analysis.advice.steps import Steps, short_runs
 from analysis.advice.target_loss import target_loss
 from analysis.advice.text import optimum_lines, overtraining_lines, target_lines
 from analysis.arrays import Array
@@ -120,10 +120,7 @@ class Asked:
         """How many steps a run takes: under the template's recipe, else with the batch of the fit's runs."""
         if self.template is not None:
             return self.template.steps(self.args.min_steps)
-        batch = batch_of_runs(self.fit.runs)
-        if batch is None:
-            return Steps(least=self.args.min_steps)
-        return Steps(batch=lambda params, tokens: batch, source="batch of the fit's runs", least=self.args.min_steps)
+        return Steps.of_runs(self.fit.runs, self.args.min_steps)
 
     def ladder(self, low: float, high: float) -> Ladder:
         """Shapes from `low` to `high`, counted as the fit's compute was."""
@@ -269,7 +266,7 @@ def budget_and_loss(asked: Asked) -> tuple[dict[str, Any], list[str]]:
     answer: dict[str, Any] = {"inference_tokens": args.inference_tokens, "convention": ladder.convention}
     lines: list[str] = []
     if args.budget is not None:
-        found = compute_optimal(fit, args.budget, ladder)
+        found = compute_optimal(fit, args.budget, ladder, steps=asked.steps)
         factors = parse_numbers(args.overtrain, "--overtrain")
         rows = overtraining(fit, args.budget, factors, ladder, inference_tokens=args.inference_tokens)
         cheapest = None
@@ -279,7 +276,7 @@ def budget_and_loss(asked: Asked) -> tuple[dict[str, Any], list[str]]:
         answer |= {"optimum": found.to_dict(), "overtraining": [row.to_dict() for row in rows]}
         lines += optimum_lines(found, ladder, fit.level)
         lines += overtraining_lines(rows, inference_tokens=args.inference_tokens, cheapest=cheapest)
-        best = planned_optimum(asked, found.best)
+        best = planned_optimum(asked, found)
         asked.write([best], "The compute-optimal run of a budget")
     if args.target_loss is not None:
         priced = target_loss(fit, args.target_loss, ladder)
@@ -288,15 +285,15 @@ def budget_and_loss(asked: Asked) -> tuple[dict[str, Any], list[str]]:
     return answer, lines
 
 
-def planned_optimum(asked: Asked, shape: TrainedShape) -> PlannedCell:
+def planned_optimum(asked: Asked, found: Optimum) -> PlannedCell:
     """The compute-optimal run as it would be trained.
 
     Parameters
     ----------
     asked : Asked
         The command line, with the fit and the template that it names.
-    shape : TrainedShape
-        The best one.
+    found : Optimum
+        What the budget buys.
 
     Returns
     -------
@@ -308,14 +305,13 @@ def planned_optimum(asked: Asked, shape: TrainedShape) -> PlannedCell:
     UserError
         When it is to be written although it takes too few steps.
     """
-    params, steps = shape.size.params, asked.steps
-    complaint = steps.complaint(params, shape.tokens)
-    if complaint is not None:
-        sentence = f"the best run for {asked.args.budget:.3g} FLOPs {complaint}"
+    if found.warning is not None:
         if asked.args.out is not None:
-            raise UserError(f"{sentence}; raise --budget, or lower recipe.batch_tokens of the template")
-        print(f"warning: {sentence}", file=sys.stderr)
-    return PlannedCell(size=shape.size, tokens=shape.tokens, seeds=(0,), steps=steps.count(params, shape.tokens))
+            raise UserError(f"{found.warning}; raise --budget, or lower recipe.batch_tokens of the template")
+        print(f"warning: {found.warning}", file=sys.stderr)
+    shape = found.best
+    steps = asked.steps.count(shape.size.params, shape.tokens)
+    return PlannedCell(size=shape.size, tokens=shape.tokens, seeds=(0,), steps=steps)
 
 
 def runs_to_add(asked: Asked, target: Target) -> tuple[dict[str, Any], list[str]]:

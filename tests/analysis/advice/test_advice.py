@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from analysis.advice.compute_optimal import compute_optimal
 from analysis.advice.overtraining import cheapest_factor, overtraining
 from analysis.advice.shapes import Ladder, ShapeRules, make_ladder
 from analysis.advice.target_loss import target_loss
+from analysis.api import advise
 from analysis.errors import UserError
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
@@ -66,6 +68,16 @@ def test_a_range_without_shapes_says_what_to_do() -> None:
 
 
 # -- the optimum of a budget -----------------------------------------------------------------------------------------
+
+
+def test_a_best_run_of_too_few_steps_is_said_in_python_too(fit: Fit) -> None:
+    assert fit.runs is not None
+    batch = np.full(fit.num_rows, 2.0**40)
+    found = advise(replace(fit, runs={**fit.runs, "batch": batch}), 1e21)
+    assert found.warning is not None
+    assert "the best run for 1e+21 FLOPs takes" in found.warning
+    assert found.warning in repr(found)
+    assert advise(replace(fit, runs={**fit.runs, "batch": batch / 2**25}), 1e21).warning is None
 
 
 def test_the_best_shape_spends_the_budget_and_no_other_shape_has_a_lower_loss(fit: Fit, ladder: Ladder) -> None:
