@@ -4,20 +4,25 @@ benchmarks/overhead.json]`.
 Steps: the same width-32 module trained by `train_run` (data, schedule, Fabric, recorder) and by a bare loop over
 ready batches, in interleaved pairs. Runs: 100 runs of a 20k-parameter model through a worker (claims, configs,
 checkpoints, records) against their stepping and validating alone; then 500 runs in one worker, and how much its memory
-grew.
+grew. Shares: the part of whole runs of the quickstart that evaluation, checkpoints and logging take.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
+import os
+import pkgutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -29,8 +34,10 @@ from experiments.data.config import DataConfig
 from experiments.data.corpus import TokenCorpus, prepare
 from experiments.data.identity import resolve
 from experiments.execution.worker import Worker
+from experiments.machine.devices import cpu_name
 from experiments.machine.hardware import current_memory_bytes, tune_allocator
 from experiments.planning.planned_sweep import alone as lone_segment
+from experiments.planning.plans import expand_file
 from experiments.store.store import RunStore
 from experiments.training.job import train_run
 from experiments.training.state import TrainSetup
@@ -39,6 +46,8 @@ from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
 from models.lit import LitTransformer
+
+QUICKSTART = Path(__file__).resolve().parents[1] / "experiments" / "sweeps" / "quickstart.yaml"
 
 
 def make_config(
@@ -178,6 +187,66 @@ def many_runs(blocks: int) -> dict[str, Any]:
     }
 
 
+SHARED = (
+    ("evaluation", "experiments.training.job", "evaluate"),
+    ("checkpoints", "experiments.training.job", "save_state"),
+    ("checkpoints", "experiments.training.job", "leave_prefix"),
+    ("checkpoints", "experiments.execution.engine", "save_weights"),
+    ("checkpoints", "experiments.execution.segments", "settle"),
+    ("checkpoints", "experiments.execution.segments", "file_digest"),
+    ("logging", "experiments.execution.segments", "append_rows"),
+    ("logging", "experiments.store.store.RunStore", "publish"),
+)
+"""Part of a run, where its function is looked up, and the function's name."""
+
+
+class Tally:
+    """CPU seconds spent in functions, by part; while it is entered, they are counted."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {part: 0.0 for part, _, _ in SHARED}
+        self._patches = contextlib.ExitStack()
+
+    def __enter__(self) -> Tally:
+        for part, home, name in SHARED:
+            patch = mock.patch(f"{home}.{name}", self._counted(part, pkgutil.resolve_name(f"{home}.{name}")))
+            self._patches.enter_context(patch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patches.close()
+
+    def _counted(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def counted(*args: Any, **options: Any) -> Any:
+            began = time.process_time()
+            try:
+                return function(*args, **options)
+            finally:
+                self.seconds[part] += time.process_time() - began
+
+        return counted
+
+
+def shares(widths: Sequence[int]) -> dict[str, Any]:
+    """What is not training in the quickstart's shortest run of each width: percent of its CPU time."""
+    expanded = expand_file(QUICKSTART, cache=Cache())
+    rows = []
+    for width in widths:
+        runs = [run.config for run in expanded.runs if isinstance(run.config, RunConfig)]
+        config = min((one for one in runs if one.model.width == width), key=lambda one: one.tokens)
+        prepare(config.data, Cache())
+        began = time.process_time()
+        with Tally() as tally:
+            through_worker([config])
+        whole = time.process_time() - began
+        row: dict[str, Any] = {"width": width, "steps": config.num_steps, "cpu_seconds": round(whole, 2)}
+        row |= {f"{part}_percent": round(100 * spent / whole, 2) for part, spent in tally.seconds.items()}
+        rows.append(row | {"together_percent": round(100 * sum(tally.seconds.values()) / whole, 2)})
+        print(rows[-1], flush=True)
+    return {"machine": cpu_name(), "load_average": os.getloadavg()[0], "runs": rows}
+
+
 def growth(runs: int) -> dict[str, Any]:
     """Growth of one worker's memory over many runs."""
     config = make_config(width=16, depth=1, batch_tokens=512, tokens=512 * 50, val_size=1 << 12)
@@ -191,7 +260,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--blocks", type=int, default=10)
     parser.add_argument("--runs", type=int, default=500)
-    parser.add_argument("--parts", default="step,run,growth", help="which to measure; the record keeps the others")
+    parser.add_argument(
+        "--parts", default="step,run,growth,shares", help="which to measure; the record keeps the others"
+    )
+    parser.add_argument("--widths", type=int, nargs="*", default=[16, 32, 64], help="whose shares are measured")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -200,6 +272,7 @@ def main() -> None:
         "step": lambda: per_step(args.pairs),
         "run": lambda: many_runs(args.blocks),
         "growth": lambda: growth(args.runs),
+        "shares": lambda: shares(args.widths),
     }
     known = json.loads(args.out.read_text()) if args.out.exists() else {}
     result = known | {part: measures[part]() for part in args.parts.split(",")}
