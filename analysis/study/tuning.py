@@ -20,6 +20,7 @@ from analysis.fitting.spec import FitSpec
 from analysis.runs.columns import as_columns
 from analysis.runs.files import read_rows
 from analysis.study.methods import REFERENCE, equal_flops, paired_methods, rate_vertices, size_slopes
+from analysis.study.transfer import examples_worth
 from experiments.manifests import Manifest
 
 CELL = ["pretrained", "params", "arm", "examples"]
@@ -68,6 +69,8 @@ class TuningStudy:
     """`methods.equal_flops`: what methods reach at the same compute."""
     slopes: pd.DataFrame
     """`methods.size_slopes`: best rate and loss against a method's size."""
+    worth: pd.DataFrame
+    """`transfer.examples_worth`: from how many examples fresh weights reach a tuned body's loss."""
     notes: tuple[str, ...]
     """What to know before using the numbers."""
 
@@ -128,6 +131,7 @@ def build_tuning_study(path: Path, manifest: Manifest, *, bootstrap: int = 200, 
         pairs=paired_methods(path, best),
         equal_flops=equal_flops(cells),
         slopes=size_slopes(cells),
+        worth=examples_worth(cells, np.random.default_rng(seed)),
         notes=(*_notes(manifest, runs, cells), *notes),
     )
 

@@ -106,8 +106,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _report_tuning(args: argparse.Namespace, manifest: Manifest) -> int:
     """The report of a fine-tuning sweep."""
+    from analysis.report.finetuning.page import tuning_headline, write_tuning_report
     from analysis.report.provenance import provenance
-    from analysis.report.tuning import tuning_headline, write_tuning_report
     from analysis.study.tuning import build_tuning_study
 
     for name in ("columns", "where", "holdout", "law", "cluster", "registered", "reference"):

@@ -19,10 +19,20 @@ from analysis.figures.drawing.plate import Plate
 from analysis.figures.drawing.render import save_png, standalone_svg, svg_text
 from analysis.figures.drawing.theme import DARK, LIGHT, css_variables
 from analysis.figures.tuning.methods import draw_examples, draw_pretraining, draw_ranks, draw_rates, draw_sizes
+from analysis.figures.tuning.worth import draw_worth
 from analysis.files import json_ready, write_json
-from analysis.formatting import format_compute, format_number, format_percent, format_size
+from analysis.formatting import format_number, format_percent, format_size
+from analysis.report.finetuning.tables import (
+    cell_table,
+    crossover_table,
+    flops_table,
+    heldout_table,
+    law_table,
+    pair_table,
+    slope_table,
+    worth_table,
+)
 from analysis.report.headline import Card, Reply, summary
-from analysis.report.tables import TextTable
 from analysis.study.tuning import MEASURES, TuningStudy
 from experiments.files import write_atomic
 
@@ -63,13 +73,14 @@ def write_tuning_report(study: TuningStudy, out: Path, *, origin: dict[str, Any]
         "pairs": study.pairs,
         "equal_flops": study.equal_flops,
         "slopes": study.slopes,
+        **({"worth": study.worth} if len(study.worth) else {}),
         "runs": study.runs,
     }
     for name, frame in frames.items():
         write_atomic(out / "tables" / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     write_json(out / "heldout.json", json_ready({"runs": study.heldout.to_dict("records")}))
     write_json(out / "provenance.json", origin)
-    reply = Reply(question="What did we learn?", sentences=(tuning_headline(study),))
+    reply = Reply(question="What did we learn?", sentences=(*worth_sentences(study), tuning_headline(study)))
     write_json(out / "summary.json", summary(study.title, drawn[0], [reply], _cards(study)))
     if not draw:
         return out
@@ -114,6 +125,37 @@ def tuning_headline(study: TuningStudy) -> str:
     )
 
 
+def worth_sentences(study: TuningStudy) -> tuple[str, ...]:
+    """What pre-training is worth at the fewest examples, for the smallest and the largest body; nothing without it.
+
+    Parameters
+    ----------
+    study : TuningStudy
+        What the report shows.
+    """
+    if study.worth.empty:
+        return ()
+    fewest = study.worth[study.worth["examples"] == study.worth["examples"].min()].sort_values("params")
+    said = []
+    for row in (fewest.iloc[0], fewest.iloc[-1])[: len(fewest)]:
+        times = float(row["worth"] / row["examples"])
+        ends = _times(row, "lo"), _times(row, "hi")
+        between = f" ({ends[0]}, {ends[1]})" if all(ends) else ""
+        bound = "at least " if "lower bound" in str(row["reason"]) else "about "
+        size = format_size(float(row["params"]))
+        said.append(f"{bound}{format_number(times, 2)}{between} times as many for N = {size}")
+    count = int(fewest["examples"].iloc[0])
+    return (
+        f"Pre-training saves examples: to reach the loss of a tuned body from {count} examples, fresh weights need "
+        f"{' and '.join(said)}.",
+    )
+
+
+def _times(row: pd.Series, end: str) -> str:
+    """An end of the interval in multiples of the examples; empty without one."""
+    return format_number(float(row[end] / row["examples"]), 2) if pd.notna(row[end]) else ""
+
+
 def _mean_error(held: pd.DataFrame, column: str) -> float:
     return float((held[column].astype(float) / held["measured"] - 1).abs().mean())
 
@@ -130,6 +172,7 @@ def _plates(study: TuningStudy) -> list[Plate]:
             size=(wide, 3.3),
             caption=MARKS,
         ),
+        *_worth_plates(study),
         *_measure_plates(study, wide),
         Plate(
             name="sizes",
@@ -169,6 +212,20 @@ def _plates(study: TuningStudy) -> list[Plate]:
     return plates
 
 
+def _worth_plates(study: TuningStudy) -> list[Plate]:
+    """What pre-training is worth, where runs from scratch stand beside tuned bodies."""
+    caption = "Dashed: as many as the tuned body had. Bars: 95 % intervals from the noise between seeds. Triangles are "
+    return [
+        Plate(
+            name="worth",
+            title="What pre-training is worth in examples",
+            draw=partial(draw_worth, study),
+            size=(5.8, 3.8),
+            caption=caption + "bounds: no run from scratch had so low, or so high, a loss.",
+        )
+    ][: len(study.worth)]
+
+
 def _measure_plates(study: TuningStudy, wide: float) -> list[Plate]:
     """The first measure beside the loss: against examples, and against the pre-training loss of the bodies."""
     if not study.measures:
@@ -201,7 +258,7 @@ def _page(
     study: TuningStudy, drawn: list[Plate], figures: Mapping[str, str], *, origin: dict[str, Any], files: list[str]
 ) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent.parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -209,24 +266,25 @@ def _page(
     )
     return environment.get_template("tuning.html.j2").render(
         title=study.title,
-        headline=tuning_headline(study),
+        headline=" ".join((*worth_sentences(study), tuning_headline(study))),
         cards=_cards(study),
         plates=drawn,
         inline={name: Markup(svg) for name, svg in figures.items()},
         sections={
             "loss": [
-                ("Held out", "heldout", _heldout_table(study)),
-                ("From how many examples full fine-tuning is better", "crossovers", _crossover_table(study)),
-                *([("Paired with full fine-tuning", "pairs", _pair_table(study))] if len(study.pairs) else []),
-                *([("At equal compute", "equal_flops", _flops_table(study))] if len(study.equal_flops) else []),
-                *([("Along a method's size", "slopes", _slope_table(study))] if len(study.slopes) else []),
-            ]
+                ("Held out", "heldout", heldout_table(study)),
+                ("From how many examples full fine-tuning is better", "crossovers", crossover_table(study)),
+                *([("Paired with full fine-tuning", "pairs", pair_table(study))] if len(study.pairs) else []),
+                *([("At equal compute", "equal_flops", flops_table(study))] if len(study.equal_flops) else []),
+                *([("Along a method's size", "slopes", slope_table(study))] if len(study.slopes) else []),
+            ],
+            "worth": [("Examples from scratch for the same loss", "worth", worth_table(study))],
         },
         light=Markup(css_variables(LIGHT, len(study.arms))),
         dark=Markup(css_variables(DARK, len(study.arms))),
         warnings=list(study.notes),
-        laws=_law_table(study),
-        cells=_cell_table(study),
+        laws=law_table(study),
+        cells=cell_table(study),
         origin=origin,
         files=files,
     )
@@ -246,129 +304,3 @@ def _cards(study: TuningStudy) -> list[Card]:
         size = format_size(float(body["params"]))
         cards.append(Card(label=f"best at N = {size}: {best['arm']}", value=f"{best['loss']:.4f}", interval=se))
     return cards
-
-
-def _between(low: object, high: object) -> str:
-    ends = [float(str(end)) if end is not None else math.nan for end in (low, high)]
-    return f"{format_number(ends[0])} to {format_number(ends[1])}" if all(map(math.isfinite, ends)) else "-"
-
-
-def _heldout_table(study: TuningStudy) -> TextTable:
-    head = ("method", "N", "examples", "measured", "predicted", "95 % interval", "error", "carried forward")
-    rows = []
-    for row in study.heldout.to_dict("records"):
-        predicted = float(row["predicted"])
-        error = f"{100 * (predicted / row['measured'] - 1):+.1f} %" if math.isfinite(predicted) else "-"
-        shown = f"{predicted:.4f}" if math.isfinite(predicted) else "no law"
-        carried = "-" if pd.isna(row["carried_forward"]) else f"{row['carried_forward']:.4f}"
-        cells = (row["arm"], format_size(float(row["params"])), str(row["examples"]), f"{row['measured']:.4f}", shown)
-        rows.append((*cells, _between(row["lo"], row["hi"]), error, carried))
-    return TextTable(head=head, rows=tuple(rows))
-
-
-def _crossover_table(study: TuningStudy) -> TextTable:
-    rows = tuple(
-        (
-            str(row["arm"]),
-            format_size(float(row["params"])),
-            "not reached" if pd.isna(row["examples"]) else format_number(float(row["examples"])),
-            _between(row["lo"], row["hi"]),
-            str(row["reason"] or ""),
-        )
-        for row in study.crossovers.to_dict("records")
-    )
-    return TextTable(head=("method", "N", "examples", "95 % interval", ""), rows=rows, left=(0, 4))
-
-
-def _pair_table(study: TuningStudy) -> TextTable:
-    """From the most examples alone; the file has all of them."""
-    pairs = study.pairs[study.pairs["examples"] == study.pairs["examples"].max()]
-    rows = tuple(
-        (
-            str(row["arm"]),
-            format_size(float(row["params"])),
-            str(row["examples"]),
-            f"{row['difference']:+.4f}",
-            f"{row['lo']:+.4f} to {row['hi']:+.4f}",
-            str(row["num_examples"]),
-        )
-        for row in pairs.to_dict("records")
-    )
-    head = ("method", "N", "examples", "loss less that of full", "95 % interval over test examples", "test examples")
-    return TextTable(head=head, rows=rows)
-
-
-def _flops_table(study: TuningStudy) -> TextTable:
-    rows = tuple(
-        (
-            str(row["arm"]),
-            format_size(float(row["params"])),
-            format_compute(float(row["flops"])),
-            f"{row['loss_full']:.4f}",
-            f"{row['loss_arm']:.4f}",
-            f"{row['difference']:+.4f}",
-            _between(row["lo"], row["hi"]) if pd.notna(row["lo"]) else "no interval: one seed",
-        )
-        for row in study.equal_flops.to_dict("records")
-    )
-    head = ("method", "N", "C", "loss of full", "of the method", "difference", "95 % interval over seeds")
-    return TextTable(head=head, rows=rows)
-
-
-def _slope_table(study: TuningStudy) -> TextTable:
-    rows = tuple(
-        (
-            str(row["method"]),
-            format_size(float(row["params"])),
-            str(row["examples"]),
-            "best rate" if row["measure"] == "lr" else "loss",
-            "-" if pd.isna(row["slope"]) else f"{row['slope']:+.3f}",
-            _between(row["lo"], row["hi"]),
-            "" if pd.isna(row["reason"]) else str(row["reason"]),
-        )
-        for row in study.slopes.to_dict("records")
-    )
-    head = ("method", "N", "examples", "of", "slope in log size", "95 % interval", "")
-    return TextTable(head=head, rows=rows, left=(0, 3, 6))
-
-
-def _law_table(study: TuningStudy) -> TextTable:
-    rows = tuple(
-        (
-            str(row["arm"]),
-            str(row["law"]),
-            "-" if pd.isna(row["parameter"]) else str(row["parameter"]),
-            "-" if pd.isna(row["value"]) else format_number(float(row["value"])),
-            _between(row["lo"], row["hi"]),
-            "" if pd.isna(row["reason"]) else str(row["reason"]),
-        )
-        for row in study.laws.to_dict("records")
-    )
-    return TextTable(head=("method", "law", "parameter", "value", "95 % interval", ""), rows=rows, left=(0, 1, 2, 5))
-
-
-def _cell_table(study: TuningStudy) -> TextTable:
-    head = (
-        *("method", "N", "examples", "role", "seeds", "rate", "learns", "C", "loss", "+-"),
-        *(MEASURES[name] for name in study.measures),
-        *("forgetting", ""),
-    )
-    rows = tuple(
-        (
-            str(row["arm"]),
-            format_size(float(row["params"])),
-            str(row["examples"]),
-            str(row["role"]),
-            str(row["num_seeds"]),
-            f"{row['lr']:.2g}",
-            format_size(float(row["trainable_params"])),
-            format_compute(float(row["flops"])) if row["flops"] else "-",
-            f"{row['loss']:.4f}",
-            format_number(float(row["loss_se"]), 2),
-            *(f"{row[name]:.3f}" for name in study.measures),
-            "-" if pd.isna(row["forgetting"]) else f"{row['forgetting']:+.3f}",
-            "rate at the edge" if row["rate_at_edge"] else "",
-        )
-        for row in study.cells.to_dict("records")
-    )
-    return TextTable(head=head, rows=rows, left=(0, 3, len(head) - 1))
