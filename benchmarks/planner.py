@@ -192,7 +192,10 @@ def main() -> None:
     text = page(arms, len(studies))
     print(text)
     if args.page:
-        head, _, tail = args.page.read_text(encoding="utf-8").split("<!-- planner -->")
+        parts = args.page.read_text(encoding="utf-8").split("<!-- planner -->")
+        if len(parts) != 3:
+            raise SystemExit(f"{args.page} needs two lines '<!-- planner -->', between which the table is written")
+        head, _, tail = parts
         args.page.write_text(f"{head}<!-- planner -->\n\n{text}\n<!-- planner -->{tail}", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Write three results of the committed reports into README.md: `python reports/refresh.py [--check]`.
+"""Write four results of the committed reports into README.md: `python reports/refresh.py [--check]`.
 
 Owns the text between `<!-- numbers -->` and `<!-- /numbers -->`; everything there comes from the reports' files. With
 `--check` nothing is written, and the exit status says whether the texts are up to date.
@@ -16,6 +16,7 @@ BEGIN, END = "<!-- numbers -->\n", "<!-- /numbers -->"
 QUICKSTART = ROOT / "reports" / "quickstart"
 SPEECHES = ROOT / "reports" / "isoflop-speeches"
 POSITIONS = ROOT / "reports" / "positions"
+MUON = ROOT / "reports" / "muon"
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -31,8 +32,8 @@ def interval(row: dict[str, str], digits: int = 2) -> str:
 
 
 def headlines() -> str:
-    """Three results as a Markdown list, each with its 95 % interval: a prediction, an exponent, a comparison."""
-    return "".join(f"* {line}\n" for line in (prediction(), exponent(), comparison()))
+    """Four results as a Markdown list, each with its 95 % interval: a prediction, an exponent, two comparisons."""
+    return "".join(f"* {line}\n" for line in (prediction(), exponent(), comparison(), optimizers()))
 
 
 def prediction(folder: Path = SPEECHES) -> str:
@@ -69,6 +70,18 @@ def comparison(folder: Path = POSITIONS) -> str:
     return (
         f"**Small differences show.** Over {found['num_cells']} pairs of runs, T5's relative positions lower the loss by "
         f"{value:.3f} ({low:.3f}, {high:.3f}) nats against rotary ones. [Positions](reports/positions/report.html)"
+    )
+
+
+def optimizers(folder: Path = MUON) -> str:
+    """What Muon gains over AdamW, each at its best rate."""
+    found = next(row for row in rows(folder / "best_rates.csv") if row["arm"] == "muon")
+    pairs = [float(row["difference"]) for row in rows(folder / "arms.csv") if row["difference"]]
+    low, high = min(pairs), max(pairs)
+    return (
+        f"**Arms are compared at their own best rates.** At width 64 and {int(float(found['tokens'])):,} tokens, Muon lowers the loss "
+        f"against AdamW by {-mean(pairs):.3f} nats; the {len(pairs)} seeds lie between {-high:.3f} and {-low:.3f}. "
+        f"[Optimisers](reports/{folder.name}/README.md)"
     )
 
 

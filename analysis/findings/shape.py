@@ -64,8 +64,8 @@ def shape(study: Study) -> Finding | None:
     return Finding(
         sentences=(
             f"At equal N and D, loss above what the law of N and D says, by depth: {words}.",
-            "Where width and depth stand apart, the loss falls with "
-            + ", ".join(f"{said[name]} to the power -{estimate.text(2)}" for name, estimate in powers.items())
+            "Where width and depth stand apart, the loss falls by a power of each: "
+            + ", ".join(f"{said[name]} {estimate.text(2)}" for name, estimate in powers.items())
             + f" (law {LAW}).",
         ),
         plate=Plate(
@@ -85,7 +85,9 @@ def shape(study: Study) -> Finding | None:
             f"matter. Right: the powers of width, depth and tokens in {fit.law.formula}.",
         ),
         tables=(_table(off, powers, said),),
-        cards=tuple((f"loss at depth {depth} against the law", estimate) for depth, estimate in list(off.items())[-1:]),
+        percent_cards=tuple(
+            (f"loss at depth {depth} against the law", estimate) for depth, estimate in list(off.items())[-1:]
+        ),
     )
 
 

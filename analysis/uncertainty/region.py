@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from analysis.arrays import Array
 from analysis.solver.problem import Problem
 from analysis.solver.search import PointFit
-from analysis.uncertainty.calibration import weak_signal
+from analysis.uncertainty.calibration import ENOUGH_CLUSTERS, weak_signal
 from analysis.uncertainty.covariance import sandwich
 from analysis.uncertainty.identifiability import bounded_by_law, cannot_be_profiled
 from analysis.uncertainty.profile import Side, cutoff_of, walk_sides
@@ -87,7 +87,8 @@ def likelihood_region(
     Returns
     -------
     Region or None
-        None for long tables and where the runs determine nothing at all.
+        None for long tables, where the runs determine nothing at all, and with fewer than ENOUGH_CLUSTERS clusters:
+        Student's quantile on so few degrees of freedom would end profiles at any value.
     """
     if cannot_be_profiled(problem, point, codes) or not _needed(problem, point, draws, codes):
         return None
@@ -104,6 +105,8 @@ def likelihood_region(
 
 
 def _needed(problem: Problem, point: PointFit, draws: Array | None, codes: NDArray[np.intp]) -> bool:
+    if int(codes.max()) + 1 < ENOUGH_CLUSTERS:
+        return False
     parameters = problem.law.parameters
     floors = [j for j, one in enumerate(parameters) if one.kind == "offset" and np.isfinite(problem.lower[j])]
     if any(point.phi[j] <= problem.lower[j] for j in floors):
