@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- numbers -->\n", "<!-- /numbers -->"
 QUICKSTART = ROOT / "reports" / "quickstart"
 SPEECHES = ROOT / "reports" / "isoflop-speeches"
+REVIEWS = ROOT / "reports" / "isoflop-imdb"
 POSITIONS = ROOT / "reports" / "positions"
 MUON = ROOT / "reports" / "muon"
 
@@ -49,7 +50,18 @@ def prediction(folder: Path = SPEECHES) -> str:
         f"**Larger runs are predicted.** Fitted to small runs, the law predicted {len(held)} runs of "
         f"{held[0]['flops'] / largest_fitted(folder):.1f} times the compute to {mean(errors):.1%}; {inside} of "
         f"{len(held)} lie within their intervals. Nats per byte: {shown}. Taking the best smaller run's loss instead "
-        f"errs by {mean(carried):.1%}. [Speeches](reports/{folder.name}/report.html)"
+        f"errs by {mean(carried):.1%}. [Speeches](reports/{folder.name}/report.html). {registered()}"
+    )
+
+
+def registered(folder: Path = REVIEWS) -> str:
+    """How predictions held that were written down before their runs were trained."""
+    runs = json.loads((folder / "registered.json").read_text())["runs"]
+    errors, inside = [abs(run["error_fraction"]) for run in runs], sum(run["covered"] for run in runs)
+    return (
+        f"On film reviews by byte pairs, such predictions, written down before their runs were trained, err by "
+        f"{mean(errors):.1%}; {inside} of {len(runs)} lie within their intervals. "
+        f"[Film reviews](reports/{folder.name}/report.html)"
     )
 
 
@@ -77,10 +89,10 @@ def optimizers(folder: Path = MUON) -> str:
     """What Muon gains over AdamW, each at its best rate."""
     found = next(row for row in rows(folder / "best_rates.csv") if row["arm"] == "muon")
     pairs = [float(row["difference"]) for row in rows(folder / "arms.csv") if row["difference"]]
-    low, high = min(pairs), max(pairs)
+    low, high, tokens = min(pairs), max(pairs), int(float(found["tokens"]))
     return (
-        f"**Arms are compared at their own best rates.** At width 64 and {int(float(found['tokens'])):,} tokens, Muon lowers the loss "
-        f"against AdamW by {-mean(pairs):.3f} nats; the {len(pairs)} seeds lie between {-high:.3f} and {-low:.3f}. "
+        f"**Arms are compared at their own best rates.** At width 64 and {tokens:,} tokens, Muon lowers the loss against "
+        f"AdamW by {-mean(pairs):.3f} nats; the {len(pairs)} seeds lie between {-high:.3f} and {-low:.3f}. "
         f"[Optimisers](reports/{folder.name}/README.md)"
     )
 
