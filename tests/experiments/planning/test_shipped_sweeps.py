@@ -15,7 +15,7 @@ from experiments.data.cache import Cache
 
 SWEEPS = Path(__file__).resolve().parents[3] / "experiments" / "sweeps"
 IDENTITIES = {
-    "families": "36 f09850561143",
+    "families": "36 4df461e1e44b",
     "optimizers": "48 2280dac924c4",
     "peft-bodies": "3 82a9e852e328",
     "positions": "162 2b0c3c5a407b",
@@ -57,8 +57,13 @@ def test_a_shipped_fine_tuning_sweep_asks_for_a_shipped_sweep_of_bodies(
 def test_a_shipped_sweep_can_be_planned(
     file: Path, cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["plan", str(file), "--store", str(tmp_path), "--json"]) == 0
-    plan = json.loads(capsys.readouterr().out)
+    done = main(["plan", str(file), "--store", str(tmp_path), "--json"])
+    out, err = capsys.readouterr()
+    if done == 2:  # the corpus may be fetched, and not be shipped
+        assert "isoflop data fetch" in err
+        return
+    assert done == 0
+    plan = json.loads(out)
     ids = [row["run_id"] for row in plan["runs"]]
     assert plan["num_runs"] == len(set(ids)) == len(ids) > 0
     assert all(row["flops"] > 0 and row["seconds"] > 0 and not row["done"] for row in plan["runs"])
