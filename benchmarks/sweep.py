@@ -200,7 +200,7 @@ def measure(study: Study, arms: Sequence[Arm], folder: Path, rounds: int) -> dic
     loads: dict[str, list[float]] = {arm.name: [] for arm in arms}
     for number in range(rounds):
         for place, arm in enumerate(arms if number % 2 == 0 else arms[::-1]):
-            seconds[arm.name].append(seconds_of(arm, folder, len(arms) * number + place))
+            seconds[arm.name].append(round(seconds_of(arm, folder, len(arms) * number + place), 3))
             loads[arm.name].append(round(os.getloadavg()[0], 2))
             print(
                 f"{study.name:11} {arm.name:9} {seconds[arm.name][-1]:8.1f} s, load {loads[arm.name][-1]}", flush=True
@@ -212,7 +212,7 @@ def measure(study: Study, arms: Sequence[Arm], folder: Path, rounds: int) -> dic
             {
                 "arm": arm.name,
                 "adds": arm.what,
-                "seconds": [round(value, 2) for value in seconds[arm.name]],
+                "seconds": seconds[arm.name],
                 "load_average_after": loads[arm.name],
                 "times_faster_than_before": round(medians[before.name] / medians[arm.name], 3),
                 "times_faster_than_plain": round(first / medians[arm.name], 3),

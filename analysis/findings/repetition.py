@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.errors import UserError
 from analysis.estimate import Estimate, percent_text
 from analysis.figures.drawing.plate import Plate
 from analysis.figures.findings.repeated import draw_repeated
@@ -145,11 +144,8 @@ def _scale(study: Study) -> tuple[Estimate, str]:
     frame = study.table.frame
     names = ["params", "tokens", "unique_tokens", "loss", *([study.choices.cluster] if study.choices.cluster else [])]
     spec = FitSpec(bootstrap=DRAWS, cluster=study.choices.cluster, level=study.choices.level, seed=study.choices.seed)
+    fit = fit_law("muennighoff", as_columns(frame, names), spec)
     meaning = "it is how many passes beyond the first keep most of their worth"
-    try:
-        fit = fit_law("muennighoff", as_columns(frame, names), spec)
-    except UserError as error:
-        return Estimate(value=float("nan"), level=study.choices.level, reason=str(error)), meaning
     return fit.estimates["R_D"], meaning
 
 

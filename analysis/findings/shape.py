@@ -19,7 +19,6 @@ from analysis.findings.base import Finding, FoundTable
 from analysis.fitting.fit_law import fit_law
 from analysis.fitting.spec import FitSpec
 from analysis.formatting import format_percent
-from analysis.laws.registry import get_law
 from analysis.runs.columns import as_columns
 from analysis.study.arms import arm_axis
 from analysis.study.study import Study
@@ -43,8 +42,7 @@ def shape(study: Study) -> Finding | None:
     Returns
     -------
     Finding or None
-        None with fewer than three depths or no more runs than the law has parameters, where each width has one depth,
-        and for a sweep with arms.
+        None with fewer than three depths, where each width has one depth, and for a sweep with arms.
     """
     frame = study.table.frame[study.fitted]
     if not {"width", "depth"} <= set(frame) or arm_axis(study.manifest, study.table.frame) is not None:
@@ -54,8 +52,6 @@ def shape(study: Study) -> Finding | None:
     off = misfit_by_depth(study)
     names = ["width", "depth", "tokens", "loss", *([study.choices.cluster] if study.choices.cluster else [])]
     spec = FitSpec(bootstrap=DRAWS, cluster=study.choices.cluster, level=study.choices.level, seed=study.choices.seed)
-    if len(frame) <= len(get_law(LAW).parameters):
-        return None
     fit = fit_law(LAW, as_columns(frame, names), spec)
     powers = {name: fit.estimates[name] for name in ("alpha", "beta", "zeta")}
     said = {"alpha": "width", "beta": "depth", "zeta": "tokens"}

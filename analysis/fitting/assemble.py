@@ -169,7 +169,8 @@ def _weak(solved: Solved, working: Array, reasons: Mapping[str, str]) -> list[st
     parameters = solved.problem.law.parameters
     shown = [j for j, p in enumerate(parameters) if p.kind == "exponent" and p.lower > 0 and p.name not in reasons]
     errors = np.sqrt(np.maximum(np.diag(working)[shown], 0.0))
-    return weak_signal([parameters[j].name for j in shown], solved.point.phi[shown], errors)
+    names, profiled = [parameters[j].name for j in shown], solved.region is not None
+    return weak_signal(names, solved.point.phi[shown], errors, profiled=profiled)
 
 
 def _estimates(problem: Problem, predictor: Predictor, cov: Array, reasons: Mapping[str, str]) -> dict[str, Estimate]:

@@ -190,12 +190,6 @@ def _prepare(law: Law, data: Mapping[str, Any] | pd.DataFrame, spec: FitSpec, ro
         rows=rows,
         bounds=spec.bounds,
     )
-    used = int((problem.weights > 0).sum())
-    if used <= problem.num_params:
-        raise UserError(
-            f"{law.name} has {problem.num_params} parameters, and {used} rows cannot determine them; give at least "
-            f"{problem.num_params + 1} rows, or a law with fewer parameters"
-        )
     kept = np.ones(problem.num_rows, dtype=bool) if rows is None else np.asarray(rows, dtype=bool)
     codes = cluster_codes(_labels(data, spec.cluster, "cluster", kept), problem.num_rows)
     return _Prepared(problem=problem, codes=codes, kept=kept, columns=given, aliases=aliases)

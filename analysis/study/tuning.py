@@ -252,10 +252,7 @@ def _transfer(best: pd.DataFrame, spec: FitSpec) -> list[dict[str, object]]:
         return [known | {"reason": "the transfer needs two sizes of bodies and three of data inside their rates"}]
     frame = as_columns(both, ["params", "finetune_tokens", "loss"])
     frame["pretrained"] = (both["method"] == "full").to_numpy(dtype=float)
-    try:
-        fit = fit_law("hernandez", frame, spec)
-    except UserError as error:
-        return [known | {"reason": str(error)}]
+    fit = fit_law("hernandez", frame, spec)
     return [
         known | {"parameter": name, "value": one.value, "lo": one.lo, "hi": one.hi, "reason": one.reason}
         for name, one in fit.estimates.items()

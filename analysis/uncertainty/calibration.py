@@ -187,7 +187,7 @@ WEAK_SIGNAL = 0.3
 """Standard error of an exponent, as a fraction of it, above which the law is far from linear within its own errors."""
 
 
-def weak_signal(names: Sequence[str], values: Array, errors: Array) -> list[str]:
+def weak_signal(names: Sequence[str], values: Array, errors: Array, *, profiled: bool = False) -> list[str]:
     """A warning for exponents that the noise hides, however many runs there are.
 
     Parameters
@@ -198,6 +198,8 @@ def weak_signal(names: Sequence[str], values: Array, errors: Array) -> list[str]
         Their estimates.
     errors : Array, shape (k,)
         Their standard errors.
+    profiled : bool
+        Whether intervals come from profiles; below ENOUGH_CLUSTERS clusters, or on long tables, they do not.
 
     Returns
     -------
@@ -208,7 +210,12 @@ def weak_signal(names: Sequence[str], values: Array, errors: Array) -> list[str]
     if not weak:
         return []
     said = ", ".join(f"{name} to {100 * share:.0f} %" for name, share in weak)
+    means = (
+        "intervals of parameters are those of their profiles, and predictions beyond the runs"
+        if profiled
+        else "intervals of the floor, of exponents and of predictions beyond the runs"
+    )
     return [
-        f"the signal is weak beside the noise ({said} of itself, one standard error): intervals of parameters are "
-        "those of their profiles, and predictions beyond the runs may be covered less often than they say"
+        f"the signal is weak beside the noise ({said} of itself, one standard error): {means} may cover less often "
+        "than they say"
     ]

@@ -10,6 +10,7 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.config.codec import plain
 from experiments.config.designs import ExpandedSweep
@@ -175,8 +176,8 @@ def _fresh(wanted: PretrainedConfig, content: str) -> Body:
     if missing:
         raise UserError(f"pretrained.scratch needs pretrained.model.{missing[0]}; give the shape of the body")
     try:
-        fields = dict(wanted.model)  # PretrainedConfig has checked each
-        model = TransformerConfig(vocab_size=bpe_size(wanted.tokenizer) or FIRST_OWN_ID, **fields)  # type: ignore[arg-type]
+        fields: dict[str, Any] = dict(wanted.model)  # PretrainedConfig has checked each
+        model = TransformerConfig(vocab_size=bpe_size(wanted.tokenizer) or FIRST_OWN_ID, **fields)
     except ValueError as error:
         raise UserError(f"pretrained.model cannot be built: {error}") from error
     shape = json.dumps(plain(model), sort_keys=True)

@@ -24,8 +24,8 @@ Laws of experts, sparsity, mixtures, repetition and streams on halves of public 
 et al. 2026). Rows are dealt to two halves at random with seed 0, each half is predicted by the fit of the other, and
 the error is that of |predicted - measured| / measured over all rows. Nearest is the mean error of the loss of the
 nearest row in the other half. Both halves span the same range: these are errors between runs, not beyond them.
-`mixing-power:5` has eleven parameters, one more than a half has rows, and is refused. No public table of losses by
-precision was found.
+`mixing-power:5` has eleven parameters for the ten rows of a half, and runs off between them. No public table of losses
+by precision was found.
 """
 """What the section says of itself."""
 COMMAND = "isoflop published --out docs/published.md"

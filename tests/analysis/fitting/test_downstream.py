@@ -110,7 +110,7 @@ def test_fits_that_do_not_follow_on_each_other_are_refused() -> None:
         predict_error(error_fit, fit, AT)
     with pytest.raises(ValueError, match="same --level"):
         predict_error(fit, fit_law("downstream-exponential", frame, level=0.9), AT)
-    few = fit_law("downstream-exponential", frame, residuals="raw", cluster=np.arange(len(frame)) % 2)
+    few = fit_law("downstream-exponential", frame.iloc[:3], residuals="raw")
     band = predict_error(fit, few, AT)
     assert np.isfinite(band["error"]).all()
     assert band[["confidence_lo", "prediction_hi"]].isna().all().all()

@@ -135,7 +135,7 @@ def test_the_committed_gallery_is_that_of_the_reports() -> None:
     studies = re.search(r"^STUDIES := \$\(addprefix reports/,(.*)\)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert studies is not None
     names = studies.group(1).split()
-    assert set(names) == {path.name for path in COMMITTED if (path / "report.html").exists()}
+    assert {*names, "muon"} == {path.name for path in COMMITTED}, "one size and budget: tables without a page"
     index = ROOT / "reports" / "index.html"
     folders = [ROOT / "reports" / name for name in names]
     assert index.read_text(encoding="utf-8") == gallery(folders, index)

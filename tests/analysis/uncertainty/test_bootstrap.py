@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from analysis.laws.registry import LAWS
-from analysis.solver.newton import polish
+from analysis.solver.newton import Solution, polish
 from analysis.solver.objectives import Objective
 from analysis.solver.problem import Problem, make_problem
 from analysis.uncertainty import bootstrap
@@ -48,10 +50,10 @@ def test_a_minimum_that_wins_nowhere_is_soon_given_up(monkeypatch: pytest.Monkey
     far = np.clip(best + 2.0, problem.lower, problem.upper)
     descended: list[int] = []
 
-    def counted(problem: Problem, phi: np.ndarray, *words: object, **options: object) -> object:
+    def counted(problem: Problem, phi: np.ndarray, *words: Any, **options: Any) -> Solution:
         if options.get("max_iterations") != 0:
             descended.append(len(phi))
-        return polish(problem, phi, *words, **options)  # type: ignore[arg-type]  # handed through
+        return polish(problem, phi, *words, **options)
 
     monkeypatch.setattr(bootstrap, "polish", counted)
     bootstrap_fits(problem, np.concatenate([best, far]), bootstrap_rows(40, 1000, rng=np.random.default_rng(2)))

@@ -15,7 +15,7 @@ from experiments.data.cache import Cache
 
 SWEEPS = Path(__file__).resolve().parents[3] / "experiments" / "sweeps"
 IDENTITIES = {
-    "families": "36 4df461e1e44b",
+    "families": "36 f09850561143",
     "optimizers": "48 2280dac924c4",
     "peft-bodies": "3 82a9e852e328",
     "positions": "162 2b0c3c5a407b",
@@ -26,6 +26,8 @@ IDENTITIES = {
 }
 """Number of runs and 12 digits of the sha256 of their ids, by sweep; a change here makes published runs new ones."""
 
+FETCHED = {"isoflop-imdb"}
+"""Sweeps on a corpus that is fetched, and is not there in a new cache."""
 
 TUNING = [file for file in sorted(SWEEPS.glob("*.yaml")) if "\npretrained:" in file.read_text()]
 """Sweeps that need the trained runs of another one."""
@@ -57,13 +59,12 @@ def test_a_shipped_fine_tuning_sweep_asks_for_a_shipped_sweep_of_bodies(
 def test_a_shipped_sweep_can_be_planned(
     file: Path, cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = main(["plan", str(file), "--store", str(tmp_path), "--json"])
-    out, err = capsys.readouterr()
-    if done == 2:  # the corpus may be fetched, and not be shipped
-        assert "isoflop data fetch" in err
+    if file.stem in FETCHED:
+        assert main(["plan", str(file), "--store", str(tmp_path), "--json"]) == 2
+        assert "isoflop data fetch imdb" in capsys.readouterr().err
         return
-    assert done == 0
-    plan = json.loads(out)
+    assert main(["plan", str(file), "--store", str(tmp_path), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
     ids = [row["run_id"] for row in plan["runs"]]
     assert plan["num_runs"] == len(set(ids)) == len(ids) > 0
     assert all(row["flops"] > 0 and row["seconds"] > 0 and not row["done"] for row in plan["runs"])

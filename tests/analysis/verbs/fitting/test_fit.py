@@ -105,7 +105,7 @@ def test_fit_without_draws_still_has_intervals_and_nulls_where_none(
     assert fit["frontier"] is None
     assert fit["conventions"]["x"] == "flops"
     _, text, _ = run(
-        capsys, "fit", table, "--law", "hoffmann", *COLUMNS, "--where", "`N size` < 1e8", "--bootstrap", "20", "--json"
+        capsys, "fit", table, "--law", "hoffmann", *COLUMNS, "--where", "`N size` < 6e7", "--bootstrap", "20", "--json"
     )
     fit = json.loads(text)
     assert not fit["params"]["alpha"]["identified"]

@@ -27,7 +27,7 @@ from models.config.transformer import TransformerConfig
 from models.modules.transformer import Transformer
 from tests.tuning import records, train, write_sweep
 
-SHAPE = {"family": "decoder", "width": 16, "depth": 1, "num_heads": 2, "context": 32}
+SHAPE: dict[str, Any] = {"family": "decoder", "width": 16, "depth": 1, "num_heads": 2, "context": 32}
 
 
 def test_passages_are_whole_scenes_in_one_split_and_occur_once(cache: Cache) -> None:
@@ -44,7 +44,7 @@ def test_passages_are_whole_scenes_in_one_split_and_occur_once(cache: Cache) -> 
 
 
 def test_every_token_of_a_passage_is_predicted_from_those_before(cache: Cache) -> None:
-    model = TransformerConfig(vocab_size=264, **SHAPE)  # type: ignore[arg-type]  # a dict of mixed types
+    model = TransformerConfig(vocab_size=264, **SHAPE)
     run = FinetuneRun(
         pretrained="0",
         model=model,
