@@ -87,7 +87,7 @@ def _key(
     model: TransformerConfig, objective: ObjectiveConfig, batch_tokens: int, context: int, precision: Precision
 ) -> str:
     """Hash the parts; those that were added later and stand at the default they came with are left out."""
-    raw = plain({"model": asdict(model), "objective": asdict(objective)})
+    raw = plain({"model": model, "objective": objective})
     for path, default in ADDED_LATER.items():
         if path.partition(".")[0] in raw and get_path(raw, path) == plain(default):
             remove_path(raw, path)
