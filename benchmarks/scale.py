@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,8 @@ from experiments.records import RunRecord, RunStatus
 SHAPES = [{"width": 8 * (number + 1), "depth": 1 + number % 2} for number in range(20)]
 """Each shape is trained at five numbers of tokens, by as many seeds as the number of runs asks for."""
 WATCHED_SECONDS = 30.0
+REPEATS = 5
+"""Times that plan, status and collect are measured; a report takes minutes of the largest sweeps, and is made once."""
 
 
 def law(design: dict[str, Any], rng: random.Random) -> float:
@@ -66,9 +69,10 @@ def publish(root: Path, runs: list[str]) -> None:
         store.claims.end(run_id, 1, RunStatus.DONE)
 
 
-def cost(*words: object) -> dict[str, float]:
-    """CPU seconds and megabytes of a verb, with its start."""
-    seconds, megabytes, _ = measured(*words)
+def cost(*words: object, repeats: int = REPEATS) -> dict[str, float]:
+    """CPU seconds and megabytes of a verb, with its start: medians."""
+    found = [measured(*words)[:2] for _ in range(repeats)]
+    seconds, megabytes = (statistics.median(values) for values in zip(*found, strict=True))
     return {"cpu_seconds": round(seconds, 2), "megabytes": round(megabytes)}
 
 
@@ -119,7 +123,7 @@ def measure(num_runs: int, *, is_driven: bool) -> dict[str, Any]:
         publish(root, [last])
         result["status"] = cost("status", "cluster", "--store", root, "--json")
         result["collect"] = cost("collect", "cluster", "--store", root, "--out", root / "runs.csv")
-        result["report"] = cost("report", root / "sweeps" / "cluster.json", "--out", root / "report")
+        result["report"] = cost("report", root / "sweeps" / "cluster.json", "--out", root / "report", repeats=1)
         return result
 
 
@@ -136,7 +140,7 @@ def main() -> None:
         print(json.dumps(sizes[-1]), flush=True)
         record = {
             "command": "python -m benchmarks.scale",
-            "what": "CPU seconds and peak megabytes of each command from the shell, with its start",
+            "what": "CPU seconds and peak megabytes of each command from the shell, with its start: medians of five; report once",
             "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
             "load_average": os.getloadavg(),
             "versions": versions(),
