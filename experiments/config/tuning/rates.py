@@ -22,13 +22,28 @@ RATE_OVER_FULL: dict[MethodName, float] = {
     "prompt": 100.0,
     "bitfit": 8.0,
 }
-"""Starting points as multiples of the rate of full fine-tuning: LoRA about ten times (Schulman et al. 2025), adapters
-and a head 1e-3 at BERT's width (Houlsby et al. 2019), soft prompts far above (Lester et al. 2021), BitFit 4e-4 (Ben
+"""Starting points at BERT's width as multiples of the rate of full fine-tuning: LoRA about ten times (Schulman et al.
+2025), adapters and a head 1e-3 (Houlsby et al. 2019), soft prompts far above (Lester et al. 2021), BitFit 4e-4 (Ben
 Zaken et al. 2022, section 4), and from fresh weights a rate of pre-training, 2e-4 (Devlin et al. 2019: 1e-4)."""
+SMALL_BODIES: dict[MethodName, float] = {
+    "full": 3 / 4,
+    "scratch": 2 / 3,
+    "head": 1 / 3,
+    "lora": 1 / 3,
+    "adapters": 0.0,
+    "prompt": 0.0,
+    "bitfit": 1 / 2,
+}
+"""How much faster than the inverse of the width the best rate rises as bodies become smaller, as an exponent. Measured
+from width 16 to 64: docs/decisions/2026-11-28-starting-rates.md. Adapters and prompts were not measured."""
 
 
 def starting_rate(method: MethodName, width: int) -> float:
-    """The rate from which tuning starts: RATE_OVER_FULL times the reference rate, inversely to the width.
+    """The rate from which tuning starts, below BERT's width: RATE_OVER_FULL * REFERENCE_RATE * u * 2^floor(e log2 u).
+
+    Here u is the reference width over the width, and e is of SMALL_BODIES. What comes on top of the inverse of the
+    width is rounded down to a power of two, so that the search tries rates of the same grid whatever the exponent, and
+    above BERT's width it is one.
 
     Parameters
     ----------
@@ -37,7 +52,8 @@ def starting_rate(method: MethodName, width: int) -> float:
     width : int
         d_model of the body.
     """
-    return RATE_OVER_FULL[method] * REFERENCE_RATE * REFERENCE_WIDTH / width
+    doublings = math.floor(SMALL_BODIES[method] * math.log2(REFERENCE_WIDTH / width) + 1e-9)
+    return RATE_OVER_FULL[method] * REFERENCE_RATE * REFERENCE_WIDTH / width * 2.0 ** max(doublings, 0)
 
 
 @dataclass(frozen=True)

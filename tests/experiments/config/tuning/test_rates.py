@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.config.tuning.rates import RATE_OVER_FULL, grow, starting_rate
-from models.config.finetuning import METHODS
+from experiments.config.tuning.rates import RATE_OVER_FULL, SMALL_BODIES, grow, starting_rate
+from models.config.finetuning import METHODS, MethodName
 
 
 @given(vertex=st.floats(-3.4, 3.4), curvature=st.floats(0.1, 10), floor=st.floats(0.1, 3))
@@ -43,7 +43,28 @@ def test_one_rate_is_not_tuned() -> None:
     assert (rates.tried, rates.best, rates.at_edge) == ((0,), 0, True)
 
 
-def test_every_method_has_a_starting_rate_that_falls_with_width() -> None:
-    assert set(RATE_OVER_FULL) == set(METHODS)
-    assert starting_rate("lora", 768) == pytest.approx(10 * starting_rate("full", 768))
-    assert starting_rate("full", 384) == pytest.approx(2 * starting_rate("full", 768))
+def test_every_method_has_a_starting_rate_as_published_at_the_width_of_bert_and_above_it() -> None:
+    assert set(RATE_OVER_FULL) == set(SMALL_BODIES) == set(METHODS)
+    for method, multiple in RATE_OVER_FULL.items():
+        assert starting_rate(method, 768) == pytest.approx(multiple * 5e-5)
+        assert starting_rate(method, 1536) == pytest.approx(multiple * 2.5e-5)
+    assert starting_rate("full", 384) == pytest.approx(1e-4)
+
+
+@given(method=st.sampled_from(METHODS), width=st.integers(4, 4096))
+def test_starting_rates_lie_on_one_grid_of_factors_of_two(method: MethodName, width: int) -> None:
+    above = starting_rate(method, width) / (RATE_OVER_FULL[method] * 5e-5 * 768 / width)
+    assert above >= 1
+    assert math.log2(above) == int(math.log2(above))
+    assert above <= max(1, 768 / width) ** SMALL_BODIES[method] * (1 + 1e-8)
+    assert starting_rate(method, width) >= starting_rate(method, width + 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "above"), [("full", (16, 8, 8, 4)), ("scratch", (8, 8, 4, 4)), ("lora", (2,) * 4), ("prompt", (1,) * 4)]
+)
+def test_small_bodies_start_where_the_records_of_studies_found_the_best_rates(
+    method: MethodName, above: tuple[int, ...]
+) -> None:
+    found = [starting_rate(method, width) * width / (RATE_OVER_FULL[method] * 5e-5 * 768) for width in (16, 32, 48, 64)]
+    assert found == pytest.approx(list(above))
