@@ -140,7 +140,8 @@ def main() -> None:
         print(json.dumps(sizes[-1]), flush=True)
         record = {
             "command": "python -m benchmarks.scale",
-            "what": "CPU seconds and peak megabytes of each command from the shell, with its start: medians of five; report once",
+            "what": "CPU seconds and peak megabytes of each command from the shell, with its start: medians of five; "
+            "report once",
             "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
             "load_average": os.getloadavg(),
             "versions": versions(),
