@@ -20,6 +20,8 @@ from analysis.study.study import HeldOut, Study
 
 BAR = 0.36
 """Width of a bar; two bars stand at each run."""
+HEADROOM = 0.19
+"""Part of the height that is kept free for the words above the bars."""
 MAX_LABELS = 8
 """About how many runs have their size written below."""
 
@@ -105,7 +107,8 @@ def plot_heldout_errors(study: Study, *, ax: Axes | None = None, theme: Theme = 
     ax.bar(places - BAR / 2, 100 * rows["error_fraction"], BAR, color=theme.accent, label="law")
     ax.bar(places + BAR / 2, 100 * rows["carried_error"], BAR, color=theme.muted, label="carried forward")
     reach = float(np.abs(errors).max()) or 1.0
-    ax.set_ylim(min(errors.min(), 0) - 0.08 * reach, max(errors.max(), 0) + 0.3 * reach)
+    lo = min(errors.min(), 0) - 0.08 * reach
+    ax.set_ylim(lo, lo + (max(errors.max(), 0) + 0.03 * reach - lo) / (1 - HEADROOM))
     percent_axis(ax.yaxis, target=6)
     _label_runs(ax, rows["params"].to_numpy(dtype=float))
     ax.set_ylabel("predicted less measured")
