@@ -119,7 +119,7 @@ QUESTIONS = (
             ("coverage", "coverage of the intervals on them", "hold out runs, and draw with --bootstrap 1000"),
             ("extrapolation", "reach of the extrapolation", "hold out the largest budget: --holdout EXPR"),
             ("methods", "other ways to the same exponent", "run analysis compare"),
-            ("other_laws", "other laws", "run analysis select on the same table"),
+            ("other_laws", "other laws", "run isoflop select on the same table"),
         ),
     ),
 )

@@ -21,6 +21,7 @@ from analysis.report.answers import answers
 from analysis.report.headline import cards, replies, summary
 from analysis.report.page import render_page
 from analysis.report.plates import plates
+from analysis.report.templates import concepts_from
 from analysis.selection.auto_saved import save_auto
 from analysis.study.study import Study
 from experiments.files import write_atomic
@@ -75,7 +76,17 @@ def write_report(study: Study, out: Path, *, origin: dict[str, Any], draw: bool 
     save_png(first.draw, out / "figures" / f"{first.name}-dark.png", size=first.size, theme=DARK)
     page = out / "report.html"
     write_atomic(
-        page, render_page(study, drawn, figures, origin=origin, checked=checked, found=found, files=sorted(frames))
+        page,
+        render_page(
+            study,
+            drawn,
+            figures,
+            origin=origin,
+            checked=checked,
+            found=found,
+            files=sorted(frames),
+            concepts=concepts_from(out),
+        ),
     )
     return page
 

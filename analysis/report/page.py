@@ -6,10 +6,8 @@ It owns what stands where. What figures, tables and sentences say is elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from analysis.figures.drawing.plate import Plate
@@ -17,9 +15,12 @@ from analysis.figures.drawing.theme import DARK, LIGHT, css_variables
 from analysis.findings.base import Finding, FoundTable
 from analysis.formatting import format_percent
 from analysis.report import checklist, tables
-from analysis.report.calculator import calculator
-from analysis.report.explore import embedded_json, explore_spec, vega_bundle
+from analysis.report.cautions import cautions
+from analysis.report.cost import training_cost
+from analysis.report.exploring.calculator import calculator
+from analysis.report.exploring.charts import embedded_json, explore_script, explore_spec, vega_bundle
 from analysis.report.headline import cards, replies, warnings
+from analysis.report.templates import template
 from analysis.study.study import Study
 
 Section = tuple[str, str, tables.TextTable]
@@ -35,6 +36,7 @@ def render_page(
     checked: Sequence[checklist.Answer],
     found: Sequence[Finding],
     files: Sequence[str],
+    concepts: str | None = None,
 ) -> str:
     """The HTML of a report.
 
@@ -54,20 +56,16 @@ def render_page(
         What the study's own design says; their figures are among `drawn`.
     files : sequence of str
         Stems of the CSV files in the folder tables.
+    concepts : str, optional
+        The way from the page to the pages of concepts, for links; there are none without it.
 
     Returns
     -------
     str
         The page.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    known, procedure = cautions(warnings(study))
+    return template("report.html.j2").render(
         title=study.title,
         replies=replies(study, found),
         loss_unit=study.loss_unit,
@@ -78,7 +76,10 @@ def render_page(
         sections=_sections(study, found),
         light=Markup(css_variables(LIGHT, len(study.budgets))),
         dark=Markup(css_variables(DARK, len(study.budgets))),
-        warnings=warnings(study),
+        cautions=known,
+        procedure=procedure,
+        cost=training_cost(study.table.frame),
+        concepts=concepts,
         checklist=checked,
         checklist_summary=checklist.summary(checked),
         parts=checklist.PARTS,
@@ -90,7 +91,7 @@ def render_page(
         has_curves=bool(study.curves),
         explore_spec=Markup(embedded_json(explore_spec(study))),
         explore_grid=Markup(embedded_json(calculator(study))),
-        explore=Markup((Path(__file__).parent / "explore.js").read_text(encoding="utf-8")),
+        explore=Markup(explore_script()),
         vega=Markup(vega_bundle()),
         origin=origin,
         files=files,

@@ -84,7 +84,7 @@ def command_of(folder: Path) -> list[str]:
     return out
 
 
-def rebuild(folder: Path, make: Callable[[Sequence[str]], int], *, write: bool) -> Rebuilt:
+def rebuild(folder: Path, make: Callable[[Sequence[str]], int], *, write: bool, pages: bool = False) -> Rebuilt:
     """Make a report again, and compare it with what is there.
 
     Parameters
@@ -95,6 +95,8 @@ def rebuild(folder: Path, make: Callable[[Sequence[str]], int], *, write: bool) 
         Runs the words of a command; 0 when all went well.
     write : bool
         Whether the committed files are replaced where they differ.
+    pages : bool
+        Whether they are also replaced where no number differs: page and figures may.
 
     Returns
     -------
@@ -114,7 +116,7 @@ def rebuild(folder: Path, make: Callable[[Sequence[str]], int], *, write: bool) 
             raise UserError(f"{folder} could not be made again by `isoflop {shlex.join(words)}`")
         found = _compared(folder, new)
         stale = set(_files(folder)) - set(_files(new))
-    if write and (found.rounded or found.different):
+    if write and (pages or found.rounded or found.different):
         words[words.index("--out") + 1] = str(folder)
         make(words)
         for name in stale:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from experiments.machine.peaks import peak_of
 from models.kernels.linear import linear
 
 OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough memory")
@@ -112,16 +113,6 @@ def commit() -> str | None:
     return told.stdout.strip() or None
 
 
-PEAK_TENSOR_FLOPS = {
-    "A100": 312e12,
-    "H100": 989e12,
-    "H200": 989e12,
-    "L4": 121e12,
-    "V100": 125e12,
-}
-"""Dense bf16 (V100: fp16) peak of NVIDIA data sheets, by a part of the device's name."""
-
-
 @cache
 def peak_flops_per_second(device: str, precision: str) -> float | None:
     """Find the peak rate of the device, for model-FLOPs utilisation.
@@ -142,12 +133,7 @@ def peak_flops_per_second(device: str, precision: str) -> float | None:
         FLOPs per second; None when not known.
     """
     if device == "cuda":
-        name = torch.cuda.get_device_name()
-        return (
-            next((peak for part, peak in PEAK_TENSOR_FLOPS.items() if part in name), None)
-            if precision == "bf16"
-            else None
-        )
+        return peak_of(torch.cuda.get_device_name()) if precision == "bf16" else None
     size = 512
     left = torch.ones(size, size, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     best = 0.0

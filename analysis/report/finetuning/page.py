@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
@@ -22,6 +21,8 @@ from analysis.figures.tuning.methods import draw_examples, draw_pretraining, dra
 from analysis.figures.tuning.worth import draw_worth
 from analysis.files import json_ready, write_json
 from analysis.formatting import format_number, format_percent, format_size
+from analysis.report.cautions import cautions
+from analysis.report.cost import training_cost
 from analysis.report.finetuning.tables import (
     cell_table,
     crossover_table,
@@ -33,6 +34,7 @@ from analysis.report.finetuning.tables import (
     worth_table,
 )
 from analysis.report.headline import Card, Reply, summary
+from analysis.report.templates import concepts_from, template
 from analysis.study.tuning import MEASURES, TuningStudy
 from experiments.files import write_atomic
 
@@ -91,7 +93,7 @@ def write_tuning_report(study: TuningStudy, out: Path, *, origin: dict[str, Any]
         save_png(plate.draw, out / "figures" / f"{plate.name}.png", size=plate.size)
     save_png(drawn[0].draw, out / "figures" / f"{drawn[0].name}-dark.png", size=drawn[0].size, theme=DARK)
     page = out / "report.html"
-    write_atomic(page, _page(study, drawn, figures, origin=origin, files=sorted(frames)))
+    write_atomic(page, _page(study, drawn, figures, origin=origin, files=sorted(frames), concepts=concepts_from(out)))
     return page
 
 
@@ -255,16 +257,16 @@ def _measure_plates(study: TuningStudy, wide: float) -> list[Plate]:
 
 
 def _page(
-    study: TuningStudy, drawn: list[Plate], figures: Mapping[str, str], *, origin: dict[str, Any], files: list[str]
+    study: TuningStudy,
+    drawn: list[Plate],
+    figures: Mapping[str, str],
+    *,
+    origin: dict[str, Any],
+    files: list[str],
+    concepts: str | None,
 ) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("tuning.html.j2").render(
+    known, procedure = cautions(study.notes)
+    return template("tuning.html.j2").render(
         title=study.title,
         headline=" ".join((*worth_sentences(study), tuning_headline(study))),
         cards=_cards(study),
@@ -282,7 +284,10 @@ def _page(
         },
         light=Markup(css_variables(LIGHT, len(study.arms))),
         dark=Markup(css_variables(DARK, len(study.arms))),
-        warnings=list(study.notes),
+        cautions=known,
+        procedure=procedure,
+        cost=training_cost(study.runs),
+        concepts=concepts,
         laws=law_table(study),
         cells=cell_table(study),
         origin=origin,

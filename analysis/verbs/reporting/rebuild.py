@@ -27,16 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reports", nargs="+", type=Path, help="folders of reports, such as reports/quickstart")
     parser.add_argument("--index", type=Path, metavar="FILE", help="write the gallery of these reports, one HTML page")
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 when a number differs")
+    parser.add_argument(
+        "--pages", action="store_true", help="write pages and figures again where no number differs, too"
+    )
     parser.add_argument("--jobs", type=int, metavar="K", help="reports made at a time (default: one a core)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Make each report again, and say how it compares with what was there."""
     jobs = os.cpu_count() or 1 if args.jobs is None else args.jobs
+    if args.pages and args.check:
+        raise UserError("--pages writes, and --check writes nothing; give one of them")
     if jobs < 1:
         raise UserError(f"--jobs is {jobs}; use 1 or more")
     status = 0
-    for folder, found in zip(args.reports, _rebuilt(args.reports, jobs, write=not args.check), strict=True):
+    for folder, found in zip(args.reports, _rebuilt(args, jobs), strict=True):
         what = f"{found.same} files equal byte for byte"
         if found.rounded:
             what += f", {', '.join(found.rounded)} to rounding"
@@ -48,11 +53,12 @@ def run(args: argparse.Namespace) -> int:
     return max(status, _index(args)) if args.index else status
 
 
-def _rebuilt(folders: Sequence[Path], jobs: int, *, write: bool) -> Iterator[Rebuilt]:
+def _rebuilt(args: argparse.Namespace, jobs: int) -> Iterator[Rebuilt]:
     """What came of each report, in order; several are made at a time, each in a process of its own."""
     from analysis.report.rebuild import rebuild
 
-    one = partial(rebuild, make=_make, write=write)
+    folders: list[Path] = args.reports
+    one = partial(rebuild, make=_make, write=not args.check, pages=args.pages)
     if min(jobs, len(folders)) == 1:
         yield from map(one, folders)
         return

@@ -56,6 +56,18 @@ def test_a_report_made_again_is_the_same_and_a_changed_number_is_named(
     assert table.read_text(encoding="utf-8") == before
 
 
+def test_pages_are_replaced_where_they_are_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = folder / "report.html"
+    before = page.read_text(encoding="utf-8")
+    page.write_text("an older page", encoding="utf-8")
+    assert isoflop.main(["rebuild", str(folder)]) == 0
+    assert page.read_text(encoding="utf-8") == "an older page"
+    assert isoflop.main(["rebuild", str(folder), "--pages"]) == 0
+    assert page.read_text(encoding="utf-8") == before
+    assert isoflop.main(["rebuild", str(folder), "--pages", "--check"]) == 2
+    assert "give one of them" in capsys.readouterr().err
+
+
 def test_what_cannot_be_made_again_is_refused_with_the_remedy(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import functools
 import json
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -345,3 +346,8 @@ def embedded_json(value: Any) -> str:
 def vega_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed (BSD-3) as one script, from the package vl-convert: the page asks no server."""
     return str(vl_convert.javascript_bundle(GLOBALS)).replace("</script", "<\\/script")
+
+
+def explore_script() -> str:
+    """The script that puts charts and sliders into the page."""
+    return (Path(__file__).parent / "explore.js").read_text(encoding="utf-8")

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from analysis.__main__ import main
-from analysis.report.calculator import calculator
-from analysis.report.explore import explore_spec
+from analysis.report.exploring.calculator import calculator
+from analysis.report.exploring.charts import explore_spec
 from analysis.study.build import build_study
 from analysis.study.study import Choices, Study
 from tests.analysis.report.test_page import FEW, write_store
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 CONTROLS = ("budget", "count", "quantity", "approach", "against")
 
 

@@ -1,0 +1,17 @@
+"""Templates set code as code and link to the pages of concepts where these are."""
+
+from pathlib import Path
+
+from analysis.report.templates import _code, concepts_from
+
+
+def test_words_between_backticks_are_code_and_the_rest_is_escaped() -> None:
+    assert _code("use `isoflop advise <fit>` & go") == "use <code>isoflop advise &lt;fit&gt;</code> &amp; go"
+
+
+def test_concepts_are_linked_from_within_the_checkout_alone(tmp_path: Path) -> None:
+    root = tmp_path / "checkout"
+    (root / "docs" / "concepts").mkdir(parents=True)
+    assert concepts_from(root / "reports" / "mine", root) == "../../docs/concepts"
+    assert concepts_from(tmp_path / "elsewhere", root) is None
+    assert concepts_from(root / "reports", tmp_path / "bare") is None
