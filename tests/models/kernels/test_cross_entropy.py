@@ -47,3 +47,21 @@ def test_without_gradients_or_in_half_precision_the_loss_is_the_same() -> None:
     half = linear_cross_entropy(x_ND.bfloat16(), table_VD.bfloat16(), None, targets_N)
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_losses_of_single_tokens_without_gradients_equal_the_plain_ones(
+    biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "CHUNK_ROWS", (7, 7))
+    generator = torch.Generator().manual_seed(0)
+    x_ND, weight_VD = 9 * torch.randn(30, 16, generator=generator), torch.randn(40, 16, generator=generator)
+    bias_V = torch.randn(40, generator=generator) if biased else None
+    targets_N = torch.randint(0, 40, (30,), generator=generator)
+    expected = F.cross_entropy(F.linear(x_ND, weight_VD, bias_V), targets_N, reduction="none")
+    with torch.no_grad():
+        got = linear_cross_entropy(x_ND, weight_VD, bias_V, targets_N, "none")
+    assert torch.allclose(got, expected, rtol=1e-6, atol=1e-5)
+    with_graph = linear_cross_entropy(x_ND.requires_grad_(), weight_VD, bias_V, targets_N, "none")
+    assert with_graph.requires_grad
+    assert torch.allclose(with_graph, expected, rtol=1e-6, atol=1e-5)
