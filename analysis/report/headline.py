@@ -115,7 +115,7 @@ def _learned(study: Study) -> list[str]:
     frontier, fit = study.comparison.frontiers[-1], study.comparison.fit
     a, b = frontier.a, frontier.b
     if a.lo is None or a.hi is None:
-        out = [f"How the best size of a model grows with compute cannot be said from these runs: {a.reason}."]
+        out = [f"These runs do not show how the best size of a model grows with compute: {a.reason}."]
     else:
         more = ", ".join(f"{NEXT**end:.1f}" for end in (a.lo, a.hi))
         text = ""
@@ -162,16 +162,19 @@ def _next(study: Study) -> Reply:
         f"{_sized(optimum.params)} parameters on {_sized(optimum.tokens)} tokens; the law predicts a loss of "
         f"{optimum.loss.text(4) if optimum.loss.has_interval else format_number(optimum.loss.value, 4)}."
     ]
-    if optimum.params.reason is not None:
+    unknown, cost = study.comparison.frontiers[-1].a.reason, priced.flops
+    if optimum.params.reason is not None and optimum.params.reason == unknown:
+        sentences.append("The size has no interval, because these runs do not show how the best size grows.")
+    elif optimum.params.reason is not None:
         sentences.append(f"The size has no interval: {optimum.params.reason}.")
-    cost = priced.flops
     if priced.reachable != "yes":
         sentences.append(f"Whether {STEP:g} less than the best loss so far ({best:.3f}) can be reached is open.")
     elif cost.lo is None or cost.hi is None:
-        sentences.append(f"What the next {STEP:g} below the best loss ({best:.3f}) cost is open: {cost.reason}.")
+        why = ", for the same reason" if cost.reason == unknown else f": {cost.reason}"
+        sentences.append(f"What the next {STEP:g} below the best loss ({best:.3f}) would cost is open{why}.")
     else:
         sentences.append(
-            f"The next {STEP:g} below the best loss so far ({best:.3f}) cost about "
+            f"The next {STEP:g} below the best loss so far ({best:.3f}) would cost about "
             f"{format_compute(cost.value)} FLOPs ({format_compute(cost.lo)}, {format_compute(cost.hi)}), "
             f"{format_number(cost.value / largest, 2)} times the largest run."
         )
