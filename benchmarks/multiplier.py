@@ -125,7 +125,7 @@ def page_table(cells: list[dict[str, Any]], draws: int) -> str:
         "at the largest and at ten times it, and the difference of exponents. True gains: none; 1.5 at all budgets; "
         f"1.3 growing by 12 % a decade. A share of 95 % is known to {200 * math.sqrt(0.95 * 0.05 / fewest):.1f} points "
         "(twice its Monte-Carlo standard error). Made by `python -m benchmarks.multiplier` "
-        "([record](../benchmarks/multiplier.json)).",
+        "([record](../../benchmarks/multiplier.json)).",
         "",
         "| gain | study | studies | 95 % intervals cover (tenth, largest, ten times) | of the exponents | 'grows' | "
         "not determined |",
