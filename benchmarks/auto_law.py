@@ -5,8 +5,8 @@ law that breaks in compute, with noise of .3 % of the loss. The set of laws is f
 does it, and asked for the expected loss at ten times the largest compute. Beside it stand the interval of the true law,
 fitted to the same runs, and that of Hoffmann's. To save time each law descends from its minimum on losses without
 noise, the law with a break from several places of it. Weights, cut-offs, intervals and the rule by which that law has a
-part in the set are those of the package (`--without-break`: it never has). Cells that the record holds are completed,
-so that a stopped benchmark goes on.
+part in the set are those of the package (`--without-break`: it never has; `--without-truth`: nor has the true law).
+Cells that the record holds are completed, so that a stopped benchmark goes on.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from analysis.laws.base import Law
 from analysis.laws.parameter import Parameter
 from analysis.laws.registry import get_law
 from analysis.selection.auto import BREAK, Predicted, mixture_ends
-from analysis.selection.cutoffs import Member, law_weights, track_record, undetermined_break, widening
-from analysis.selection.windows import nested_windows
+from analysis.selection.cutoffs import HORIZON, Member, law_weights, track_record, undetermined_break, widening
+from analysis.selection.windows import compute_axis, nested_windows
 from analysis.solver.newton import polish
 from analysis.solver.objectives import Objective
 from analysis.solver.problem import make_problem
@@ -50,6 +50,23 @@ TARGET = {"params": np.array([np.sqrt(FAR / 120)]), "tokens": np.array([np.sqrt(
 BATCH = 5
 """Studies between two writings of the record."""
 OBJECTIVE = Objective(name="huber", delta=1e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ways:
+    """What the benchmark does otherwise than the package."""
+
+    without_break: bool = False
+    """The law with a break has no part in the set."""
+    without_truth: bool = False
+    """Nor has the true law; where it breaks, the law with a break stands for it."""
+    horizon: float = HORIZON
+    """Errors at cut-offs count up to so many times the compute of the cut-off."""
+
+    def __str__(self) -> str:
+        """As options of the command."""
+        names = [f" --{name.replace('_', '-')}" for name in ("without_break", "without_truth") if getattr(self, name)]
+        return "".join(names) + ("" if self.horizon == HORIZON else f" --horizon {self.horizon:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,18 +147,18 @@ def predicted(member: Member, factor: float) -> Predicted:
     return Predicted(middle=np.log(value[0]), scale=np.array([factor * np.sqrt(max(variance, 0.0))]), dof=float(dof))
 
 
-def study(
-    name: str, n: int, seed: int, starts: dict[str, Array], laws: dict[str, Law], *, breaks: bool = True
-) -> dict[str, Any]:
+def study(name: str, n: int, seed: int, starts: dict[str, Array], laws: dict[str, Law], ways: Ways) -> dict[str, Any]:
     """One study: whether each interval held the loss, and its half-width in log loss."""
     data = design(n)
     rng = np.random.default_rng([seed, n, TRUTHS.index(name)])
     data["loss"] = losses(name, data) * np.exp(NOISE * rng.standard_normal(n))
     members = {law: member_of(laws[law], data, start) for law, start in starts.items()}
-    of_set = [members[law] for law in LAWS]
-    bent = with_break(get_law(BREAK), data, members["hoffmann"]) if breaks else None
+    of_set = [members[law] for law in LAWS if law != name or not ways.without_truth]
+    lone = ways.without_break or (ways.without_truth and name == "broken")
+    bent = None if lone else with_break(get_law(BREAK), data, members["hoffmann"])
     of_set += [] if bent is None else [bent]
-    factor = widening(track_record(of_set, nested_windows(data)))
+    record = track_record(of_set, nested_windows(data), compute_axis(data)[1], horizon=ways.horizon)
+    factor = widening(record)
     counts = [one.problem.num_params for one in of_set]
     weights = law_weights([one.value for one in of_set], counts, n, dispersion=factor**2)
     aim = float(np.log(losses(name, TARGET))[0])
@@ -180,8 +197,11 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=Path("build/auto_law.jsonl"), help="studies that are done")
     parser.add_argument("--report", type=Path, help="write the table between the marks <!-- auto --> of this page")
     parser.add_argument("--without-break", action="store_true", help="leave out the law with a break")
+    parser.add_argument("--without-truth", action="store_true", help="leave out the true law")
+    parser.add_argument("--horizon", type=float, default=HORIZON, help="how far beyond a cut-off errors count")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long")
     args = parser.parse_args()
+    ways = Ways(without_break=args.without_break, without_truth=args.without_truth, horizon=args.horizon)
     args.log.parent.mkdir(parents=True, exist_ok=True)
     done: dict[tuple[str, int], dict[int, dict[str, Any]]] = {(t, n): {} for t in TRUTHS for n in SIZES}
     for line in args.log.read_text(encoding="utf-8").splitlines() if args.log.exists() else []:
@@ -201,12 +221,12 @@ def main() -> None:
                 used = (*LAWS, "broken") if name == "broken" else LAWS
                 starts[name, n] = {law: start_of(laws[law], clean) for law in used}
             for seed in seeds:
-                cell[seed] = study(name, n, seed, starts[name, n], laws, breaks=not args.without_break)
+                cell[seed] = study(name, n, seed, starts[name, n], laws, ways)
                 with args.log.open("a", encoding="utf-8") as log:
                     log.write(json.dumps({"truth": name, "runs": n, "seed": seed, "study": cell[seed]}) + "\n")
             print(name, n, summary(list(cell.values())), flush=True)
-            _write(args, done)
-    cells = _write(args, done)
+            _write(args, ways, done)
+    cells = _write(args, ways, done)
     if args.report:
         head, _, rest = args.report.read_text(encoding="utf-8").partition("<!-- auto -->\n")
         tail = rest.partition("<!-- /auto -->")[2]
@@ -232,14 +252,15 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _write(args: argparse.Namespace, done: dict[tuple[str, int], dict[int, dict[str, Any]]]) -> list[dict[str, Any]]:
+def _write(
+    args: argparse.Namespace, ways: Ways, done: dict[tuple[str, int], dict[int, dict[str, Any]]]
+) -> list[dict[str, Any]]:
     cells = []
     for (name, n), cell in done.items():
         asked = [study for seed, study in sorted(cell.items()) if args.first <= seed < args.first + args.studies]
         if asked:
             cells.append({"truth": name, "runs": n, **summary(asked)})
-    command = f"python -m benchmarks.auto_law --first {args.first} --studies {args.studies}"
-    command += " --without-break" if args.without_break else ""
+    command = f"python -m benchmarks.auto_law --first {args.first} --studies {args.studies}{ways}"
     write_json(args.out, {"command": command, "noise": NOISE, "level": LEVEL, "flops": FAR, "cells": cells})
     return cells
 

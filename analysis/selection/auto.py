@@ -25,7 +25,7 @@ from analysis.runs.columns import as_columns
 from analysis.selection.averaging import thin, weighted_quantiles
 from analysis.selection.candidates import available, inputs_of, law_named, undeterminable
 from analysis.selection.cutoffs import CutOff, Member, law_weights, track_record, undetermined_break, widening
-from analysis.selection.windows import nested_windows
+from analysis.selection.windows import compute_axis, nested_windows
 from analysis.solver.problem import make_problem
 from analysis.uncertainty.bootstrap import cluster_codes
 from analysis.uncertainty.quantiles import student_quantile
@@ -276,7 +276,7 @@ def fit_auto(
         raise UserError(f"no law can be fitted to these runs ({why}); give more runs, or name one with --law")
     members = [_member(fit, given, spec, codes) for fit in fits.values()]
     try:
-        record = track_record(members, nested_windows(given))
+        record = track_record(members, nested_windows(given), compute_axis(given)[1])
     except UserError:  # one value of compute: nothing to extrapolate from
         record = ()
     factor = widening(record)

@@ -1,14 +1,15 @@
 """How far a set of laws was off at cut-offs in compute: weights of laws, and a factor for their intervals.
 
 Laws are weighed by a corrected information criterion (Akaike; Hurvich and Tsai 1989). The weighted set is then asked
-what it would have said at every cut-off, from the runs below alone, about the runs above. Where it was off by more than
-it expected, its intervals are widened by that factor, and the criterion is divided by its square (the quasi-likelihood
-of Burnham and Anderson 2002, section 2.5): laws that fitted the runs best have not shown that they predict best. It
-knows problems and minima, and nothing of tables or verbs.
+what it would have said at every cut-off, from the runs below alone, about the runs above, up to ten times the compute.
+Where it was off by more than it expected, its intervals are widened by that factor, and the criterion is divided by its
+square (the quasi-likelihood of Burnham and Anderson 2002, section 2.5): laws that fitted the runs best have not shown
+that they predict best. It knows problems and minima, and nothing of tables or verbs.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from analysis.uncertainty.covariance import sandwich
 
 PRIOR_ERRORS = 1.0
 """Errors as large as expected that are added to those of the cut-offs, so that one of them alone proves little."""
+HORIZON = 10.0
+"""Errors farther beyond a cut-off than so many times its compute are left out: errors grow with distance, and
+predictions are mostly asked for within it."""
 STEPS = 60
 """Most Newton steps from the minimum of all runs to that of the runs below a cut-off."""
 FREE_UNITS = 2
@@ -64,8 +68,8 @@ class CutOff:
     num_fitted: int
     """Runs below."""
     errors: tuple[float, ...]
-    """Mean residual of the runs between this and the next cut-off, and so on: predicted less measured, of log losses
-    unless residuals are raw."""
+    """Mean residual of the runs between this and the next cut-off, and so on up to HORIZON times this one: predicted
+    less measured, of log losses unless residuals are raw."""
     expected: tuple[float, ...]
     """Standard deviations that the weighted laws gave to these."""
 
@@ -134,8 +138,10 @@ def undetermined_break(law: Law, phi: Array, covariance: Array) -> str | None:
     return None if sure else "these runs do not determine a break"
 
 
-def track_record(members: Sequence[Member], windows: Sequence[Window]) -> tuple[CutOff, ...]:
-    """What the weighted laws said at each cut-off.
+def track_record(
+    members: Sequence[Member], windows: Sequence[Window], axis: Array, *, horizon: float = HORIZON
+) -> tuple[CutOff, ...]:
+    """What the weighted laws predicted at each cut-off.
 
     Parameters
     ----------
@@ -143,6 +149,10 @@ def track_record(members: Sequence[Member], windows: Sequence[Window]) -> tuple[
         The laws, all on the same runs.
     windows : sequence of Window
         Nested cut-offs, the smallest first.
+    axis : Array, shape (n,)
+        What the cut-offs are made in, of each run.
+    horizon : float
+        Runs of more than so many times a cut-off are not asked for.
 
     Returns
     -------
@@ -151,17 +161,16 @@ def track_record(members: Sequence[Member], windows: Sequence[Window]) -> tuple[
     """
     out = []
     for place, window in enumerate(windows):
-        groups = [np.flatnonzero(later.held & _next(windows, place + k)) for k, later in enumerate(windows[place:])]
-        groups = [group for group in groups if group.size]
-        said = [one for member in members if (one := _said(member, window, groups)) is not None]
-        if not said or not groups:
+        groups = _ahead(windows, place, axis, horizon)
+        asked = [one for member in members if (one := _forecast(member, window, groups)) is not None]
+        if not asked or not groups:
             continue
-        units = said[0].units
-        weights = law_weights([one.value for one in said], [one.num_params for one in said], units)
-        errors = np.stack([one.errors for one in said])
+        units = asked[0].units
+        weights = law_weights([one.value for one in asked], [one.num_params for one in asked], units)
+        errors = np.stack([one.errors for one in asked])
         mean = weights @ errors
-        spread = weights @ (np.stack([one.spread for one in said]) ** 2 + (errors - mean) ** 2)
-        expected = np.sqrt(spread + said[int(np.argmax(weights))].noise ** 2)
+        spread = weights @ (np.stack([one.spread for one in asked]) ** 2 + (errors - mean) ** 2)
+        expected = np.sqrt(spread + asked[int(np.argmax(weights))].noise ** 2)
         out.append(
             CutOff(
                 name=window.name,
@@ -191,7 +200,7 @@ def widening(record: Sequence[CutOff]) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Said:
+class _Forecast:
     """One law at one cut-off."""
 
     value: float
@@ -202,13 +211,16 @@ class _Said:
     noise: Array
 
 
-def _next(windows: Sequence[Window], place: int) -> NDArray[np.bool_]:
-    """The runs up to the next cut-off."""
-    last = place + 1 == len(windows)
-    return np.ones_like(windows[place].held) if last else windows[place + 1].fitted
+def _ahead(windows: Sequence[Window], place: int, axis: Array, horizon: float) -> list[NDArray[np.intp]]:
+    """The runs between a cut-off and the next, and so on up to `horizon` times the first; the nearest in any case."""
+    bounds = [*(window.fitted for window in windows[place:]), np.ones_like(windows[place].held)]
+    groups = [np.flatnonzero(above & ~below) for below, above in itertools.pairwise(bounds)]
+    groups = [group for group in groups if group.size]
+    reach = np.log(axis[windows[place].fitted].max()) + np.log(horizon) + 1e-9
+    return [group for k, group in enumerate(groups) if k == 0 or np.log(axis[group]).mean() <= reach]
 
 
-def _said(member: Member, window: Window, groups: Sequence[NDArray[np.intp]]) -> _Said | None:
+def _forecast(member: Member, window: Window, groups: Sequence[NDArray[np.intp]]) -> _Forecast | None:
     """Mean errors of groups of held-out runs with their standard deviations; None where the law cannot be fitted."""
     problem, rows = member.problem, np.flatnonzero(window.fitted)
     codes = np.unique(member.codes[rows], return_inverse=True)[1]
@@ -226,7 +238,7 @@ def _said(member: Member, window: Window, groups: Sequence[NDArray[np.intp]]) ->
     spread = np.sqrt(np.maximum(np.einsum("gp,pq,gq->g", slopes, covariance, slopes), 0.0))
     if not (np.isfinite(errors).all() and np.isfinite(spread).all()):
         return None
-    return _Said(
+    return _Forecast(
         value=float(solution.value[0]),
         units=units,
         num_params=count,
