@@ -119,11 +119,12 @@ def fit_from_dict(
         When the object is not a fit of this version, or lacks a field.
     """
     if raw.get("schema") != SCHEMA:
-        raise UserError(f"this is not a fit of schema {SCHEMA!r} but {raw.get('schema')!r}; make it with `fit --out`")
+        found = f"its schema is {raw['schema']}, not {SCHEMA}" if raw.get("schema") else f"it names no schema {SCHEMA}"
+        raise UserError(f"this is not a fit that can be read: {found}; make it with `fit --out`")
     try:
         return _from_fields(raw, draws, law or get_law(raw["law"], **raw.get("law_options", {})), runs)
     except KeyError as error:
-        raise UserError(f"the fit lacks the field {error}; make it again with `fit --out`") from None
+        raise UserError(f"the fit lacks the field {error.args[0]}; make it again with `fit --out`") from None
     except (TypeError, AttributeError) as error:
         raise UserError(f"a field of the fit holds what cannot be ({error}); make it again with `fit --out`") from error
 

@@ -139,7 +139,7 @@ def shapes_of(data: Mapping[str, Any], model: Mapping[str, Any] | None = None) -
     missing = missing_fields(data, model)
     if missing:
         raise UserError(
-            f"the table says no {', '.join(missing)} of its models; add the columns, or give them by --set FIELD=VALUE"
+            f"the table has no {', '.join(missing)} of its models; add the columns, or give them by --set FIELD=VALUE"
         )
     columns: dict[str, list[Any]] = {}
     for name, names in FIELDS.items():

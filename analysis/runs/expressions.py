@@ -42,6 +42,18 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
+_REFUSED: dict[type[ast.expr], str] = {
+    ast.Attribute: "a dot after a name",
+    ast.Call: "a call",
+    ast.Subscript: "an index in brackets",
+    ast.IfExp: "if with else",
+    ast.Lambda: "lambda",
+    ast.Dict: "a dictionary",
+    ast.List: "a list without `in` before it",
+    ast.Tuple: "a list without `in` before it",
+    ast.JoinedStr: "a formatted text",
+}
+"""What people write that expressions do not know, in their words."""
 
 
 def nearest(name: str, known: Iterable[str], *, count: int = 3) -> str:
@@ -201,7 +213,7 @@ class _Evaluator:
         if isinstance(node, ast.Compare):
             return self._compare(node, depth)
         raise UserError(
-            f"{type(node).__name__} is not allowed in {self.expression[:80]!r}; "
+            f"{_REFUSED.get(type(node), 'one part')} is not allowed in {self.expression[:80]!r}; "
             "use comparisons, arithmetic, and, or, not, in and column names only"
         )
 

@@ -271,17 +271,19 @@ def _where_fitted(data: Mapping[str, Any], name: str, rows: NDArray[np.bool_]) -
 def _check_lengths(law: Law, columns: Sequence[Array], fitted: NDArray[np.bool_]) -> None:
     if len({fitted.size, *(column.size for column in columns)}) > 1:
         names = (*law.inputs, law.target, "weights")
-        sizes = {name: column.size for name, column in zip(names, columns, strict=True)}
-        raise UserError(f"columns differ in length: {sizes}; give one value per run in each")
+        sizes = ", ".join(f"{name} has {column.size} values" for name, column in zip(names, columns, strict=True))
+        raise UserError(f"columns differ in length: {sizes}; give each one value a run")
     if fitted.sum() < 2:
-        few = int(fitted.sum())
-        raise UserError(f"{few} row cannot be fitted; give at least {len(law.parameters) + 1} runs for {law.name}")
+        few = "one row is" if fitted.any() else "no row is"
+        raise UserError(f"{few} left to fit; give at least {len(law.parameters) + 1} runs for {law.name}")
 
 
 def _check_weights(w: Array) -> None:
-    if (w < 0).any() or not w.any():
-        bad = int(np.argmax(w < 0)) + 1
-        raise UserError(f"weights must be zero or more and not all zero; row {bad} has {w[bad - 1]}")
+    if (w < 0).any():
+        bad = int(np.argmax(w < 0))
+        raise UserError(f"weights are zero or more, and row {bad + 1} has {w[bad]:g}; mend that row")
+    if not w.any():
+        raise UserError("every weight is zero; give a weight above zero to the rows that shall be fitted")
 
 
 def _input(law: Law, data: Mapping[str, Any], name: str) -> Array:

@@ -94,9 +94,9 @@ def build_study(
     frame, cluster = table.frame, choices.cluster
     fitted = table.subset(frame["role_shown"] == "fit")
     if len(fitted.frame) < 2:
-        raise UserError(
-            f"{len(fitted.frame)} run(s) left to fit; loosen --holdout {choices.holdout!r} or give more runs"
-        )
+        count = "one run is" if len(fitted.frame) else "no run is"
+        mend = f"loosen --holdout {choices.holdout!r} or give more runs" if choices.holdout else "give more runs"
+        raise UserError(f"{count} left to fit, and a report takes two at least: {mend}")
     grid = _grid(frame["flops"].to_numpy(dtype=float))
     noise, floor = noise_floor(frame[~frame["role_shown"].isin(ASIDE)], level=choices.level)
     weighting = seed_weights(

@@ -83,7 +83,7 @@ def _write_round(
 ) -> None:
     """The sweep of the next round, where a cell lacks a rate."""
     if not {"width", "depth"} <= set(frame):
-        raise UserError("the table says no width and depth of its runs, so no sweep can be written; leave out --out")
+        raise UserError("the table has no width and depth of its runs, so no sweep can be written; leave out --out")
     cells = []
     for value, rates in zip(values, wanted, strict=True):
         if len(rates):

@@ -110,5 +110,5 @@ def test_exponents_of_the_frontier_go_through_json(plain: Fit) -> None:
     assert back.frontier_estimates == plain.frontier_estimates
     assert set(raw["frontier"]) == {"convention", "a", "b", "flops_range", "identified", "reason"}
     del raw["params"]
-    with pytest.raises(UserError, match="the fit lacks the field 'params'"):
+    with pytest.raises(UserError, match="the fit lacks the field params"):
         Fit.from_dict(raw)

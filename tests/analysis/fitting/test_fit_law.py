@@ -209,8 +209,12 @@ def test_json_holds_the_whole_fit_without_nan(fit: Fit, tmp_path: Path) -> None:
 
 def test_a_foreign_file_is_no_fit(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"schema": "other"}')
-    with pytest.raises(ValueError, match="not a fit of schema"):
+    with pytest.raises(ValueError, match="its schema is other, not isoflop") as caught:
         Fit.load(tmp_path / "x.json")
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(ValueError, match="it names no schema isoflop") as nameless:
+        Fit.load(tmp_path / "x.json")
+    assert "None" not in str(caught.value) + str(nameless.value)
     (tmp_path / "y.json").write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):
         Fit.load(tmp_path / "y.json")
@@ -284,7 +288,7 @@ def test_negative_losses_are_fitted_with_raw_residuals() -> None:
         ({"tokens": [1.0, 2.0, np.inf]}, "tokens is infinite in row 3"),
         ({"params": ["1e6", "many", "2e6"]}, "params is not a number in row 2"),
         ({"params": [0.0, 1.0, 2.0]}, "params is not positive in row 1"),
-        ({"loss": [1.0, 2.0]}, "differ in length"),
+        ({"loss": [1.0, 2.0]}, "params has 3 values, tokens has 3 values, loss has 2 values"),
     ],
 )
 def test_bad_columns_are_named_with_their_rows(change: dict[str, Sequence[object]], message: str) -> None:
@@ -303,11 +307,12 @@ def test_bad_options_are_refused() -> None:
         ({"bootstrap": -1}, "or 0 for none"),
         ({"bootstrap": 1}, "two draws or more"),
         ({"cluster": "trunk"}, "no column 'trunk'"),
-        ({"weights": -np.ones(20)}, "weights must be zero or more"),
+        ({"weights": -np.ones(20)}, "weights are zero or more, and row 1 has -1;"),
+        ({"weights": np.zeros(20)}, "every weight is zero"),
     ):
         with pytest.raises(ValueError, match=message):
             fit_law("hoffmann", data, **options)
-    with pytest.raises(ValueError, match="1 row cannot be fitted"):
+    with pytest.raises(ValueError, match="one row is left to fit; give at least 6 runs for hoffmann"):
         fit_law("hoffmann", {name: column[:1] for name, column in data.items()})
     with pytest.raises(ValueError, match="no column 'tokens'"):
         fit_law("hoffmann", {"params": [1.0, 2.0], "loss": [1.0, 2.0]})

@@ -254,11 +254,14 @@ def test_bad_input_ends_in_one_sentence_and_status_2(
         (["report", str(broken)], "is not a sweep manifest"),
         (["report", str(tmp_path / "none.json")], "there is no file"),
         (["report", str(manifest), "--holdout", "flops > 1e30"], "holds out no run"),
-        (["report", str(manifest), "--holdout", "flops.x"], "Attribute is not allowed"),
+        (["report", str(manifest), "--holdout", "flops.x"], "a dot after a name is not allowed"),
         (["report", str(manifest), "--law", "hofman"], "hoffmann"),
         (["report", str(manifest), "--cluster", "trnk"], "trnk is no column"),
         (["report", str(manifest), "--bootstrap", "-1"], "is negative"),
-        (["report", str(manifest), "--holdout", "params > 0"], "left to fit"),
+        (
+            ["report", str(manifest), "--holdout", "params > 0"],
+            "no run is left to fit, and a report takes two at least: loosen --holdout",
+        ),
     ]
     for words, message in cases:
         assert main([*words, "--out", str(tmp_path / "out")]) == 2
