@@ -278,18 +278,18 @@ def page(laws: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for label, entry in laws.items():
-        for arm, told in entry.items():
+        for arm, figures in entry.items():
             if arm not in NAMES:
                 continue
-            row = [label, NAMES[arm], str(told["runs"]), f"{told['cost']:.2f}"]
+            row = [label, NAMES[arm], str(figures["runs"]), f"{figures['cost']:.2f}"]
             for kind in ("designed_ratio", "refit_ratio"):
-                if kind in told:
-                    row.append("{median:.2f} ({lo:.2f}, {hi:.2f})".format(**told[kind]))
+                if kind in figures:
+                    row.append("{median:.2f} ({lo:.2f}, {hi:.2f})".format(**figures[kind]))
                 else:
-                    half = told["half_width_refit"]["median"]
+                    half = figures["half_width_refit"]["median"]
                     row.append("1" if kind == "designed_ratio" else f"1 (half-width {100 * half:.1f} %)")
-            row.append(f"{100 * told['coverage']:.0f} ± {200 * told['coverage_se']:.0f} %")
-            row.append(f"{100 * told['root_mean_square_error']:.1f} %")
+            row.append(f"{100 * figures['coverage']:.0f} ± {200 * figures['coverage_se']:.0f} %")
+            row.append(f"{100 * figures['root_mean_square_error']:.1f} %")
             lines.append("| " + " | ".join(row) + " |")
     studies = next(iter(laws.values()))["studies"]
     note = (

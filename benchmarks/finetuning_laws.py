@@ -143,8 +143,8 @@ def bars(record: dict[str, Any]) -> dict[str, bool]:
             found[f"{rows} {task}: mean RMSD at most {most}"] = fits["mean_rmsd"] <= most
             every = fits["curves_within_a_hundredth"] == fits["curves"]
             found[f"{rows} {task}: every curve within 1.01 times the published law"] = every
-            told = fits["ends_with_interval_or_reason"] == 2 * fits["curves"]
-            found[f"{rows} {task}: every end has an interval or a reason"] = told
+            explained = fits["ends_with_interval_or_reason"] == 2 * fits["curves"]
+            found[f"{rows} {task}: every end has an interval or a reason"] = explained
     for name in ("lora", "lora_first", "lora_last"):
         fits = record[name]
         found[f"{name}: slope of the best rate"] = abs(fits["slope_of_best_rate"] - SLOPE[0]) <= SLOPE[1]

@@ -40,8 +40,8 @@ def off(law: Law, counted: str, curves: Mapping[str, pd.DataFrame], asked: Mappi
     """Mean absolute errors of some curves by the fit of others."""
     rows = pd.concat([curve.assign(curve=name) for name, curve in curves.items()], ignore_index=True)
     fit = fit_law(law, rows, weights=None if counted == "curves" else np.ones(len(rows)), bootstrap=0)
-    said = [fit.predict(curve.assign(curve=name), interval="none")["loss"] for name, curve in asked.items()]
-    return [float(np.abs(a.to_numpy() - b["loss"]).mean()) for a, b in zip(said, asked.values(), strict=True)]
+    predicted = [fit.predict(curve.assign(curve=name), interval="none")["loss"] for name, curve in asked.items()]
+    return [float(np.abs(a.to_numpy() - b["loss"]).mean()) for a, b in zip(predicted, asked.values(), strict=True)]
 
 
 def cell(folder: Path, size: str, counted: str, gamma: str) -> dict[str, Any]:

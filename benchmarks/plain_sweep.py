@@ -119,11 +119,11 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="gpt2")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")  # Lightning's advice on workers of loaders
-    told = json.loads(args.jobs.read_text(encoding="utf-8"))
-    sequences = cast("Dataset[Tensor]", torch.from_numpy(np.load(told["sequences"])))
+    jobs_file = json.loads(args.jobs.read_text(encoding="utf-8"))
+    sequences = cast("Dataset[Tensor]", torch.from_numpy(np.load(jobs_file["sequences"])))
     if args.model == "ours-without-kernels":
         switch_kernels_off()
-    for job in told["jobs"]:
+    for job in jobs_file["jobs"]:
         lightning.seed_everything(job["seed"], verbose=False)
         module = PlainGPT2(job) if args.model == "gpt2" else our_model(job, kernels=args.model == "ours")
         trainer = lightning.Trainer(

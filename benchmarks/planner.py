@@ -80,15 +80,15 @@ class Study:
         fit, rows = self.fit(arm, runs), []
         for run in heldout.to_dict("records"):
             at = f"params={run['params']},tokens={run['tokens']}"
-            said = json.loads(isoflop("predict", fit, "--at", at, "--json"))
-            low, high = said["prediction"] or (None, None)
+            predicted = json.loads(isoflop("predict", fit, "--at", at, "--json"))
+            low, high = predicted["prediction"] or (None, None)
             rows.append(
                 {
-                    "predicted": said["loss"],
+                    "predicted": predicted["loss"],
                     "measured": run["loss"],
-                    "error": abs(said["loss"] / run["loss"] - 1),
+                    "error": abs(predicted["loss"] / run["loss"] - 1),
                     "covered": None if low is None else bool(low <= run["loss"] <= high),
-                    "half_width": None if low is None else (high - low) / 2 / said["loss"],
+                    "half_width": None if low is None else (high - low) / 2 / predicted["loss"],
                 }
             )
         error = statistics.mean(row["error"] for row in rows)

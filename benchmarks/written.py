@@ -39,8 +39,8 @@ def row(name: str, record: RunRecord) -> dict[str, Any]:
         }
         for measure, baseline in BASELINES[name].items()
     }
-    told = {key: design[key] for key in DESIGN} | {key: outcome[key] for key in OUTCOME}
-    return scores | told | {"tested": len(outcome["val_counts"])}
+    kept = {key: design[key] for key in DESIGN} | {key: outcome[key] for key in OUTCOME}
+    return scores | kept | {"tested": len(outcome["val_counts"])}
 
 
 def main() -> int:

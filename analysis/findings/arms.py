@@ -42,8 +42,9 @@ def arms(study: Study) -> Finding | None:
         return None
     reference = str(frame.loc[frame["reason"] == "the reference", "arm"].iloc[0])
     level = study.choices.level
-    said = [(str(row["arm"]), _estimate(row, level)) for row in summary.sort_values("difference").to_dict("records")]
-    words = "; ".join(f"{arm} {_signed(estimate)}" for arm, estimate in said)
+    ordered = summary.sort_values("difference").to_dict("records")
+    measured = [(str(row["arm"]), _estimate(row, level)) for row in ordered]
+    words = "; ".join(f"{arm} {_signed(estimate)}" for arm, estimate in measured)
     cells = int(summary["num_cells"].max())
     return Finding(
         sentences=(
@@ -58,8 +59,8 @@ def arms(study: Study) -> Finding | None:
             caption="Every point is a pair of runs of one shape, budget and seed, with its interval over validation "
             f"documents. Means below have {format_percent(level)} intervals over pairs.",
         ),
-        tables=(_table(summary, said),),
-        cards=tuple((f"{arm} less {reference}, nats", estimate) for arm, estimate in said[:1]),
+        tables=(_table(summary, measured),),
+        cards=tuple((f"{arm} less {reference}, nats", estimate) for arm, estimate in measured[:1]),
     )
 
 
@@ -85,8 +86,8 @@ def _signed(estimate: Estimate) -> str:
     return f"{estimate.value:+.3f} ({estimate.lo:+.3f}, {estimate.hi:+.3f})"
 
 
-def _table(summary: pd.DataFrame, said: list[tuple[str, Estimate]]) -> FoundTable:
+def _table(summary: pd.DataFrame, measured: list[tuple[str, Estimate]]) -> FoundTable:
     counts = dict(zip(summary["arm"].astype(str), summary["num_cells"], strict=True))
-    rows = tuple((arm, str(counts[arm]), _signed(estimate)) for arm, estimate in said)
+    rows = tuple((arm, str(counts[arm]), _signed(estimate)) for arm, estimate in measured)
     head = ("arm", "pairs", "mean difference, nats per token")
     return FoundTable(name="arms", heading="Mean differences", frame=summary, head=head, rows=rows)

@@ -115,11 +115,11 @@ def _sentences(found: CountedTable, powers: pd.DataFrame) -> list[str]:
     ]
     rows = [row for row in powers.to_dict("records") if row["convention"] == "kaplan"]
     if rows:
-        said = "; ".join(
+        exponents = "; ".join(
             f"{row['law']} falls as {row['law'][2]}^-{_text(row, 3)}, published {row['published']:g}" for row in rows
         )
         out.append(
-            f"Kaplan's laws, without an irreducible loss and in his counts: {said} (web text, far larger models)."
+            f"Kaplan's laws, without an irreducible loss and in his counts: {exponents} (web text, far larger models)."
         )
     return out
 

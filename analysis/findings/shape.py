@@ -54,14 +54,14 @@ def shape(study: Study) -> Finding | None:
     spec = FitSpec(bootstrap=DRAWS, cluster=study.choices.cluster, level=study.choices.level, seed=study.choices.seed)
     fit = fit_law(LAW, as_columns(frame, names), spec)
     powers = {name: fit.estimates[name] for name in ("alpha", "beta", "zeta")}
-    said = {"alpha": "width", "beta": "depth", "zeta": "tokens"}
+    terms = {"alpha": "width", "beta": "depth", "zeta": "tokens"}
     rows = [Row(f"depth {depth}", _percent(estimate), 0.0) for depth, estimate in off.items()]
     words = "; ".join(f"depth {depth} {percent_text(estimate)}" for depth, estimate in off.items())
     return Finding(
         sentences=(
             f"At equal N and D, loss above what the law of N and D says, by depth: {words}.",
             "Where width and depth stand apart, the loss falls by a power of each: "
-            + ", ".join(f"{said[name]} {estimate.text(2)}" for name, estimate in powers.items())
+            + ", ".join(f"{terms[name]} {estimate.text(2)}" for name, estimate in powers.items())
             + f" (law {LAW}).",
         ),
         plate=Plate(
@@ -71,7 +71,7 @@ def shape(study: Study) -> Finding | None:
                 draw_intervals,
                 [
                     ("loss above the law of N and D, per cent", rows),
-                    ("power of the loss", [Row(said[name], estimate) for name, estimate in powers.items()]),
+                    ("power of the loss", [Row(terms[name], estimate) for name, estimate in powers.items()]),
                 ],
                 digits=2,
             ),
@@ -80,7 +80,7 @@ def shape(study: Study) -> Finding | None:
             f"{format_percent(study.choices.level)} t intervals over shapes; the strokes stand where depth does not "
             f"matter. Right: the powers of width, depth and tokens in {fit.law.formula}.",
         ),
-        tables=(_table(off, powers, said),),
+        tables=(_table(off, powers, terms),),
         percent_cards=tuple(
             (f"loss at depth {depth} against the law", estimate) for depth, estimate in list(off.items())[-1:]
         ),
@@ -123,11 +123,11 @@ def _percent(estimate: Estimate) -> Estimate:
     return Estimate(value=100 * estimate.value, lo=100 * estimate.lo, hi=100 * estimate.hi, level=estimate.level)
 
 
-def _table(off: dict[int, Estimate], powers: dict[str, Estimate], said: dict[str, str]) -> FoundTable:
+def _table(off: dict[int, Estimate], powers: dict[str, Estimate], terms: dict[str, str]) -> FoundTable:
     rows: list[tuple[str, str]] = [(f"residual at depth {depth}", percent_text(item)) for depth, item in off.items()]
-    rows += [(f"power of {said[name]}", item.text(3)) for name, item in powers.items()]
+    rows += [(f"power of {terms[name]}", item.text(3)) for name, item in powers.items()]
     every: list[tuple[str, Estimate]] = [(f"residual at depth {depth}", item) for depth, item in off.items()]
-    every += [(f"power of {said[name]}", item) for name, item in powers.items()]
+    every += [(f"power of {terms[name]}", item) for name, item in powers.items()]
     frame: Any = pd.DataFrame(
         {"quantity": name, "value": item.value, "lo": item.lo, "hi": item.hi} for name, item in every
     )

@@ -161,8 +161,8 @@ def _both_ways(table: HalvedTable, law: str, groups: list[pd.DataFrame]) -> Half
                 except UserError as error:
                     reason = str(error)
                     continue
-                said = fit.predict(rows[~fitted].reset_index(drop=True), interval="none")["loss"]
-                errors.append(_off(said.to_numpy(), rows["loss"][~fitted]))
+                predicted = fit.predict(rows[~fitted].reset_index(drop=True), interval="none")["loss"]
+                errors.append(_off(predicted.to_numpy(), rows["loss"][~fitted]))
     nearest = float(np.concatenate(trivial).mean())
     found = Half(
         table=table.name, law=law, num_rows=0, error=None, median=None, lo=None, hi=None, nearest=nearest, reason=reason

@@ -19,13 +19,13 @@ from analysis.study.study import Study
 def answers(study: Study, origin: Mapping[str, Any]) -> tuple[Answer, ...]:
     """The checklist of a report."""
     frame = study.table.frame
-    said = {
+    given = {
         **_training(study, origin.get("settings", {})),
         **_collected(study),
         **_fit(study, origin),
         **_validation(study),
     }
-    facts = {key: text for key, text in said.items() if text is not None}
+    facts = {key: text for key, text in given.items() if text is not None}
     return checklist(study.comparison.fit, runs=frame[study.fitted], facts=facts)
 
 

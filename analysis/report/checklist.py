@@ -181,8 +181,8 @@ def to_dict(answers: Sequence[Answer]) -> dict[str, Any]:
 def summary(answers: Sequence[Answer]) -> str:
     """How much of the checklist is answered, and what is missing, in one or two sentences."""
     missing = [answer.question.text for answer in answers if answer.text is None]
-    said = f"{len(answers) - len(missing)} of {len(answers)} questions are answered by the files of this study."
-    return said + (f" Missing: {'; '.join(missing)}." if missing else "")
+    summary = f"{len(answers) - len(missing)} of {len(answers)} questions are answered by the files of this study."
+    return summary + (f" Missing: {'; '.join(missing)}." if missing else "")
 
 
 def _of_fit(fit: Fit) -> dict[str, str | None]:

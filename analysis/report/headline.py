@@ -248,7 +248,7 @@ def warnings(study: Study) -> list[str]:
     return list(dict.fromkeys(out))
 
 
-def summary(title: str, figure: Plate, said: Sequence[Reply], numbers: Sequence[Card]) -> dict[str, Any]:
+def summary(title: str, figure: Plate, replies: Sequence[Reply], numbers: Sequence[Card]) -> dict[str, Any]:
     """What a gallery shows of a report: title, first figure, sentences and numbers.
 
     Parameters
@@ -257,7 +257,7 @@ def summary(title: str, figure: Plate, said: Sequence[Reply], numbers: Sequence[
         Heading of the page.
     figure : Plate
         The first figure, whose PNG is there on a light and on a dark background.
-    said : sequence of Reply
+    replies : sequence of Reply
         The answers that open the page.
     numbers : sequence of Card
         The numbers at its head.
@@ -271,6 +271,6 @@ def summary(title: str, figure: Plate, said: Sequence[Reply], numbers: Sequence[
         "title": title,
         "figure": figure.name,
         "figure_title": figure.title,
-        "replies": [{"question": reply.question, "sentences": list(reply.sentences)} for reply in said],
+        "replies": [{"question": reply.question, "sentences": list(reply.sentences)} for reply in replies],
         "cards": [{"label": card.label, "value": card.value, "interval": card.interval} for card in numbers],
     }

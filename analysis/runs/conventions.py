@@ -46,8 +46,8 @@ def loss_unit(frame: pd.DataFrame) -> str:
         for all rows; else "unit as given".
     """
     if "loss_unit" in frame.columns:
-        said = frame["loss_unit"].dropna().astype(str).unique()
-        return str(said[0]) if len(said) == 1 else "units differ"
+        units = frame["loss_unit"].dropna().astype(str).unique()
+        return str(units[0]) if len(units) == 1 else "units differ"
     return NATS if not OWN_MEASURES.isdisjoint(frame.columns) else "unit as given"
 
 

@@ -276,8 +276,8 @@ def _held(arm: str, runs: pd.DataFrame, cells: pd.DataFrame, fit: Fit | None) ->
         row["carried_forward"] = float(smaller["loss"].iloc[-1]) if len(smaller) else None
         if fit is not None:
             frame = rows.assign(x=rows["examples"]).head(1)
-            said = fit.predict(as_columns(frame, fit.law.inputs)).iloc[0]
-            row |= {"predicted": said["loss"], "lo": said["prediction_lo"], "hi": said["prediction_hi"]}
+            predicted = fit.predict(as_columns(frame, fit.law.inputs)).iloc[0]
+            row |= {"predicted": predicted["loss"], "lo": predicted["prediction_lo"], "hi": predicted["prediction_hi"]}
         out.append(row)
     return out
 

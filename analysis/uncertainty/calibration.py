@@ -209,13 +209,13 @@ def weak_signal(names: Sequence[str], values: Array, errors: Array, *, profiled:
     weak = [(name, e / abs(v)) for name, v, e in zip(names, values, errors, strict=True) if e > WEAK_SIGNAL * abs(v)]
     if not weak:
         return []
-    said = ", ".join(f"{name} to {100 * share:.0f} %" for name, share in weak)
+    shares = ", ".join(f"{name} to {100 * share:.0f} %" for name, share in weak)
     means = (
         "intervals of parameters are those of their profiles, and predictions beyond the runs"
         if profiled
         else "intervals of the floor, of exponents and of predictions beyond the runs"
     )
     return [
-        f"the signal is weak beside the noise ({said} of itself, one standard error): {means} may cover less often "
+        f"the signal is weak beside the noise ({shares} of itself, one standard error): {means} may cover less often "
         "than they say"
     ]

@@ -186,11 +186,11 @@ def parse_point(text: str) -> dict[str, float]:
 
 def add_cluster_argument(parser: argparse._ActionsContainer, what: str | None = None) -> None:
     """The option that says which runs are drawn together."""
-    told = (
+    default = (
         "rows that share a value are drawn together (default: trunk, curve or run where rows share one; "
         f"{ONE_BY_ONE}: rows are drawn one by one)"
     )
-    parser.add_argument("--cluster", metavar="COLUMN", help=what or told)
+    parser.add_argument("--cluster", metavar="COLUMN", help=what or default)
 
 
 def cluster_of(args: argparse.Namespace, frame: pd.DataFrame, num_params: int, notes: list[str]) -> str | None:
