@@ -42,7 +42,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
-_REFUSED: dict[type[ast.expr], str] = {
+_REFUSED: dict[type[ast.AST], str] = {
     ast.Attribute: "a dot after a name",
     ast.Call: "a call",
     ast.Subscript: "an index in brackets",
