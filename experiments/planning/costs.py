@@ -72,6 +72,8 @@ class CostModel:
     """cpu or cuda."""
     measured: dict[ShapeKey, float] = field(default_factory=dict)
     """Tokens per second by shape, from finished runs on the same kind of device."""
+    stacked: set[ShapeKey] = field(default_factory=set)
+    """Shapes whose rate was measured of runs that were trained together: it is each run's share of the whole."""
 
     def learn(self, records: Iterable[RunRecord]) -> CostModel:
         """Take the rates of finished runs.
@@ -89,7 +91,9 @@ class CostModel:
         for record in records:
             rate = record.outcome.get("tokens_per_second")
             if rate and record.execution.get("device") == self.kind:
-                self.measured[shape_of(record.config)] = float(rate)
+                shape = shape_of(record.config)
+                self.measured[shape] = float(rate)
+                (self.stacked.add if record.execution.get("stacked") else self.stacked.discard)(shape)
         return self
 
     def seconds_of(self, *, shape: ShapeKey, tokens: int, estimate: float) -> float:
@@ -126,10 +130,35 @@ class CostModel:
         float
             Seconds on one worker.
         """
+        return self.seconds_of(shape=shape_of(config), tokens=config.tokens, estimate=sum(self._parts(config)))
+
+    def stack_gain(self, config: AnyRun, members: int) -> float:
+        """Estimate how many times faster runs are trained together than one after another.
+
+        The members of a stack share the time of each layer of each step, and nothing of the products.
+
+        Parameters
+        ----------
+        config : AnyRun
+            One of them.
+        members : int
+            Runs that are trained together.
+
+        Returns
+        -------
+        float
+            At least 1; 1 where the rate of the shape was measured of runs that were trained together.
+        """
+        if shape_of(config) in self.stacked:
+            return 1.0
+        products, layers = self._parts(config)
+        return (products + layers) / (products + layers / members)
+
+    def _parts(self, config: AnyRun) -> tuple[float, float]:
+        """Seconds of a whole run by its products, and by the layers of its steps, where nothing was measured."""
         layers = config.model.num_encoder_blocks + config.model.num_decoder_blocks + 1
         products = flops_of(config) / FLOPS_PER_SECOND[self.kind, config.precision]
-        estimate = products + config.num_steps * layers * STEP_SECONDS_PER_LAYER[self.kind]
-        return self.seconds_of(shape=shape_of(config), tokens=config.tokens, estimate=estimate)
+        return products, config.num_steps * layers * STEP_SECONDS_PER_LAYER[self.kind]
 
 
 def learned_costs(store: RunStore, run_ids: Iterable[str], kind: DeviceKind) -> CostModel:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.manifests import Segment
@@ -22,8 +23,10 @@ class Packing:
     """Time that each worker spends training."""
 
 
-def pack(segments: Sequence[Segment], workers: int) -> Packing:
+def pack(segments: Sequence[Segment], workers: int, gains: Mapping[str, Sequence[float]] | None = None) -> Packing:
     """Simulate workers that take, whenever one is free, the most urgent segment whose prefix is trained.
+
+    Runs that may be trained together are taken together, as workers do: as many as leave the others their part.
 
     Parameters
     ----------
@@ -31,6 +34,8 @@ def pack(segments: Sequence[Segment], workers: int) -> Packing:
         In order of urgency, as `compile_runs` gives them.
     workers : int
         Number of equal workers.
+    gains : mapping of str to sequence of float, optional
+        Stack -> how many times faster 1, 2, 3, ... runs of it are together than one after another; by default 1.
 
     Returns
     -------
@@ -47,19 +52,40 @@ def pack(segments: Sequence[Segment], workers: int) -> Packing:
             ready.append(place)
     heapq.heapify(ready)
     free = list(range(max(1, workers)))
-    running: list[tuple[float, int, int]] = []
+    running: list[tuple[float, int, list[int]]] = []
     busy = [0.0] * len(free)
-    now = 0.0
+    now, left = 0.0, sum(item.seconds for item in segments)
     while ready or running:
         while ready and free:
-            place, worker = heapq.heappop(ready), free.pop(0)
-            heapq.heappush(running, (now + segments[place].seconds, worker, place))
-            busy[worker] += segments[place].seconds
-        now, worker, place = heapq.heappop(running)
+            worker, places = free.pop(0), _together(segments, ready, left / len(busy))
+            gain = (gains or {}).get(segments[places[0]].stack or "", ())[: len(places)]
+            seconds = sum(segments[place].seconds for place in places) / (gain[-1] if gain else 1.0)
+            heapq.heappush(running, (now + seconds, worker, places))
+            busy[worker] += seconds
+        now, worker, places = heapq.heappop(running)
         free.append(worker)
-        for follower in followers.get(segments[place].segment_id, ()):
-            heapq.heappush(ready, follower)
+        left -= sum(segments[place].seconds for place in places)
+        for place in places:
+            for follower in followers.get(segments[place].segment_id, ()):
+                heapq.heappush(ready, follower)
     return Packing(seconds=now, busy_seconds=tuple(busy))
+
+
+def _together(segments: Sequence[Segment], ready: list[int], share: float) -> list[int]:
+    """Take the most urgent segment from the heap of those that are ready, with those that are trained with it.
+
+    `share` is each worker's part of what is left, in seconds: a stack is not longer.
+    """
+    first = heapq.heappop(ready)
+    stack, seconds = segments[first].stack, segments[first].seconds
+    if stack is None:
+        return [first]
+    most = min(segments[first].stack_members, math.ceil(share / (seconds or 1.0)))
+    alike = sorted(place for place in ready if segments[place].stack == stack)[: max(0, most - 1)]
+    for place in alike:
+        ready.remove(place)
+    heapq.heapify(ready)
+    return [first, *alike]
 
 
 def workers_per_gpu(segments: Sequence[Segment], gpu_bytes: int, *, limit: int = 8) -> int:

@@ -41,7 +41,7 @@ class Changes:
     corpus: str | None = None
     """The corpus, when its content is not the one that the sweep had before."""
     damage: tuple[str, ...] = ()
-    """What was wrong with files that were set aside, each as a sentence."""
+    """What was wrong with files that were set aside or not used, each as a sentence."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ class PlannedSweep:
         compiled = compile_sweep(expanded, store, costs, share=share, profile=profile)
         manifest = _manifest_of(expanded, compiled, os.path.relpath(source.resolve(), store.root.resolve()), kind)
         manifest = replace(manifest, dropped=_dropped(before, manifest))
+        damage += [item.problem for item in compiled.profile if item.problem is not None]
         store.write_manifest(manifest)
         declare_needed(store, manifest.name, compiled.prefixes)
         for run in expanded.runs:

@@ -176,14 +176,20 @@ def compile_sweep(
     if isinstance(sweep, FinetuneSweep):
         return replace(compiled, segments=(*first.segments, *later), profile=first.profile, measured=first.measured)
     configs = {run.run_id: run.config for run in expanded.runs}
+    timed: dict[str, Mapping[int, float]] = {}
     if profile is None:
         shapes = profile_sweep(expanded.runs, later, store, sweep.execution, sweep.name, costs.kind)
         compiled, profile = replace(compiled, profile=shapes), {item.key: item.values for item in shapes if item.values}
+        timed = {item.key: item.stacked for item in shapes}
 
     def choices_of(config: AnyRun) -> ExecutionChoices:
         return sweep.execution.completed(profile.get(shape_key(config) or "", {}))
 
-    segments, stacks = stack_segments(later, configs, choices_of, costs.kind)
+    def gain_of(config: RunConfig, members: int) -> float:
+        known = {number: gain for number, gain in timed.get(shape_key(config) or "", {}).items() if number <= members}
+        return max(1.0, known[max(known)]) if known and members > 1 else costs.stack_gain(config, members)
+
+    segments, stacks = stack_segments(later, configs, choices_of, costs.kind, gain_of)
     return replace(compiled, segments=(*first.segments, *segments), stacks=stacks, measured=profile)
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from experiments.config.codec import remove_path
 from experiments.config.kinds import AnyRun
@@ -38,6 +38,8 @@ class StackPlan:
     """Members of the largest stack."""
     why_not: tuple[str, ...] = ()
     """Why others are trained alone."""
+    gains: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Of each group, how many times faster 1, 2, 3, ... runs of it are together than one after another."""
 
 
 def stack_segments(
@@ -45,6 +47,7 @@ def stack_segments(
     configs: Mapping[str, AnyRun],
     choices_of: Callable[[AnyRun], ExecutionChoices],
     kind: DeviceKind,
+    gain_of: Callable[[RunConfig, int], float] = lambda config, members: 1.0,
 ) -> tuple[tuple[Segment, ...], StackPlan | None]:
     """Mark the segments whose runs may be trained together.
 
@@ -58,6 +61,8 @@ def stack_segments(
         How a run is executed.
     kind : str
         Kind of device, cpu or cuda.
+    gain_of : callable
+        How many times faster so many runs like one are together than one after another, estimated.
 
     Returns
     -------
@@ -86,12 +91,18 @@ def stack_segments(
     if any(count == 1 for count in counts.values()):
         reasons.append("no other run has the same shape, batch and number of steps")
     result = tuple(item if item.stack in alike else replace(item, stack=None, stack_members=0) for item in marked)
-    sizes = [min(counts[item.stack], item.stack_members) for item in result if item.stack is not None]
+    sizes = {item.run_id: min(counts[item.stack], item.stack_members) for item in result if item.stack is not None}
+    gains: dict[str, tuple[float, ...]] = {}
+    for item in result:
+        config = configs[item.run_id]
+        if item.stack is not None and item.stack not in gains and isinstance(config, RunConfig):
+            gains[item.stack] = tuple(gain_of(config, number) for number in range(1, sizes[item.run_id] + 1))
     plan = StackPlan(
         num_runs=len(sizes),
         num_alike=len(alike),
-        most_members=max(sizes, default=0),
+        most_members=max(sizes.values(), default=0),
         why_not=tuple(dict.fromkeys(reasons)),
+        gains=gains,
     )
     return result, plan
 

@@ -7,7 +7,7 @@ digit. What a user forces stays as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.config.designs import PlannedRun
@@ -43,6 +43,10 @@ class ShapeProfile:
     """Reasons of what was chosen."""
     not_taken: tuple[str, ...] = ()
     """What was no faster or not measured, and why."""
+    stacked: Mapping[int, float] = field(default_factory=dict)
+    """Runs trained together -> how many times faster each step was, where that was measured."""
+    problem: str | None = None
+    """Why the file of the measurement cannot be believed, and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +135,8 @@ def profile_sweep(
                 execution=forced.completed(values).in_words(),
                 why=why,
                 not_taken=not_taken,
+                stacked=_medians(entry, "stacked"),
+                problem=entry if isinstance(entry, str) else None,
             )
         )
     return tuple(profiles)
@@ -199,6 +205,12 @@ def choose(
             f"precision {bf16[0]}: {bf16[1].median:.2f} times as fast, never chosen here, since it makes other runs"
         )
     return values, tuple(why), tuple(not_taken)
+
+
+def _medians(entry: Measurement | str | None, name: str) -> dict[int, float]:
+    """How many times faster a step was by each number of a field."""
+    ratios = entry.ratios.get(name, {}) if isinstance(entry, Measurement) else {}
+    return {int(value): ratio.median for value, ratio in ratios.items()}
 
 
 def _best(ratios: Mapping[str, Ratio]) -> tuple[str, Ratio] | None:

@@ -164,8 +164,22 @@ def read_measurement(store: RunStore, key: str, kind: DeviceKind) -> Measurement
         When the file is not the one that was written.
     """
     path = profile_path(store, key, kind)
-    if not path.exists():
-        return None
+    return read_measurement_file(path) if path.exists() else None
+
+
+def read_measurement_file(path: Path) -> Measurement:
+    """Read a measurement of any shape and machine.
+
+    Parameters
+    ----------
+    path : Path
+        Of `write_measurement`.
+
+    Raises
+    ------
+    UserError
+        When the file is not the one that was written.
+    """
     try:
         raw = json.loads(read_text(path))
         if not isinstance(raw, dict) or has_changed(raw) or raw.pop("schema") != PROFILE_SCHEMA:

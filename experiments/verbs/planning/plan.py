@@ -177,7 +177,7 @@ def summarize(
         "num_runs": len(rows),
         "num_done": sum(bool(row["done"]) for row in rows),
         "flops": sum(float(row["flops"]) for row in rows),
-        "seconds": pack(compiled.segments, workers).seconds,
+        "seconds": pack(compiled.segments, workers, None if compiled.stacks is None else compiled.stacks.gains).seconds,
         "sharing": {
             "num_segments": len(compiled.segments),
             "num_trunks": len({item.prefix for item in compiled.segments if item.is_prefix or item.start_step}),
@@ -275,9 +275,10 @@ def _print_stacks(stacks: Any) -> None:
     if stacks is None:
         return
     if stacks["num_runs"]:
+        gains = [gain[-1] for gain in stacks["gains"].values()]
         print(
             f"stacked: {stacks['num_runs']} runs in {stacks['num_alike']} groups of equal shape, batch and steps, up "
-            f"to {stacks['most_members']} trained together"
+            f"to {stacks['most_members']} trained together, about {min(gains):.2g} to {max(gains):.2g} times as fast"
         )
     for reason in stacks["why_not"]:
         print(f"not stacked: {reason}")

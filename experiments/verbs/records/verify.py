@@ -10,6 +10,7 @@ from experiments.config.run import RunConfig
 from experiments.data.cache import Cache
 from experiments.data.identity import tokens_folder
 from experiments.errors import UserError
+from experiments.planning.profile.table import read_measurement_file
 from experiments.store.configs import ConfigError
 from experiments.store.store import RunStore
 from experiments.store.verify import Finding, Verification, verify_store
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def verify(root: Path) -> Verification:
-    """Check the files of a store, and the token files that its runs are trained on.
+    """Check the files of a store, what was measured there, and the token files that its runs are trained on.
 
     Parameters
     ----------
@@ -59,8 +60,32 @@ def verify(root: Path) -> Verification:
     if not store.runs.is_dir() and not store.sweeps.is_dir():
         raise UserError(f"{root.resolve()} is no store: it holds neither runs/ nor sweeps/; give its folder")
     found = verify_store(store)
+    check_profiles(store, found)
     check_tokens(store, Cache(), found)
     return found
+
+
+def check_profiles(store: RunStore, found: Verification) -> None:
+    """Check what `isoflop profile` measured.
+
+    Parameters
+    ----------
+    store : RunStore
+        The store.
+    found : Verification
+        Gets what is damaged, and what is no measurement.
+    """
+    for path in sorted((store.root / "profile").glob("*")):
+        name = str(path.relative_to(store.root))
+        if path.suffix != ".json":
+            found.foreign.append(Finding(name, "it is no measurement of `isoflop profile`", "it is left alone"))
+            continue
+        found.num_files += 1
+        try:
+            read_measurement_file(path)
+        except UserError as error:
+            problem, _, remedy = str(error).removeprefix(f"{path} ").partition("; ")
+            found.damaged.append(Finding(name, problem, f"{remedy}; until then `run` does without"))
 
 
 def check_tokens(store: RunStore, cache: Cache, found: Verification) -> None:

@@ -233,3 +233,15 @@ def test_a_stopped_run_with_measured_choices_goes_on_to_the_same_digit(
         assert all(record.status is RunStatus.DONE and record.execution["micro_batch"] == 2 for record in records)
         losses.append([record.outcome["val_sums"] for record in records])
     assert losses[0] == losses[1]
+
+
+def test_a_damaged_measurement_is_named_with_what_to_do_and_not_used(tmp_path: Path, cache: Cache) -> None:
+    store, file = RunStore(tmp_path / "store"), sweep_file(tmp_path)
+    measure(file, store, cache, measurement())
+    (path,) = (store.root / "profile").iterdir()
+    path.write_text(path.read_text().replace("1.4", "9.4"))
+    sweep, changes = PlannedSweep.write(expand_file(file, cache=cache), file, store)
+    assert sweep.manifest.profile == {}
+    assert len(changes.damage) == 1
+    assert changes.damage[0].startswith(f"{path} cannot be believed")
+    assert changes.damage[0].endswith("remove it and `isoflop profile` again")

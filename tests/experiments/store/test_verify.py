@@ -17,6 +17,7 @@ from experiments.digests import checked_row, with_trailer
 from experiments.files import append_rows
 from experiments.machine.liveness import identify
 from experiments.manifests import Manifest
+from experiments.planning.profile.table import Measurement, write_measurement
 from experiments.records import DESIGN_FIELDS, RunRecord, RunStatus
 from experiments.store.checkpoints import checkpoint_path, declare_needed, own_checkpoint
 from experiments.store.store import RunStore
@@ -50,6 +51,8 @@ def full(tmp_path: Path, make_config: Callable[..., RunConfig]) -> RunStore:
     store.write_manifest(Manifest(name="study", runs={identity: {}}, trunks={prefix: {identity: 48}}))
     store.claims.take(identity, 1, identify())
     store.claims.end(identity, 1, RunStatus.DONE)
+    measured = Measurement(shape="small", kind="cpu", device="one", torch="2", step_seconds=0.01, num_rounds=3)
+    write_measurement(store, config, measured)
     prepare(config.data, Cache())
     return store
 
@@ -66,7 +69,7 @@ def said(store: RunStore, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]
 def test_a_store_that_is_whole_is_said_to_be(full: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in full.root.rglob("*")}
     status, told = said(full, capsys)
-    assert (status, told) == (0, "13 files checked: 0 damaged\n")
+    assert (status, told) == (0, "14 files checked: 0 damaged\n")
     assert {path: path.stat().st_mtime_ns for path in full.root.rglob("*")} == before
 
 
@@ -81,6 +84,7 @@ def test_a_store_that_is_whole_is_said_to_be(full: RunStore, capsys: pytest.Capt
         "trunks/*/48.pt",
         "trunks/*/needed/study.json",
         "sweeps/study.json",
+        "profile/*.json",
     ],
 )
 @pytest.mark.parametrize("how", ["flip", "cut", "zeros"])
@@ -108,6 +112,7 @@ def test_a_lost_record_damaged_tokens_and_foreign_names_are_named(
     (full.claims.folder / "notes.txt").write_text("")
     (full.runs / "mine").mkdir()
     (full.runs / "mine" / "thesis.txt").write_text("")
+    (full.root / "profile" / "readme.txt").write_text("")
     val = tokens_folder(make_config().data, Cache()) / "val.bin"
     good = val.read_bytes()
     val.write_bytes(bytes(len(good)))
@@ -118,8 +123,9 @@ def test_a_lost_record_damaged_tokens_and_foreign_names_are_named(
     assert "val.bin is damaged (its digest is another)" in told
     assert "claims/notes.txt: it is no claim; it is left alone" in told
     assert "runs/mine: it is no run's folder" in told
+    assert "profile/readme.txt: it is no measurement of `isoflop profile`; it is left alone" in told
     assert "2 damaged" in told
-    assert "2 foreign names" in told
+    assert "3 foreign names" in told
 
 
 def test_files_of_an_older_version_are_counted_and_checked_as_far_as_they_go(
@@ -130,7 +136,7 @@ def test_files_of_an_older_version_are_counted_and_checked_as_far_as_they_go(
     del raw["digest"], raw["execution"]["weights_sha256"]
     record.write_text(json.dumps(raw))
     status, told = said(full, capsys)
-    assert (status, told) == (0, "13 files checked: 0 damaged, 2 of an older version without a digest\n")
+    assert (status, told) == (0, "14 files checked: 0 damaged, 2 of an older version without a digest\n")
 
 
 def test_json_says_the_same(full: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,5 +145,5 @@ def test_json_says_the_same(full: RunStore, capsys: pytest.CaptureFixture[str]) 
     full.metrics_path(next(full.runs.iterdir()).name).write_text("{\n")
     assert verb.run(argparse.Namespace(store=full.root, json=True)) == 1
     told = json.loads(capsys.readouterr().out)
-    assert (told["schema"], told["num_files"], len(told["damaged"])) == (1, 13, 1)
+    assert (told["schema"], told["num_files"], len(told["damaged"])) == (1, 14, 1)
     assert told["damaged"][0]["path"].endswith("metrics.jsonl")
