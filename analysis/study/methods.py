@@ -6,6 +6,7 @@ It must not know figures or HTML.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,33 @@ def rate_vertices(done: pd.DataFrame, cell: list[str]) -> pd.DataFrame:
             bend, slope, _ = np.polyfit(x[best - 1 : best + 2] - x[best], y[best - 1 : best + 2], 2)
             rows.append((*key, float(np.exp(x[best] - slope / (2 * bend)))))
     return pd.DataFrame(rows, columns=[*cell, "lr_vertex"])
+
+
+def in_order(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Sort rows by columns, methods by their name and then by their size as a number.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With the columns.
+    columns : sequence of str
+        `arm` among them, which is a method, or a method and its size.
+
+    Returns
+    -------
+    DataFrame
+        The rows, numbered anew.
+    """
+    places = {arm: place for place, arm in enumerate(sorted(set(frame["arm"]), key=arm_key))}
+    return frame.sort_values(
+        list(columns), key=lambda column: column.map(places) if column.name == "arm" else column, kind="stable"
+    ).reset_index(drop=True)
+
+
+def arm_key(arm: str) -> tuple[str, int]:
+    """A method's name and its size; 0 without one."""
+    name, _, size = arm.rpartition(" ")
+    return (name, int(size)) if name and size.isdigit() else (arm, 0)
 
 
 def size_slopes(cells: pd.DataFrame) -> pd.DataFrame:

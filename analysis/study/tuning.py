@@ -19,7 +19,14 @@ from analysis.fitting.fit_law import fit_law
 from analysis.fitting.spec import FitSpec
 from analysis.runs.columns import as_columns
 from analysis.runs.files import read_rows
-from analysis.study.methods import REFERENCE, equal_flops, paired_methods, rate_vertices, size_slopes
+from analysis.study.methods import (
+    REFERENCE,
+    equal_flops,
+    in_order,
+    paired_methods,
+    rate_vertices,
+    size_slopes,
+)
 from analysis.study.transfer import examples_worth
 from experiments.manifests import Manifest
 
@@ -81,6 +88,11 @@ class TuningStudy:
         return [str(arm) for arm in trainable.sort_values(ascending=False, kind="stable").index]
 
     @property
+    def training_sizes(self) -> list[int]:
+        """Numbers of examples from which something was trained, rising."""
+        return sorted({int(count) for count in self.cells["examples"] if count > 0})
+
+    @property
     def bodies(self) -> pd.DataFrame:
         """pretrained and params of every body, the smallest first."""
         found = self.cells[["pretrained", "params"]].drop_duplicates()
@@ -118,17 +130,17 @@ def build_tuning_study(path: Path, manifest: Manifest, *, bootstrap: int = 200, 
     if best.empty:
         raise UserError(f"{path}: no cell has a best rate yet; go on with `isoflop run`")
     measures = tuple(name for name in MEASURES if name in best and best[name].notna().any())
-    cells = _cells(best, measures).merge(rate_vertices(done, CELL), on=CELL, how="left")
+    cells = in_order(_cells(best, measures).merge(rate_vertices(done, CELL), on=CELL, how="left"), CELL)
     laws, heldout, notes = _laws(best, cells, FitSpec(bootstrap=bootstrap, seed=seed))
     return TuningStudy(
         title=str(manifest.report.get("title") or manifest.name),
         runs=runs,
         cells=cells,
         measures=measures,
-        crossovers=_crossovers(cells, np.random.default_rng(seed)),
+        crossovers=in_order(_crossovers(cells, np.random.default_rng(seed)), ["pretrained", "params", "arm"]),
         laws=laws,
         heldout=heldout,
-        pairs=paired_methods(path, best),
+        pairs=in_order(paired_methods(path, best), ["pretrained", "params", "examples", "arm"]),
         equal_flops=equal_flops(cells),
         slopes=size_slopes(cells),
         worth=examples_worth(cells, np.random.default_rng(seed)),
@@ -234,7 +246,11 @@ def _laws(best: pd.DataFrame, cells: pd.DataFrame, spec: FitSpec) -> tuple[pd.Da
     laws = pd.DataFrame(rows).reindex(columns=columns)
     held_columns = [*CELL, "measured", "predicted", "lo", "hi", "carried_forward"]
     held = pd.DataFrame(held_rows).reindex(columns=held_columns)
-    notes = [] if len(held) else ["no run is held out: the sweep has one size of the training set, or waits for it"]
+    notes = (
+        []
+        if len(held)
+        else ["no run is held out, and no law is tested: the sweep has one size of the training set, or waits for it"]
+    )
     return laws, held, notes
 
 

@@ -191,6 +191,7 @@ class _Maker:
             epochs=design.epochs,
             min_steps=design.min_steps,
             batch=design.batch,
+            bucket_batches=design.bucket_batches,
             evaluations=design.evaluations,
             forgetting=design.forgetting,
             seed=seed,

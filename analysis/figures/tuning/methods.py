@@ -17,6 +17,7 @@ from analysis.figures.drawing.axes import EndLabel, axes_or_new, label_ends, log
 from analysis.figures.drawing.marks import mark
 from analysis.figures.drawing.theme import LIGHT, Theme
 from analysis.formatting import format_size
+from analysis.study.methods import REFERENCE, arm_key
 from analysis.study.tuning import TuningStudy
 
 DODGE = 1.025
@@ -40,7 +41,7 @@ def arm_colours(study: TuningStudy, theme: Theme) -> dict[str, str]:
     dict of str to str
         Colours by method.
     """
-    arms = sorted(study.arms)
+    arms = sorted(study.arms, key=arm_key)
     return dict(zip(arms, theme.budget_colours(len(arms)), strict=True))
 
 
@@ -79,7 +80,7 @@ def plot_lines(
     ax = axes_or_new(ax)
     shown = cells[cells[y].notna() & (cells[x] > 0)]
     ends = []
-    arms = sorted(shown["arm"].unique())
+    arms = sorted(shown["arm"].unique(), key=arm_key)
     for place, arm in enumerate(arms):
         line, colour = shown[shown["arm"] == arm].sort_values(x), colours[str(arm)]
         line = line.assign(**{x: line[x] * DODGE ** (place - (len(arms) - 1) / 2)})
@@ -133,13 +134,13 @@ def draw_examples(study: TuningStudy, y: str, label: str, figure: Figure, theme:
 
 
 def draw_sizes(study: TuningStudy, figure: Figure, theme: Theme) -> None:
-    """Fill a figure with the loss at the most examples: against the body's size, and against what learns."""
+    """Fill a figure with the loss at the most examples: against what learns, and against the size of several bodies."""
     most = study.cells[study.cells["examples"] == study.cells["examples"].max()]
-    axes = panels(figure, [1.0, 1.0], right=LABEL_INCHES, gap=LABEL_INCHES + 0.45)
+    several = len(study.bodies) > 1
+    axes = panels(figure, [1.0] * (1 + several), right=LABEL_INCHES, gap=LABEL_INCHES + 0.45)
     colours = arm_colours(study, theme)
-    for ax, x, label in zip(
-        axes, ("params", "trainable_params"), ("N of the body", "parameters that learn"), strict=True
-    ):
+    shown = [("params", "N of the body"), ("trainable_params", "parameters that learn")]
+    for ax, (x, label) in zip(axes, shown if several else shown[1:], strict=True):
         ax.set_xscale("log")
         plot_lines(most, x, "loss", colours, bars="loss_se", ax=ax, theme=theme)
         log_axis(ax, "x", label, kind="size", target=4)
@@ -171,17 +172,36 @@ def draw_pretraining(study: TuningStudy, y: str, label: str, figure: Figure, the
 
 
 def draw_ranks(study: TuningStudy, figure: Figure, theme: Theme) -> None:
-    """Fill a figure with the best rate and the loss of methods against their sizes, on the largest body."""
+    """Fill a figure with the best rate and the loss of methods against their sizes, on the largest body.
+
+    Rates are those between the rates tried. Dashed: straight lines through the logarithms, where there are such; grey:
+    full fine-tuning.
+    """
     body = study.bodies["pretrained"].iloc[-1]
-    shown = study.cells[(study.cells["pretrained"] == body) & (study.cells["size"] > 0)]
-    shown = shown[shown["examples"] == shown["examples"].max()]
-    shown = shown.assign(arm=shown["method"])
+    most = study.cells[(study.cells["pretrained"] == body)]
+    most = most[most["examples"] == most["examples"].max()]
+    most = most.assign(lr=most["lr_vertex"].fillna(most["lr"]), loss_se=most["loss_se"].fillna(0.0))
+    shown = most[most["size"] > 0].assign(arm=lambda cells: cells["method"])
+    full = most[most["arm"] == REFERENCE]
+    lines = study.slopes[study.slopes["pretrained"] == body]
     colours = dict(zip(sorted(shown["arm"].unique()), theme.budget_colours(shown["arm"].nunique()), strict=True))
     axes = panels(figure, [1.0, 1.0], right=LABEL_INCHES, gap=LABEL_INCHES + 0.45)
     for ax, y, label in zip(axes, ("lr", "loss"), ("best peak rate", "test loss, nats per target"), strict=True):
+        reach = "loss_se" if y == "loss" else None
+        seen = pd.concat([shown, full])
+        spread = seen[reach] if reach else 0.0
         ax.set_xscale("log")
         ax.set_yscale("log")
-        ax.set_ylim(*log_limits(shown[y].to_numpy(dtype=float)))
-        plot_lines(shown, "size", y, colours, bars="loss_se" if y == "loss" else None, ax=ax, theme=theme)
+        ax.set_ylim(*log_limits(np.concatenate([seen[y] - spread, seen[y] + spread]).astype(float)))
+        plot_lines(shown, "size", y, colours, bars=reach, ax=ax, theme=theme)
+        for value in full[y]:
+            ax.axhline(value, color=theme.muted, linewidth=1.0, zorder=1)
+            ax.annotate(REFERENCE, (0.01, value), xycoords=("axes fraction", "data"), va="bottom", color=theme.muted)
+        for line in lines[(lines["measure"] == y) & lines["slope"].notna()].to_dict("records"):
+            of = shown[(shown["method"] == line["method"]) & ~shown["rate_at_edge"].astype(bool)]
+            centre = np.log(of["size"]).mean(), np.log(of[y]).mean()
+            sizes = np.array([of["size"].min(), of["size"].max()], dtype=float)
+            fitted = np.exp(centre[1] + line["slope"] * (np.log(sizes) - centre[0]))
+            ax.plot(sizes, fitted, linestyle="--", linewidth=1.0, color=theme.ink, zorder=2)
         log_axis(ax, "x", "size of the method", kind="size")
         log_axis(ax, "y", label, kind="number")

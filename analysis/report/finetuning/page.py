@@ -43,6 +43,8 @@ MARKS = (
     "Bars: the noise between seeds, pooled over a method's cells, and what a finer search for the rate could gain."
 )
 """What the marks of these figures mean."""
+SIZES = {"lora": "LoRA's rank", "adapters": "the width of adapters", "prompt": "the length of a prompt"}
+"""What the size of a method is."""
 PANEL_INCHES = 3.4
 """Width of one panel."""
 
@@ -82,7 +84,7 @@ def write_tuning_report(study: TuningStudy, out: Path, *, origin: dict[str, Any]
         write_atomic(out / "tables" / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     write_json(out / "heldout.json", json_ready({"runs": study.heldout.to_dict("records")}))
     write_json(out / "provenance.json", origin)
-    reply = Reply(question="What did we learn?", sentences=(*worth_sentences(study), tuning_headline(study)))
+    reply = Reply(question="What did we learn?", sentences=opening_sentences(study))
     write_json(out / "summary.json", summary(study.title, drawn[0], [reply], _cards(study)))
     if not draw:
         return out
@@ -95,6 +97,18 @@ def write_tuning_report(study: TuningStudy, out: Path, *, origin: dict[str, Any]
     page = out / "report.html"
     write_atomic(page, _page(study, drawn, figures, origin=origin, files=sorted(frames), concepts=concepts_from(out)))
     return page
+
+
+def opening_sentences(study: TuningStudy) -> tuple[str, ...]:
+    """The sentences of the head: what pre-training is worth, sizes of methods, and the held-out prediction.
+
+    Parameters
+    ----------
+    study : TuningStudy
+        What the report shows.
+    """
+    held = (tuning_headline(study),) if len(study.training_sizes) > 1 or not len(study.slopes) else ()
+    return (*worth_sentences(study), *size_sentences(study), *held)
 
 
 def tuning_headline(study: TuningStudy) -> str:
@@ -153,6 +167,55 @@ def worth_sentences(study: TuningStudy) -> tuple[str, ...]:
     )
 
 
+def size_sentences(study: TuningStudy) -> tuple[str, ...]:
+    """How the loss and the best rate of each method with several sizes move along them, on the largest body.
+
+    Parameters
+    ----------
+    study : TuningStudy
+        What the report shows.
+    """
+    body = study.bodies["pretrained"].iloc[-1]
+    here = study.slopes[study.slopes["pretrained"] == body]
+    here = here[here["examples"] == here["examples"].max()]
+    said = []
+    for method, rows in here.groupby("method", sort=True):
+        lines = {row["measure"]: row for row in rows.to_dict("records")}
+        sizes = study.cells.loc[study.cells["method"] == method, "size"]
+        name = SIZES.get(str(method), f"the size of {method}")
+        if any(pd.isna(line["slope"]) for line in lines.values()):
+            said.append(f"What {name} does to the loss and the best rate is not identified: {lines['lr']['reason']}.")
+            continue
+        powers = {of: f"{line['slope']:+.3f} ({line['lo']:+.3f}, {line['hi']:+.3f})" for of, line in lines.items()}
+        said.append(
+            f"As {name} rises from {int(sizes.min())} to {int(sizes.max())}, the test loss changes as its power "
+            f"{powers['loss']} and the best rate as its power {powers['lr']}, with 95 % intervals."
+        )
+        said += _largest_beside_full(study, str(method))
+    return tuple(said)
+
+
+def _largest_beside_full(study: TuningStudy, method: str) -> list[str]:
+    """The largest size of a method against full fine-tuning, on the same test examples of the largest body."""
+    of = study.cells[
+        (study.cells["method"] == method) & (study.cells["pretrained"] == study.bodies["pretrained"].iloc[-1])
+    ]
+    of = of[of["examples"] == of["examples"].max()]
+    last = of.loc[of["size"].idxmax()]
+    pair = study.pairs.merge(last.to_frame().T[["pretrained", "arm", "examples"]], on=["pretrained", "arm", "examples"])
+    if pair.empty:
+        return []
+    row = pair.iloc[0]
+    full = study.cells[(study.cells["pretrained"] == last["pretrained"]) & (study.cells["arm"] == "full")]
+    share = float(last["trainable_params"]) / float(full["trainable_params"].iloc[0])
+    between = f"({row['lo']:+.3f}, {row['hi']:+.3f})"
+    name = SIZES.get(method, f"the size of {method}")
+    return [
+        f"With {name} at {int(last['size'])}, {format_percent(share)} of what full fine-tuning trains is trained; the "
+        f"test loss less that of full fine-tuning on the same test examples is {row['difference']:+.3f} {between} nats."
+    ]
+
+
 def _times(row: pd.Series, end: str) -> str:
     """An end of the interval in multiples of the examples; empty without one."""
     return format_number(float(row[end] / row["examples"]), 2) if pd.notna(row[end]) else ""
@@ -163,9 +226,12 @@ def _mean_error(held: pd.DataFrame, column: str) -> float:
 
 
 def _plates(study: TuningStudy) -> list[Plate]:
-    """The figures in the order of the page."""
+    """The figures in the order of the page; with one size of the training set nothing is drawn against it."""
     wide = 0.62 + len(study.bodies) * (PANEL_INCHES + 0.4)
     loss, forgot = "test loss, nats per target", "forgetting, nats per token"
+    ranks, sizes, rates = _size_plates(study)
+    if len(study.training_sizes) < 2:
+        return [*ranks, sizes, rates]
     plates = [
         Plate(
             name="loss",
@@ -176,31 +242,10 @@ def _plates(study: TuningStudy) -> list[Plate]:
         ),
         *_worth_plates(study),
         *_measure_plates(study, wide),
-        Plate(
-            name="sizes",
-            title="Loss against size, and against what learns",
-            draw=partial(draw_sizes, study),
-            size=(0.62 + 2 * (PANEL_INCHES + 0.4), 3.3),
-            caption=f"From {int(study.cells['examples'].max())} examples. {MARKS}",
-        ),
-        Plate(
-            name="rates",
-            title="Best rates",
-            draw=partial(draw_rates, study),
-            size=(5.6, 3.6),
-            caption="The rate of least validation loss, from the most examples. Hollow: at the edge of those tried.",
-        ),
+        sizes,
+        rates,
+        *ranks,
     ]
-    if len(study.slopes):
-        plates.append(
-            Plate(
-                name="ranks",
-                title="Best rate and loss against a method's size",
-                draw=partial(draw_ranks, study),
-                size=(0.62 + 2 * (PANEL_INCHES + 0.4), 3.3),
-                caption=f"Ranks, widths of adapters, vectors of a prompt, from the most examples. {MARKS}",
-            )
-        )
     if study.cells["forgetting"].notna().any():
         plates.append(
             Plate(
@@ -212,6 +257,34 @@ def _plates(study: TuningStudy) -> list[Plate]:
             )
         )
     return plates
+
+
+def _size_plates(study: TuningStudy) -> tuple[list[Plate], Plate, Plate]:
+    """Figures at the most examples: along a method's size where it has several, along sizes, and the best rates."""
+    several = len(study.bodies) > 1
+    sizes = Plate(
+        name="sizes",
+        title="Loss against size, and against what learns" if several else "Loss against what learns",
+        draw=partial(draw_sizes, study),
+        size=(0.62 + (1 + several) * (PANEL_INCHES + 0.4), 3.3) if several else (5.6, 3.6),
+        caption=f"From {int(study.cells['examples'].max())} examples. {MARKS}",
+    )
+    rates = Plate(
+        name="rates",
+        title="Best rates",
+        draw=partial(draw_rates, study),
+        size=(5.6, 3.6),
+        caption="The rate of least validation loss, from the most examples. Hollow: at the edge of those tried.",
+    )
+    ranks = Plate(
+        name="ranks",
+        title="Best rate and loss against a method's size",
+        draw=partial(draw_ranks, study),
+        size=(0.62 + 2 * (PANEL_INCHES + 0.4), 3.3),
+        caption="Ranks, widths of adapters, vectors of a prompt, from the most examples; the best rate between those "
+        f"tried. Dashed: straight lines through the logarithms. Grey: full fine-tuning. {MARKS}",
+    )
+    return [ranks][: len(study.slopes)], sizes, rates
 
 
 def _worth_plates(study: TuningStudy) -> list[Plate]:
@@ -268,14 +341,18 @@ def _page(
     known, procedure = cautions(study.notes)
     return template("tuning.html.j2").render(
         title=study.title,
-        headline=" ".join((*worth_sentences(study), tuning_headline(study))),
+        headline=" ".join(opening_sentences(study)),
         cards=_cards(study),
         plates=drawn,
         inline={name: Markup(svg) for name, svg in figures.items()},
         sections={
-            "loss": [
-                ("Held out", "heldout", heldout_table(study)),
-                ("From how many examples full fine-tuning is better", "crossovers", crossover_table(study)),
+            drawn[0].name: [
+                *([("Held out", "heldout", heldout_table(study))] if len(study.heldout) else []),
+                *(
+                    [("From how many examples full fine-tuning is better", "crossovers", crossover_table(study))]
+                    if len(study.training_sizes) > 1
+                    else []
+                ),
                 *([("Paired with full fine-tuning", "pairs", pair_table(study))] if len(study.pairs) else []),
                 *([("At equal compute", "equal_flops", flops_table(study))] if len(study.equal_flops) else []),
                 *([("Along a method's size", "slopes", slope_table(study))] if len(study.slopes) else []),
@@ -288,7 +365,7 @@ def _page(
         procedure=procedure,
         cost=training_cost(study.runs),
         concepts=concepts,
-        laws=law_table(study),
+        laws=law_table(study) if len(study.training_sizes) > 1 else None,
         cells=cell_table(study),
         origin=origin,
         files=files,

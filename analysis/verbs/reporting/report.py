@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _report_tuning(args: argparse.Namespace, manifest: Manifest) -> int:
     """The report of a fine-tuning sweep."""
-    from analysis.report.finetuning.page import tuning_headline, write_tuning_report
+    from analysis.report.finetuning.page import opening_sentences, write_tuning_report
     from analysis.report.provenance import provenance
     from analysis.study.tuning import build_tuning_study
 
@@ -125,7 +125,7 @@ def _report_tuning(args: argparse.Namespace, manifest: Manifest) -> int:
         rows = {name: getattr(study, name).to_dict("records") for name in ("heldout", "crossovers")}
         print(json.dumps(json_ready({"page": page.as_posix(), **rows}), allow_nan=False))
     else:
-        print(f"{tuning_headline(study)}\nreport: {page}")
+        print("\n".join((*opening_sentences(study), f"report: {page}")))
     return 0
 
 

@@ -113,6 +113,9 @@ class FinetuneRun:
     """... but at least so many steps, unless there are no examples."""
     batch: int = 16
     """Examples of a step."""
+    bucket_batches: int | None = None
+    """Batches that are drawn together and sorted by length before they are cut, so that few tokens are padding; None:
+    batches are as drawn."""
     evaluations: int = 4
     """Times that validation is measured, evenly over the steps, the last one included."""
     forgetting: bool = True
@@ -133,6 +136,8 @@ class FinetuneRun:
             require_count(name, getattr(self, name))
         for name in ("examples", "min_steps", "seed", "data_seed"):
             require_count(name, getattr(self, name), minimum=0)
+        if self.bucket_batches is not None:
+            require_count("bucket_batches", self.bucket_batches, minimum=2)
         require_positive("learning_rate", self.learning_rate)
 
     @property
@@ -212,9 +217,11 @@ def run_id(config: FinetuneRun) -> str:
     """Hash what defines the result of a run: 12 hex digits.
 
     Left out: what is known of the body, for which its id stands, and where a task's file lies, for which its content
-    stands.
+    stands. A field that was added later is left out at its default.
     """
     identity = canonical(config) | {"task": config.task.identity()}
+    if config.bucket_batches is None:
+        del identity["bucket_batches"]
     for name in ("model", "pretrained_tokens", "source", "folder", "tokenizer"):
         del identity[name]
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -176,6 +176,9 @@ class FinetuneDesign:
     """... but at least so many steps."""
     batch: int = 16
     """Examples of a step."""
+    bucket_batches: int | None = None
+    """Batches that are drawn together and sorted by length before they are cut, such as 16: fewer tokens are padding
+    where lengths differ. null: batches are as drawn. Part of a run's identity."""
     weight_decay: float = 0.01
     """AdamW's."""
     evaluations: int = 4
@@ -193,6 +196,8 @@ class FinetuneDesign:
         for name in ("epochs", "batch", "evaluations"):
             require_count(f"design.{name}", getattr(self, name))
         require_count("design.min_steps", self.min_steps, minimum=0)
+        if self.bucket_batches is not None:
+            require_count("design.bucket_batches", self.bucket_batches, minimum=2)
         if not self.weight_decay >= 0:
             raise UserError(f"design.weight_decay is {self.weight_decay!r}; give zero or a positive number")
 

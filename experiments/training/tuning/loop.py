@@ -169,14 +169,13 @@ def _train(setup: TuningSetup, model: nn.Module, rows: Sequence[Row], val: Seque
     optimizer = torch.optim.AdamW(parameters, lr=run.learning_rate, weight_decay=run.weight_decay)
     rng = np.random.default_rng([run.data_seed, 2])
     at = {round(run.num_steps * k / run.evaluations) for k in range(1, run.evaluations + 1)} - {0}
-    every, left = max(1, run.num_steps // ROWS), list[int]()
+    every, coming = max(1, run.num_steps // ROWS), list[list[int]]()
     model.train()
     for step in range(run.num_steps):
         if setup.should_stop():
             raise Interrupted(f"stopped after {step} of {run.num_steps} steps; the run begins anew")
-        if not left:
-            left = rng.permutation(len(rows)).tolist()
-        batch, left = [rows[i] for i in left[: run.batch]], left[run.batch :]
+        coming = coming or batches_of_pass([row.length for row in rows], run, rng)
+        batch = [rows[i] for i in coming.pop(0)]
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(run, step)
         loss = _backward(setup, model, batch)
@@ -193,6 +192,39 @@ def _train(setup: TuningSetup, model: nn.Module, rows: Sequence[Row], val: Seque
     if not run.num_steps:
         progress.val_loss = progress.best_val_loss = _validate(setup, model, val)
     return progress
+
+
+def batches_of_pass(lengths: Sequence[int], run: FinetuneRun, rng: np.random.Generator) -> list[list[int]]:
+    """The batches of one pass over the examples.
+
+    With `bucket_batches` so many batches are drawn together, sorted by length, cut, and put into a random order.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Tokens of each example.
+    run : FinetuneRun
+        Says how many examples a batch has, and how many batches are sorted together.
+    rng : Generator
+        Draws the order; its state goes on.
+
+    Returns
+    -------
+    list of list of int
+        Each example once.
+    """
+    order = rng.permutation(len(lengths)).tolist()
+    if run.bucket_batches is None:
+        return _cut(order, run.batch)
+    found = []
+    for drawn in _cut(order, run.batch * run.bucket_batches):
+        sorted_batches = _cut(sorted(drawn, key=lambda i: lengths[i]), run.batch)
+        found += [sorted_batches[i] for i in rng.permutation(len(sorted_batches))]
+    return found
+
+
+def _cut(items: list[int], size: int) -> list[list[int]]:
+    return [items[begin : begin + size] for begin in range(0, len(items), size)]
 
 
 def learning_rate(run: FinetuneRun, step: int) -> float:

@@ -38,7 +38,15 @@ def test_what_the_body_and_the_content_stand_for_is_no_identity() -> None:
     "changes",
     [
         *({"pretrained": "0"}, {"examples": 99}, {"learning_rate": 0.02}, {"weight_decay": 0.0}, {"epochs": 4}),
-        *({"min_steps": 0}, {"batch": 8}, {"evaluations": 1}, {"forgetting": False}, {"seed": 1}, {"data_seed": 1}),
+        *(
+            {"min_steps": 0},
+            {"batch": 8},
+            {"bucket_batches": 4},
+            {"evaluations": 1},
+            {"forgetting": False},
+            {"seed": 1},
+            {"data_seed": 1},
+        ),
         *({"precision": "bf16"}, {"task": replace(RUN.task, content_hash="0")}),
         *({"task": replace(RUN.task, test_examples=10)}, {"task": replace(RUN.task, val_examples=10)}),
         *({"method": MethodConfig(name="lora", size=8)}, {"method": MethodConfig(name="lora", size=4, alpha=1.0)}),
@@ -59,3 +67,5 @@ def test_steps_are_epochs_or_the_fewest() -> None:
 def test_a_field_that_cannot_be_is_one_sentence() -> None:
     with pytest.raises(UserError, match="batch"):
         replace(RUN, batch=0)
+    with pytest.raises(UserError, match="bucket_batches"):
+        replace(RUN, bucket_batches=1)
