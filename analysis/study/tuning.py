@@ -246,11 +246,7 @@ def _laws(best: pd.DataFrame, cells: pd.DataFrame, spec: FitSpec) -> tuple[pd.Da
     laws = pd.DataFrame(rows).reindex(columns=columns)
     held_columns = [*CELL, "measured", "predicted", "lo", "hi", "carried_forward"]
     held = pd.DataFrame(held_rows).reindex(columns=held_columns)
-    notes = (
-        []
-        if len(held)
-        else ["no run is held out, and no law is tested: the sweep has one size of the training set, or waits for it"]
-    )
+    notes = [] if len(held) else ["no run is held out: the sweep has one size of the training set, or waits for it"]
     return laws, held, notes
 
 
