@@ -53,6 +53,22 @@ def test_the_page_has_a_section_and_a_figure_for_every_law() -> None:
     assert "nan" not in page.replace("nansum", "").split()
 
 
+@pytest.mark.parametrize("name", list(LAWS))
+def test_a_section_says_what_identifies_its_law_and_what_was_fitted_again_or_why_nothing_was(name: str) -> None:
+    text = sections_of((DOCS / "laws.md").read_text(encoding="utf-8"))[name]
+    example = next(example for example in EXAMPLES if example.law == name)
+    assert "| value | 95 % interval |" in text
+    rows = [line for line in text.splitlines() if re.match(r"\| `\w+` \|", line)]
+    assert len(rows) == len(LAWS[name].parameters) or example.option
+    assert all(re.search(r"\| (none: .+|-?[\d.e+-]+ to -?[\d.e+-]+) \|$", row) for row in rows)
+    if example.truth:
+        reason = r"no published runs are fitted here|the folder holds no|fitted again by|No published fit has this form"
+        assert re.search(reason, text)
+    else:
+        assert "**Simulated runs.**" not in text
+        assert re.search(r"\b(19|20)\d\d\b", text)
+
+
 @pytest.mark.parametrize("example", SIMULATED, ids=lambda example: example.law)
 def test_simulated_runs_give_back_their_truth(example: Example, tmp_path: Path) -> None:
     shown = figure_of(example, tmp_path, bootstrap=0)
