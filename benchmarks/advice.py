@@ -25,7 +25,7 @@ from analysis.advice.compute_optimal import compute_optimal
 from analysis.advice.shapes import Ladder, ShapeRules, Size, make_ladder
 from analysis.arrays import Array
 from analysis.design.candidates import LawFit, candidate_fits
-from analysis.design.cells import Limits, PlannedCell
+from analysis.design.cells import PlannedCell, RunLimits
 from analysis.design.plan import DesignPlan, Robustness, plan_runs
 from analysis.design.target import Target
 from analysis.fitting.fit import Fit
@@ -165,7 +165,7 @@ class World:
 
     def advice(self, fit: Fit, laws: list[LawFit], budget: float, max_runs: int) -> DesignPlan:
         """The runs that are advised for a budget."""
-        limits = Limits(
+        limits = RunLimits(
             min_params=SIZES[0],
             max_params=SIZES[1],
             min_tokens=TOKENS[0],

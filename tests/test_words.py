@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -61,3 +62,15 @@ def test_a_room_holds_at_most_twelve_files() -> None:
             folders[path.parent] = folders.get(path.parent, 0) + 1
     crowded = {str(folder.relative_to(ROOT)): count for folder, count in folders.items() if count > 12}
     assert not crowded
+
+
+@pytest.mark.parametrize("name", ["said", "told", "heard"])
+def test_no_variable_of_the_analysis_or_the_benchmarks_is_named_by_a_verb_of_speech(name: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in tracked("analysis/**.py", "benchmarks/**.py")
+        if "finetuning" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.arg) and node.arg == name)
+    ]
+    assert not found

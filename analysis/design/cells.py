@@ -28,7 +28,7 @@ NUM_SIZES, NUM_TOKENS = 16, 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class RunLimits:
     """What may be run."""
 
     min_params: float
@@ -61,7 +61,7 @@ class Limits:
             raise UserError("--max-runs and --max-replicates are at least 1")
 
     @classmethod
-    def of(cls, fit: Fit, **given: Any) -> Limits:
+    def of(cls, fit: Fit, **given: Any) -> RunLimits:
         """Limits, given or read off the runs of a fit.
 
         Parameters
@@ -73,7 +73,7 @@ class Limits:
 
         Returns
         -------
-        Limits
+        RunLimits
             All of them.
 
         Raises
@@ -140,14 +140,14 @@ class Cells:
     """Token budget of each cell, shape (n,)."""
 
     @classmethod
-    def within(cls, ladder: Ladder, limits: Limits, budget: float) -> Cells:
+    def within(cls, ladder: Ladder, limits: RunLimits, budget: float) -> Cells:
         """The cells within some limits.
 
         Parameters
         ----------
         ladder : Ladder
             Sizes.
-        limits : Limits
+        limits : RunLimits
             What may be run.
         budget : float
             C; no cell costs more.
@@ -201,7 +201,7 @@ class Cells:
         return np.array([size.flops_per_token for size in self.sizes])[self.size_of]
 
 
-def _fewest_tokens(sizes: Sequence[Size], limits: Limits) -> float:
+def _fewest_tokens(sizes: Sequence[Size], limits: RunLimits) -> float:
     """The least D within the limits at which some size takes enough steps; UserError when none does."""
     low = min(limits.steps.fewest_tokens(size.params, limits.min_tokens, limits.max_tokens) for size in sizes)
     if math.isfinite(low):

@@ -17,7 +17,7 @@ import numpy as np
 from analysis.advice.compute_optimal import check_law, compute_optimal
 from analysis.advice.shapes import Ladder
 from analysis.design.candidates import LawFit, candidate_fits, noise_scale, shared_noise
-from analysis.design.cells import Cells, Limits, PlannedCell, uniform_grid
+from analysis.design.cells import Cells, PlannedCell, RunLimits, uniform_grid
 from analysis.design.criterion import Counts, Experiment
 from analysis.design.scenarios import Question, Scenarios, make_scenarios, noise_at_target
 from analysis.design.search import Design, search
@@ -134,7 +134,7 @@ class DesignPlan:
     limits has, were every law certain; None where prefixes are shared."""
     laws: tuple[LawFit, ...]
     """Laws that were asked."""
-    limits: Limits
+    limits: RunLimits
     """What could be run."""
     ladder: Ladder
     """Shapes that could be run."""
@@ -201,7 +201,7 @@ def plan_runs(
     budget: float,
     *,
     ladder: Ladder,
-    limits: Limits,
+    limits: RunLimits,
     robustness: Robustness | None = None,
     sharing: Sharing | None = None,
 ) -> DesignPlan:
@@ -217,7 +217,7 @@ def plan_runs(
         Training FLOPs to spend, in the ladder's convention.
     ladder : Ladder
         Shapes that may be run.
-    limits : Limits
+    limits : RunLimits
         What may be run.
     robustness : Robustness, optional
         Which other laws the design is robust to.
@@ -268,7 +268,7 @@ def plan_runs(
     )
 
 
-def _experiment(scenarios: Scenarios, cells: Cells, limits: Limits, budget: float) -> Experiment:
+def _experiment(scenarios: Scenarios, cells: Cells, limits: RunLimits, budget: float) -> Experiment:
     """The cells with what they say, each run trained on its own."""
     return Experiment(
         gradients=scenarios.gradients,
@@ -303,7 +303,7 @@ def _noise(fit: Fit, question: Question, now: Estimate) -> Noise:
     return Noise(at_target=reaching / unit, plain=noise_scale(fit) / unit)
 
 
-def _planned(fit: Fit, cells: Cells, counts: Counts, limits: Limits, *, shared: bool) -> tuple[PlannedCell, ...]:
+def _planned(fit: Fit, cells: Cells, counts: Counts, limits: RunLimits, *, shared: bool) -> tuple[PlannedCell, ...]:
     """The chosen cells with their seeds, which go on after those of runs of the same size that exist.
 
     Runs of one size and seed have the same prefix whether or not it is trained once, so runs that are to be independent

@@ -23,7 +23,7 @@ from analysis.advice.steps import Steps, short_runs
 from analysis.advice.target_loss import target_loss
 from analysis.advice.text import optimum_lines, overtraining_lines, target_lines
 from analysis.arrays import Array
-from analysis.design.cells import Limits, PlannedCell
+from analysis.design.cells import PlannedCell, RunLimits
 from analysis.design.plan import Robustness, Sharing, plan_runs
 from analysis.design.sweep_file import Template, read_template
 from analysis.design.target import Target
@@ -318,7 +318,7 @@ def runs_to_add(asked: Asked, target: Target) -> tuple[dict[str, Any], list[str]
     """The design: parts of the JSON, and lines."""
     args, fit = asked.args, asked.fit
     given = {name: getattr(args, name) for name in LIMITS}
-    limits = Limits.of(fit, ratio=parse_ratio(args.ratio), steps=asked.steps, **given)
+    limits = RunLimits.of(fit, ratio=parse_ratio(args.ratio), steps=asked.steps, **given)
     ladder = asked.ladder(limits.min_params, limits.max_params)
     laws = None if args.laws is None else args.laws.split(",")
     plan = plan_runs(

@@ -12,7 +12,7 @@ import pytest
 from analysis.advice.compute_optimal import compute_optimal
 from analysis.advice.shapes import Ladder, ShapeRules, make_ladder
 from analysis.design.candidates import LawFit, candidate_fits, noise_scale, shared_noise
-from analysis.design.cells import Cells, Limits, uniform_grid
+from analysis.design.cells import Cells, RunLimits, uniform_grid
 from analysis.design.criterion import Experiment
 from analysis.design.plan import DesignPlan, Robustness, Sharing, plan_runs
 from analysis.design.scenarios import Question, Scenarios, make_scenarios, noise_at_target
@@ -54,7 +54,7 @@ def planned(fit: Fit, ladder: Ladder, budget: float, target: Target | None = Non
         target or Target(flops=1e22),
         budget,
         ladder=ladder,
-        limits=Limits.of(fit, **limits),
+        limits=RunLimits.of(fit, **limits),
         robustness=Robustness(laws=[], draws=4),
         sharing=Sharing(**options),
     )
@@ -250,8 +250,8 @@ def test_noise_that_runs_of_a_cluster_share_is_found_in_their_residuals() -> Non
 def test_a_fit_without_its_runs_plans_from_its_covariance_within_given_limits(fit: Fit, ladder: Ladder) -> None:
     bare = replace(fit, runs=None)
     with pytest.raises(UserError, match="--max-params"):
-        Limits.of(bare)
-    limits = Limits.of(bare, min_params=4e7, max_params=1e9, min_tokens=2e8, max_tokens=1e11, max_runs=30)
+        RunLimits.of(bare)
+    limits = RunLimits.of(bare, min_params=4e7, max_params=1e9, min_tokens=2e8, max_tokens=1e11, max_runs=30)
     plan = plan_runs(bare, Target(flops=1e22), 2e20, ladder=ladder, limits=limits, robustness=Robustness(draws=4))
     assert [one.fit.law.name for one in plan.laws] == ["hoffmann"]
     assert plan.expected.median < plan.grid.median
