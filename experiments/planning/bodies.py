@@ -17,7 +17,7 @@ from experiments.config.designs import ExpandedSweep
 from experiments.config.run import RunConfig
 from experiments.config.tuning.run import Source
 from experiments.config.tuning.sweep import PretrainedConfig
-from experiments.data.config import FIRST_OWN_ID, bpe_size
+from experiments.data.config import FIRST_OWN_ID, DataConfig, bpe_size
 from experiments.data.tokenizers.bpe import BPE_VERSION
 from experiments.errors import UserError
 from experiments.records import RunStatus
@@ -43,6 +43,8 @@ class Body:
     """huggingface: the checkpoint."""
     tokenizer: str = "bytes"
     """scratch: bytes or bpe-SIZE."""
+    data: DataConfig | None = None
+    """run: what it was trained on."""
     waits: bool = False
     """Whether the pre-trained run is still to be trained."""
 
@@ -100,7 +102,7 @@ def find_bodies(
 
 def _of_run(store: RunStore, run: str, config: RunConfig) -> Body:
     waits = store.find_record(run) is None
-    return Body(run_id=run, model=config.model, tokens=config.tokens, waits=waits)
+    return Body(run_id=run, model=config.model, tokens=config.tokens, data=config.data, waits=waits)
 
 
 def _of_sweep(name: str, store: RunStore) -> dict[str, RunConfig]:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from experiments.config.designs import ExpandedSweep, PlannedRun, Role
 from experiments.config.tuning.rates import Rates, grow, starting_rate
 from experiments.config.tuning.run import FinetuneRun, TaskRef, run_id
 from experiments.config.tuning.sweep import FinetuneSweep, MethodChoice, TaskConfig
+from experiments.config.tuning.windows import mean_windows, pieces_of
 from experiments.data.cache import Cache
 from experiments.data.corpora.task_files import columns_of, find_task, task_hash
 from experiments.data.tasks import Task, training_texts
 from experiments.data.tokenizers.bpe import task_merges
+from experiments.data.tokenizers.lengths import corpus_counter, count_bytes, file_counter, merges_counter
 from experiments.errors import UserError
 from experiments.machine.devices import DeviceKind, Precision, resolve_precision
 from experiments.planning.bodies import Body, find_bodies
@@ -30,6 +33,8 @@ from models.config.finetuning import MethodConfig, method_params
 
 MARKS = 3
 """Most marks around a question and a text."""
+SAMPLE = 500
+"""Training examples whose windows are counted for a plan, evenly over the split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +96,8 @@ def expand_finetune(
         )
     if sweep.pretrained.tokenizer != "bytes":  # too few merges are an error before anything is written
         task_merges(sweep.pretrained.tokenizer, task.content_hash, partial(training_texts, found), cache)
-    maker = _Maker(sweep, store, task, resolve_precision(sweep.precision, kind))
+    tasks = {body.run_id: replace(task, windows=_windows(body, task, found, cache)) for body in bodies}
+    maker = _Maker(sweep, store, tasks, resolve_precision(sweep.precision, kind))
     runs: dict[str, PlannedRun] = {}
     waits: dict[str, str] = {}
     for cell in _cells(sweep, bodies):
@@ -130,7 +136,7 @@ class _Maker:
 
     sweep: FinetuneSweep
     store: RunStore
-    task: TaskRef
+    tasks: dict[str, TaskRef]
     precision: Precision
 
     def runs(self, cell: _Cell) -> Iterator[PlannedRun]:
@@ -183,7 +189,7 @@ class _Maker:
             tokenizer=cell.body.tokenizer,
             model=model,
             pretrained_tokens=cell.body.tokens,
-            task=self.task,
+            task=self.tasks[cell.body.run_id],
             examples=cell.examples,
             method=cell.method,
             learning_rate=start * 2.0**power,
@@ -259,6 +265,28 @@ def _check_windows(task: TaskRef, bodies: list[Body]) -> None:
                 f"task.overlap is {task.overlap}, and a window of {body.run_id} has {room} tokens of the text beside a "
                 f"long question; lower it"
             )
+
+
+def _windows(body: Body, task: TaskRef, found: Task, cache: Cache) -> float:
+    """Windows of a training example in the mean, by the tokenizer of a body; one without an overlap."""
+    if task.overlap is None:
+        return 1.0
+    train = found.splits["train"]
+    sample = train[:: max(1, len(train) // SAMPLE)]
+    if body.data is not None:
+        count = corpus_counter(body.data, cache)
+    elif body.folder is not None:
+        count = file_counter(Path(body.folder) / "tokenizer.json")
+    elif body.tokenizer != "bytes":
+        texts = partial(training_texts, found)
+        count = merges_counter(task_merges(body.tokenizer, task.content_hash, texts, cache))
+    else:
+        count = count_bytes
+    asked = count([str(example.question) for example in sample])
+    read = [sum(count(pieces_of(example.text)[1])) for example in sample]
+    longest = min(body.model.context, task.max_tokens or body.model.context)
+    marks = MARKS if body.folder is not None else MARKS - 1
+    return mean_windows(zip(asked, read, strict=True), longest, task.overlap, marks)
 
 
 def _check_method(choice: MethodChoice, bodies: list[Body]) -> None:

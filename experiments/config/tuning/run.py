@@ -65,6 +65,8 @@ class TaskRef:
     """language: characters of a passage. Not identity: the content is."""
     overlap: int | None = None
     """question-answering: a longer text is read in windows that share so many tokens; None: it is cut."""
+    windows: float = 1.0
+    """question-answering: windows of a training example, the mean when the run was planned. Not identity."""
 
     @property
     def short(self) -> str:
@@ -165,8 +167,8 @@ class FinetuneRun:
 
     @property
     def tokens(self) -> int:
-        """Most tokens of the run; batches of shorter inputs have fewer, which the record counts."""
-        return self.num_steps * self.batch_tokens
+        """Most tokens of the run in all windows; batches of shorter inputs have fewer, which the record counts."""
+        return round(self.num_steps * self.batch_tokens * self.task.windows)
 
     @property
     def trainable(self) -> dict[str, int]:
@@ -235,8 +237,8 @@ def from_dict(raw: Mapping[str, Any], *, where: str) -> FinetuneRun:
 
 
 def flops_of(config: FinetuneRun) -> float:
-    """Count the training FLOPs of a run whose inputs are all as long as can be."""
-    return config.num_steps * config.batch * config.flops_of_sequence(config.longest)
+    """Count the training FLOPs of a run whose windows are all as long as can be."""
+    return config.num_steps * config.batch * config.task.windows * config.flops_of_sequence(config.longest)
 
 
 def design_of(config: FinetuneRun) -> dict[str, Any]:

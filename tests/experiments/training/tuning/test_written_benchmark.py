@@ -1,0 +1,81 @@
+"""The benchmark of written texts: what it says of a run is what its record says, and a score is above by its interval."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import written
+from experiments.config.reading import load_sweep
+from experiments.config.tuning.sweep import FinetuneSweep
+from experiments.data.cache import Cache
+from experiments.records import RunRecord, RunStatus
+from tests.tuning import rows, write_sweep
+
+BODY = {"family": "decoder", "width": 8, "depth": 1, "num_heads": 1, "context": 32}
+
+
+def record(low: float, baseline: float) -> RunRecord:
+    scores = {
+        name: value
+        for measure in ("bleu", "chrf", "rougeL")
+        for name, value in {measure: low + 0.5, f"{measure}_lo": low, f"{measure}_hi": low + 1}.items()
+    }
+    beside = {"copy_bleu": baseline, "copy_chrf": baseline, "lead_rougeL": baseline, "val_counts": [3, 4]}
+    return RunRecord(
+        run_id="0",
+        status=RunStatus.DONE,
+        config={},
+        design=dict.fromkeys(written.DESIGN, 1),
+        outcome=scores | beside | dict.fromkeys(written.OUTCOME, 1.0),
+        execution={},
+    )
+
+
+@pytest.mark.parametrize("name", list(written.BASELINES))
+@pytest.mark.parametrize(("baseline", "above"), [(0.9, True), (1.0, False), (1.7, False)])
+def test_a_score_is_above_its_baseline_where_its_whole_interval_is(name: str, baseline: float, above: bool) -> None:
+    found = written.row(name, record(1.0, baseline))
+    assert found["tested"] == 2
+    for measure in written.BASELINES[name]:
+        assert found[measure] == {"score": 1.5, "interval": [1.0, 2.0], "baseline": baseline, "above": above}
+
+
+@pytest.mark.parametrize("name", list(written.BASELINES))
+def test_each_task_of_the_benchmark_is_a_shipped_sweep_from_fresh_weights(name: str) -> None:
+    sweep = load_sweep(written.SWEEPS / f"{name}.yaml")
+    assert isinstance(sweep, FinetuneSweep)
+    assert sweep.pretrained.scratch
+    assert len(sweep.design.examples) == len(sweep.seeds) == 1
+
+
+def test_the_record_holds_the_run_and_keeps_the_task_that_was_not_asked_for(
+    tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows(200).to_csv(tmp_path / "rows.csv", index=False)
+    write_sweep(
+        tmp_path / "translate-de.yaml",
+        tmp_path / "rows.csv",
+        pretrained={"scratch": True, "model": BODY},
+        task={"name": f"csv:{tmp_path / 'rows.csv'}", "text": "said", "target": "what", "target_tokens": 4}
+        | {"val_examples": 4, "test_examples": 6},
+        methods=["scratch"],
+        rates={"span": 0},
+    )
+    monkeypatch.setattr(written, "SWEEPS", tmp_path)
+    out = tmp_path / "written.json"
+    out.write_text(json.dumps({"headlines": {"kept": True}}))
+    words = ["written", "--store", str(tmp_path / "store"), "--tasks", "translate-de", "--json", str(out)]
+    monkeypatch.setattr(sys, "argv", words)
+    assert written.main() == 0
+    first = json.loads(out.read_text())
+    assert first["headlines"] == {"kept": True}
+    assert (first["translate-de"]["tested"], first["translate-de"]["examples"]) == (6, 16)
+    assert first["translate-de"]["bleu"]["above"] is (
+        first["translate-de"]["bleu"]["interval"][0] > first["translate-de"]["bleu"]["baseline"]
+    )
+    assert written.main() == 0  # the run is there: nothing is trained again, to the second
+    assert json.loads(out.read_text()) == first
