@@ -30,15 +30,15 @@ OUTCOME = ("loss", "loss_per_byte", "best_step", "loss_at_best_step", "train_sec
 def row(name: str, record: RunRecord) -> dict[str, Any]:
     """What the benchmark tells of a run."""
     outcome, design = record.outcome, record.design
-    scores = {
-        measure: {
+    scores = {}
+    for measure, baseline in BASELINES[name].items():
+        low, high = outcome[f"{measure}_lo"], outcome[f"{measure}_hi"]
+        scores[measure] = {
             "score": outcome[measure],
-            "interval": [outcome[f"{measure}_lo"], outcome[f"{measure}_hi"]],
+            "interval": [low, high],
             "baseline": outcome[baseline],
-            "above": outcome[f"{measure}_lo"] > outcome[baseline],
+            "above": low is not None and low > outcome[baseline],
         }
-        for measure, baseline in BASELINES[name].items()
-    }
     kept = {key: design[key] for key in DESIGN} | {key: outcome[key] for key in OUTCOME}
     return scores | kept | {"tested": len(outcome["val_counts"])}
 
