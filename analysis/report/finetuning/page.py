@@ -208,11 +208,9 @@ def _largest_beside_full(study: TuningStudy, method: str) -> list[str]:
     row = pair.iloc[0]
     full = study.cells[(study.cells["pretrained"] == last["pretrained"]) & (study.cells["arm"] == "full")]
     share = float(last["trainable_params"]) / float(full["trainable_params"].iloc[0])
-    between = f"({row['lo']:+.3f}, {row['hi']:+.3f})"
-    name = SIZES.get(method, f"the size of {method}")
     return [
-        f"With {name} at {int(last['size'])}, {format_percent(share)} of what full fine-tuning trains is trained; the "
-        f"test loss less that of full fine-tuning on the same test examples is {row['difference']:+.3f} {between} nats."
+        f"At {int(last['size'])}, {format_percent(share)} as many parameters learn as under full fine-tuning, whose loss "
+        f"on the same test examples is lower by {row['difference']:.3f} ({row['lo']:.3f}, {row['hi']:.3f}) nats."
     ]
 
 
