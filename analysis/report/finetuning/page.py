@@ -209,8 +209,8 @@ def _largest_beside_full(study: TuningStudy, method: str) -> list[str]:
     full = study.cells[(study.cells["pretrained"] == last["pretrained"]) & (study.cells["arm"] == "full")]
     share = float(last["trainable_params"]) / float(full["trainable_params"].iloc[0])
     return [
-        f"At {int(last['size'])}, {format_percent(share)} as many parameters learn as under full fine-tuning, whose loss "
-        f"on the same test examples is lower by {row['difference']:.3f} ({row['lo']:.3f}, {row['hi']:.3f}) nats."
+        f"At {int(last['size'])}, {format_percent(share)} as many parameters learn as under full fine-tuning, whose "
+        f"loss on the same test examples is lower by {row['difference']:.3f} ({row['lo']:.3f}, {row['hi']:.3f}) nats."
     ]
 
 
