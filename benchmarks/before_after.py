@@ -1,9 +1,10 @@
 """A training step of another checkout over a step of this one: `python -m benchmarks.before_after --other FOLDER`.
 
 Each checkout trains one run of a shape by its own command (and its own environment, where it has a `.venv`), with one
-worker of one thread. CPU seconds of a long run
-less those of a short one, over the steps between them, are the seconds of a step: imports, preparing tokens and
-validation are in both runs and cancel out. Pairs are interleaved; the ratios of pairs give a median and an interval.
+worker of one thread. CPU seconds of a long run less those of a short one, over the steps between them, are the seconds
+of a step: imports, preparing tokens and validation are in both runs and cancel out. Both checkouts train at the
+same time, which wants two cores. The ratios of pairs give a median and an interval; pairs of the same two commits are
+added to those that the record holds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -36,15 +36,51 @@ schedule: {{name: wsd, decay_fraction: 0.25}}
 """Words that both checkouts read; the shapes are the quickstart's."""
 
 
-def cpu_seconds(checkout: Path, folder: Path, *, width: int, steps: int) -> float:
-    """CPU seconds of one run by a checkout's command, all its processes together.
+def start(checkout: Path, home: Path, *, width: int, steps: int) -> subprocess.Popen[bytes]:
+    """Start one run by a checkout's command.
 
     Parameters
     ----------
     checkout : Path
         The root of its working tree.
+    home : Path
+        Where its tokens are kept, and a store is made.
+    width : int
+        Of the model.
+    steps : int
+        Of 1,024 tokens.
+    """
+    store = Path(tempfile.mkdtemp(dir=home))
+    sweep = store / "steps.yaml"
+    sweep.write_text(SWEEP.format(tokens=steps * BATCH_TOKENS, width=width), encoding="utf-8")
+    python = checkout / ".venv" / "bin" / "python"
+    words = [str(python) if python.exists() else sys.executable, "-m", "experiments", "run", str(sweep)]
+    environment = os.environ | {
+        "PYTHONPATH": str(checkout),
+        "ISOFLOP_CACHE": str(home / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+    with (store / "output.txt").open("wb") as output:
+        return subprocess.Popen(
+            [*words, "--store", str(store), "--workers", "1", "--wandb", "off"],
+            cwd=checkout,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def cpu_seconds(checkouts: dict[str, Path], folder: Path, *, width: int, steps: int) -> dict[str, float]:
+    """CPU seconds of the same run by each checkout, all processes of each together.
+
+    Both are trained at the same time, so that whatever else the machine does meets them alike.
+
+    Parameters
+    ----------
+    checkouts : dict
+        before and after, each the root of a working tree.
     folder : Path
-        Where tokens are kept between runs of this checkout.
+        For what runs leave behind.
     width : int
         Of the model.
     steps : int
@@ -53,37 +89,22 @@ def cpu_seconds(checkout: Path, folder: Path, *, width: int, steps: int) -> floa
     Raises
     ------
     SystemExit
-        With what the command said, where it fails.
+        With the status of a command that fails.
     """
-    with tempfile.TemporaryDirectory(dir=folder) as store:
-        sweep = Path(store) / "steps.yaml"
-        sweep.write_text(SWEEP.format(tokens=steps * BATCH_TOKENS, width=width), encoding="utf-8")
-        python = checkout / ".venv" / "bin" / "python"
-        words = [str(python) if python.exists() else sys.executable, "-m", "experiments", "run", str(sweep)]
-        environment = os.environ | {
-            "PYTHONPATH": str(checkout),
-            "ISOFLOP_CACHE": str(folder / "cache"),
-            "OMP_NUM_THREADS": "1",
-        }
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            [*words, "--store", store, "--workers", "1", "--wandb", "off"],
-            cwd=checkout,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise SystemExit(f"{checkout} ended with status {done.returncode}:\n{done.stdout[-1000:]}{done.stderr[-3000:]}")
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    pids = {start(checkout, folder / name, width=width, steps=steps).pid: name for name, checkout in checkouts.items()}
+    spent: dict[str, float] = {}
+    for pid, name in pids.items():
+        _, status, usage = os.wait4(pid, 0)
+        if status:
+            raise SystemExit(f"{checkouts[name]} ended with status {os.waitstatus_to_exitcode(status)}")
+        spent[name] = usage.ru_utime + usage.ru_stime
+    return spent
 
 
 def measure(
     checkouts: dict[str, Path], folder: Path, *, width: int, steps: tuple[int, int], pairs: int
-) -> dict[str, Any]:
-    """CPU milliseconds of a step of each checkout, and before over after.
+) -> dict[str, list[float]]:
+    """CPU milliseconds of a step of each checkout, pair by pair.
 
     Parameters
     ----------
@@ -99,23 +120,26 @@ def measure(
         How often each is measured.
     """
     short, long = steps
-    homes = {name: folder / name for name in checkouts}
-    for name, home in homes.items():
-        home.mkdir(exist_ok=True)
-        cpu_seconds(checkouts[name], home, width=width, steps=short)  # prepares tokens
+    for name in checkouts:
+        (folder / name).mkdir(exist_ok=True)
+    cpu_seconds(checkouts, folder, width=width, steps=short)  # prepares tokens
     spent: dict[str, list[float]] = {name: [] for name in checkouts}
-    for number in range(pairs):
-        for name in list(checkouts) if number % 2 == 0 else list(checkouts)[::-1]:
-            start = cpu_seconds(checkouts[name], homes[name], width=width, steps=short)
-            whole = cpu_seconds(checkouts[name], homes[name], width=width, steps=long)
-            spent[name].append((whole - start) / (long - short) * 1e3)
+    for _ in range(pairs):
+        few, many = (cpu_seconds(checkouts, folder, width=width, steps=number) for number in steps)
+        for name, values in spent.items():
+            values.append((many[name] - few[name]) / (long - short) * 1e3)
         print(f"width {width}: before {spent['before'][-1]:.2f} ms, after {spent['after'][-1]:.2f} ms", flush=True)
+    return spent
+
+
+def summary(width: int, spent: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians over all pairs, and the ratio of pairs with its interval."""
     ratios = [before / after for before, after in zip(spent["before"], spent["after"], strict=True)]
     return {
         "width": width,
         **{f"{name}_cpu_milliseconds": round(statistics.median(values), 2) for name, values in spent.items()},
         "before_over_after": {name: round(value, 3) for name, value in interval(ratios).items()},
-        "pairs": pairs,
+        "pairs": {name: [round(value, 3) for value in values] for name, values in spent.items()},
     }
 
 
@@ -137,19 +161,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
     checkouts = {"before": args.other.resolve(), "after": ROOT}
+    commits = {name: commit_of(checkout) for name, checkout in checkouts.items()}
     known = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {}
-    shapes = {row["width"]: row for row in known.get("shapes", [])}
+    rows = known.get("shapes", []) if known.get("commits") == commits else []
+    shapes = {row["width"]: row for row in rows}
     with tempfile.TemporaryDirectory() as folder:
         for width in args.widths:
             load = round(os.getloadavg()[0], 2)
-            row = measure(checkouts, Path(folder), width=width, steps=tuple(args.steps), pairs=args.pairs)
-            shapes[width] = row | {"load_average_before": load}
+            spent = measure(checkouts, Path(folder), width=width, steps=tuple(args.steps), pairs=args.pairs)
+            earlier = shapes.get(width, {"pairs": {"before": [], "after": []}, "load_average_before": []})
+            spent = {name: earlier["pairs"][name] + values for name, values in spent.items()}
+            shapes[width] = summary(width, spent) | {"load_average_before": [*earlier["load_average_before"], load]}
     result = {
         "command": "python -m benchmarks.before_after --other FOLDER",
         "what": "CPU time of a training step of 1,024 tokens on one thread, by each checkout's own command",
         "machine": cpu_name(),
         "versions": versions(),
-        "before": commit_of(checkouts["before"]),
+        "commits": commits,
         "shapes": [shapes[width] for width in sorted(shapes)],
     }
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
