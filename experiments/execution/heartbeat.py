@@ -20,6 +20,7 @@ from experiments.execution.queue import Claimed
 from experiments.execution.retries import Ending, ending_of_rank
 from experiments.execution.supervisor import ExitStatus
 from experiments.machine.liveness import HEARTBEAT_SECONDS, parent_lost
+from experiments.machine.wake import Wake
 from experiments.records import RunStatus
 from experiments.store.claims import Claims
 from experiments.training.state import Superseded
@@ -39,7 +40,7 @@ class Heartbeat:
     """Process id that this worker ends with; None: nobody's."""
     stall_seconds: float
     """How long a training may take no step before it counts as hung."""
-    _stop: threading.Event = field(default_factory=threading.Event, init=False)
+    _stop: Wake = field(default_factory=Wake, init=False)
     _given_up: set[str] = field(default_factory=set, init=False)
     _stepped: float = field(default=0.0, init=False)
 

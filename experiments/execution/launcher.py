@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from experiments.errors import UserError
 from experiments.execution.local_workers import LocalWorker, LocalWorkers
 from experiments.execution.supervisor import ExitStatus
 from experiments.machine.devices import Device
+from experiments.machine.wake import Wake
 from experiments.records import RunStatus
 from experiments.status.progress import ProgressReader, SweepProgress
 from experiments.status.tables import progress_line, progress_table
@@ -52,7 +52,7 @@ class Launcher:
     """Time between two lines where the output is no terminal."""
 
     def __post_init__(self) -> None:
-        self._wake = threading.Event()
+        self._wake = Wake()
         self._interrupted = False
         self._early_ends = self._idle_ends = self._settled = 0
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from experiments.errors import UserError
 from experiments.machine.liveness import HEARTBEAT_SECONDS, HeartbeatWatch, alive, identify
+from experiments.machine.wake import Wake
 from experiments.records import RunStatus
 from experiments.store.store import RunStore
 
@@ -92,12 +93,12 @@ class MirrorLock:
         where = "this machine" if here else owner.get("host", "another machine")
         return Holder(who=f"process {owner.get('pid', 'unknown')} on {where}", certain=certain)
 
-    def wait(self, *, until: threading.Event, patient: bool, warn: Callable[[str], None]) -> bool:
+    def wait(self, *, until: Wake, patient: bool, warn: Callable[[str], None]) -> bool:
         """Take the place as soon as it is free; False when `until` came first.
 
         Parameters
         ----------
-        until : Event
+        until : Wake
             Ends the wait when it is set.
         patient : bool
             Whether to wait for a holder who is certainly alive.

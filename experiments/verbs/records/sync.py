@@ -15,6 +15,7 @@ from pathlib import Path
 
 from experiments.config.designs import PlannedRun
 from experiments.errors import UserError
+from experiments.machine.wake import Wake
 from experiments.manifests import Manifest
 from experiments.mirror.client import MODES, Client, WandbError
 from experiments.mirror.holdings import holdings_of
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         patience=args.patience,
         transmit_seconds=args.seconds,
     )
-    over = threading.Event()
+    over = Wake()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
     if args.follow and sys.stdin is not None and stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
@@ -126,7 +127,7 @@ class Sync:
             print(f"report {folder} {'sent' if sent else 'is in W&B as it is here'}")
         return self._report_shortfalls(short) if short else 0
 
-    def follow(self, over: threading.Event, seconds: float) -> int:
+    def follow(self, over: Wake, seconds: float) -> int:
         """Send what is new again and again, until all is sent or `over`; then as `once`.
 
         While W&B does not answer, training goes on, and what it writes is sent later; when nothing is left to train,
@@ -203,7 +204,7 @@ def _warn(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _wait_for_end(over: threading.Event) -> None:
+def _wait_for_end(over: Wake) -> None:
     """The starter holds the other end of the pipe: when it ends, for whatever reason, so does this."""
     while os.read(sys.stdin.fileno(), 4096):
         pass

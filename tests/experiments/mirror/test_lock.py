@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.machine.liveness import HeartbeatWatch, identify
+from experiments.machine.wake import Wake
 from experiments.mirror.lock import KEPT_CLAIMS, MirrorLock
 from experiments.store.store import RunStore
 
@@ -62,8 +62,8 @@ def test_one_who_will_not_wait_is_told_who_has_the_place(tmp_path: Path) -> None
     holder, other = MirrorLock(tmp_path, "study"), MirrorLock(tmp_path, "study")
     assert holder.take() is None
     with pytest.raises(UserError, match="mirrors this sweep already"):
-        other.wait(until=threading.Event(), patient=False, warn=print)
-    over, told = threading.Event(), list[str]()
+        other.wait(until=Wake(), patient=False, warn=print)
+    over, told = Wake(), list[str]()
 
     def warn(text: str) -> None:
         told.append(text)
@@ -72,7 +72,7 @@ def test_one_who_will_not_wait_is_told_who_has_the_place(tmp_path: Path) -> None
     assert not other.wait(until=over, patient=True, warn=warn)
     assert "waiting to take over" in told[0]
     holder.release()
-    assert other.wait(until=threading.Event(), patient=True, warn=warn)
+    assert other.wait(until=Wake(), patient=True, warn=warn)
     other.release()
 
 

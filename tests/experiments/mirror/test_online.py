@@ -16,6 +16,7 @@ import pytest
 
 from experiments.config.run import canonical
 from experiments.machine.liveness import identify
+from experiments.machine.wake import Wake
 from experiments.records import RunStatus
 from experiments.store.store import RunStore
 from experiments.verbs.records.sync import Sync
@@ -180,7 +181,7 @@ def test_a_follower_outlives_a_dead_network_and_ends_with_the_sweep(
     study.write(0, range(1, 4))
     study.store.claims.take(study.ids[0], 1, identify())
     ended: list[int] = []
-    client, over = study.client("online", patience=3), threading.Event()
+    client, over = study.client("online", patience=3), Wake()
     sync = Sync(store=study.store, manifest=study.manifest, client=client, report=None)
     follower = threading.Thread(target=lambda: ended.append(sync.follow(over, seconds=0.1)))
     follower.start()
@@ -211,7 +212,7 @@ def test_a_follower_takes_up_runs_that_the_sweep_lists_later(
     for index in (0, 1):
         study.write(index, range(1, 4))
         study.store.claims.take(study.ids[index], 1, identify())
-    client, over = study.client("online"), threading.Event()
+    client, over = study.client("online"), Wake()
     manifest = study.store.read_manifest("study")
     assert manifest is not None
     sync = Sync(store=study.store, manifest=manifest, client=client, report=None)
@@ -279,7 +280,7 @@ def test_a_follower_gives_up_when_nothing_is_left_to_train_and_wandb_stays_away(
     client = study.client("online")
     try:
         sync = Sync(store=study.store, manifest=study.manifest, client=client, report=None)
-        assert sync.follow(threading.Event(), seconds=0.1) == 1
+        assert sync.follow(Wake(), seconds=0.1) == 1
     finally:
         client.close()
     told = capsys.readouterr().err.splitlines()
@@ -350,7 +351,7 @@ def test_system_metrics_are_those_of_the_worker_and_of_nothing_else(
         study.write(index, range(1, 4))
     study.store.claims.take(study.ids[0], 1, identify())
     study.store.claims.take(study.ids[1], 1, identify() | {"host": "elsewhere"})
-    client, over = study.client("online", stats_seconds=0.1, transmit_seconds=1), threading.Event()
+    client, over = study.client("online", stats_seconds=0.1, transmit_seconds=1), Wake()
     sync = Sync(store=study.store, manifest=study.manifest, client=client, report=None)
     follower = threading.Thread(target=lambda: sync.follow(over, seconds=0.1))
     follower.start()
