@@ -98,7 +98,7 @@ def assemble(
         covariance=working,
         calibration=calibration,
         log_residuals=problem.log_residuals,
-        residuals=kept_residuals(residuals, problem.num_params),
+        residuals=kept_residuals(residuals[problem.weights > 0], problem.num_params),
         draws=solved.draws,
         region=None if solved.region is None else solved.region.phi,
         reason=too_few(problem, solved.codes),

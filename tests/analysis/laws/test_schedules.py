@@ -176,6 +176,17 @@ def test_a_curve_recorded_twice_as_often_counts_no_more() -> None:
     assert (given.weights == 2.0).all()
 
 
+def test_rows_without_weight_have_no_part_in_a_fit_or_in_its_residuals() -> None:
+    frame = with_loss("tissue", curves())
+    early = frame["step"] < 1800
+    moved = frame.assign(loss=frame["loss"] * np.where(early, 1 + 0.05 * (1800 - frame["step"]) / 1200, 1.0))
+    fit = fit_law("tissue", moved, weights=np.where(early, 0.0, 1.0), bootstrap=0)
+    np.testing.assert_allclose(fit.predict(frame, interval="none")["loss"], frame["loss"], rtol=1e-6)
+    assert np.abs(fit.predictor.residuals).max() < 1e-6
+    everywhere = fit_law("tissue", moved, weights=np.ones(len(moved)), bootstrap=0)
+    assert everywhere.objective > 1e3 * fit.objective
+
+
 def test_rows_left_out_still_complete_their_curves_and_need_no_loss() -> None:
     frame = with_loss("multipower", curves(every=100))
     late = (frame["step"] > 2000).to_numpy()
