@@ -101,6 +101,18 @@ def plot_lines(
     return ax
 
 
+def rows_and_columns(num_bodies: int) -> tuple[int, int]:
+    """How the panels of bodies stand: in one row up to three, in two beyond.
+
+    Parameters
+    ----------
+    num_bodies : int
+        How many there are.
+    """
+    rows = 1 if num_bodies <= 3 else 2
+    return rows, -(-num_bodies // rows)
+
+
 def draw_examples(study: TuningStudy, y: str, label: str, figure: Figure, theme: Theme) -> None:
     """Fill a figure with one panel for each body: a measure against the number of examples.
 
@@ -118,10 +130,25 @@ def draw_examples(study: TuningStudy, y: str, label: str, figure: Figure, theme:
         Colours.
     """
     bodies = study.bodies
-    axes = panels(figure, [1.0] * len(bodies), right=LABEL_INCHES, gap=LABEL_INCHES + 0.45)
+    rows, columns = rows_and_columns(len(bodies))
+    height = float(figure.get_size_inches()[1]) / rows
+    axes = [
+        ax
+        for row in range(rows)
+        for ax in panels(
+            figure,
+            [1.0] * columns,
+            right=LABEL_INCHES,
+            gap=LABEL_INCHES + 0.45,
+            bottom=0.48 + (rows - 1 - row) * height,
+            top=0.3 + row * height,
+        )
+    ]
+    for ax in axes[len(bodies) :]:
+        ax.set_visible(False)
     values = study.cells[study.cells["examples"] > 0][y].dropna()
     pad = 0.06 * (float(np.ptp(values)) or 1.0) if len(values) else 1.0
-    for ax, body in zip(axes, bodies.to_dict("records"), strict=True):
+    for ax, body in zip(axes, bodies.to_dict("records"), strict=False):
         if len(values):
             ax.set_ylim(values.min() - pad, values.max() + pad)
         cells = study.cells[study.cells["pretrained"] == body["pretrained"]]
@@ -130,7 +157,8 @@ def draw_examples(study: TuningStudy, y: str, label: str, figure: Figure, theme:
         plot_lines(cells, "examples", y, arm_colours(study, theme), bars=bars, ax=ax, theme=theme)
         log_axis(ax, "x", "training examples", kind="size", target=4)
         ax.set_title(f"N = {format_size(float(body['params']))}")
-    axes[0].set_ylabel(label)
+    for ax in axes[::columns]:
+        ax.set_ylabel(label)
 
 
 def draw_sizes(study: TuningStudy, figure: Figure, theme: Theme) -> None:

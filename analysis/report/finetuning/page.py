@@ -11,18 +11,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from markupsafe import Markup
 
 from analysis.figures.drawing.plate import Plate
 from analysis.figures.drawing.render import save_png, standalone_svg, svg_text
 from analysis.figures.drawing.theme import DARK, LIGHT, css_variables
-from analysis.figures.tuning.methods import draw_examples, draw_pretraining, draw_ranks, draw_rates, draw_sizes
+from analysis.figures.tuning.methods import (
+    draw_examples,
+    draw_pretraining,
+    draw_ranks,
+    draw_rates,
+    draw_sizes,
+    rows_and_columns,
+)
 from analysis.figures.tuning.worth import draw_worth
 from analysis.files import json_ready, write_json
-from analysis.formatting import format_number, format_percent, format_size
+from analysis.formatting import format_number, format_size
 from analysis.report.cautions import cautions
 from analysis.report.cost import training_cost
+from analysis.report.finetuning.sentences import opening_sentences
 from analysis.report.finetuning.tables import (
     cell_table,
     crossover_table,
@@ -34,6 +41,7 @@ from analysis.report.finetuning.tables import (
     worth_table,
 )
 from analysis.report.headline import Card, Reply, summary
+from analysis.report.tables import TextTable
 from analysis.report.templates import concepts_from, template
 from analysis.study.tuning import MEASURES, TuningStudy
 from experiments.files import write_atomic
@@ -43,8 +51,6 @@ MARKS = (
     "Bars: the noise between seeds, pooled over a method's cells, and what a finer search for the rate could gain."
 )
 """What the marks of these figures mean."""
-SIZES = {"lora": "LoRA's rank", "adapters": "the width of adapters", "prompt": "the length of a prompt"}
-"""What the size of a method is."""
 PANEL_INCHES = 3.4
 """Width of one panel."""
 
@@ -99,133 +105,10 @@ def write_tuning_report(study: TuningStudy, out: Path, *, origin: dict[str, Any]
     return page
 
 
-def opening_sentences(study: TuningStudy) -> tuple[str, ...]:
-    """The sentences of the head: what pre-training is worth, sizes of methods, and the held-out prediction.
-
-    Parameters
-    ----------
-    study : TuningStudy
-        What the report shows.
-    """
-    held = (tuning_headline(study),) if len(study.training_sizes) > 1 or not len(study.slopes) else ()
-    return (*worth_sentences(study), *size_sentences(study), *held)
-
-
-def tuning_headline(study: TuningStudy) -> str:
-    """The held-out prediction in one or two sentences, or why there is none.
-
-    Parameters
-    ----------
-    study : TuningStudy
-        What the report shows.
-
-    Returns
-    -------
-    str
-        For the head of the report.
-    """
-    held = study.heldout.dropna(subset=["predicted"])
-    if held.empty:
-        return "No law has a held-out prediction: too few runs were fitted, or none was held out."
-    law, carried = _mean_error(held, "predicted"), _mean_error(held, "carried_forward")
-    known = held.dropna(subset=["lo", "hi"])
-    inside = int(((known["measured"] >= known["lo"]) & (known["measured"] <= known["hi"])).sum())
-    most, size = int(held["examples"].max()), format_size(float(held["params"].max()))
-    none = len(held) - len(known)
-    rest = f" {none} have none, because their runs do not identify the law." if none else ""
-    return (
-        f"Laws fitted to the smaller bodies and training sets predict the test loss of the largest body (N = {size}) "
-        f"from {most} examples with a mean absolute error of {format_percent(law)} over {len(held)} methods. Carrying "
-        f"forward the loss from the next smaller training set errs by {format_percent(carried)}. {inside} of "
-        f"{len(known)} lie within their 95 % prediction intervals.{rest}"
-    )
-
-
-def worth_sentences(study: TuningStudy) -> tuple[str, ...]:
-    """What pre-training is worth at the fewest examples, for the smallest and the largest body; nothing without it.
-
-    Parameters
-    ----------
-    study : TuningStudy
-        What the report shows.
-    """
-    if study.worth.empty:
-        return ()
-    fewest = study.worth[study.worth["examples"] == study.worth["examples"].min()].sort_values("params")
-    said = []
-    for row in (fewest.iloc[0], fewest.iloc[-1])[: len(fewest)]:
-        times = float(row["worth"] / row["examples"])
-        ends = _times(row, "lo"), _times(row, "hi")
-        between = f" ({ends[0]}, {ends[1]})" if all(ends) else ""
-        bound = "at least " if "lower bound" in str(row["reason"]) else "about "
-        size = format_size(float(row["params"]))
-        said.append(f"{bound}{format_number(times, 2)}{between} times as many for N = {size}")
-    count = int(fewest["examples"].iloc[0])
-    return (
-        f"Pre-training saves examples: to reach the loss of a tuned body from {count} examples, fresh weights need "
-        f"{' and '.join(said)}.",
-    )
-
-
-def size_sentences(study: TuningStudy) -> tuple[str, ...]:
-    """How the loss and the best rate of each method with several sizes move along them, on the largest body.
-
-    Parameters
-    ----------
-    study : TuningStudy
-        What the report shows.
-    """
-    body = study.bodies["pretrained"].iloc[-1]
-    here = study.slopes[study.slopes["pretrained"] == body]
-    here = here[here["examples"] == here["examples"].max()]
-    said = []
-    for method, rows in here.groupby("method", sort=True):
-        lines = {row["measure"]: row for row in rows.to_dict("records")}
-        sizes = study.cells.loc[study.cells["method"] == method, "size"]
-        name = SIZES.get(str(method), f"the size of {method}")
-        if any(pd.isna(line["slope"]) for line in lines.values()):
-            said.append(f"What {name} does to the loss and the best rate is not identified: {lines['lr']['reason']}.")
-            continue
-        powers = {of: f"{line['slope']:+.3f} ({line['lo']:+.3f}, {line['hi']:+.3f})" for of, line in lines.items()}
-        said.append(
-            f"As {name} rises from {int(sizes.min())} to {int(sizes.max())}, the test loss changes as its power "
-            f"{powers['loss']} and the best rate as its power {powers['lr']}, with 95 % intervals."
-        )
-        said += _largest_beside_full(study, str(method))
-    return tuple(said)
-
-
-def _largest_beside_full(study: TuningStudy, method: str) -> list[str]:
-    """The largest size of a method against full fine-tuning, on the same test examples of the largest body."""
-    of = study.cells[
-        (study.cells["method"] == method) & (study.cells["pretrained"] == study.bodies["pretrained"].iloc[-1])
-    ]
-    of = of[of["examples"] == of["examples"].max()]
-    last = of.loc[of["size"].idxmax()]
-    pair = study.pairs.merge(last.to_frame().T[["pretrained", "arm", "examples"]], on=["pretrained", "arm", "examples"])
-    if pair.empty:
-        return []
-    row = pair.iloc[0]
-    full = study.cells[(study.cells["pretrained"] == last["pretrained"]) & (study.cells["arm"] == "full")]
-    share = float(last["trainable_params"]) / float(full["trainable_params"].iloc[0])
-    return [
-        f"At {int(last['size'])}, {format_percent(share)} as many parameters learn as under full fine-tuning, whose "
-        f"loss on the same test examples is lower by {row['difference']:.3f} ({row['lo']:.3f}, {row['hi']:.3f}) nats."
-    ]
-
-
-def _times(row: pd.Series, end: str) -> str:
-    """An end of the interval in multiples of the examples; empty without one."""
-    return format_number(float(row[end] / row["examples"]), 2) if pd.notna(row[end]) else ""
-
-
-def _mean_error(held: pd.DataFrame, column: str) -> float:
-    return float((held[column].astype(float) / held["measured"] - 1).abs().mean())
-
-
 def _plates(study: TuningStudy) -> list[Plate]:
     """The figures in the order of the page; with one size of the training set nothing is drawn against it."""
-    wide = 0.62 + len(study.bodies) * (PANEL_INCHES + 0.4)
+    rows, columns = rows_and_columns(len(study.bodies))
+    panel_size = (0.62 + columns * (PANEL_INCHES + 0.4), 3.3 * rows)
     loss, forgot = "test loss, nats per target", "forgetting, nats per token"
     ranks, sizes, rates = _size_plates(study)
     if len(study.training_sizes) < 2:
@@ -235,11 +118,11 @@ def _plates(study: TuningStudy) -> list[Plate]:
             name="loss",
             title="Loss against examples",
             draw=partial(draw_examples, study, "loss", loss),
-            size=(wide, 3.3),
+            size=panel_size,
             caption=MARKS,
         ),
         *_worth_plates(study),
-        *_measure_plates(study, wide),
+        *_measure_plates(study, panel_size),
         sizes,
         rates,
         *ranks,
@@ -250,7 +133,7 @@ def _plates(study: TuningStudy) -> list[Plate]:
                 name="forgetting",
                 title="Forgetting",
                 draw=partial(draw_examples, study, "forgetting", forgot),
-                size=(wide, 3.3),
+                size=panel_size,
                 caption="What tuning did to the pre-training validation loss, on the documents of the body's record.",
             )
         )
@@ -286,7 +169,7 @@ def _size_plates(study: TuningStudy) -> tuple[list[Plate], Plate, Plate]:
 
 
 def _worth_plates(study: TuningStudy) -> list[Plate]:
-    """What pre-training is worth, where runs from scratch stand beside tuned bodies."""
+    """What pre-training is worth, where some runs from scratch reach the loss of a tuned body."""
     caption = "Dashed: as many as the tuned body had. Bars: 95 % intervals from the noise between seeds. Triangles are "
     return [
         Plate(
@@ -296,10 +179,10 @@ def _worth_plates(study: TuningStudy) -> list[Plate]:
             size=(5.8, 3.8),
             caption=caption + "bounds: no run from scratch had so low, or so high, a loss.",
         )
-    ][: len(study.worth)]
+    ][: int((~study.worth["reason"].astype(str).str.contains("bound")).sum())]
 
 
-def _measure_plates(study: TuningStudy, wide: float) -> list[Plate]:
+def _measure_plates(study: TuningStudy, panel_size: tuple[float, float]) -> list[Plate]:
     """The first measure beside the loss: against examples, and against the pre-training loss of the bodies."""
     if not study.measures:
         return []
@@ -310,7 +193,7 @@ def _measure_plates(study: TuningStudy, wide: float) -> list[Plate]:
             name=name,
             title=f"{called[0].upper()}{called[1:]} against examples",
             draw=partial(draw_examples, study, name, f"{called} on test"),
-            size=(wide, 3.3),
+            size=panel_size,
             caption=f"The same cells by {called}.",
         )
     ]
@@ -325,6 +208,27 @@ def _measure_plates(study: TuningStudy, wide: float) -> list[Plate]:
             )
         )
     return plates
+
+
+def _sections(study: TuningStudy, drawn: list[Plate]) -> dict[str, list[tuple[str, str, TextTable]]]:
+    """Tables by the figure that they stand below: what pre-training is worth by its own, where it is drawn."""
+    first = drawn[0].name
+    found: dict[str, list[tuple[str, str, TextTable]]] = {first: []}
+    if len(study.heldout):
+        found[first].append(("Held out", "heldout", heldout_table(study)))
+    if len(study.training_sizes) > 1:
+        crossing = "From how many examples full fine-tuning is better"
+        found[first].append((crossing, "crossovers", crossover_table(study)))
+    if len(study.pairs):
+        found[first].append(("Paired with full fine-tuning", "pairs", pair_table(study)))
+    if len(study.equal_flops):
+        found[first].append(("At equal compute", "equal_flops", flops_table(study)))
+    if len(study.slopes):
+        found[first].append(("Along a method's size", "slopes", slope_table(study)))
+    if len(study.worth):
+        place = "worth" if any(plate.name == "worth" for plate in drawn) else first
+        found.setdefault(place, []).append(("Examples from scratch for the same loss", "worth", worth_table(study)))
+    return found
 
 
 def _page(
@@ -343,20 +247,7 @@ def _page(
         cards=_cards(study),
         plates=drawn,
         inline={name: Markup(svg) for name, svg in figures.items()},
-        sections={
-            drawn[0].name: [
-                *([("Held out", "heldout", heldout_table(study))] if len(study.heldout) else []),
-                *(
-                    [("From how many examples full fine-tuning is better", "crossovers", crossover_table(study))]
-                    if len(study.training_sizes) > 1
-                    else []
-                ),
-                *([("Paired with full fine-tuning", "pairs", pair_table(study))] if len(study.pairs) else []),
-                *([("At equal compute", "equal_flops", flops_table(study))] if len(study.equal_flops) else []),
-                *([("Along a method's size", "slopes", slope_table(study))] if len(study.slopes) else []),
-            ],
-            "worth": [("Examples from scratch for the same loss", "worth", worth_table(study))],
-        },
+        sections=_sections(study, drawn),
         light=Markup(css_variables(LIGHT, len(study.arms))),
         dark=Markup(css_variables(DARK, len(study.arms))),
         cautions=known,

@@ -19,11 +19,16 @@ def _between(low: object, high: object) -> str:
     return f"{format_number(ends[0])} to {format_number(ends[1])}" if all(map(math.isfinite, ends)) else "-"
 
 
+def _by_size(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the smallest body first."""
+    return frame.sort_values("params", kind="stable")
+
+
 def heldout_table(study: TuningStudy) -> TextTable:
     """Held-out cells beside what their law predicts."""
     head = ("method", "N", "examples", "measured", "predicted", "95 % interval", "error", "carried forward")
     rows = []
-    for row in study.heldout.to_dict("records"):
+    for row in _by_size(study.heldout).to_dict("records"):
         predicted = float(row["predicted"])
         error = f"{100 * (predicted / row['measured'] - 1):+.1f} %" if math.isfinite(predicted) else "-"
         shown = f"{predicted:.4f}" if math.isfinite(predicted) else "no law"
@@ -43,7 +48,7 @@ def crossover_table(study: TuningStudy) -> TextTable:
             _between(row["lo"], row["hi"]),
             str(row["reason"] or ""),
         )
-        for row in study.crossovers.to_dict("records")
+        for row in _by_size(study.crossovers).to_dict("records")
     )
     return TextTable(head=("method", "N", "examples", "95 % interval", ""), rows=rows, left=(0, 4))
 
@@ -60,7 +65,7 @@ def pair_table(study: TuningStudy) -> TextTable:
             f"{row['lo']:+.4f} to {row['hi']:+.4f}",
             str(row["num_examples"]),
         )
-        for row in pairs.to_dict("records")
+        for row in _by_size(pairs).to_dict("records")
     )
     head = ("method", "N", "examples", "loss less that of full", "95 % interval over test examples", "test examples")
     return TextTable(head=head, rows=rows)
@@ -78,7 +83,7 @@ def flops_table(study: TuningStudy) -> TextTable:
             f"{row['difference']:+.4f}",
             _between(row["lo"], row["hi"]) if pd.notna(row["lo"]) else "no interval: one seed",
         )
-        for row in study.equal_flops.to_dict("records")
+        for row in _by_size(study.equal_flops).to_dict("records")
     )
     head = ("method", "N", "C", "loss of full", "of the method", "difference", "95 % interval over seeds")
     return TextTable(head=head, rows=rows)
@@ -96,7 +101,7 @@ def slope_table(study: TuningStudy) -> TextTable:
             _between(row["lo"], row["hi"]),
             "" if pd.isna(row["reason"]) else str(row["reason"]),
         )
-        for row in study.slopes.to_dict("records")
+        for row in _by_size(study.slopes).to_dict("records")
     )
     head = ("method", "N", "examples", "of", "slope in log size", "95 % interval", "")
     return TextTable(head=head, rows=rows, left=(0, 3, 6))
@@ -113,7 +118,7 @@ def worth_table(study: TuningStudy) -> TextTable:
             f"{row['worth'] / row['examples']:.1f}",
             "" if pd.isna(row["reason"]) else str(row["reason"]),
         )
-        for row in study.worth.to_dict("records")
+        for row in _by_size(study.worth).to_dict("records")
     )
     return TextTable(head=("N", "examples", "worth", "95 % interval", "times", ""), rows=rows, left=(0, 5))
 
@@ -157,6 +162,6 @@ def cell_table(study: TuningStudy) -> TextTable:
             "-" if pd.isna(row["forgetting"]) else f"{row['forgetting']:+.3f}",
             "rate at the edge" if row["rate_at_edge"] else "",
         )
-        for row in study.cells.to_dict("records")
+        for row in _by_size(study.cells).to_dict("records")
     )
     return TextTable(head=head, rows=rows, left=(0, 3, len(head) - 1))

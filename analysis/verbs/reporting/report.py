@@ -106,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _report_tuning(args: argparse.Namespace, manifest: Manifest) -> int:
     """The report of a fine-tuning sweep."""
-    from analysis.report.finetuning.page import opening_sentences, write_tuning_report
+    from analysis.report.finetuning.page import write_tuning_report
+    from analysis.report.finetuning.sentences import opening_sentences
     from analysis.report.provenance import provenance
     from analysis.study.tuning import build_tuning_study
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.report.finetuning.page import _plates, opening_sentences
+from analysis.report.finetuning.page import _plates
+from analysis.report.finetuning.sentences import opening_sentences
 from analysis.study.methods import arm_key
 from analysis.study.tuning import TuningStudy, build_tuning_study
 from experiments.archives import read_archive
