@@ -3,8 +3,9 @@
 For each seed the fixed grid of experiments/sweeps/planner.yaml is trained and fitted. Beside it goes a loop: it starts
 from the grid's two smallest budgets, asks `isoflop advise` for runs, trains them, fits all it has, and asks again,
 until it has spent half of the grid's FLOPs, and then all of them. Each fit predicts the same two held-out runs of four
-times the grid's largest budget, which no fit and no advice has seen. Everything goes through the commands that users
-have. A stopped benchmark goes on where it was: runs are kept in the store.
+times the grid's largest budget, which no fit and no advice has seen; a weighted set of laws (`fit --law auto`) does so
+beside it.
+Everything goes through the commands that users have. A stopped benchmark goes on where it was: runs are kept in the store.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ import isoflop as iso
 from experiments.machine.hardware import versions
 
 SWEEP = Path(__file__).parent.parent / "experiments" / "sweeps" / "planner.yaml"
-LAW = "hoffmann"
+LAW, AUTO = "hoffmann", "auto"
+"""What is fitted and advises, and the weighted set that predicts beside it."""
 NUM_START_BUDGETS = 2
 """The loop starts from the grid's runs at so many of the smallest budgets."""
 ROUNDS = (0.3, 0.5, 0.75, 1.0)
@@ -68,16 +70,22 @@ class Study:
         name = next((word.split("=")[1] for word in overrides if word.startswith("--name=")), file.stem)
         return iso.Sweep(self.store / "sweeps" / f"{name}.json", store=self.store).records()
 
-    def fit(self, arm: str, runs: pd.DataFrame) -> Path:
-        """Fit the law to runs."""
+    def fit(self, arm: str, runs: pd.DataFrame, law: str = LAW) -> Path:
+        """Fit a law to runs."""
         table, out = self.folder / f"{arm}.csv", self.folder / f"{arm}.json"
         runs.to_csv(table, index=False)
-        isoflop("fit", table, "--law", LAW, "--bootstrap", DRAWS, "--out", out)
+        isoflop("fit", table, "--law", law, *([] if law == AUTO else ["--bootstrap", DRAWS]), "--out", out)
         return out
 
     def score(self, arm: str, runs: pd.DataFrame, heldout: pd.DataFrame) -> dict[str, Any]:
-        """Predict the held-out runs from the runs of an arm."""
-        fit, rows = self.fit(arm, runs), []
+        """Predict the held-out runs from the runs of an arm, by one law and by a weighted set."""
+        found = self.predicted(self.fit(arm, runs), heldout)
+        weighted = self.predicted(self.fit(f"{arm}-auto", runs, AUTO), heldout)
+        return {"runs": len(runs), "flops": float(runs["flops"].sum()), **found, "auto": weighted}
+
+    def predicted(self, fit: Path, heldout: pd.DataFrame) -> dict[str, Any]:
+        """Errors of a fit on the held-out runs, and whether its intervals hold them."""
+        rows = []
         for run in heldout.to_dict("records"):
             at = f"params={run['params']},tokens={run['tokens']}"
             predicted = json.loads(isoflop("predict", fit, "--at", at, "--json"))
@@ -92,7 +100,7 @@ class Study:
                 }
             )
         error = statistics.mean(row["error"] for row in rows)
-        return {"runs": len(runs), "flops": float(runs["flops"].sum()), "error": error, "heldout": rows}
+        return {"error": error, "heldout": rows}
 
     def advised(self, part: str, runs: pd.DataFrame, grid: pd.DataFrame, heldout: pd.DataFrame) -> pd.DataFrame:
         """Ask for the runs of one round, and train them."""
@@ -130,22 +138,30 @@ def mean_of(values: list[float]) -> dict[str, float]:
     return {"value": mean, "lo": mean - half, "hi": mean + half}
 
 
+def scores(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Errors over seeds, and how many intervals hold their run."""
+    rows = [row for one in found for row in one["heldout"]]
+    return {
+        "error": mean_of([one["error"] for one in found]),
+        "covered": sum(bool(row["covered"]) for row in rows),
+        "with_interval": sum(row["covered"] is not None for row in rows),
+        "heldout": len(rows),
+    }
+
+
 def summary(studies: list[dict[str, Any]]) -> dict[str, Any]:
     """Errors of every arm over seeds, and their paired differences from the grid's."""
     result = {}
     for arm in studies[0]["arms"]:
         found = [study["arms"][arm] for study in studies]
-        rows = [row for one in found for row in one["heldout"]]
         against = [one["error"] - study["arms"]["grid"]["error"] for one, study in zip(found, studies, strict=True)]
         cost = [one["flops"] / study["arms"]["grid"]["flops"] for one, study in zip(found, studies, strict=True)]
         result[arm] = {
             "runs": statistics.mean(one["runs"] for one in found),
             "cost": statistics.mean(cost),
-            "error": mean_of([one["error"] for one in found]),
             "error_less_grid": mean_of(against),
-            "covered": sum(bool(row["covered"]) for row in rows),
-            "with_interval": sum(row["covered"] is not None for row in rows),
-            "heldout": len(rows),
+            **scores(found),
+            "auto": scores([one["auto"] for one in found]),
         }
     return result
 
@@ -159,16 +175,19 @@ def percent(found: dict[str, float]) -> str:
 def page(arms: dict[str, Any], num_seeds: int) -> str:
     """The table of the page."""
     lines = [
-        "| runs | number | cost | error of held-out runs | less the grid's error | covered |",
-        "|---|---|---|---|---|---|",
+        f"| runs | number | cost | error by {LAW} | less the grid's error | covered | error by {AUTO} | covered |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for arm, name in ARMS.items():
         found = arms[arm]
         beside = "" if arm == "grid" else percent(found["error_less_grid"])
-        covered = f"{found['covered']} of {found['with_interval']}"
+        covered, weighted = (f"{one['covered']} of {one['with_interval']}" for one in (found, found["auto"]))
         numbers = f"{found['runs']:.0f} | {found['cost']:.2f} | {percent(found['error'])}"
-        lines.append(f"| {name} | {numbers} | {beside} | {covered} |")
-    note = f"Means over {num_seeds} seeds with 95 % intervals (Student's t). Cost is FLOPs in parts of the grid's."
+        lines.append(f"| {name} | {numbers} | {beside} | {covered} | {percent(found['auto']['error'])} | {weighted} |")
+    note = (
+        f"Means over {num_seeds} seeds with 95 % intervals (Student's t). Cost is FLOPs in parts of the grid's. Two runs "
+        "a seed were held out; covered counts those that lie within a 95 % prediction interval, where there is one."
+    )
     return "\n".join([*lines, "", note, ""])
 
 

@@ -13,7 +13,7 @@ SHARED_BY = ("trunk", "curve", "run")
 the training curve, and the run of which a row is a point."""
 
 
-def choose(frame: pd.DataFrame, num_params: int) -> tuple[str | None, str | None]:
+def choose(frame: pd.DataFrame, num_params: int, *, spare: int = 0) -> tuple[str | None, str | None]:
     """The column by whose values runs are drawn together.
 
     The first column of SHARED_BY that has a value in every row, and one value for several rows, holds the clusters. A
@@ -26,6 +26,8 @@ def choose(frame: pd.DataFrame, num_params: int) -> tuple[str | None, str | None
         The runs that are fitted.
     num_params : int
         Free parameters of the law.
+    spare : int
+        Clusters that are needed beyond them: a weighted set of laws compares how well each fits, which takes more.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def choose(frame: pd.DataFrame, num_params: int) -> tuple[str | None, str | None
         if shared <= 0:
             continue
         rows, shares = ("runs", "training") if name == "trunk" else ("rows", f"a {name}")
-        if num_clusters >= num_params:
+        if num_clusters >= num_params + spare:
             return name, f"{rows} are drawn by {name}: {shared} fitted {rows} share {shares} with another"
         return None, (
             f"{num_clusters} {name}s are too few to draw by for {num_params} parameters: intervals take {rows} of one "

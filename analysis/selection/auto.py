@@ -33,6 +33,8 @@ from analysis.uncertainty.quantiles import student_quantile
 if TYPE_CHECKING:
     import pandas as pd
 
+SPARE = 4
+"""A law is in the set where there are so many independent runs beyond its parameters."""
 BREAK = "hoffmann-break"
 """The law with a break, which has a part in the set where the runs determine the break."""
 LEAST_WEIGHT = 1e-3
@@ -260,7 +262,7 @@ def fit_auto(
             hopeless = undeterminable(law, given)
             if hopeless:
                 raise UserError(hopeless)
-            if int(codes.max()) <= len(law.parameters) + 2:
+            if int(codes.max()) + 1 < len(law.parameters) + SPARE:
                 raise UserError(
                     f"{int(codes.max()) + 1} independent runs are too few for {len(law.parameters)} parameters"
                 )

@@ -34,7 +34,7 @@ from analysis.runs.flags import outliers
 from analysis.runs.noise import noise_floor, seed_weights
 from analysis.runs.roles import ASIDE, assign_roles
 from analysis.runs.table import RunTable, load_tables
-from analysis.selection.auto import AutoFit, fit_auto
+from analysis.selection.auto import SPARE, AutoFit, fit_auto
 from analysis.study.arms import multipliers_of, set_aside
 from analysis.study.collapse import collapse_of
 from analysis.study.curves import training_curves
@@ -186,8 +186,9 @@ def _with_roles(
     if cluster is not None and cluster not in frame.columns:
         raise UserError(f"--cluster {cluster} is no column of the table; leave it out or name one")
     if cluster is None:
-        num_params = len(get_law("hoffmann" if choices.law == AUTO else choices.law).parameters)
-        cluster, note = choose(frame[frame["role_shown"] == "fit"], num_params)
+        is_auto = choices.law == AUTO
+        num_params = len(get_law("hoffmann" if is_auto else choices.law).parameters)
+        cluster, note = choose(frame[frame["role_shown"] == "fit"], num_params, spare=SPARE if is_auto else 0)
         notes += [] if note is None else [note]
     budgets = tuple(float(value) for value in budget.groupby(np.round(np.log(budget), 6)).first())
     return replace(table, frame=frame), replace(choices, cluster=cluster), budgets

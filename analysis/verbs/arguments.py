@@ -193,7 +193,9 @@ def add_cluster_argument(parser: argparse._ActionsContainer, what: str | None = 
     parser.add_argument("--cluster", metavar="COLUMN", help=what or default)
 
 
-def cluster_of(args: argparse.Namespace, frame: pd.DataFrame, num_params: int, notes: list[str]) -> str | None:
+def cluster_of(
+    args: argparse.Namespace, frame: pd.DataFrame, num_params: int, notes: list[str], *, spare: int = 0
+) -> str | None:
     """The column whose rows are drawn together: the one that was named, else the one that the runs share.
 
     Parameters
@@ -206,6 +208,8 @@ def cluster_of(args: argparse.Namespace, frame: pd.DataFrame, num_params: int, n
         Free parameters of the law.
     notes : list of str
         What was chosen is added here.
+    spare : int
+        Clusters that are needed beyond the parameters.
 
     Returns
     -------
@@ -219,7 +223,7 @@ def cluster_of(args: argparse.Namespace, frame: pd.DataFrame, num_params: int, n
     """
     named: str | None = args.cluster
     if named is None:
-        labels, note = choose(frame, num_params)
+        labels, note = choose(frame, num_params, spare=spare)
         notes += [] if note is None else [note]
         return labels
     if named in frame.columns:

@@ -81,8 +81,9 @@ def whole_curves(table: RunTable) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
 
 def run_auto(args: argparse.Namespace) -> int:
     """Fit the set of laws, write, print."""
+    from analysis.laws.size_and_data.hoffmann import HOFFMANN
     from analysis.runs.columns import as_columns
-    from analysis.selection.auto import fit_auto
+    from analysis.selection.auto import SPARE, fit_auto
     from analysis.selection.auto_saved import auto_to_dict, save_auto
 
     if args.breaks is not None:
@@ -90,7 +91,7 @@ def run_auto(args: argparse.Namespace) -> int:
     columns = parse_columns(args.columns)
     table = table_from_args(args, required=("x", "loss") if "x" in columns else DEFAULT_REQUIRED)
     notes = list(table.notes)
-    spec = spec_of(args, cluster_of(args, table.frame, 5, notes))
+    spec = spec_of(args, cluster_of(args, table.frame, len(HOFFMANN.parameters), notes, spare=SPARE))
     auto = fit_auto(as_columns(table.frame), spec, columns=columns, conventions=table.conventions)
     for note in notes:
         print(note, file=sys.stderr)
