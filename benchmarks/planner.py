@@ -4,8 +4,8 @@ For each seed the fixed grid of experiments/sweeps/planner.yaml is trained and f
 from the grid's two smallest budgets, asks `isoflop advise` for runs, trains them, fits all it has, and asks again,
 until it has spent half of the grid's FLOPs, and then all of them. Each fit predicts the same two held-out runs of four
 times the grid's largest budget, which no fit and no advice has seen; a weighted set of laws (`fit --law auto`) does so
-beside it.
-Everything goes through the commands that users have. A stopped benchmark goes on where it was: runs are kept in the store.
+beside it. Everything goes through the commands that users have. A stopped benchmark goes on where it was: runs are kept
+in the store.
 """
 
 from __future__ import annotations
@@ -185,8 +185,8 @@ def page(arms: dict[str, Any], num_seeds: int) -> str:
         numbers = f"{found['runs']:.0f} | {found['cost']:.2f} | {percent(found['error'])}"
         lines.append(f"| {name} | {numbers} | {beside} | {covered} | {percent(found['auto']['error'])} | {weighted} |")
     note = (
-        f"Means over {num_seeds} seeds with 95 % intervals (Student's t). Cost is FLOPs in parts of the grid's. Two runs "
-        "a seed were held out; covered counts those that lie within a 95 % prediction interval, where there is one."
+        f"Means over {num_seeds} seeds with 95 % intervals (Student's t). Cost is FLOPs in parts of the grid's. "
+        "Two runs a seed were held out; covered counts those within a 95 % prediction interval, where there is one."
     )
     return "\n".join([*lines, "", note, ""])
 

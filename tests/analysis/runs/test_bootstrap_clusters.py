@@ -38,3 +38,11 @@ def test_fewer_clusters_than_parameters_are_named() -> None:
         "likely too narrow"
     )
     assert choose(frame(trunk=np.repeat(np.arange(4), 3)), 4)[0] == "trunk"
+
+
+def test_a_comparison_of_laws_needs_clusters_to_spare() -> None:
+    six = frame(trunk=np.repeat(np.arange(6), 2))
+    assert choose(six, 5)[0] == "trunk"
+    labels, note = choose(six, 5, spare=4)
+    assert labels is None
+    assert "6 trunks are too few to draw by" in str(note)
