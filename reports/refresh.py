@@ -1,4 +1,4 @@
-"""Write four results of the committed reports into README.md: `python reports/refresh.py [--check]`.
+"""Write five results of the committed reports into README.md: `python reports/refresh.py [--check]`.
 
 Owns the text between `<!-- numbers -->` and `<!-- /numbers -->`; everything there comes from the reports' files. With
 `--check` nothing is written, and the exit status says whether the texts are up to date.
@@ -17,6 +17,7 @@ QUICKSTART = ROOT / "reports" / "quickstart"
 SPEECHES = ROOT / "reports" / "isoflop-speeches"
 REVIEWS = ROOT / "reports" / "isoflop-imdb"
 POSITIONS = ROOT / "reports" / "positions"
+RATES = ROOT / "reports" / "learning-rate"
 MUON = ROOT / "reports" / "muon"
 
 
@@ -33,8 +34,8 @@ def interval(row: dict[str, str], digits: int = 2) -> str:
 
 
 def headlines() -> str:
-    """Four results as a Markdown list, each with its 95 % interval: a prediction, an exponent, two comparisons."""
-    return "".join(f"* {line}\n" for line in (prediction(), exponent(), comparison(), optimizers()))
+    """Five results as a Markdown list, each with its 95 % interval: a prediction, exponents, two comparisons."""
+    return "".join(f"* {line}\n" for line in (prediction(), exponent(), rates(), comparison(), optimizers()))
 
 
 def prediction(folder: Path = SPEECHES) -> str:
@@ -82,6 +83,21 @@ def comparison(folder: Path = POSITIONS) -> str:
     return (
         f"**Small differences show.** Over {found['num_cells']} pairs of runs, T5's relative positions lower the loss by "
         f"{value:.3f} ({low:.3f}, {high:.3f}) nats against rotary ones. [Positions](reports/positions/report.html)"
+    )
+
+
+def rates(folder: Path = RATES) -> str:
+    """How the best peak rate moves with size, in two parametrizations."""
+    cards = {card["label"]: card for card in json.loads((folder / "summary.json").read_text())["cards"]}
+
+    def power(arm: str) -> str:
+        card = cards[f"power of N in the best rate, {arm}"]
+        ends = [f"{float(end):.2f}" for end in (card["value"], *card["interval"].split(" to "))]
+        return f"{ends[0]} ({ends[1]}, {ends[2]})"
+
+    return (
+        f"**muP carries a learning rate from size to size.** The best peak rate goes as N to the power {power('standard')} "
+        f"in the standard parametrization, and {power('mup')} in muP. [Peak rates](reports/{folder.name}/report.html)"
     )
 
 
