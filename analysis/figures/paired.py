@@ -136,8 +136,7 @@ def save_arm_rates(frame: pd.DataFrame, folder: Path) -> None:
     folder : Path
         Where they go.
     """
-    num_arms = frame["arm"].nunique()
-    save_figure(partial(draw_arm_rates, frame), folder, "rates", size=RATES_SIZE, num_budgets=num_arms)
+    save_figure(partial(draw_arm_rates, frame), folder, "rates", size=RATES_SIZE)
 
 
 def save_arms(frame: pd.DataFrame, folder: Path) -> bool:
@@ -159,7 +158,7 @@ def save_arms(frame: pd.DataFrame, folder: Path) -> bool:
     if shown.empty:
         return False
     size = (6.8, 1.5 + 0.42 * max(2, shown["arm"].nunique()))
-    save_figure(partial(draw_arms, frame), folder, "arms", size=size, num_budgets=shown["params"].nunique())
+    save_figure(partial(draw_arms, frame), folder, "arms", size=size)
     return True
 
 
@@ -224,5 +223,4 @@ def save_rates(frame: pd.DataFrame, folder: Path) -> None:
     folder : Path
         Where they go.
     """
-    num_curves = frame.groupby(["params", "tokens"]).ngroups
-    save_figure(partial(draw_rates, frame), folder, "rates", size=RATES_SIZE, num_budgets=num_curves)
+    save_figure(partial(draw_rates, frame), folder, "rates", size=RATES_SIZE)

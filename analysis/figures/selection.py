@@ -236,5 +236,5 @@ def save_selection(selection: SelectionResult, folder: Path) -> None:
         Where they go.
     """
     draw = partial(draw_selection, selection)
-    save_figure(draw, folder, "selection", size=SIZE, num_budgets=len(selection.windows))
+    save_figure(draw, folder, "selection", size=SIZE)
     save_png(draw, folder / "selection-dark.png", size=SIZE, theme=DARK)

@@ -109,8 +109,8 @@ def _sentence(arm: str, tuned: Tuned) -> str:
             moves.append(f"{word}^{power.text(2)}{still}")
     edges = sum(cell.edge is not None for cell in tuned.cells)
     at_edge = f"; in {edges} of {len(tuned.cells)} cells the best run has an outermost rate" if edges else ""
-    name = "" if arm == ONE else f"{arm}: "
-    return f"{name}the best peak rate moves as {' '.join(moves)}{at_edge}."
+    name = "The" if arm == ONE else f"In the arm {arm} the"
+    return f"{name} best peak rate moves as {' '.join(moves)}{at_edge}."
 
 
 def _table(cells: pd.DataFrame) -> FoundTable:

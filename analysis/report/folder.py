@@ -72,7 +72,7 @@ def write_report(study: Study, out: Path, *, origin: dict[str, Any], draw: bool 
     write_json(out / "checklist.json", checklist.to_dict(checked))
     if not draw:
         return out
-    figures = {plate.name: _write_figure(plate, out / "figures", num_budgets=len(study.budgets)) for plate in drawn}
+    figures = {plate.name: _write_figure(plate, out / "figures") for plate in drawn}
     save_png(first.draw, out / "figures" / f"{first.name}-dark.png", size=first.size, theme=DARK)
     page = out / "report.html"
     write_atomic(
@@ -91,10 +91,10 @@ def write_report(study: Study, out: Path, *, origin: dict[str, Any], draw: bool 
     return page
 
 
-def _write_figure(plate: Plate, folder: Path, *, num_budgets: int) -> str:
+def _write_figure(plate: Plate, folder: Path) -> str:
     """NAME.svg and NAME.png; the figure as an element of the page."""
     svg = svg_text(plate.draw, size=plate.size)
-    write_atomic(folder / f"{plate.name}.svg", standalone_svg(svg, num_budgets=num_budgets))
+    write_atomic(folder / f"{plate.name}.svg", standalone_svg(svg))
     save_png(plate.draw, folder / f"{plate.name}.png", size=plate.size)
     return svg
 

@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from analysis.figures.drawing.plate import Plate
+from analysis.figures.drawing.render import colour_counts
 from analysis.figures.drawing.theme import DARK, LIGHT, css_variables
 from analysis.findings.base import Finding, FoundTable
 from analysis.formatting import format_percent
@@ -64,6 +65,7 @@ def render_page(
     str
         The page.
     """
+    counts = colour_counts(*figures.values())
     known, procedure = cautions(warnings(study))
     return template("report.html.j2").render(
         title=study.title,
@@ -74,8 +76,8 @@ def render_page(
         plates=drawn,
         inline={name: Markup(svg) for name, svg in figures.items()},
         sections=_sections(study, found),
-        light=Markup(css_variables(LIGHT, len(study.budgets))),
-        dark=Markup(css_variables(DARK, len(study.budgets))),
+        light=Markup(css_variables(LIGHT, *counts)),
+        dark=Markup(css_variables(DARK, *counts)),
         cautions=known,
         procedure=procedure,
         cost=training_cost(study.table.frame),

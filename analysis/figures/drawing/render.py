@@ -125,29 +125,50 @@ def svg_text(draw: Draw, *, size: Inches) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
+    text = re.sub(r"#0b([0-9a-f]{2})([0-9a-f]{2})", _variable, text)
     for role in ROLES:
         text = text.replace(getattr(CSS, role), f"var(--figure-{role}, {getattr(LIGHT, role)})")
-    text = re.sub(r"#0b([0-9a-f]{2})5a", lambda match: f"var(--budget-{int(match.group(1), 16)}, #31688e)", text)
     text = re.sub(r"\n\s*<metadata>.*?</metadata>", "", text, flags=re.S)
     return re.sub(r"[ \t]+\n", "\n", text)
 
 
-def standalone_svg(text: str, *, num_budgets: int) -> str:
+def _variable(match: re.Match[str]) -> str:
+    """The CSS variable of a placeholder."""
+    index, count = (int(digits, 16) for digits in match.groups())
+    return f"var(--budget-{index}-of-{count}, #31688e)"
+
+
+def colour_counts(*figures: str) -> list[int]:
+    """How many colours in a row figures use, for `css_variables`.
+
+    Parameters
+    ----------
+    *figures : str
+        What `svg_text` gives.
+
+    Returns
+    -------
+    list of int
+        Ascending; empty for figures in the colours of roles alone.
+    """
+    return sorted({int(count) for text in figures for count in re.findall(r"var\(--budget-\d+-of-(\d+)", text)})
+
+
+def standalone_svg(text: str) -> str:
     """An SVG file that is light or dark as its reader prefers.
 
     Parameters
     ----------
     text : str
         What `svg_text` gives.
-    num_budgets : int
-        Colours of budgets that the figure uses.
 
     Returns
     -------
     str
         The content of the file.
     """
-    light, dark = css_variables(LIGHT, num_budgets), css_variables(DARK, num_budgets)
+    counts = colour_counts(text)
+    light, dark = css_variables(LIGHT, *counts), css_variables(DARK, *counts)
     style = f"<style>svg {{ {light} }} @media (prefers-color-scheme: dark) {{ svg {{ {dark} }} }}</style>"
     end = text.index(">", text.index("<svg")) + 1
     return '<?xml version="1.0" encoding="utf-8"?>\n' + text[:end] + "\n " + style + text[end:]
@@ -178,7 +199,7 @@ def save_png(draw: Draw, path: Path, *, size: Inches, theme: Theme = LIGHT, dpi:
     write_atomic(path, buffer.getvalue())
 
 
-def save_figure(draw: Draw, folder: Path, name: str, *, size: Inches, num_budgets: int) -> None:
+def save_figure(draw: Draw, folder: Path, name: str, *, size: Inches) -> None:
     """Write a figure as NAME.png, on a light background, and as NAME.svg, which is light or dark as its reader prefers.
 
     Parameters
@@ -191,8 +212,6 @@ def save_figure(draw: Draw, folder: Path, name: str, *, size: Inches, num_budget
         Their stem.
     size : (float, float)
         Inches.
-    num_budgets : int
-        Colours of budgets that the figure uses.
     """
     save_png(draw, folder / f"{name}.png", size=size)
-    write_atomic(folder / f"{name}.svg", standalone_svg(svg_text(draw, size=size), num_budgets=num_budgets))
+    write_atomic(folder / f"{name}.svg", standalone_svg(svg_text(draw, size=size)))

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 MAX_BUDGET_COLOURS = 250
-"""Budgets beyond this many share the last colours: a placeholder numbers them by two hexadecimal digits."""
+"""Budgets beyond this many share the last colours: a placeholder numbers each, and how many there are, by two
+hexadecimal digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,8 @@ class Theme:
             Ascending with the budgets.
         """
         if self.name == "css":
-            return [f"#0b{min(index, MAX_BUDGET_COLOURS - 1):02x}5a" for index in range(count)]
+            last = MAX_BUDGET_COLOURS - 1
+            return [f"#0b{min(index, last):02x}{min(count, last + 1):02x}" for index in range(count)]
         places = np.linspace(*self.budget_span, max(count, 2))[:count]
         return [to_hex(mpl.colormaps["viridis"](place)) for place in places]
 
@@ -93,21 +95,25 @@ ROLES = ("ink", "muted", "grid", "paper", "accent", "second")
 """The fields of a theme that become the CSS variables `--figure-ROLE`."""
 
 
-def css_variables(theme: Theme, num_budgets: int) -> str:
+def css_variables(theme: Theme, *counts: int) -> str:
     """The CSS declarations of one theme.
 
     Parameters
     ----------
     theme : Theme
         Whose colours they are.
-    num_budgets : int
-        Colours of budgets that a figure uses.
+    *counts : int
+        How many colours in a row the figures use: each has its own way from the first to the last.
 
     Returns
     -------
     str
-        `--figure-ink: ...; --budget-0: ...;` and so on.
+        `--figure-ink: ...; --budget-0-of-3: ...;` and so on.
     """
     roles = [f"--figure-{role}: {getattr(theme, role)};" for role in ROLES]
-    budgets = [f"--budget-{index}: {colour};" for index, colour in enumerate(theme.budget_colours(num_budgets))]
+    budgets = [
+        f"--budget-{index}-of-{count}: {colour};"
+        for count in sorted(set(counts))
+        for index, colour in enumerate(theme.budget_colours(count))
+    ]
     return " ".join(roles + budgets)

@@ -14,7 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from analysis.figures.drawing.plate import Plate
-from analysis.figures.drawing.render import save_png, standalone_svg, svg_text
+from analysis.figures.drawing.render import colour_counts, save_png, standalone_svg, svg_text
 from analysis.figures.drawing.theme import DARK, LIGHT, css_variables
 from analysis.figures.tuning.methods import (
     draw_examples,
@@ -97,7 +97,7 @@ def write_tuning_report(study: TuningStudy, out: Path, *, origin: dict[str, Any]
     for plate in drawn:
         svg = svg_text(plate.draw, size=plate.size)
         figures[plate.name] = svg
-        write_atomic(out / "figures" / f"{plate.name}.svg", standalone_svg(svg, num_budgets=len(study.arms)))
+        write_atomic(out / "figures" / f"{plate.name}.svg", standalone_svg(svg))
         save_png(plate.draw, out / "figures" / f"{plate.name}.png", size=plate.size)
     save_png(drawn[0].draw, out / "figures" / f"{drawn[0].name}-dark.png", size=drawn[0].size, theme=DARK)
     page = out / "report.html"
@@ -240,6 +240,7 @@ def _page(
     files: list[str],
     concepts: str | None,
 ) -> str:
+    counts = colour_counts(*figures.values())
     known, procedure = cautions(study.notes)
     return template("tuning.html.j2").render(
         title=study.title,
@@ -248,8 +249,8 @@ def _page(
         plates=drawn,
         inline={name: Markup(svg) for name, svg in figures.items()},
         sections=_sections(study, drawn),
-        light=Markup(css_variables(LIGHT, len(study.arms))),
-        dark=Markup(css_variables(DARK, len(study.arms))),
+        light=Markup(css_variables(LIGHT, *counts)),
+        dark=Markup(css_variables(DARK, *counts)),
         cautions=known,
         procedure=procedure,
         cost=training_cost(study.runs),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from analysis.figures.drawing.axes import EndLabel, label_ends, log_axis, nice_log_ticks, panels, spread
-from analysis.figures.drawing.render import save_png, standalone_svg, svg_text
+from analysis.figures.drawing.render import colour_counts, save_png, standalone_svg, svg_text
 from analysis.figures.drawing.theme import CSS, DARK, LIGHT, Theme, css_variables
 
 
@@ -55,11 +55,24 @@ def test_an_svg_is_drawn_in_css_variables_and_the_same_every_time() -> None:
     assert "var(--figure-ink" in first
     assert "var(--budget-1" in first
     assert "#0a0b" not in first
-    assert "#0b015a" not in first
+    assert "#0b01" not in first
     assert "<metadata>" not in first
-    alone = standalone_svg(first, num_budgets=2)
+    alone = standalone_svg(first)
     assert "prefers-color-scheme: dark" in alone
     assert alone.startswith("<?xml")
+
+
+def test_a_figure_of_few_colours_spans_the_whole_map_beside_one_of_many() -> None:
+    def many(figure: Figure, theme: Theme) -> None:
+        axes = figure.add_subplot()
+        for level, colour in enumerate(theme.budget_colours(9)):
+            axes.axhline(level, color=colour)
+
+    counts = colour_counts(svg_text(sketch, size=(4, 3)), svg_text(many, size=(4, 3)))
+    assert counts == [2, 9]
+    page = css_variables(LIGHT, *counts)
+    assert f"--budget-1-of-2: {LIGHT.budget_colours(9)[-1]};" in page
+    assert f"--budget-8-of-9: {LIGHT.budget_colours(9)[-1]};" in page
 
 
 def test_drawing_leaves_the_callers_settings_alone(tmp_path: Path) -> None:
