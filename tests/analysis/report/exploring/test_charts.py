@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,19 +56,6 @@ def test_the_sliders_read_what_the_fit_predicts_at_the_cost_that_they_say(study:
         assert table["loss"][i][j] == pytest.approx(predicted["loss"][0], rel=2e-4)
         assert table["lo"][i][j] == pytest.approx(predicted["prediction_lo"][0], rel=2e-3)
         assert study.shapes.tokens(np.exp(table["flops"][i]), params) == pytest.approx(tokens, rel=0.01)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless Chromium."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,8 @@ def test_every_method_has_a_starting_rate_as_published_at_the_width_of_bert_and_
         assert starting_rate(method, 768) == pytest.approx(multiple * 5e-5)
         assert starting_rate(method, 1536) == pytest.approx(multiple * 2.5e-5)
     assert starting_rate("full", 384) == pytest.approx(1e-4)
+    assert starting_rate("lora", 768) == pytest.approx(10 * starting_rate("full", 768))
+    assert starting_rate("full", 384) == pytest.approx(2 * starting_rate("full", 768))
 
 
 @given(method=st.sampled_from(METHODS), width=st.integers(4, 4096))
