@@ -65,7 +65,7 @@ def render_page(
     str
         The page.
     """
-    counts = colour_counts(*figures.values())
+    counts = (*colour_counts(*figures.values()), len(study.budgets))
     known, procedure = cautions(warnings(study))
     return template("report.html.j2").render(
         title=study.title,

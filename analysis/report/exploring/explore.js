@@ -15,11 +15,11 @@
   // The placeholders of the static figures' colours, which the page's style sheet fills for each background.
   function painted() {
     var roles = ["ink", "muted", "grid", "paper", "accent", "second"];
-    var filled = text.replace(/#0a0b0([1-6])/g, function (_, place) {
-      return colour("--figure-" + roles[Number(place) - 1]);
+    var filled = text.replace(/#0b([0-9a-f]{2})([0-9a-f]{2})/g, function (_, place, count) {
+      return colour("--budget-" + parseInt(place, 16) + "-of-" + parseInt(count, 16));
     });
-    filled = filled.replace(/#0b([0-9a-f]{2})5a/g, function (_, place) {
-      return colour("--budget-" + parseInt(place, 16));
+    filled = filled.replace(/#0a0b0([1-6])/g, function (_, place) {
+      return colour("--figure-" + roles[Number(place) - 1]);
     });
     var spec = JSON.parse(filled);
     var soft = colour("--soft"), rule = colour("--rule"), ink = colour("--text");

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from analysis.__main__ import main
+from analysis.figures.drawing.theme import DARK, LIGHT, Theme
 from analysis.report.exploring.calculator import calculator
 from analysis.report.exploring.charts import explore_spec
 from analysis.study.build import build_study
@@ -114,6 +115,15 @@ def test_every_control_changes_the_charts_and_nothing_leaves_the_file(
     assert opened.page.input_value("select[name=quantity]") == "tokens", "a redraw must keep what was chosen"
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
     assert opened.complaints == []
+
+
+@pytest.mark.parametrize(("scheme", "theme"), [("light", LIGHT), ("dark", DARK)])
+def test_budgets_of_the_charts_have_the_colours_of_the_figures(
+    browser: Any, page_file: Path, study: Study, scheme: str, theme: Theme
+) -> None:
+    drawn = Opened(browser, page_file, viewport={"width": 1200, "height": 900}, color_scheme=scheme).drawn(1)
+    for colour in theme.budget_colours(len(study.budgets)):
+        assert colour in drawn
 
 
 def test_without_scripts_the_static_figures_say_the_same(browser: Any, page_file: Path) -> None:
