@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from models.config.transformer import Activation, NormKind, TransformerConfig
 from models.kernels.gelu import gelu_tanh
 from models.kernels.linear import linear
-from models.kernels.norm import rms_norm
 from models.modules.roles import Group, Role, tag
 
 
@@ -103,7 +102,7 @@ class Norm(nn.Module):
         """Return the tensor (..., size) normalised."""
         if self.kind == "layernorm":
             return F.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
-        return rms_norm(x, self.weight, self.eps)
+        return F.rms_norm(x, self.shape, self.weight, self.eps)
 
     def extra_repr(self) -> str:
         """Name the kind when the module is printed."""

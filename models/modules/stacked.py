@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.kernels.linear import stacked_linear
-from models.kernels.norm import rms_norm
 from models.modules.layers import Embedding, Linear, Norm
 from models.modules.transformer import Head, Transformer
 
@@ -65,9 +64,10 @@ class StackedNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the tensor (M B, ..., D) normalised."""
         assert self.weight is not None
-        if self.kind != "layernorm":
-            return rms_norm(x, self.weight, self.eps)
-        y = F.layer_norm(x, self.shape, None, None, self.eps)
+        if self.kind == "layernorm":
+            y = F.layer_norm(x, self.shape, None, None, self.eps)
+        else:
+            y = F.rms_norm(x, self.shape, None, self.eps)
         y_MBD = y.view(self.weight.shape[0], -1, y.shape[-1])
         if self.bias is None:
             return (y_MBD * self.weight[:, None]).view(x.shape)
