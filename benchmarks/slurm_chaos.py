@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,8 @@ SIGNAL_SECONDS = 10
 EXPIRY_SECONDS = 12
 PREEMPTION_SECONDS = 60.0
 """How long a job with priority may take to get its node and to end."""
-SHORTEST_SECONDS = 35.0
-"""What the disturbed sweep must last at least: Slurm looks at time limits every half minute."""
+SHORTEST_SECONDS = 50.0
+"""For how long the disturbed sweep must train at least: Slurm looks at time limits every half minute."""
 ASKS = "asks to be queued again"
 
 
@@ -246,8 +247,13 @@ def endings(store: Path, *, prefixes: bool) -> tuple[int, dict[str, int]]:
     return sum(len(parts) == 2 for parts in names), dict(Counter(parts[2] for parts in names if len(parts) == 3))
 
 
-def train_in_peace(sweep: Path, store: Path, *, num_runs: int, scale: int, share: bool, limit: float) -> float:
-    """Write the sweep's file and train it undisturbed by two workers of this machine; the seconds that it took."""
+def train_in_peace(
+    sweep: Path, store: Path, *, num_runs: int, scale: int, share: bool, limit: float
+) -> tuple[float, float]:
+    """Write the sweep's file and train it undisturbed by two workers of this machine.
+
+    Returns the seconds that it took, and those from the first claim to the last record, in which others could strike.
+    """
     tokens = [32768 * scale, 65536 * scale]
     sweep.write_text(SWEEP.format(tokens=tokens, seeds=list(range(num_runs // 6))))
     store.mkdir()
@@ -260,7 +266,10 @@ def train_in_peace(sweep: Path, store: Path, *, num_runs: int, scale: int, share
         check=True,
         timeout=limit,
     )
-    return time.monotonic() - began
+    seconds = time.monotonic() - began
+    first_claim = min(path.stat().st_mtime for path in store.glob("claims/[!.]*"))
+    last_record = max(path.stat().st_mtime for path in store.glob("runs/*/record.json"))
+    return seconds, last_record - first_claim
 
 
 def chaos(
@@ -293,12 +302,12 @@ def chaos(
         Seconds after which the disturbed sweep must be done.
     """
     sweep, peace, war = folder / "chaos.yaml", folder / "peace", folder / "war"
-    peace_seconds = train_in_peace(sweep, peace, num_runs=num_runs, scale=scale, share=share, limit=limit)
-    expected = 2 * peace_seconds / min(usable_cores(), WORKERS)
+    peace_seconds, trained = train_in_peace(sweep, peace, num_runs=num_runs, scale=scale, share=share, limit=limit)
+    expected = 2 * trained / min(usable_cores(), WORKERS)
     if expected < SHORTEST_SECONDS:  # a fast machine would be done before the last strike
         shutil.rmtree(peace)
         scale *= math.ceil(SHORTEST_SECONDS / expected)
-        peace_seconds = train_in_peace(sweep, peace, num_runs=num_runs, scale=scale, share=share, limit=limit)
+        peace_seconds, _ = train_in_peace(sweep, peace, num_runs=num_runs, scale=scale, share=share, limit=limit)
     war.mkdir()
     (folder / "slurm").mkdir()
     rng = random.Random(seed)
@@ -306,11 +315,15 @@ def chaos(
         began = time.monotonic()
         deadline = began + limit
         it = Chaos(cluster=cluster, sweep=sweep, store=war, num_runs=num_runs, rng=rng, deadline=deadline, share=share)
-        submissions = [it.submit().splitlines()[0] for _ in range(2)]
+        submissions = [it.submit().splitlines()[0]]
+        with ThreadPoolExecutor(1) as others:  # somebody submits once more while the first strike waits for its victim
+            again = others.submit(it.submit)
+            it.strike(KINDS[0])
+            submissions.append(again.result().splitlines()[0])
         for number in range(rounds):
             if number:
                 it.submit()  # replaces the element that was cancelled
-            for kind in rng.sample(KINDS, len(KINDS)) if number else KINDS:
+            for kind in rng.sample(KINDS, len(KINDS)) if number else KINDS[1:]:
                 it.strike(kind)
         it.until(it.is_done, "every run being done")
         war_seconds = time.monotonic() - began
