@@ -10,7 +10,7 @@ STORE ?= .
 # studies with records, in the order of the gallery
 STUDIES := $(addprefix reports/,quickstart isoflop-speeches isoflop-imdb tuned-speeches known-truth-markov known-truth-zipf-half known-truth-zipf-one kaplan data-constrained width-depth learning-rate positions peft lora-rank transfer)
 
-.PHONY: quickstart test lint coverage smoke docs clean reports
+.PHONY: install quickstart test lint coverage smoke docs clean reports
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "isoflop needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=...")'
@@ -25,6 +25,9 @@ $(DEV): $(STAMP)
 $(DOCS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $(DOCS)
+
+## make .venv and install the suite in it
+install: $(STAMP)
 
 ## train the quickstart grid, fit the law, write reports/quickstart/report.html
 quickstart: $(STAMP)

@@ -1,4 +1,4 @@
-"""isoflop: train a grid of small transformers, fit the scaling law, know how far to trust it and which run to buy next.
+"""isoflop: train a grid of small transformers, fit a scaling law, know how far to trust it, decide what to train next.
 
 The one door of the suite. `import isoflop as iso` gives the names of a notebook; each is imported when it is first
 used, so that the import itself takes milliseconds. The command `isoflop VERB ...` runs any verb of the three packages.

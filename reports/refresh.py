@@ -48,10 +48,11 @@ def prediction(folder: Path = SPEECHES) -> str:
         f"{run['predicted']:.3f} ({run['lo']:.3f}, {run['hi']:.3f}), measured {run['measured']:.3f}" for run in held
     )
     return (
-        f"**Larger runs are predicted.** Fitted to small runs, the law predicted {len(held)} runs of "
-        f"{held[0]['flops'] / largest_fitted(folder):.1f} times the compute to {mean(errors):.1%}; {inside} of "
-        f"{len(held)} lie within their intervals. Nats per byte: {shown}. Taking the best smaller run's loss instead "
-        f"errs by {mean(carried):.1%}. [Speeches](reports/{folder.name}/report.html). {registered()}"
+        f"**Larger runs are predicted.** A law fitted to small runs predicted the loss of {len(held)} runs that "
+        f"cost {held[0]['flops'] / largest_fitted(folder):.1f} times as much, with a mean error of {mean(errors):.1%}; "
+        f"{inside} of {len(held)} lie within their intervals. In nats per byte: {shown}. Guessing the loss of the best "
+        f"smaller run instead has an error of {mean(carried):.1%}. [Speeches](reports/{folder.name}/report.html). "
+        f"{registered()}"
     )
 
 
@@ -60,8 +61,8 @@ def registered(folder: Path = REVIEWS) -> str:
     runs = json.loads((folder / "registered.json").read_text())["runs"]
     errors, inside = [abs(run["error_fraction"]) for run in runs], sum(run["covered"] for run in runs)
     return (
-        f"On film reviews by byte pairs, such predictions, written down before their runs were trained, err by "
-        f"{mean(errors):.1%}; {inside} of {len(runs)} lie within their intervals. "
+        f"On film reviews, tokenized by byte-pair encoding, the predictions were registered before their runs were "
+        f"trained: the mean error is {mean(errors):.1%}, and {inside} of {len(runs)} lie within their intervals. "
         f"[Film reviews](reports/{folder.name}/report.html)"
     )
 
@@ -72,7 +73,8 @@ def exponent(folder: Path = SPEECHES) -> str:
     return (
         "**The best size grows as compute to the power a.** "
         f"a = {interval(found['parametric hoffmann'])} by the fitted law, {interval(found['isoflop parabola'])} by the "
-        f"minima of IsoFLOP curves. [Speeches](reports/{folder.name}/report.html)"
+        "minima of the IsoFLOP curves (loss against size at equal compute). "
+        f"[Speeches](reports/{folder.name}/report.html)"
     )
 
 
@@ -81,8 +83,9 @@ def comparison(folder: Path = POSITIONS) -> str:
     found = next(row for row in rows(folder / "tables" / "arms.csv") if row["arm"] == "t5")
     value, low, high = (-float(found[key]) for key in ("difference", "hi", "lo"))
     return (
-        f"**Small differences show.** Over {found['num_cells']} pairs of runs, T5's relative positions lower the loss by "
-        f"{value:.3f} ({low:.3f}, {high:.3f}) nats against rotary ones. [Positions](reports/positions/report.html)"
+        f"**Small differences are measurable.** Over {found['num_cells']} pairs of runs, T5's relative positions "
+        f"lower the loss by {value:.3f} ({low:.3f}, {high:.3f}) nats compared with rotary ones. "
+        f"[Positions](reports/positions/report.html)"
     )
 
 
@@ -96,8 +99,9 @@ def rates(folder: Path = RATES) -> str:
         return f"{ends[0]} ({ends[1]}, {ends[2]})"
 
     return (
-        f"**muP carries a learning rate from size to size.** The best peak rate goes as N to the power {power('standard')} "
-        f"in the standard parametrization, and {power('mup')} in muP. [Peak rates](reports/{folder.name}/report.html)"
+        f"**muP transfers the learning rate across sizes.** The best peak rate grows as N to the power "
+        f"{power('standard')} in the standard parametrization, and to the power {power('mup')} in muP. "
+        f"[Peak rates](reports/{folder.name}/report.html)"
     )
 
 
@@ -107,8 +111,8 @@ def optimizers(folder: Path = MUON) -> str:
     pairs = [float(row["difference"]) for row in rows(folder / "arms.csv") if row["difference"]]
     low, high, tokens = min(pairs), max(pairs), int(float(found["tokens"]))
     return (
-        f"**Arms are compared at their own best rates.** At width 64 and {tokens:,} tokens, Muon lowers the loss against "
-        f"AdamW by {-mean(pairs):.3f} nats; the {len(pairs)} seeds lie between {-high:.3f} and {-low:.3f}. "
+        f"**Recipes are compared at their own best rates.** At width 64 and {tokens:,} tokens, Muon lowers the loss by "
+        f"{-mean(pairs):.3f} nats compared with AdamW; the {len(pairs)} seeds lie between {-high:.3f} and {-low:.3f}. "
         f"[Optimisers](reports/{folder.name}/README.md)"
     )
 
