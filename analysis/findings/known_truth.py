@@ -18,11 +18,14 @@ from analysis.findings.base import Finding, FoundTable
 from analysis.formatting import format_number, format_percent
 from analysis.study.study import Study
 from experiments.data.config import DataConfig
+from experiments.data.corpus import source_loss
 from experiments.data.languages.base import Language
 from experiments.data.languages.markov import MarkovLanguage
 from experiments.data.languages.registry import build_language
 from experiments.data.languages.zipf_memory import ZipfMemoryLanguage
 
+_OF_VALIDATION = ("corpus", "corpus_options", "context", "val_size", "val_document_size")
+"""Fields of a run's data that define the text on which it is measured."""
 Truth = tuple[str, str, float, str]
 """Parameter of the law, what it should be in words, the number, and why."""
 
@@ -45,22 +48,31 @@ def known_truth(study: Study) -> Finding | None:
     if data is None or "E" not in fit.estimates:
         return None
     language = build_language(data)
-    truths = [("E", "exact entropy", language.window_entropy(data.context), _why_floor(language, data))]
+    exact = language.window_entropy(data.context)
+    scored, chance = source_loss(data)
+    truths = [
+        ("E", "source on this validation text", scored, "what the language itself scores where the runs are measured"),
+        ("E", "exact entropy", exact, _why_floor(language, data)),
+    ]
     truths += [truth for truth in _exponents(language, data, study) if truth[0] in fit.estimates]
     pairs = [(truth, fit.estimates[truth[0]]) for truth in truths]
     return Finding(
-        sentences=tuple(_sentence(truth, estimate) for truth, estimate in pairs),
+        sentences=(
+            _floor_sentence(fit.estimates["E"], scored, exact, chance),
+            *(_exponent_sentence(truth, estimate) for truth, estimate in pairs if truth[0] != "E"),
+        ),
         plate=Plate(
             name="truth",
             title="What was fitted, and what is true",
             draw=partial(draw_intervals, _groups(pairs, study.loss_unit), digits=4),
-            size=(9.4, 1.1 + 0.36 * max(1, len(pairs) - 1)),
+            size=(9.4, 1.1 + 0.36 * max(2, len(pairs) - 2)),
             caption=f"Diamonds are parameters of {fit.law.name}'s law with {format_percent(study.choices.level)} "
-            "intervals; the upright strokes are what they should be: the floor is computed from the language, and "
+            "intervals; the upright strokes are what they should be. All runs are measured on one validation text, so "
+            "their floor is what the language itself scores there, which differs from the exact entropy by chance; "
             "exponents are what theory gives for much data.",
         ),
         tables=(_table(pairs),),
-        cards=(("E less the exact entropy, nats", _less(fit.estimates["E"], truths[0][2])),),
+        cards=(("E less the floor of the validation text, nats", _less(fit.estimates["E"], scored)),),
     )
 
 
@@ -75,7 +87,7 @@ def _data(study: Study) -> DataConfig | None:
 
 def _plain(config: Any) -> dict[str, Any]:
     data = config.get("data", {})
-    return {name: data[name] for name in ("corpus", "corpus_options", "context") if name in data}
+    return {name: data[name] for name in _OF_VALIDATION if name in data}
 
 
 def _why_floor(language: Language, data: DataConfig) -> str:
@@ -105,19 +117,33 @@ def _exponents(language: Language, data: DataConfig, study: Study) -> list[Truth
     ]
 
 
-def _sentence(truth: Truth, estimate: Estimate) -> str:
-    """One comparison in words."""
+def _floor_sentence(floor: Estimate, scored: float, exact: float, chance: float | None) -> str:
+    """The fitted floor beside what the source scores on the validation text, and beside the exact entropy."""
+    spread = "" if chance is None else f", as texts of this length do by chance (standard error {chance:.2g})"
+    off = format_percent(abs(floor.value / scored - 1))
+    return (
+        f"The language itself scores {format_number(scored, 4)} nats on the validation text, {abs(scored - exact):.2g} "
+        f"{'above' if scored > exact else 'below'} its exact entropy of {format_number(exact, 4)}{spread}; the fitted "
+        f"floor is E = {floor.text(4)}, {off} {'above' if floor.value > scored else 'below'} that score, and "
+        f"{_end(floor, scored)}."
+    )
+
+
+def _exponent_sentence(truth: Truth, estimate: Estimate) -> str:
+    """A fitted exponent beside that of theory."""
     name, what, value, _ = truth
-    inside = "covers it" if estimate.covers(value) else "does not cover it"
-    end = f"the interval {inside}" if estimate.has_interval else "there is no interval to cover it"
-    if name == "E":
-        off = format_percent(abs(estimate.value / value - 1))
-        return (
-            f"The exact entropy of the language is {format_number(value, 4)} nats; the fitted floor is E = "
-            f"{estimate.text(4)}, {off} {'above' if estimate.value > value else 'below'} it, and {end}."
-        )
-    role = {"alpha": "size", "beta": "data"}.get(name, "")
-    return f"The {role} exponent {name} is {estimate.text(3)}; theory gives {format_number(value, 3)} ({what}): {end}."
+    role = {"alpha": "size", "beta": "data"}[name]
+    return (
+        f"The {role} exponent {name} is {estimate.text(3)}; theory gives {format_number(value, 3)} ({what}): "
+        f"{_end(estimate, value)}."
+    )
+
+
+def _end(estimate: Estimate, value: float) -> str:
+    """Whether an interval covers a number, in words."""
+    if not estimate.has_interval:
+        return "there is no interval to cover it"
+    return f"the interval {'covers it' if estimate.covers(value) else 'does not cover it'}"
 
 
 def _less(estimate: Estimate, truth: float) -> Estimate:
@@ -130,7 +156,7 @@ def _less(estimate: Estimate, truth: float) -> Estimate:
 
 def _groups(pairs: list[tuple[Truth, Estimate]], unit: str) -> list[tuple[str, list[Row]]]:
     """The floor on one axis, exponents on another."""
-    floor = [Row("floor E", estimate, truth[2]) for truth, estimate in pairs if truth[0] == "E"]
+    floor = [Row(f"E: {truth[1]}", estimate, truth[2]) for truth, estimate in pairs if truth[0] == "E"]
     rest = [Row(f"{truth[0]}: {truth[1]}", estimate, truth[2]) for truth, estimate in pairs if truth[0] != "E"]
     return [(unit, floor), *([("exponent", rest)] if rest else [])]
 

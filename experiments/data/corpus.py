@@ -24,7 +24,7 @@ from experiments.data.languages.base import Language
 from experiments.data.languages.registry import build_language
 from experiments.data.order import permutation
 from experiments.data.tokenizers.tokenizer import PAD
-from experiments.data.tokens import TokenFiles, open_tokens
+from experiments.data.tokens import TokenFiles, open_tokens, validation_files
 from experiments.errors import UserError
 
 
@@ -324,3 +324,59 @@ def bits_per_byte(loss_nats_per_token: float, tokens: int, num_bytes: int) -> fl
     if num_bytes < 1:
         raise ValueError(f"{num_bytes} bytes of text have no bits per byte")
     return loss_nats_per_token * tokens / (math.log(2) * num_bytes)
+
+
+def clustered_mean(sums: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[float, float | None]:
+    """Mean loss over tokens and its standard error clustered by document.
+
+    The ratio estimator: L = sum s_d / sum c_d, se^2 = n / (n - 1) sum (s_d - L c_d)^2 / (sum c_d)^2 (Cochran 1977,
+    section 6.4).
+
+    Parameters
+    ----------
+    sums : array, shape (n,)
+        Nats of each document.
+    counts : array, shape (n,)
+        Predicted tokens of each document.
+
+    Returns
+    -------
+    mean : float
+        Nats per token.
+    standard_error : float or None
+        In nats per token; None for fewer than two documents.
+    """
+    total = counts.sum()
+    loss = float(sums.sum() / total)
+    num = int((counts > 0).sum())
+    if num < 2:
+        return loss, None
+    residuals = sums - loss * counts
+    return loss, float(math.sqrt(num / (num - 1) * float((residuals**2).sum())) / total)
+
+
+def source_loss(data: DataConfig) -> tuple[float, float | None]:
+    """Compute what a synthetic language itself scores on the validation text of a config: the floor of its runs.
+
+    It differs from the exact entropy by the chance of a finite text, alike for all runs that are measured on it.
+
+    Parameters
+    ----------
+    data : DataConfig
+        A synthetic language; its validation text is made in memory.
+
+    Returns
+    -------
+    loss : float
+        Nats per scored token.
+    standard_error : float or None
+        Of a text of this length around the exact entropy; None for a single document.
+
+    Raises
+    ------
+    UserError
+        When the corpus is no synthetic language.
+    """
+    if not data.is_language:
+        raise UserError(f"corpus {data.corpus!r} is no synthetic language; its true source is not known")
+    return clustered_mean(*TokenCorpus(data, validation_files(data)).source_val_sums())

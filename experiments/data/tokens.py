@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from experiments.data.cache import Cache, build_folder, explain_write_errors, read_json, write_json
 from experiments.data.config import DataConfig
 from experiments.data.identity import content_hash, resolve, tokens_folder
+from experiments.data.languages.base import Language
 from experiments.data.languages.registry import build_language
 from experiments.data.split import ValidationSet, split_documents
 from experiments.data.tokenizers.tokenizer import EOD, Tokenizer, load_tokenizer
@@ -208,10 +209,8 @@ def _build_language(data: DataConfig, folder: Path) -> None:
     language = build_language(data)
     dtype = _dtype(language.vocab_size)
     num_train = int(data.option("num_tokens")) + 1
-    size = -(-(data.val_document_size + 1) // language.period) * language.period
-    num_documents = max(1, data.val_size // data.val_document_size)
     _write(folder / "train.bin", language.generate(num_train, stream=0).astype(dtype))
-    val = [language.generate(size, stream=1 + index)[: data.val_document_size + 1] for index in range(num_documents)]
+    val = _language_validation(language, data)
     _write(folder / "val.bin", np.concatenate(val).astype(dtype))
     _write_meta(
         folder,
@@ -224,13 +223,45 @@ def _build_language(data: DataConfig, folder: Path) -> None:
             "vocab_size": language.vocab_size,
             "num_train_stored": num_train,
             "num_val_stored": sum(map(len, val)),
-            "num_documents": 1 + num_documents,
+            "num_documents": 1 + len(val),
             "num_train_documents": 1,
-            "num_val_held_out": num_documents,
+            "num_val_held_out": len(val),
             "train_bytes": None,
             "val_offsets": [0, *np.cumsum([len(document) for document in val]).tolist()],
             "val_bytes": None,
         },
+    )
+
+
+def _language_validation(language: Language, data: DataConfig) -> list[NDArray[np.int64]]:
+    """The validation documents of a synthetic language: each the beginning of a stream of its own."""
+    size = -(-(data.val_document_size + 1) // language.period) * language.period
+    num_documents = max(1, data.val_size // data.val_document_size)
+    return [language.generate(size, stream=1 + index)[: data.val_document_size + 1] for index in range(num_documents)]
+
+
+def validation_files(data: DataConfig) -> TokenFiles:
+    """Make the validation text of a synthetic language in memory, with a single training sequence.
+
+    Parameters
+    ----------
+    data : DataConfig
+        A synthetic language.
+
+    Returns
+    -------
+    TokenFiles
+        What `open_tokens` gives for validation, with nothing written.
+    """
+    language = build_language(data)
+    dtype = _dtype(language.vocab_size)
+    val = _language_validation(language, data)
+    return TokenFiles(
+        train=language.generate(data.context + 1, stream=0).astype(dtype),
+        val=np.concatenate(val).astype(dtype),
+        val_offsets=np.array([0, *np.cumsum([len(document) for document in val])], dtype=np.int64),
+        val_bytes=None,
+        meta={"vocab_size": language.vocab_size},
     )
 
 

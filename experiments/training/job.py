@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config.prefixes import SHAREABLE
+from experiments.data.corpus import clustered_mean
 from experiments.training.state import (
     Interrupted,
     Target,
@@ -24,7 +25,7 @@ from experiments.training.state import (
     save_state,
 )
 from experiments.training.step import take_step
-from experiments.training.validation import clustered_mean, evaluate
+from experiments.training.validation import evaluate
 from models.lit import LitTransformer
 
 

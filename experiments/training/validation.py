@@ -5,7 +5,6 @@ It must not know training, stores or sweeps.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,32 +71,3 @@ def _batches(config: RunConfig, corpus: TokenCorpus) -> Iterator[tuple[np.ndarra
         whole = mask.all(axis=1)  # what is taken out is drawn per sequence, so that only whole ones mean the same
         if whole.any():
             yield tokens[whole], document_ids[whole, :1], mask[whole, :1]
-
-
-def clustered_mean(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float | None]:
-    """Mean loss over tokens and its standard error clustered by document.
-
-    The ratio estimator: L = sum s_d / sum c_d, se^2 = n / (n - 1) sum (s_d - L c_d)^2 / (sum c_d)^2 (Cochran 1977,
-    section 6.4).
-
-    Parameters
-    ----------
-    sums : array, shape (n,)
-        Nats of each document.
-    counts : array, shape (n,)
-        Predicted tokens of each document.
-
-    Returns
-    -------
-    mean : float
-        Nats per token.
-    standard_error : float or None
-        In nats per token; None for fewer than two documents.
-    """
-    total = counts.sum()
-    loss = float(sums.sum() / total)
-    num = int((counts > 0).sum())
-    if num < 2:
-        return loss, None
-    residuals = sums - loss * counts
-    return loss, float(math.sqrt(num / (num - 1) * float((residuals**2).sum())) / total)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from lightning.fabric import Fabric
 
 from experiments.config.run import RunConfig
-from experiments.data.corpus import TokenCorpus
-from experiments.training.validation import clustered_mean, evaluate
+from experiments.data.corpus import TokenCorpus, clustered_mean
+from experiments.training.validation import evaluate
 from models.lit import LitTransformer
 from models.modules.transformer import Transformer
 

@@ -18,6 +18,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from experiments.config.tuning.run import WARMUP_FRACTION, FinetuneRun
+from experiments.data.corpus import clustered_mean
 from experiments.data.tasks import Task
 from experiments.errors import UserError
 from experiments.training.state import Diverged, Interrupted
@@ -25,7 +26,6 @@ from experiments.training.state import Row as MetricsRow
 from experiments.training.tuning.bootstrap import mean_interval
 from experiments.training.tuning.model import learned, load_learned, make_body
 from experiments.training.tuning.tasks import Measured, Row, TuningTask, first_of, measure
-from experiments.training.validation import clustered_mean
 
 ROWS = 20
 """Rows of metrics that a run writes, at most."""

@@ -19,6 +19,7 @@ from analysis.report.headline import cards
 from analysis.study.build import build_study
 from analysis.study.study import Choices, Study
 from experiments.data.config import DataConfig
+from experiments.data.corpus import source_loss
 from experiments.data.languages.registry import build_language
 from experiments.records import RunRecord
 from tests.analysis.findings.made import made_run, made_store
@@ -67,12 +68,17 @@ def grid(data: Mapping[str, Any], floor: float, **powers: float) -> Iterator[tup
 def test_the_exact_entropy_of_a_language_stands_beside_the_floor(data: Mapping[str, Any], tmp_path: Path) -> None:
     config = DataConfig(**data)
     exact = build_language(config).window_entropy(64)
-    study = study_of(tmp_path, grid(data, exact))
+    scored, chance = source_loss(config)
+    assert chance is not None
+    assert 0 < abs(scored - exact) < 4 * chance
+    study = study_of(tmp_path, grid(data, scored))
     found = only(study, "truth")
     table = found.tables[0].frame
-    floor = table[table["parameter"] == "E"].iloc[0]
-    assert floor["truth"] == pytest.approx(exact)
-    assert floor["fitted"] == pytest.approx(exact, rel=0.02)
+    floors = table[table["parameter"] == "E"].set_index("what")
+    assert floors["truth"]["source on this validation text"] == pytest.approx(scored)
+    assert floors["truth"]["exact entropy"] == pytest.approx(exact)
+    floor = floors.loc["source on this validation text"]
+    assert floor["fitted"] == pytest.approx(scored, rel=0.02)
     assert floor["covered"]
     assert "the interval covers it" in found.sentences[0]
     far = only(study_of(tmp_path / "far", grid(data, exact + 0.5)), "truth")

@@ -18,12 +18,11 @@ from experiments.config.reading import build_sweep
 from experiments.config.run import RunConfig, run_id
 from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
-from experiments.data.corpus import prepare
+from experiments.data.corpus import clustered_mean, prepare
 from experiments.data.identity import resolve
 from experiments.data.languages.markov import MarkovLanguage
 from experiments.training.job import Outcome, train_run
 from experiments.training.state import Diverged, Interrupted, TrainSetup, run_target
-from experiments.training.validation import clustered_mean
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig

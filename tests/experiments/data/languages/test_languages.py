@@ -12,7 +12,7 @@ import pytest
 
 from experiments.data.cache import Cache
 from experiments.data.config import DataConfig
-from experiments.data.corpus import prepare
+from experiments.data.corpus import prepare, source_loss
 from experiments.data.languages.base import Language
 from experiments.data.languages.random_hierarchy import RandomHierarchyLanguage
 from experiments.data.languages.registry import LANGUAGES, build_language
@@ -203,3 +203,15 @@ def test_the_least_loss_of_short_windows_is_that_of_the_source_on_many(name: str
     error = nats.std(ddof=1) / math.sqrt(len(nats))
     assert abs(nats.mean() - language.window_entropy(num_predicted)) < 4 * error
     assert language.window_entropy(num_predicted) >= language.entropy_rate
+
+
+@pytest.mark.parametrize("name", LANGUAGE_NAMES)
+def test_the_source_scores_a_validation_text_in_memory_as_it_scores_the_written_one(name: str, tmp_path: Path) -> None:
+    data = DataConfig(corpus=name, corpus_options={"num_tokens": 4096}, val_size=1 << 15, context=64)
+    sums, counts = prepare(data, Cache(tmp_path)).source_val_sums()
+    loss, standard_error = source_loss(data)
+    assert loss == pytest.approx(sums.sum() / counts.sum(), rel=1e-14)
+    assert standard_error is not None
+    assert abs(loss - build_language(data).window_entropy(64)) < 4 * standard_error
+    with pytest.raises(UserError, match="no synthetic language"):
+        source_loss(DataConfig(corpus="sotu"))
