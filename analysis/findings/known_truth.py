@@ -51,7 +51,7 @@ def known_truth(study: Study) -> Finding | None:
     exact = language.window_entropy(data.context)
     scored, chance = source_loss(data)
     truths = [
-        ("E", "source on this validation text", scored, "what the language itself scores where the runs are measured"),
+        ("E", "source on this text", scored, "what the language itself scores where the runs are measured"),
         ("E", "exact entropy", exact, _why_floor(language, data)),
     ]
     truths += [truth for truth in _exponents(language, data, study) if truth[0] in fit.estimates]
@@ -156,9 +156,15 @@ def _less(estimate: Estimate, truth: float) -> Estimate:
 
 def _groups(pairs: list[tuple[Truth, Estimate]], unit: str) -> list[tuple[str, list[Row]]]:
     """The floor on one axis, exponents on another."""
-    floor = [Row(f"E: {truth[1]}", estimate, truth[2]) for truth, estimate in pairs if truth[0] == "E"]
-    rest = [Row(f"{truth[0]}: {truth[1]}", estimate, truth[2]) for truth, estimate in pairs if truth[0] != "E"]
+    rows = [(truth[0], Row(_label(truth), estimate, truth[2])) for truth, estimate in pairs]
+    floor = [row for name, row in rows if name == "E"]
+    rest = [row for name, row in rows if name != "E"]
     return [(unit, floor), *([("exponent", rest)] if rest else [])]
+
+
+def _label(truth: Truth) -> str:
+    """A parameter and what it is held against, short enough for a figure."""
+    return f"{truth[0]}: {truth[1].rpartition(', ')[2]}"
 
 
 def _table(pairs: list[tuple[Truth, Estimate]]) -> FoundTable:

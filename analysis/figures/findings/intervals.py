@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -16,6 +17,8 @@ from analysis.formatting import format_number
 
 LABEL_INCHES, LETTER_INCHES, BOTTOM_INCHES = 0.25, 0.066, 0.48
 """Room left of a panel, for each letter of its longest label, and below it."""
+TICK_INCHES = 0.55
+"""Room for a tick's number along the axis."""
 
 
 class Row(NamedTuple):
@@ -99,7 +102,8 @@ def plot_intervals(
         ax.text(1.02, place, words, transform=ax.get_yaxis_transform(), va="center", fontsize=7.6, color=colour)
     ax.set_yticks(range(len(rows)), [row.label for row in rows])
     ax.tick_params(axis="y", length=0)
-    ax.xaxis.set_major_locator(MaxNLocator(5))
+    inches = ax.get_window_extent().width / ax.get_figure(root=True).dpi
+    ax.xaxis.set_major_locator(MaxNLocator(int(np.clip(inches / TICK_INCHES, 2, 5))))
     ax.grid(True, axis="x", linewidth=0.6)
     ax.set_xlabel(label)
     return ax

@@ -75,9 +75,9 @@ def test_the_exact_entropy_of_a_language_stands_beside_the_floor(data: Mapping[s
     found = only(study, "truth")
     table = found.tables[0].frame
     floors = table[table["parameter"] == "E"].set_index("what")
-    assert floors["truth"]["source on this validation text"] == pytest.approx(scored)
+    assert floors["truth"]["source on this text"] == pytest.approx(scored)
     assert floors["truth"]["exact entropy"] == pytest.approx(exact)
-    floor = floors.loc["source on this validation text"]
+    floor = floors.loc["source on this text"]
     assert floor["fitted"] == pytest.approx(scored, rel=0.02)
     assert floor["covered"]
     assert "the interval covers it" in found.sentences[0]
