@@ -42,6 +42,14 @@ class EndLabel(NamedTuple):
     """Its colour, that of the curve."""
 
 
+def size_inches(ax: Axes) -> tuple[float, float]:
+    """Width and height of axes, in inches."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    width, height = ax.get_position().size * figure.get_size_inches()
+    return float(width), float(height)
+
+
 def axes_or_new(ax: Axes | None, *, size: tuple[float, float] = (5.0, 3.5)) -> Axes:
     """The axes that were given, or those of a new figure that pyplot does not know.
 
@@ -283,9 +291,7 @@ def label_ends(
     """
     if not ends:
         return
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    width, height = (72 * part for part in ax.get_position().size * figure.get_size_inches())
+    width, height = (72 * part for part in size_inches(ax))
     points = [height * ax.transAxes.inverted().transform(ax.transData.transform((end.x, end.y)))[1] for end in ends]
     order = sorted(range(len(ends)), key=lambda index: points[index])
     placed = spread([points[index] for index in order], size * gap, low=0.0, high=height)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from analysis.figures.drawing.axes import size_inches
 from analysis.figures.drawing.theme import Theme
 from analysis.formatting import format_compute
 from analysis.study.study import Study
@@ -196,9 +197,7 @@ def draw_key(ax: Axes, lines: Sequence[KeyLine], theme: Theme, *, size: float = 
     below : bool
         Whether they stand below the axes, where callers leave `KEY_INCHES` a row.
     """
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    inches = ax.get_position().height * figure.get_size_inches()[1]
+    _, inches = size_inches(ax)
     for row, line in enumerate(lines):
         height = -(KEY_BELOW + KEY_INCHES * row) / inches if below else FIRST_KEY_ROW - KEY_ROW * row
         style = DOTTED if line.style == ":" else line.style

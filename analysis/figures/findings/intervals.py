@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.estimate import Estimate
-from analysis.figures.drawing.axes import axes_or_new
+from analysis.figures.drawing.axes import axes_or_new, size_inches
 from analysis.figures.drawing.theme import LIGHT, Theme
 from analysis.formatting import format_number
 
@@ -102,7 +102,7 @@ def plot_intervals(
         ax.text(1.02, place, words, transform=ax.get_yaxis_transform(), va="center", fontsize=7.6, color=colour)
     ax.set_yticks(range(len(rows)), [row.label for row in rows])
     ax.tick_params(axis="y", length=0)
-    inches = ax.get_window_extent().width / ax.get_figure(root=True).dpi
+    inches, _ = size_inches(ax)
     ax.xaxis.set_major_locator(MaxNLocator(int(np.clip(inches / TICK_INCHES, 2, 5))))
     ax.grid(True, axis="x", linewidth=0.6)
     ax.set_xlabel(label)
