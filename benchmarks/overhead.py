@@ -45,7 +45,7 @@ from experiments.training.validation import EVAL_BATCH_TOKENS
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
-from models.lit import LitTransformer
+from models.trainable import TrainableTransformer
 
 QUICKSTART = Path(__file__).resolve().parents[1] / "experiments" / "sweeps" / "quickstart.yaml"
 
@@ -87,7 +87,7 @@ def bare_loop(
     config: RunConfig, corpus: TokenCorpus, *, validate: bool = False, clock: Callable[[], float] = time.perf_counter
 ) -> float:
     """Seconds by `clock` of the same steps without anything around them; batches are ready before the clock starts."""
-    lit = LitTransformer(
+    lit = TrainableTransformer(
         model=config.model,
         optimizer=config.optimizer,
         schedule=config.schedule,
@@ -228,6 +228,13 @@ class Tally:
         return counted
 
 
+def evaluation_flops_percent(config: RunConfig, corpus: TokenCorpus) -> float:
+    """Percent of FLOPs that evaluation takes of a run: one forward pass a token, where a training step counts three."""
+    read = sum(tokens.shape[0] for tokens, _, _ in corpus.val_batches(EVAL_BATCH_TOKENS // config.data.context))
+    evaluated = read * config.data.context
+    return 100 * evaluated / (3 * config.tokens + evaluated)
+
+
 def shares(widths: Sequence[int]) -> dict[str, Any]:
     """What is not training in the quickstart's shortest run of each width: percent of its CPU time."""
     expanded = expand_file(QUICKSTART, cache=Cache())
@@ -235,12 +242,13 @@ def shares(widths: Sequence[int]) -> dict[str, Any]:
     for width in widths:
         runs = [run.config for run in expanded.runs if isinstance(run.config, RunConfig)]
         config = min((one for one in runs if one.model.width == width), key=lambda one: one.tokens)
-        prepare(config.data, Cache())
+        corpus = prepare(config.data, Cache())
         began = time.process_time()
         with Tally() as tally:
             through_worker([config])
         whole = time.process_time() - began
         row: dict[str, Any] = {"width": width, "steps": config.num_steps, "cpu_seconds": round(whole, 2)}
+        row["evaluation_flops_percent"] = round(evaluation_flops_percent(config, corpus), 2)
         row |= {f"{part}_percent": round(100 * spent / whole, 2) for part, spent in tally.seconds.items()}
         rows.append(row | {"together_percent": round(100 * sum(tally.seconds.values()) / whole, 2)})
         print(rows[-1], flush=True)

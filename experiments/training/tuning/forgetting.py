@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from lightning.fabric import Fabric
-
 from experiments.config.run import RunConfig
 from experiments.data.corpus import TokenCorpus, clustered_mean
+from experiments.distributed.runtime import Runtime
 from experiments.training.validation import evaluate
-from models.lit import LitTransformer
 from models.modules.transformer import Transformer
+from models.trainable import TrainableTransformer
 
 
-def pretraining_loss(body: Transformer, config: RunConfig, corpus: TokenCorpus, fabric: Fabric) -> float:
+def pretraining_loss(body: Transformer, config: RunConfig, corpus: TokenCorpus, fabric: Runtime) -> float:
     """Measure the pre-training validation loss of a body as it is.
 
     Parameters
@@ -22,7 +21,7 @@ def pretraining_loss(body: Transformer, config: RunConfig, corpus: TokenCorpus, 
         The pre-trained run.
     corpus : TokenCorpus
         Its tokens.
-    fabric : Fabric
+    fabric : Runtime
         Device and precision.
 
     Returns
@@ -30,7 +29,7 @@ def pretraining_loss(body: Transformer, config: RunConfig, corpus: TokenCorpus, 
     float
         Nats per token, over the same documents as the record of the run.
     """
-    lit = LitTransformer(
+    lit = TrainableTransformer(
         model=config.model,
         optimizer=config.optimizer,
         schedule=config.schedule,
