@@ -20,59 +20,59 @@ VERBS = {
     ),
     "isoflop": Verb(
         module="analysis.verbs.fitting.isoflop",
-        summary="the compute-optimal size of each budget and its exponent",
+        summary="find the best size at each compute budget, and the exponent with which it grows",
     ),
     "select": Verb(
         module="analysis.verbs.fitting.select",
-        summary="choose among laws by how they extrapolate",
+        summary="choose a law by how well it predicts larger runs",
     ),
     "compare": Verb(
         module="analysis.verbs.fitting.compare",
-        summary="the three approaches side by side, and whether they disagree",
+        summary="find the best size by three methods, and test whether they disagree",
     ),
     "frontier": Verb(
         module="analysis.verbs.fitting.frontier",
-        summary="compute-optimal sizes, tokens and losses over a range of compute",
+        summary="the best sizes, tokens and losses over a range of compute",
     ),
     "conventions": Verb(
         module="analysis.verbs.fitting.conventions",
-        summary="how a, N_opt and tokens per parameter move with the way of counting N and C",
+        summary="show how exponents and best sizes depend on the way N and C are counted",
     ),
     "laws": Verb(
         module="analysis.verbs.reporting.laws",
-        summary="list the laws with formula, inputs and source",
+        summary="list the laws with their formulas, inputs and sources",
     ),
     "advise": Verb(
         module="analysis.verbs.deciding.advise",
-        summary="which runs to buy next for a budget",
+        summary="choose a model size for a budget, or the runs to train next",
     ),
     "arms": Verb(
         module="analysis.verbs.deciding.arms",
-        summary="arms of a study side by side, by paired differences",
+        summary="compare the arms of a study by paired differences",
     ),
     "multiplier": Verb(
         module="analysis.verbs.deciding.multiplier",
-        summary="how many times the compute the reference needs for each arm's loss",
+        summary="estimate how many times the compute of an arm the reference needs for the same loss",
     ),
     "rates": Verb(
         module="analysis.verbs.deciding.rates",
-        summary="what a recipe's peak learning rate costs against the best of those tried",
+        summary="compare a recipe's peak learning rate with the best of those tried",
     ),
     "tuned": Verb(
         module="analysis.verbs.deciding.tuned",
-        summary="the best rate of every cell of a ladder, their law, and which rates to try next",
+        summary="find the best learning rate of every cell of a ladder, and the rates to try next",
     ),
     "tasks": Verb(
         module="analysis.verbs.fitting.tasks",
-        summary="errors on tasks straight from scale and by way of the loss, and which tasks are predictable",
+        summary="predict errors on tasks from scale or from the loss, and find out which tasks are predictable",
     ),
     "scoreboard": Verb(
         module="analysis.verbs.reporting.scoreboard",
-        summary="over all studies, how often prediction intervals covered",
+        summary="count how often prediction intervals covered the measured loss, over all studies",
     ),
     "published": Verb(
         module="analysis.verbs.reporting.published",
-        summary="published results beside our re-fits",
+        summary="fit published studies again, and compare with their published numbers",
     ),
     "report": Verb(
         module="analysis.verbs.reporting.report",
@@ -80,7 +80,7 @@ VERBS = {
     ),
     "rebuild": Verb(
         module="analysis.verbs.reporting.rebuild",
-        summary="make committed reports again from the records beside them, and say what differs",
+        summary="rebuild reports from the records beside them, and list what differs",
     ),
 }
 

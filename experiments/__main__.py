@@ -17,72 +17,72 @@ KEPT = "stopped; finished runs and checkpoints are kept: the same command goes o
 VERBS = {
     "init": Verb(
         module="experiments.verbs.planning.init",
-        summary="write a commented sweep file for a corpus of your own",
+        summary="write a commented sweep file for your corpus",
     ),
     "plan": Verb(
         module="experiments.verbs.planning.plan",
-        summary="show what a sweep would train: sizes, tokens, FLOPs, memory, time; writes nothing",
+        summary="show what a sweep would train: sizes, tokens, FLOPs, memory and time; writes nothing",
         takes_overrides=True,
     ),
     "profile": Verb(
         module="experiments.verbs.planning.profile",
-        summary="measure in a minute which execution of a sweep's shapes is fastest here; plan and run follow it",
+        summary="measure in a minute how to train a sweep's shapes fastest on this machine, for plan and run",
         takes_overrides=True,
     ),
     "run": Verb(
         module="experiments.verbs.training.run",
-        summary="train what is missing of a sweep, on this machine with a live table or on a Slurm cluster",
+        summary="train the missing runs of a sweep, on this machine with a live table or on a Slurm cluster",
         takes_overrides=True,
         if_stopped=KEPT,
     ),
     "work": Verb(
         module="experiments.verbs.training.work",
-        summary="one worker: take runs of a sweep until none is left",
+        summary="start one worker, which trains runs of a sweep until none is left",
         if_stopped=KEPT,
     ),
     "status": Verb(
         module="experiments.verbs.training.status",
-        summary="how far a sweep is, with the time left",
+        summary="show the progress of a sweep and the time left",
     ),
     "list": Verb(
         module="experiments.verbs.training.list",
-        summary="the sweeps of a store, with how far each is",
+        summary="list the sweeps of a store with their progress",
     ),
     "cancel": Verb(
         module="experiments.verbs.training.cancel",
-        summary="end the Slurm jobs of a sweep; what they trained is kept",
+        summary="cancel the Slurm jobs of a sweep; what they trained is kept",
     ),
     "collect": Verb(
         module="experiments.verbs.records.collect",
-        summary="gather the records of sweeps into one table",
+        summary="write the runs of sweeps into one table",
     ),
     "archive": Verb(
         module="experiments.verbs.records.archive",
-        summary="write a sweep's records into one small file, from which its report is made",
+        summary="write a sweep's records into one small file, from which a report can be made",
     ),
     "sync": Verb(
         module="experiments.verbs.records.sync",
-        summary="mirror local records to W&B, once or live",
+        summary="copy local records to W&B, once or continuously",
     ),
     "verify": Verb(
         module="experiments.verbs.records.verify",
-        summary="say which files of a store are not those that were written",
+        summary="check a store for files that have changed since they were written",
     ),
     "prune": Verb(
         module="experiments.verbs.records.prune",
-        summary="remove what no sweep lists: runs, checkpoints, leftovers",
+        summary="remove runs, checkpoints and other files that no sweep needs",
     ),
     "generate": Verb(
         module="experiments.verbs.records.generate",
-        summary="let a trained run write text",
+        summary="generate text with a trained run",
     ),
     "label": Verb(
         module="experiments.verbs.records.label",
-        summary="let a fine-tuned run label texts",
+        summary="apply a fine-tuned run to texts",
     ),
     "help": Verb(
         module="experiments.verbs.planning.help",
-        summary="reference on the terminal: the fields of a sweep file",
+        summary="explain the fields of a sweep file",
     ),
     "data": Verb(
         module="experiments.verbs.records.data",

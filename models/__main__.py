@@ -11,7 +11,7 @@ from models.command_line import main as run_command
 VERBS = {
     "describe": Verb(
         module="models.verbs.describe",
-        summary="parameters by group, FLOPs per token by part, memory and compute of a preset or a config",
+        summary="show the parameters, FLOPs per token and memory of a preset or a config",
     ),
 }
 

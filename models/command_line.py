@@ -167,7 +167,7 @@ def _parser(
         epilog="\n".join(lines).lstrip("\n") + f"\n\n`{program} VERB --help` lists the options of a verb.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB", help="one of those below")
+    subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB", help="one of the verbs below")
     for group in groups.values():
         for name, verb in group.items():
             subparser = subparsers.add_parser(

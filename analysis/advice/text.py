@@ -50,7 +50,7 @@ def optimum_lines(found: Optimum, ladder: Ladder, level: float) -> list[str]:
     lines = [
         f"compute-optimal at C = {format_compute(found.flops)} ({ladder.convention}), {100 * level:g} % intervals:",
         f"  N {sized(found.params)}   D {sized(found.tokens)}   loss {found.loss.text(4)}",
-        f"  shapes that exist ({ladder.source}):",
+        f"  shapes near it ({ladder.source}):",
         f"  {'width x depth':>15} {'N':>8} {'D':>8} {'D/N':>7} {'loss':>8} {'above optimum':>14}",
     ]
     for shape in found.shapes:
@@ -89,12 +89,15 @@ def overtraining_lines(
     for row in rows:
         lines += [
             f"  k = {row.factor:g}, same loss: N {sized(row.params)}, D {sized(row.tokens)}",
-            f"    training {row.training.text(4)} times the FLOPs, a generated token {row.inference.text(3)} times",
-            f"    pays from {sized(row.break_even_tokens)} generated tokens on",
-            f"    same compute instead: loss {percent_text(row.same_compute_loss)} higher",
+            f"    training costs {row.training.text(4)} times the FLOPs, "
+            f"a generated token {row.inference.text(3)} times",
+            f"    cheaper in total from {sized(row.break_even_tokens)} generated tokens on",
+            f"    with the same compute instead: loss {percent_text(row.same_compute_loss)} higher",
         ]
         if row.total_flops is not None and inference_tokens is not None:
-            lines.append(f"    with {format_size(inference_tokens)} generated tokens, all: {computed(row.total_flops)}")
+            lines.append(
+                f"    with {format_size(inference_tokens)} generated tokens, in total: {computed(row.total_flops)}"
+            )
     if cheapest is not None and inference_tokens is not None:
         lines.append(f"  {format_size(inference_tokens)} generated tokens are cheapest at k = {cheapest.text(2)}")
     return lines
@@ -120,8 +123,8 @@ def target_lines(found: TargetLoss, ladder: Ladder) -> list[str]:
         return [f"a loss of {found.loss:g} cannot be reached{floor}"]
     lines = [f"a loss of {found.loss:g}{floor}"]
     if found.reachable == "unsure":
-        share = "" if found.share is None else f": {100 * found.share:.0f} % of the draws reach it"
-        lines.append(f"  it cannot be told whether it can be reached{share}")
+        share = "" if found.share is None else f": {100 * found.share:.0f} % of the bootstrap draws reach it"
+        lines.append(f"  the runs do not determine whether it can be reached{share}")
     lines.append(f"  C {computed(found.flops)} ({ladder.convention})")
     if found.flops.has_interval:
         lines.append(f"  N {sized(found.params)}   D {sized(found.tokens)}")

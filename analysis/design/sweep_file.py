@@ -88,7 +88,7 @@ class Template:
             head_width=design.head_width,
             model=dict(self.sweep.model),
             trained=tuple(trained) or tuple(own) or CHINCHILLA_ENDS,
-            source=f"shapes after {self.path}",
+            source=f"shapes as in {self.path}",
         )
 
     def next_sweep(self, *, name: str, cells: Sequence[PlannedCell], law: str, notes: str) -> str:

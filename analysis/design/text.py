@@ -47,10 +47,12 @@ def _width(plan: DesignPlan, value: float) -> str:
 def _cells(plan: DesignPlan) -> list[str]:
     """The runs."""
     heading = "" if plan.limits.steps.batch is None else f"{'steps':>8}"
+    num = plan.num_runs
     lines = [
-        f"runs to add for the {target_words(plan)}: {plan.num_runs} runs in {len(plan.cells)} cells, "
+        f"runs to add for the {target_words(plan)}: {num} run{'s' if num > 1 else ''} in "
+        f"{len(plan.cells)} cell{'s' if len(plan.cells) > 1 else ''}, "
         f"{format_compute(plan.cost, 3)} of {format_compute(plan.budget, 3)} FLOPs ({plan.ladder.convention})",
-        f"  {'width x depth':>15} {'N':>8} {'D':>8} {'D/N':>7} {'C of one':>9}{heading} {'runs':>5}  seeds",
+        f"  {'width x depth':>15} {'N':>8} {'D':>8} {'D/N':>7} {'C each':>9}{heading} {'runs':>5}  seeds",
     ]
     for cell in plan.cells:
         first, last = cell.seeds[0], cell.seeds[-1]
@@ -61,7 +63,7 @@ def _cells(plan: DesignPlan) -> list[str]:
             f"{steps} {len(cell.seeds):>5}  {first if first == last else f'{first} to {last}'}"
         )
     if plan.cost < FEW_SPENT * plan.budget and plan.num_runs == plan.limits.max_runs:
-        lines.append("  the number of runs is what limits them, not the budget: --max-runs")
+        lines.append("  the limit is the number of runs (--max-runs), not the budget")
     return lines
 
 
@@ -75,7 +77,7 @@ def _widths(plan: DesignPlan, level: float) -> list[str]:
         known,
         f"  with these runs: half-width about {_width(plan, expected.median)} "
         f"({_width(plan, expected.low)} to {_width(plan, expected.high)} over draws of the law)",
-        f"  with the best uniform grid instead ({plan.num_grid_runs} runs, "
+        f"  with the best uniform grid instead ({plan.num_grid_runs} run{'s' if plan.num_grid_runs > 1 else ''}, "
         f"{format_compute(plan.grid_cost, 3)} FLOPs): about {_width(plan, plan.grid.median)}",
     ]
 
@@ -89,7 +91,7 @@ def _laws(plan: DesignPlan) -> list[str]:
         lines.append(f"  by law: {by_law}")
     for name, missed in expected.bias.items():
         lines.append(
-            f"  if {name} held instead, {own.fit.law.name} would be off by {_width(plan, missed)} "
+            f"  if {name} is the true law, {own.fit.law.name} will be off by {_width(plan, missed)} "
             f"(with the grid by {_width(plan, plan.grid.bias[name])})"
         )
     for one in plan.laws:
@@ -101,8 +103,9 @@ def _laws(plan: DesignPlan) -> list[str]:
         best = min(plan.laws, key=lambda one: one.akaike).fit.law.name
         lines.append(f"  {best} describes the runs better than {own.fit.law.name} (Akaike: {own.akaike:.0f} less)")
     if plan.above_bound is not None:
-        certain = ", were the laws certain" if expected.bias else ""
-        lines.append(f"  other runs could make it {format_percent(plan.above_bound)} narrower at most{certain}")
+        certain = ", if the laws were certain" if expected.bias else ""
+        narrower = format_percent(plan.above_bound)
+        lines.append(f"  no other runs could make it more than {narrower} narrower{certain}")
     return lines
 
 
@@ -110,8 +113,9 @@ def _sharing(plan: DesignPlan) -> list[str]:
     """Whether runs share prefixes."""
     if plan.share is not None:
         return [
-            f"  prefixes are shared: {format_compute(plan.unshared_cost, 3)} FLOPs without; runs of one prefix are "
-            f"taken to share {format_percent(plan.share[1])} of their noise's variance: fit with --cluster trunk"
+            f"  prefixes are shared ({format_compute(plan.unshared_cost, 3)} FLOPs without sharing); runs of one "
+            f"prefix are assumed to share {format_percent(plan.share[1])} of their noise variance: fit with "
+            "--cluster trunk"
         ]
     if plan.asked_to_share:
         return ["  independent runs are worth more here than runs that share prefixes"]
@@ -125,6 +129,6 @@ def _limits(plan: DesignPlan) -> str:
         f"  limits: N {format_size(limits.min_params)} to {format_size(limits.max_params)}, "
         f"D {format_size(limits.min_tokens)} to {format_size(limits.max_tokens)}, D/N {limits.ratio[0]:.3g} to "
         f"{limits.ratio[1]:.3g}, C from {format_compute(limits.min_flops)}, "
-        f"at most {limits.max_runs or 'any number of'} runs and {limits.max_replicates} of a cell"
+        f"at most {limits.max_runs or 'any number of'} runs, {limits.max_replicates} per cell"
         f"{limits.steps.clause or ' (steps: not known without --template)'}; {plan.ladder.source}"
     )

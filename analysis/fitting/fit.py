@@ -224,7 +224,7 @@ class Fit:
             f"{self.law.name}: {self.law.formula}",
             f"{self.num_rows} rows, objective {self.objective:.9g} ({self.options.get('objective')}, "
             f"{self.options.get('residuals')} residuals), status {self.status}, "
-            f"condition {format_number(self.condition)}",
+            f"condition number {format_number(self.condition)}",
             f"{'':12}{'value':>12}{'se':>12}{'lo':>12}{'hi':>12}",
         ]
         if self.certificate is not None:

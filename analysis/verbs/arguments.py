@@ -38,20 +38,22 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
         "tables",
         nargs="+",
         metavar="TABLE",
-        help="CSV or Parquet files, sweep manifests sweeps/NAME.json or run stores",
+        help="CSV or Parquet files, sweeps (sweeps/NAME.json) or stores",
     )
     parser.add_argument(
-        "--columns", metavar="NAME=COLUMN,...", help="our names = theirs, e.g. params=N,tokens=D,loss=val_loss"
+        "--columns", metavar="NAME=COLUMN,...", help="names of your columns, e.g. params=N,tokens=D,loss=val_loss"
     )
     parser.add_argument(
         "--where",
         metavar="EXPR",
-        help="keep rows: comparisons, arithmetic, and or not in; backticks around names with blanks",
+        help='keep only rows for which EXPR is true, e.g. "N > 1e6 and not tied"; write names with spaces in backticks',
     )
     parser.add_argument(
         "--drop-largest-losses", type=int, default=0, metavar="K", help="leave out the K largest losses"
     )
-    parser.add_argument("--keep-copies", action="store_true", help="count exact copies of a row once more")
+    parser.add_argument(
+        "--keep-copies", action="store_true", help="keep exact copies of a row (default: count them once)"
+    )
 
 
 def add_fit_argument(parser: argparse.ArgumentParser) -> None:
@@ -61,11 +63,15 @@ def add_fit_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_json_argument(parser: argparse._ActionsContainer) -> None:
     """The option for programs: JSON in place of text."""
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def add_draws_arguments(
-    parser: argparse._ActionsContainer, *, draws: int = 1000, what: str = "draws over runs", cluster: str | None = None
+    parser: argparse._ActionsContainer,
+    *,
+    draws: int = 1000,
+    what: str = "number of bootstrap draws",
+    cluster: str | None = None,
 ) -> None:
     """The options of intervals: how many draws, what is drawn together, coverage and seed.
 
@@ -100,10 +106,16 @@ def add_seed_argument(parser: argparse._ActionsContainer, what: str = "the draws
 
 def add_objective_arguments(parser: argparse._ActionsContainer) -> None:
     """The options that say which sum a fit minimises."""
-    parser.add_argument("--objective", choices=OBJECTIVES, default="huber", help="what is summed (default: huber)")
-    parser.add_argument("--delta", type=float, default=1e-3, help="where huber turns linear (default: 1e-3)")
-    parser.add_argument("--residuals", choices=("log", "raw"), default="log", help="of log losses or of losses")
-    parser.add_argument("--weights", metavar="COLUMN", help="row weights")
+    parser.add_argument(
+        "--objective", choices=OBJECTIVES, default="huber", help="function of the residuals to sum (default: huber)"
+    )
+    parser.add_argument(
+        "--delta", type=float, default=1e-3, help="residual at which huber turns linear (default: 1e-3)"
+    )
+    parser.add_argument(
+        "--residuals", choices=("log", "raw"), default="log", help="residuals of log losses or of losses (default: log)"
+    )
+    parser.add_argument("--weights", metavar="COLUMN", help="weights of the rows")
 
 
 def add_law_argument(parser: argparse._ActionsContainer, what: str = "law of params and tokens") -> None:
@@ -113,12 +125,14 @@ def add_law_argument(parser: argparse._ActionsContainer, what: str = "law of par
 
 def add_method_argument(parser: argparse._ActionsContainer, methods: Sequence[str]) -> None:
     """The curve through the losses of one compute budget, one of `analysis.frontiers.curves.METHODS`."""
-    parser.add_argument("--method", choices=methods, default="parabola", help="IsoFLOP curve (default: parabola)")
+    parser.add_argument(
+        "--method", choices=methods, default="parabola", help="curve through the losses of a budget (default: parabola)"
+    )
 
 
 def add_heldout_argument(parser: argparse.ArgumentParser) -> None:
     """The option of verbs that fit: whether runs that their sweep holds out are fitted too."""
-    parser.add_argument("--include-heldout", action="store_true", help="also fit runs that their sweep holds out")
+    parser.add_argument("--include-heldout", action="store_true", help="also fit the runs that a sweep holds out")
 
 
 def table_from_args(
@@ -187,8 +201,8 @@ def parse_point(text: str) -> dict[str, float]:
 def add_cluster_argument(parser: argparse._ActionsContainer, what: str | None = None) -> None:
     """The option that says which runs are drawn together."""
     default = (
-        "rows that share a value are drawn together (default: trunk, curve or run where rows share one; "
-        f"{ONE_BY_ONE}: rows are drawn one by one)"
+        "rows with the same value are drawn together (default: trunk, curve or run, if the table has one; "
+        f"{ONE_BY_ONE}: rows are independent)"
     )
     parser.add_argument("--cluster", metavar="COLUMN", help=what or default)
 

@@ -103,7 +103,7 @@ RECIPES = {
     for recipe in (
         Recipe(
             name="byte-small",
-            source="measured here on byte-level speeches, N of 7k to 116k: reports/recipe; all rules read N alone",
+            source="measured here on byte-level speeches, N of 7k to 116k: reports/recipe; all rules depend on N only",
             depends_on_tokens=False,
             rule=_byte_small,
         ),

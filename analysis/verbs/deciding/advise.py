@@ -57,43 +57,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     add_fit_argument(parser)
     what = parser.add_argument_group("questions")
-    what.add_argument("--budget", type=float, metavar="FLOPS", help="training FLOPs: of one run, or of the runs to add")
-    what.add_argument("--at", metavar="NAME=VALUE,...", help="add runs for the loss at flops=C or params=N,tokens=D")
-    what.add_argument("--for", dest="exponent", choices=("a", "b"), help="add runs for an exponent of the frontier")
-    what.add_argument("--target-loss", type=float, metavar="L", help="what this loss costs")
-    what.add_argument("--overtrain", default="2,4,10", metavar="K,...", help="factors on D/N (default 2,4,10)")
+    what.add_argument(
+        "--budget", type=float, metavar="FLOPS", help="FLOPs of one run; with --at or --for, of all runs to add"
+    )
+    what.add_argument(
+        "--at", metavar="NAME=VALUE,...", help="choose runs to predict the loss at flops=C or params=N,tokens=D"
+    )
+    what.add_argument(
+        "--for", dest="exponent", choices=("a", "b"), help="choose runs to determine an exponent of the frontier"
+    )
+    what.add_argument("--target-loss", type=float, metavar="L", help="the compute that this loss costs")
+    what.add_argument(
+        "--overtrain", default="2,4,10", metavar="K,...", help="factors on tokens per parameter (default 2,4,10)"
+    )
     what.add_argument("--inference-tokens", type=float, metavar="T", help="tokens that the model will generate")
-    cells = parser.add_argument_group("runs that may be added (limits by default: those of the fit's own runs)")
+    cells = parser.add_argument_group("limits of the runs to add (default: those of the fitted runs)")
     for name in ("params", "tokens"):
-        cells.add_argument(f"--min-{name}", type=float, metavar="N", help=f"fewest {name} of a run")
-        cells.add_argument(f"--max-{name}", type=float, metavar="N", help=f"most {name} of a run")
-    cells.add_argument("--min-flops", type=float, metavar="C", help="least FLOPs of a run")
+        cells.add_argument(f"--min-{name}", type=float, metavar="N", help=f"minimum {name} of a run")
+        cells.add_argument(f"--max-{name}", type=float, metavar="N", help=f"maximum {name} of a run")
+    cells.add_argument("--min-flops", type=float, metavar="C", help="minimum FLOPs of a run")
     cells.add_argument(
         "--min-steps",
         type=int,
         default=MIN_LAW_STEPS,
         metavar="K",
-        help="fewest optimiser steps of a run, under the template's recipe or with the batch of the fit's runs "
-        f"(default {MIN_LAW_STEPS}: no law holds for much shorter ones)",
+        help="minimum optimiser steps of a run, with the template's recipe or the batch size of the fitted runs "
+        f"(default {MIN_LAW_STEPS}: laws do not hold for much shorter runs)",
     )
-    cells.add_argument("--ratio", metavar="LO:HI", help="tokens per parameter")
-    cells.add_argument("--max-runs", type=int, default=200, metavar="K", help="most runs (default 200)")
-    cells.add_argument("--max-replicates", type=int, default=5, metavar="K", help="most seeds of a cell (default 5)")
-    cells.add_argument("--laws", metavar="A,B,...", help="laws to be robust to (default: those that the runs support)")
-    cells.add_argument("--draws", type=int, default=16, metavar="K", help="draws of each law (default 16)")
+    cells.add_argument("--ratio", metavar="LO:HI", help="range of tokens per parameter")
+    cells.add_argument("--max-runs", type=int, default=200, metavar="K", help="maximum number of runs (default 200)")
+    cells.add_argument(
+        "--max-replicates", type=int, default=5, metavar="K", help="maximum seeds per size and tokens (default 5)"
+    )
+    cells.add_argument(
+        "--laws", metavar="A,B,...", help="other laws that may be true (default: those that the runs support)"
+    )
+    cells.add_argument("--draws", type=int, default=16, metavar="K", help="parameter draws of each law (default 16)")
     cells.add_argument("--seed", type=int, default=0, help="seed of the draws of other laws")
     cells.add_argument(
-        "--share-prefixes", action="store_true", help="runs of a size and seed may share the prefix before their decay"
+        "--share-prefixes", action="store_true", help="let runs of a size and seed share their steps before the decay"
     )
-    cells.add_argument("--decay-fraction", type=float, metavar="F", help="part of a run that decays (default .2)")
+    cells.add_argument("--decay-fraction", type=float, metavar="F", help="fraction of a run that decays (default .2)")
     cells.add_argument(
         "--trunk-correlation",
         type=float,
         metavar="R",
-        help="share of the noise's variance within a shared prefix (default: as in the fit's clusters, else .5)",
+        help="fraction of the noise variance common to runs of a shared prefix (default: that of the fit, else .5)",
     )
     shapes = parser.add_argument_group("shapes")
-    shapes.add_argument("--template", type=Path, metavar="SWEEP", help="sweep file: corpus, context, model, recipe")
+    shapes.add_argument("--template", type=Path, metavar="SWEEP", help="sweep with corpus, context, model and recipe")
     shapes.add_argument("--vocab-size", type=int, metavar="V", help="token ids (default: the template's or the runs')")
     shapes.add_argument("--context", type=int, metavar="T", help="tokens in a sequence (default: the template's)")
     shapes.add_argument("--head-width", type=int, metavar="W", help="width of one head (default: the template's)")
@@ -248,7 +260,7 @@ def _rules_of_runs(runs: Mapping[str, Array] | None, trained: list[tuple[int, in
         rules = replace(rules, context=context)
     if trained:
         head_width = max(2, min(WIDEST_HEAD, min(width for width, _ in trained)))
-        rules = replace(rules, trained=trained, source="shapes after the fit's own runs", head_width=head_width)
+        rules = replace(rules, trained=trained, source="shapes as in the fitted runs", head_width=head_width)
     return rules
 
 

@@ -31,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     add_table_arguments(parser)
     add_heldout_argument(parser)
-    parser.add_argument("--arm", required=True, metavar="COLUMN", help="the column that tells arms apart")
+    parser.add_argument("--arm", required=True, metavar="COLUMN", help="column with the arm of each run")
+    parser.add_argument("--reference", metavar="NAME", help="arm to compare the others with (default: the first)")
     parser.add_argument(
-        "--reference", metavar="NAME", help="the arm that others are compared with (default: the first)"
-    )
-    parser.add_argument(
-        "--at", metavar="flops=C,...", help="budgets (default: the largest of all arms, a tenth and ten times it)"
+        "--at",
+        metavar="flops=C,...",
+        help="budgets (default: the largest of all arms, a tenth of it, and ten times it)",
     )
     together = "join pairs that share a value (default: trunk where runs share one)"
     add_draws_arguments(parser, what="draws over pairs", cluster=together)
@@ -100,10 +100,11 @@ def text(result: Multipliers) -> str:
     floor = {True: "one E for all arms", False: "an E for each arm"}[result.shared_floor]
     about = law if result.form == "power" else f"{law}, {floor}"
     lines = [
-        f"Compute that {result.reference} needs for an arm's loss, as a multiple of the arm's ({level} intervals).",
+        f"How many times the compute of an arm the reference, {result.reference}, needs for the same loss "
+        f"({level} intervals).",
         f"Laws: {about}; {result.num_blocks} pairs.",
         "",
-        "| arm | compute of the arm | multiplier | in tokens | in seconds | best of all |",
+        "| arm | compute | multiplier | in tokens | in seconds | best of all |",
         "|---|---|---|---|---|---|",
     ]
     reasons = []
@@ -115,13 +116,13 @@ def text(result: Multipliers) -> str:
                 reasons.append(f"* {name} at {format_compute(one.flops)}: {one.reason}.")
     lines += [
         "",
-        "| arm | with scale the gain | exponent of the reducible loss, arm minus reference |",
+        "| arm | gain with scale | exponent of the reducible loss, arm minus reference |",
         "|---|---|---|",
     ]
     lines += [f"| {name} | {arm.verdict} | {arm.grows.text()} |" for name, arm in result.arms.items()]
     best = ", ".join(format_percent(float(p), 2) for p in result.p_best[result.reference])
     budgets = ", ".join(format_compute(float(c)) for c in result.flops)
-    lines += ["", f"{result.reference} itself is the best arm with a probability of {best} at {budgets}.", *reasons]
+    lines += ["", f"{result.reference} itself is the best arm in {best} of the draws at {budgets}.", *reasons]
     return "\n".join(lines) + "\n"
 
 

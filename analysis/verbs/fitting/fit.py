@@ -46,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--breaks", type=int, metavar="N", help="number of breaks of bnsl (default 1)")
     add_objective_arguments(parser)
     add_draws_arguments(parser)
-    parser.add_argument("--strata", metavar="COLUMN", help="draw within each value")
-    parser.add_argument("--out", metavar="FILE", help="write the fit here, and its draws beside it")
+    parser.add_argument("--strata", metavar="COLUMN", help="draw bootstrap samples within each value of COLUMN")
+    parser.add_argument("--out", metavar="FILE", help="save the fit here, and its bootstrap draws beside it")
     add_json_argument(parser)
 
 

@@ -28,14 +28,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_fit_argument(parser)
     parser.add_argument("--at", metavar="NAME=VALUE,...", help="one point, e.g. params=7e9,tokens=1.4e12")
     parser.add_argument(
-        "--table", nargs="+", metavar="TABLE", help="CSV or Parquet of points; for laws over a schedule a curve each"
+        "--table",
+        nargs="+",
+        metavar="TABLE",
+        help="CSV or Parquet files of points (one curve each for laws of a schedule)",
     )
-    parser.add_argument("--downstream", metavar="FIT", help="fit of a law of error from loss: adds the error")
-    parser.add_argument("--columns", metavar="NAME=COLUMN,...", help="our names = theirs; those of the fit by default")
+    parser.add_argument(
+        "--downstream", metavar="FIT", help="also predict the error on a task, from this fit of error against loss"
+    )
+    parser.add_argument(
+        "--columns", metavar="NAME=COLUMN,...", help="names of the columns of TABLE (default: those of the fit)"
+    )
     parser.add_argument(
         "--register",
         metavar="FILE",
-        help="append the predictions to FILE, before their runs exist; `report` scores them",
+        help="append the predictions to FILE before the runs exist, for `report` to score later",
     )
     add_json_argument(parser)
 

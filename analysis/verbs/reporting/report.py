@@ -31,29 +31,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_table_arguments(parser)
     parser.add_argument("--out", metavar="DIR", help="folder of the report (default: reports/NAME)")
     parser.add_argument(
-        "--holdout", metavar="EXPR", help="held-out runs (default: the sweep's choice, role, or largest budget)"
+        "--holdout",
+        metavar="EXPR",
+        help="runs to hold out of the fit (default: the sweep's choice, else the largest budget)",
     )
     parser.add_argument(
-        "--law", help="law of params and tokens (default: the sweep's choice, else hoffmann), or auto: a weighted set"
+        "--law",
+        help="law of params and tokens (default: the sweep's, else hoffmann), or auto for a weighted set of laws",
     )
     parser.add_argument("--title", metavar="T", help="title of the page")
     parser.add_argument(
         "--reference",
         metavar="ARM",
-        help="arm of a sweep with `vary` that the law is fitted to and others are compared with (default: the sweep's "
+        help="for a sweep with `vary`: the arm to fit the law to and compare others with (default: the sweep's "
         "choice, else the first recorded)",
     )
     add_method_argument(parser, METHODS)
     add_draws_arguments(parser, cluster="rows drawn together (default: trunk where runs share one)")
     parser.add_argument(
-        "--simulations", type=int, default=SIMULATIONS, metavar="K", help="tables of the test of disagreement"
+        "--simulations",
+        type=int,
+        default=SIMULATIONS,
+        metavar="K",
+        help="number of simulated tables to test whether methods disagree",
     )
     parser.add_argument(
         "--registered",
         metavar="FILE",
         help="score predictions that `predict --register` wrote (default: registered.jsonl in the report's folder)",
     )
-    parser.add_argument("--no-figures", action="store_true", help="write tables and JSON alone, no figures and no page")
+    parser.add_argument("--no-figures", action="store_true", help="write only tables and JSON, no figures and no page")
     add_json_argument(parser)
 
 

@@ -241,7 +241,10 @@ def _print_table(expanded: ExpandedSweep, summary: dict[str, Any], workers: int,
         ]
         for row in rows
     ]
-    print(f"{expanded.sweep.name}: {summary['num_runs']} runs, {format_compute(float(str(summary['flops'])))} FLOPs\n")
+    print(
+        f"{expanded.sweep.name}: {summary['num_runs']} run{'s' if int(str(summary['num_runs'])) > 1 else ''}, "
+        f"{format_compute(float(str(summary['flops'])))} FLOPs\n"
+    )
     print(plain_table(headers, cells, left=2 + len(varied)))
     if expanded.left_out:
         more = f", and {len(expanded.left_out) - 1} more (--json lists them)" if len(expanded.left_out) > 1 else ""
@@ -251,7 +254,7 @@ def _print_table(expanded: ExpandedSweep, summary: dict[str, Any], workers: int,
     _print_execution(expanded.sweep.execution, summary.get("profile", []))
     _print_stacks(summary.get("stacks"))
     print(
-        f"{summary['num_done']} of {summary['num_runs']} runs are done; the rest takes about "
+        f"{summary['num_done']} of {summary['num_runs']} runs are done; the others take about "
         f"{duration(float(str(summary['seconds'])))} on {workers} {kind} worker{'s' if workers > 1 else ''}"
     )
 
@@ -260,14 +263,14 @@ def _print_execution(forced: ExecutionChoices, profile: Any) -> None:
     """How runs are executed: one line for all, or one for each shape that was measured, with the reasons."""
     told = [item for item in profile if item["measured"] or item["why"]]
     if len(told) < len(profile):
-        hint = "" if not forced.profile else "; not measured, `isoflop profile` times what could be faster"
+        hint = "" if not forced.profile else "; not measured (`isoflop profile` finds what is faster here)"
         print(f"execution{' of other shapes' if told else ''}: {forced.in_words()}{hint}")
     for item in told:
         print(f"execution of {item['shape']}: {item['execution']}")
         for reason in item["why"]:
             print(f"  {reason}")
     if any(item["not_taken"] for item in told):
-        print("other choices are no faster, or were not measured: `--json` says of each")
+        print("other choices are no faster or were not measured (`--json` gives the reason for each)")
 
 
 def _print_stacks(stacks: Any) -> None:
@@ -290,12 +293,14 @@ def _print_sharing(sharing: Any) -> None:
         print(
             f"{sharing['num_segments']} segments on {sharing['num_trunks']} shared prefixes: "
             f"{format_compute(sharing['flops'])} FLOPs instead of {format_compute(sharing['flops_alone'])} "
-            f"({sharing['saved_fraction']:.0%} saved); the longest chain takes {duration(sharing['critical_seconds'])}"
+            f"({sharing['saved_fraction']:.0%} saved); "
+            f"the longest chain of segments takes {duration(sharing['critical_seconds'])}"
         )
     if sharing["checkpoint_bytes"]:
         print(
-            f"checkpoints of prefixes: at most {format_bytes(sharing['checkpoint_bytes_during'])} on the way, "
-            f"{format_bytes(sharing['checkpoint_bytes'])} stay for longer budgets (`prune` removes them)"
+            f"checkpoints of prefixes: at most {format_bytes(sharing['checkpoint_bytes_during'])} during training; "
+            f"{format_bytes(sharing['checkpoint_bytes'])} are kept for longer budgets "
+            "(`isoflop prune --trunks` removes them)"
         )
     for reason in sharing["why_not"]:
         print(f"not shared: {reason}")

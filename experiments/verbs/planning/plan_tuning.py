@@ -48,18 +48,18 @@ def print_tuning_plan(expanded: ExpandedSweep, summary: dict[str, Any], workers:
     print(plain_table(headers, cells, left=4))
     bodies = len(set(expanded.waits.values()))
     if bodies:
-        print(f"{len(expanded.waits)} runs wait for {bodies} pre-trained runs, which `run` trains first")
+        print(f"{len(expanded.waits)} runs wait for {bodies} pre-trained runs, which `isoflop run` trains first")
     if expanded.left_out:
         more = f", and {len(expanded.left_out) - 1} more (--json lists them)" if len(expanded.left_out) > 1 else ""
         print(f"left out: {expanded.left_out[0]}{more}")
     undecided = len({_cell(row) for row in rows} - {_cell(row) for row in rows if row["best"]})
     if undecided:
-        print(f"{undecided} cells have no best rate yet: `run` adds a factor of two on the side where it may lie")
+        print(f"{undecided} cells have no best rate yet: `isoflop run` tries further rates")
     edge = len({_cell(row) for row in rows if row["rate_at_edge"]})
     if edge:
-        print(f"{edge} cells have their best rate at the edge of those tried: their losses are upper bounds")
+        print(f"{edge} cells have their best rate at the edge of those tried, so their losses are upper bounds")
     print(
-        f"{summary['num_done']} of {summary['num_runs']} runs are done; the rest takes about "
+        f"{summary['num_done']} of {summary['num_runs']} runs are done; the others take about "
         f"{duration(float(summary['seconds']))} on {workers} {kind} worker{'s' if workers > 1 else ''}"
     )
 

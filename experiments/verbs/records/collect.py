@@ -34,9 +34,13 @@ MIXTURE_COLUMNS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `collect`."""
-    parser.add_argument("sweeps", nargs="+", help="manifests (sweeps/NAME.json), sweep files or names")
-    parser.add_argument("--store", type=Path, help="folder of runs/ and sweeps/ (default: the manifest's, or here)")
-    parser.add_argument("--out", type=Path, required=True, help="runs.parquet or runs.csv")
+    parser.add_argument("sweeps", nargs="+", help="sweeps: their names, sweep files, or sweeps/NAME.json")
+    parser.add_argument(
+        "--store",
+        type=Path,
+        help="folder with runs/ and sweeps/ (default: that of sweeps/NAME.json, else the current folder)",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the table to write: a .parquet or .csv file")
 
 
 def run(args: argparse.Namespace) -> int:

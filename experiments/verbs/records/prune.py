@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=GRACE_HOURS,
         metavar="H",
-        help="keep runs that a changed sweep file dropped less than so many hours ago (default: 24)",
+        help="keep runs that were removed from a sweep file less than H hours ago (default: 24)",
     )
 
 

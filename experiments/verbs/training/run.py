@@ -41,12 +41,17 @@ MIRROR_GRACE_SECONDS = 60.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `run`; other `--dotted.field=value` options override the file's fields."""
     parser.add_argument("sweep", type=Path, help="sweep file (YAML)")
-    parser.add_argument("--store", type=Path, default=Path(), help="folder of runs/ and sweeps/ (default: here)")
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: every GPU, else every core"
+        "--store", type=Path, default=Path(), help="folder for runs/ and sweeps/ (default: the current folder)"
     )
     parser.add_argument(
-        "--workers", type=int, help="number of workers (default: one per core or GPU; Slurm: one a run, up to 32)"
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to train (default: on every GPU, else on every core)",
+    )
+    parser.add_argument(
+        "--workers", type=int, help="number of workers (default: one per core or GPU; Slurm: one per run, up to 32)"
     )
     parser.add_argument(
         "--launcher", choices=("local", "slurm"), default="local", help="start workers here, or as a Slurm job array"
@@ -54,26 +59,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices-per-run",
         type=int,
-        help="processes of one worker on a machine, one a GPU, for larger runs (default: 1)",
+        help="GPUs that train one run together, for runs larger than a GPU (default: 1)",
     )
     parser.add_argument(
         "--strategy",
         choices=STRATEGIES,
-        help="how these processes train a run together: ddp, the whole model in each (default); fsdp, a shard in each",
+        help="how several GPUs train a run: ddp, all of the model each (default); fsdp, a shard",
     )
     parser.add_argument(
-        "--no-sharing", action="store_true", help="train every run alone, also where runs share their first steps"
+        "--no-sharing",
+        action="store_true",
+        help="train every run separately, even if runs could share their first steps",
     )
     parser.add_argument("--no-weights", action="store_true", help="do not keep the weights of finished runs")
     parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="time between mid-run checkpoints")
-    parser.add_argument(
-        "--retry-failed", action="store_true", help="train runs again that were recorded as failed or diverged"
-    )
+    parser.add_argument("--retry-failed", action="store_true", help="train failed and diverged runs again")
     parser.add_argument(
         "-k",
         dest="pattern",
         metavar="PATTERN",
-        help="train only runs with all these words, such as 'heldout', 'width=64 seed=0' or the begin of a run id",
+        help="train only runs that match all these words, such as 'heldout', 'width=64 seed=0' or the start of an id",
     )
     parser.add_argument(
         "-x", "--stop-at-failure", action="store_true", help="stop all workers when a run fails or diverges"
@@ -82,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--wandb",
         choices=("offline", "online", "off"),
         default="offline",
-        help="mirror of the records in W&B (default: offline files)",
+        help="copy the records to W&B (default: into offline files)",
     )
     slurm.add_arguments(parser)
 

@@ -94,5 +94,5 @@ def test_the_cheapest_run_that_an_error_names_can_be_bought(
     named = re.search(r"the cheapest costs ([\d.e+]+)\); raise --budget", told)
     assert named is not None, told
     assert isoflop.main([*ask, "--budget", f"{1.01 * float(named[1]):g}"]) == 0
-    assert "1 runs in 1 cells" in capsys.readouterr().out
+    assert "1 run in 1 cell" in capsys.readouterr().out
     assert "costs less than the budget" in refused(capsys, *ask, "--budget", f"{0.9 * float(named[1]):g}")

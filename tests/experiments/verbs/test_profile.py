@@ -30,7 +30,7 @@ def words(tmp_path: Path, cache: object) -> list[str]:
 
 def test_a_profile_is_measured_once_kept_and_said_by_plan(words: list[str], capsys: Any) -> None:
     assert main(["plan", *words]) == 0
-    assert "whole batches; not measured, `isoflop profile` times what could be faster" in capsys.readouterr().out
+    assert "whole batches; not measured (`isoflop profile` finds what is faster here)" in capsys.readouterr().out
     assert main(["profile", *words, "--seconds", "30", "--json"]) == 0
     (shape,) = json.loads(capsys.readouterr().out)["shapes"]
     assert shape["state"].startswith("kept in ")

@@ -256,7 +256,7 @@ def test_an_unfinished_run_is_waited_for_where_its_sweep_is_named_and_refused_al
     record.rename(hidden)
     try:
         assert main(["plan", str(write("one")), "--store", str(store)]) == 0
-        assert "3 runs wait for 1 pre-trained runs, which `run` trains first" in capsys.readouterr().out
+        assert "3 runs wait for 1 pre-trained runs, which `isoflop run` trains first" in capsys.readouterr().out
         assert main(["plan", str(write("two", pretrained={"run": _body(store)})), "--store", str(store)]) == 2
         assert "is not finished" in capsys.readouterr().err
     finally:
