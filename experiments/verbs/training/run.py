@@ -168,12 +168,13 @@ def _write(
         print(f"warning: {problem}", file=sys.stderr)
     if changes.corpus:
         print(
-            f"the content of corpus {changes.corpus!r} has changed: runs on it are new runs, those on the old content "
-            f"stay"
+            f"the content of corpus {changes.corpus!r} has changed: its runs are trained again; those on the old "
+            "content stay in the store"
         )
     for word, ids in (("adds", changes.added), ("no longer lists", changes.removed)):
         if ids:
-            print(f"the sweep {word} {len(ids)} runs: {', '.join(ids[:6])}{' ...' if len(ids) > 6 else ''}")
+            shown = f"{', '.join(ids[:6])}{' ...' if len(ids) > 6 else ''}"
+            print(f"the sweep {word} {len(ids)} run{'s' if len(ids) > 1 else ''}: {shown}")
     return sweep, len(changes.added) + retried
 
 
