@@ -7,6 +7,7 @@ sentence on standard error and exit status 2. It must not know what any verb doe
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import shlex
 import sys
@@ -17,6 +18,9 @@ from typing import Any
 
 from models.errors import UserError
 
+MISSPELT = 0.8
+"""Similarity, as `difflib` measures it, from which an unknown option is taken for a misspelt one. No field at
+the top of a sweep file is as similar to an option."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 OVERRIDES = """Every field of the sweep file can be overridden by its dotted name, with a value in YAML:
@@ -180,7 +184,7 @@ def _parser(
             if name == chosen:
                 module = importlib.import_module(verb.module)
                 module.add_arguments(subparser)
-                subparser.set_defaults(run=module.run)
+                subparser.set_defaults(run=module.run, known_options=tuple(subparser._option_string_actions))
     return parser
 
 
@@ -188,5 +192,16 @@ def _parse(words: list[str], parser: argparse.ArgumentParser, verbs: Mapping[str
     args, rest = parser.parse_known_args(words)
     if rest and not verbs[args.verb].takes_overrides:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    for word in rest:
+        _refuse_misspelt(word, args.known_options)
     args.overrides = rest
     return args
+
+
+def _refuse_misspelt(word: str, known: Sequence[str]) -> None:
+    """Refuse an override that is a misspelt option, such as --devce for --device."""
+    name = word.partition("=")[0]
+    single = name.startswith("--") and "." not in name
+    close = difflib.get_close_matches(name, known, n=1, cutoff=MISSPELT) if single else []
+    if close:
+        raise UserError(f"unknown option {name}; did you mean {close[0]}?")

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import isoflop
+from experiments.config.reference import find_fields
 
 VERBS = [
     (package, verb)
@@ -65,3 +66,15 @@ def test_ctrl_c_ends_a_verb_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(module, "run", interrupted)
     assert isoflop.main(["laws"]) == 130
     assert capsys.readouterr().err == "stopped\n"
+
+
+def test_a_misspelt_option_is_named_and_no_field_of_a_sweep_file_is_taken_for_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert isoflop.main(["run", "missing.yaml", "--devce", "cpu"]) == 2
+    assert capsys.readouterr().err == "error: unknown option --devce; did you mean --device?\n"
+    fields = {note.path for tuning in (False, True) for note in find_fields("", tuning=tuning) if "." not in note.path}
+    for field in fields:
+        for verb in ("run", "plan", "profile"):
+            assert isoflop.main([verb, "missing.yaml", f"--{field}=1"]) == 2
+            assert "unknown option" not in capsys.readouterr().err, field

@@ -35,6 +35,7 @@ from analysis.laws.size_and_data.parallel import PARALLEL
 from analysis.laws.size_and_data.rate_batch import RATE_BATCH
 from analysis.laws.size_and_data.vocabulary import VOCABULARY
 from analysis.laws.size_and_data.zhang import ZHANG
+from models.config.checks import did_you_mean
 
 LAWS: dict[str, Law] = {
     law.name: law
@@ -124,7 +125,8 @@ def get_law(name: str, **options: int) -> Law:
     name, _, short = name.partition(":")
     name = ALIASES.get(name, name)
     if name not in LAWS:
-        raise UserError(f"no law is called {name!r}; there are {', '.join(LAWS)}")
+        near = did_you_mean(name, LAWS)
+        raise UserError(f"no law is called {name!r}; {f'{near} ' if near else ''}`isoflop laws` lists all laws")
     if short:
         if name not in MAKERS or not short.isdecimal():
             raise UserError(

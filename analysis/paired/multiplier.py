@@ -173,7 +173,7 @@ def _positive(columns: Mapping[str, Any], name: str) -> Array:
         raise UserError(f"column {name!r} holds text; give one number for each run") from None
     bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
     if bad.size:
-        raise UserError(f"{name} is not a positive number in row {bad[0] + 1}; mend or leave out that row")
+        raise UserError(f"{name} is not a positive number in row {bad[0] + 1}; fix or leave out that row")
     return values
 
 

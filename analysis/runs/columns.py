@@ -131,14 +131,14 @@ def checked(data: Mapping[str, Any], name: str, *, positive: bool) -> Array:
         column = raw.astype(np.float64)
     except (TypeError, ValueError):
         bad = [i + 1 for i, value in enumerate(raw) if not _is_number(value)]
-        raise UserError(f"{name} is not a number in row {_listed(bad)}; mend those cells") from None
+        raise UserError(f"{name} is not a number in row {_listed(bad)}; fix those cells") from None
     for broken, what in ((np.isnan(column), "missing"), (np.isinf(column), "infinite")):
         if broken.any():
             rows = (np.flatnonzero(broken) + 1).tolist()
-            raise UserError(f"{name} is {what} in row {_listed(rows)}; mend or leave out those rows")
+            raise UserError(f"{name} is {what} in row {_listed(rows)}; fix or leave out those rows")
     if positive and (column <= 0).any():
         hint = "; use --residuals raw, or leave those rows out"
-        hint = hint if name in ("loss", "error") else "; mend or leave out those rows"
+        hint = hint if name in ("loss", "error") else "; fix or leave out those rows"
         rows = (np.flatnonzero(column <= 0) + 1).tolist()
         raise UserError(f"{name} is not positive in row {_listed(rows)}{hint}")
     return np.asarray(column)
@@ -236,7 +236,7 @@ def _computed(ours: str, expression: str, frame: pd.DataFrame, path: Path) -> pd
     if not any(sign in expression for sign in "*/+-`("):
         raise UserError(
             f"{path} has no column {expression!r} for {ours}{nearest(expression, map(str, frame.columns))}; "
-            "mend --columns"
+            "fix --columns"
         )
     try:
         return evaluate(expression, frame)

@@ -110,7 +110,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} is empty; give a table with a header line and one row per run") from error
     except (pd.errors.ParserError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
-            f"{path} cannot be read as CSV ({str(error).strip()}); mend that line or write the file again"
+            f"{path} cannot be read as CSV ({str(error).strip()}); fix that line or write the file again"
         ) from error
 
 

@@ -71,7 +71,7 @@ def assign_roles(frame: pd.DataFrame, holdout: str | None, notes: list[str]) -> 
         held = select_rows(holdout, frame)
         if not bool(held.any()):
             largest = format_compute(frame["flops"].max())
-            raise UserError(f"--holdout {holdout!r} holds out no run; mend it (the largest C is {largest})")
+            raise UserError(f"--holdout {holdout!r} holds out no run; fix it (the largest C is {largest})")
     elif bool((given == "heldout").any()):
         held = given == "heldout"
     else:

@@ -96,7 +96,7 @@ def numbers(frame: pd.DataFrame, name: str, *, strict: bool) -> pd.Series:
     if strict and bool(text.any()):
         example = column[text].iloc[0]
         raise UserError(
-            f"{name} is not a number in {_first_rows(frame, text)} ({example!r}); mend the cells or use --where"
+            f"{name} is not a number in {_first_rows(frame, text)} ({example!r}); fix the cells or use --where"
         )
     return values
 
@@ -173,7 +173,7 @@ def check_range(frame: pd.DataFrame, name: str, *, allow_nonpositive_loss: bool)
     infinite = ~np.isfinite(column)
     if bool(infinite.any()):
         where = _first_rows(frame, infinite)
-        raise UserError(f"{name} is infinite in {where}; mend it or leave the rows out, e.g. --where '{name} < 1e99'")
+        raise UserError(f"{name} is infinite in {where}; fix it or leave the rows out, e.g. --where '{name} < 1e99'")
     low = column <= 0
     if not bool(low.any()):
         return
@@ -184,7 +184,7 @@ def check_range(frame: pd.DataFrame, name: str, *, allow_nonpositive_loss: bool)
         )
     if name in POSITIVE_COUNTS:
         raise UserError(
-            f"{name} is not positive in {_first_rows(frame, low)}; mend it or leave the rows out with --where"
+            f"{name} is not positive in {_first_rows(frame, low)}; fix it or leave the rows out with --where"
         )
 
 

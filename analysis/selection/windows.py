@@ -183,5 +183,5 @@ def given_window(held: ArrayLike, *, name: str) -> tuple[Window, ...]:
     mask = np.asarray(held, dtype=bool)
     if mask.all() or not mask.any():
         what = "every run" if mask.all() else "no run"
-        raise UserError(f"--holdout {name!r} holds out {what} of {mask.size}; mend the expression")
+        raise UserError(f"--holdout {name!r} holds out {what} of {mask.size}; fix the expression")
     return (Window(name=name, cutoff=None, fitted=~mask, held=mask),)

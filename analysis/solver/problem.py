@@ -281,7 +281,7 @@ def _check_lengths(law: Law, columns: Sequence[Array], fitted: NDArray[np.bool_]
 def _check_weights(w: Array) -> None:
     if (w < 0).any():
         bad = int(np.argmax(w < 0))
-        raise UserError(f"weights are zero or more, and row {bad + 1} has {w[bad]:g}; mend that row")
+        raise UserError(f"weights are zero or more, and row {bad + 1} has {w[bad]:g}; fix that row")
     if not w.any():
         raise UserError("every weight is zero; give a weight above zero to the rows that shall be fitted")
 
@@ -293,7 +293,7 @@ def _input(law: Law, data: Mapping[str, Any], name: str) -> Array:
     column = checked(data, name, positive=False)
     if (column < 0).any():
         row = int(np.argmax(column < 0))
-        raise UserError(f"{name} is negative in row {row + 1} ({column[row]:g}); mend or leave out that row")
+        raise UserError(f"{name} is negative in row {row + 1} ({column[row]:g}); fix or leave out that row")
     if not (column > 0).any():
         raise UserError(f"{name} is zero in every row; give runs with more than that")
     return column

@@ -60,7 +60,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
         raise UserError(f"{where}{_line(error)}: {_first(error.problem)}; leave one of them out") from error
     except YAMLError as error:
         problem = getattr(error, "problem", None) or str(error)
-        raise UserError(f"{where}{_line(error)} is not YAML: {_first(problem)}; mend that line") from error
+        raise UserError(f"{where}{_line(error)} is not YAML: {_first(problem)}; fix that line") from error
     except ValueError as error:  # a date such as 2020-13-40
         raise UserError(f"{where} is not YAML: {error}; put such a value in quotes") from error
 

@@ -128,7 +128,7 @@ def _json_lines(files: Iterable[Path], text_field: str) -> Iterator[bytes]:
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise UserError(f"{path}, line {number}, is not JSON ({error}); mend it or leave it out") from error
+                    raise UserError(f"{path}, line {number}, is not JSON ({error}); fix it or leave it out") from error
                 if not isinstance(row, dict) or not isinstance(row.get(text_field), str):
                     fields = ", ".join(sorted(row)) if isinstance(row, dict) else "none"
                     raise UserError(

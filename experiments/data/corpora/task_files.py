@@ -160,7 +160,7 @@ def _read(kind: str, path: Path) -> Rows:
     try:
         return READERS[kind](path)
     except (ValueError, OSError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as {kind} ({str(error).splitlines()[0]}); mend it") from error
+        raise UserError(f"{path} cannot be read as {kind} ({str(error).splitlines()[0]}); fix it") from error
 
 
 def _from_rows(kind: str, path: str, table: list[tuple[dict[str, Any], str | None]], columns: Columns) -> Task:
@@ -180,7 +180,7 @@ def _from_rows(kind: str, path: str, table: list[tuple[dict[str, Any], str | Non
         if known.get(key, said) != said:
             raise UserError(
                 f"{path} labels the text of row {number} {' '.join(said)!r} there and {' '.join(known[key])!r} before; "
-                f"mend one"
+                f"fix one"
             )
         if named == "test":
             tested.add(text)
@@ -248,7 +248,7 @@ def _find_answer(path: str, number: int, text: str, answer: Any) -> tuple[int, i
     words = str(answer)
     place = text.find(words) if start is None else int(start)
     if not words.strip() or place < 0 or text[place : place + len(words)] != words:
-        raise UserError(f"{path} has the answer {words!r} in row {number}, which is no part of its text; mend the row")
+        raise UserError(f"{path} has the answer {words!r} in row {number}, which is no part of its text; fix the row")
     return place, place + len(words)
 
 
