@@ -40,6 +40,7 @@ html_theme_options = {
 html_sidebars = {"index": [], "gallery": []}
 
 default_role = "code"  # single backticks of docstrings
+highlight_language = "bash"  # of blocks that name none: commands
 autosummary_generate = False
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"

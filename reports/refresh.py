@@ -50,7 +50,7 @@ def prediction(folder: Path = SPEECHES) -> str:
     return (
         f"**Larger runs are predicted.** A law fitted to small runs predicted the loss of {len(held)} runs that "
         f"cost {held[0]['flops'] / largest_fitted(folder):.1f} times as much, with a mean error of {mean(errors):.1%}; "
-        f"{inside} of {len(held)} lie within their intervals. In nats per byte: {shown}. Guessing the loss of the best "
+        f"{inside} of {len(held)} lie within their intervals (nats per byte: {shown}). Guessing the loss of the best "
         f"smaller run instead has an error of {mean(carried):.1%}. [Speeches](reports/{folder.name}/report.html). "
         f"{registered()}"
     )
@@ -99,7 +99,7 @@ def rates(folder: Path = RATES) -> str:
         return f"{ends[0]} ({ends[1]}, {ends[2]})"
 
     return (
-        f"**muP transfers the learning rate across sizes.** The best peak rate grows as N to the power "
+        f"**muP transfers the learning rate across sizes.** The best peak rate scales as N to the power "
         f"{power('standard')} in the standard parametrization, and to the power {power('mup')} in muP. "
         f"[Peak rates](reports/{folder.name}/report.html)"
     )
