@@ -168,7 +168,10 @@ def summary_lines(study: Study, page: Path) -> list[str]:
     lines = []
     if study.heldout is not None:
         held = study.heldout
-        lines.append(f"held-out error {percent_text(held.mape)}; carried forward {percent_text(held.carried_mape)}")
+        lines += [
+            f"mean error on the held-out runs: {percent_text(held.mape)}",
+            f"error of guessing the loss of the best smaller run instead: {percent_text(held.carried_mape)}",
+        ]
     for frontier in study.comparison.frontiers:
         lines.append(f"{frontier.method}: N_opt ~ C^a with a = {frontier.a}")
     return [*lines, study.comparison.verdict, f"report: {page}"]
