@@ -236,7 +236,8 @@ class Fit:
         if self.frontier_estimates is not None:
             a = self.frontier_estimates.a
             text = a.text() if math.isfinite(a.value) else "none"
-            lines.append(f"N_opt ~ C**a, a = {text} ({self.frontier_estimates.convention})")
+            counted = "C = 6 N D" if self.frontier_estimates.convention == "6ND" else "C as counted in the table"
+            lines.append(f"N_opt ~ C**a, a = {text} with {counted}")
         if self.doubt is not None:
             lines.append(f"warning: {self.doubt}")
         lines += [f"warning: {w}" for w in self.warnings]
