@@ -38,8 +38,8 @@ SWEEPS: dict[str, dict[str, Any]] = {
         "design": DESIGN | {"examples": [1000], "epochs": 3, "batch": 32, "evaluations": 1},
     },
     "imdb": {
-        "task": {"name": "sentiment", "max_tokens": 128, "val_examples": 50, "test_examples": 1000},
-        "design": DESIGN | {"examples": [3000], "epochs": 1, "batch": 16, "evaluations": 1},
+        "task": {"name": "sentiment", "max_tokens": 128, "val_examples": 50, "test_examples": 2000},
+        "design": DESIGN | {"examples": [8000], "epochs": 1, "batch": 16, "evaluations": 1},
     },
 }
 """What is trained: examples are subsets for want of time."""
