@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from analysis.findings.arm_laws import arm_laws
 from analysis.findings.arms import arms
 from analysis.findings.base import Finding
 from analysis.findings.counting import counting
@@ -13,7 +14,7 @@ from analysis.findings.repetition import repetition
 from analysis.findings.shape import shape
 from analysis.study.study import Study
 
-MAKERS = (known_truth, repetition, shape, rates, arms)
+MAKERS = (known_truth, repetition, shape, rates, arms, arm_laws)
 """Each gives a finding, or None where a study has no data for it; `counting` leads a page that none of them leads."""
 
 

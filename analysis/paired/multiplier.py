@@ -116,11 +116,12 @@ def compute_multiplier(
     Raises
     ------
     UserError
-        When a column is missing, or fewer than two arms are there.
+        When a column is missing, fewer than two arms are there, or their losses are of different objectives.
     """
     names = _arms(columns, arm, reference)
     resampling = Resampling(**options)
     rows = tuple(np.flatnonzero(np.asarray([str(value) for value in columns[arm]]) == name) for name in names)
+    _check_objectives(columns, names, rows)
     flops = _positive(columns, "flops")
     budgets = _budgets(flops, rows, at)
     warnings: list[str] = []
@@ -150,6 +151,21 @@ def compute_multiplier(
         level=resampling.level,
         warnings=tuple(warnings),
     )
+
+
+def _check_objectives(columns: Mapping[str, Any], names: Sequence[str], rows: Sequence[NDArray[np.intp]]) -> None:
+    """Refuse arms whose losses count different predictions."""
+    if "objective" not in columns:
+        return
+    objectives = np.asarray([str(value) for value in columns["objective"]])
+    found = [sorted(set(objectives[index])) for index in rows]
+    for name, one in zip(names, found, strict=True):
+        if one != found[0]:
+            raise UserError(
+                f"the loss of {name} is of the objective {', '.join(one)} and that of {names[0]} of "
+                f"{', '.join(found[0])}; such losses count different predictions and have no multiplier: fit a law to "
+                "each with --where"
+            )
 
 
 def _arms(columns: Mapping[str, Any], arm: str, reference: str | None) -> list[str]:

@@ -41,7 +41,9 @@ def undecayed_rows(frame: pd.DataFrame) -> pd.Series:
     return mid_run
 
 
-def assign_roles(frame: pd.DataFrame, holdout: str | None, notes: list[str]) -> pd.Series:
+def assign_roles(
+    frame: pd.DataFrame, holdout: str | None, notes: list[str], *, among: pd.Series | None = None
+) -> pd.Series:
     """The role of every row in a study.
 
     Parameters
@@ -53,6 +55,8 @@ def assign_roles(frame: pd.DataFrame, holdout: str | None, notes: list[str]) -> 
         the largest of three or more budgets.
     notes : list of str
         Sentences for the reader are added here.
+    among : Series of bool, optional
+        The rows whose largest budget is held out by default; all of them if not given.
 
     Returns
     -------
@@ -76,7 +80,8 @@ def assign_roles(frame: pd.DataFrame, holdout: str | None, notes: list[str]) -> 
         held = given == "heldout"
     else:
         budget = frame["budget_group"]
-        held = budget == budget.max()
+        budget = budget if among is None else budget[among]
+        held = frame["budget_group"] == budget.max()
         if budget.nunique() >= MIN_BUDGETS_TO_HOLD_OUT:
             notes.append(f"no --holdout was given: the largest budget, {format_compute(budget.max())}, is held out")
         else:

@@ -39,6 +39,30 @@ def reference_of(arm: pd.Series, reference: str | None) -> str:
     return reference
 
 
+def of_reference(frame: pd.DataFrame, manifest: Manifest | None, reference: str | None = None) -> pd.Series:
+    """Which runs are of the reference arm; all of them in a sweep without arms.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Runs.
+    manifest : Manifest or None
+        The sweep.
+    reference : str, optional
+        Name of the arm; the first by default.
+
+    Returns
+    -------
+    Series of bool
+        True for runs of the reference.
+    """
+    axis = arm_axis(manifest, frame)
+    if axis is None:
+        return pd.Series(data=True, index=frame.index)
+    arm = frame[axis].astype(str)
+    return arm == reference_of(arm, reference)
+
+
 def set_aside(
     frame: pd.DataFrame, manifest: Manifest | None, notes: list[str], *, reference: str | None = None
 ) -> pd.Series:
@@ -65,15 +89,18 @@ def set_aside(
     if manifest is None:
         return role
     axis = arm_axis(manifest, frame)
-    arm = pd.Series("", index=frame.index) if axis is None else frame[axis].astype(str)
+    first = of_reference(frame, manifest, reference)
+    role[~first] = OTHER_ARM
     if axis is not None:
-        first = reference_of(arm, reference)
-        role[arm != first] = OTHER_ARM
+        name = frame.loc[first, axis].astype(str).iloc[0]
         notes.append(
-            f"the law, its figures and its predictions are of {axis} = {first}; other arms are compared with it"
+            f"the law, its figures and its predictions are of {axis} = {name}; other arms are compared with it"
         )
     if manifest.sweep.get("design") == "tuned" and {"lr", "width", "depth", "tokens"} <= set(frame):
-        cell = [arm, *(frame[name] for name in ("width", "depth", "tokens"))]
+        cell = [
+            first if axis is None else frame[axis].astype(str),
+            *(frame[name] for name in ("width", "depth", "tokens")),
+        ]
         worse = frame["loss"] > frame.groupby(cell)["loss"].transform("min")
         role[worse & (role != OTHER_ARM)] = OTHER_RATE
         notes.append("the law is fitted to the best rate of every cell; the losses of other rates are in the table")

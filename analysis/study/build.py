@@ -35,7 +35,7 @@ from analysis.runs.noise import noise_floor, seed_weights
 from analysis.runs.roles import ASIDE, assign_roles
 from analysis.runs.table import RunTable, load_tables
 from analysis.selection.auto import SPARE, AutoFit, fit_auto
-from analysis.study.arms import multipliers_of, set_aside
+from analysis.study.arms import multipliers_of, of_reference, set_aside
 from analysis.study.collapse import collapse_of
 from analysis.study.curves import training_curves
 from analysis.study.heldout import held_out
@@ -180,7 +180,8 @@ def _with_roles(
     budget, warnings = group_budgets(frame)
     frame["budget_group"] = budget
     notes += [*table.notes, *warnings]
-    frame["role_shown"] = assign_roles(frame, choices.holdout, notes)
+    first = of_reference(frame, manifest, choices.reference)
+    frame["role_shown"] = assign_roles(frame, choices.holdout, notes, among=first)
     frame["role_shown"] = set_aside(frame, manifest, notes, reference=choices.reference)
     cluster = choices.cluster
     if cluster is not None and cluster not in frame.columns:
