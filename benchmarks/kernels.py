@@ -32,8 +32,8 @@ from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
 from models.kernels.attention import blockwise_attention
 from models.kernels.linear import linear, onednn_is_faster
+from models.lit import LitTransformer
 from models.objectives import make_examples
-from models.trainable import TrainableTransformer
 
 LAYERS = [(512, 32, 264), (1024, 64, 256), (1024, 128, 512), (1024, 512, 128), (1024, 256, 1024), (512, 128, 50257)]
 """Rows, inputs, outputs."""
@@ -79,7 +79,7 @@ def objective_share(
     config = TransformerConfig(
         family=family, vocab_size=320, width=width, depth=2, num_heads=width // 16, context=256, head="linear"
     )
-    module = TrainableTransformer(
+    module = LitTransformer(
         model=config,
         objective=objective,
         optimizer=OptimizerConfig(),

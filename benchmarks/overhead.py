@@ -45,7 +45,7 @@ from experiments.training.validation import EVAL_BATCH_TOKENS
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
-from models.trainable import TrainableTransformer
+from models.lit import LitTransformer
 
 QUICKSTART = Path(__file__).resolve().parents[1] / "experiments" / "sweeps" / "quickstart.yaml"
 
@@ -87,7 +87,7 @@ def bare_loop(
     config: RunConfig, corpus: TokenCorpus, *, validate: bool = False, clock: Callable[[], float] = time.perf_counter
 ) -> float:
     """Seconds by `clock` of the same steps without anything around them; batches are ready before the clock starts."""
-    lit = TrainableTransformer(
+    lit = LitTransformer(
         model=config.model,
         optimizer=config.optimizer,
         schedule=config.schedule,

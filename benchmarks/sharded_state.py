@@ -24,13 +24,12 @@ from torch.distributed.checkpoint.state_dict import (
 
 from experiments.distributed.place import Place
 from experiments.distributed.ranks import Ranks
-from experiments.distributed.runtime import make_runtime, set_up
-from experiments.distributed.sharding import spread, whole
+from experiments.distributed.sharding import make_fabric, set_up, spread, whole
 from models.config.objective import ObjectiveConfig
 from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
-from models.trainable import TrainableTransformer
+from models.lit import LitTransformer
 
 REPEATS = 21
 """Times that each way puts the state together."""
@@ -38,9 +37,9 @@ GATHERED = StateDictOptions(full_state_dict=True, cpu_offload=True)
 GIVEN = StateDictOptions(full_state_dict=True, cpu_offload=True, broadcast_from_rank0=True)
 
 
-def make(ranks: Ranks, seed: int) -> tuple[TrainableTransformer, torch.optim.Optimizer]:
+def make(ranks: Ranks, seed: int) -> tuple[LitTransformer, torch.optim.Optimizer]:
     """A small model over all ranks, with its optimiser."""
-    lit = TrainableTransformer(
+    lit = LitTransformer(
         model=TransformerConfig(width=64, depth=4, num_heads=4, vocab_size=264, context=64),
         optimizer=OptimizerConfig(learning_rate=0.01),
         schedule=ScheduleConfig(name="constant", warmup_tokens=0),
@@ -49,7 +48,7 @@ def make(ranks: Ranks, seed: int) -> tuple[TrainableTransformer, torch.optim.Opt
         batch_tokens=1024,
         seed=seed,
     )
-    return lit, set_up(ranks, make_runtime(ranks, "cpu", "fp32"), lit)[1]
+    return lit, set_up(ranks, make_fabric(ranks, "cpu", "fp32"), lit)[1]
 
 
 def median_ms(read: Callable[[], Any]) -> float:

@@ -19,8 +19,8 @@ from models.config.optimizer import OptimizerConfig
 from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
+from models.lit import LitTransformer
 from models.modules.transformer import Block
-from models.trainable import TrainableTransformer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +92,7 @@ def changes(
     config: TransformerConfig, steps: int, learning_rate: float, batch: int, seed: int
 ) -> dict[tuple[int, str], float]:
     """Return the root-mean-square change of each place after each step of one model."""
-    module = TrainableTransformer(
+    module = LitTransformer(
         model=config,
         optimizer=OptimizerConfig(learning_rate=learning_rate, weight_decay=0.0, grad_clip=None),
         schedule=ScheduleConfig(name="constant"),
@@ -115,7 +115,7 @@ def changes(
 
 
 @torch.no_grad()
-def activations(module: TrainableTransformer, tokens_BT: Tensor) -> dict[str, Tensor]:
+def activations(module: LitTransformer, tokens_BT: Tensor) -> dict[str, Tensor]:
     """Return the activations of a decoder at all places."""
     found: dict[str, Tensor] = {}
 

@@ -14,7 +14,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 
-CHECKED = ("modules", "kernels", "huggingface", "coordinates", "generation", "lit", "objectives", "trainable")
+CHECKED = ("modules", "kernels", "huggingface", "coordinates", "generation", "lit", "objectives")
 """Rooms of models whose functions are checked; configs refuse bad values in sentences of their own."""
 install_import_hook([f"models.{room}" for room in CHECKED], "shapes.checked")
 jaxtyping.config.update("jaxtyping_disable", True)  # tests of models switch the checks on; tests/models/conftest.py

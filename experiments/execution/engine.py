@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric import Fabric
 
 from experiments.config.kinds import AnyRun, prefix_id
 from experiments.config.run import RunConfig, canonical, run_id
 from experiments.data.cache import Cache
 from experiments.data.corpus import TokenCorpus, bits_per_byte, check_budget, prepare
 from experiments.distributed.ranks import RankFailure, Ranks
-from experiments.distributed.runtime import Runtime, make_runtime
+from experiments.distributed.sharding import make_fabric
 from experiments.errors import UserError
 from experiments.files import sync_file
 from experiments.machine.choices import ExecutionChoices, default_threads
@@ -78,7 +79,7 @@ class Execution:
     profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Shape -> what measured times decided of it."""
     _corpora: dict[Any, TokenCorpus] = field(default_factory=dict, init=False)
-    _fabrics: dict[str, Runtime] = field(default_factory=dict, init=False)
+    _fabrics: dict[str, Fabric] = field(default_factory=dict, init=False)
 
     def corpus(self, config: RunConfig) -> TokenCorpus:
         """The tokens of a run; the last few are kept."""
@@ -90,10 +91,10 @@ class Execution:
             self._corpora[key] = prepare(config.data, self.cache)
         return self._corpora[key]
 
-    def fabric(self, precision: Precision) -> Runtime:
-        """What trains at a precision, made once."""
+    def fabric(self, precision: Precision) -> Fabric:
+        """Fabric at a precision, made once."""
         if precision not in self._fabrics:
-            self._fabrics[precision] = make_runtime(self.ranks, self.device, precision)
+            self._fabrics[precision] = make_fabric(self.ranks, self.device, precision)
         return self._fabrics[precision]
 
     def choices_of(self, config: AnyRun) -> ExecutionChoices:

@@ -1,6 +1,6 @@
 """Keeps one worker alive.
 
-Imports torch once, then forks the process that trains, and forks again when it is killed.
+Imports torch and lightning once, then forks the process that trains, and forks again when it is killed.
 
 Importing takes longer than many a run, so a worker that was killed, or that asked for a fresh process, is replaced by
 a fork of this one in a fraction of a second. This process never trains and never touches a device. It must not know

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch._dynamo  # any optimiser imports it, half as long as torch: here once, before a worker forks
 
 from experiments.data.cache import Cache
 from experiments.distributed.ranks import ALONE, Ranks

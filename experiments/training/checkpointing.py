@@ -23,14 +23,14 @@ from experiments.files import replace, set_aside, write_atomic
 from experiments.machine.hardware import is_out_of_memory
 from experiments.store.checkpoints import previous_of
 from experiments.training.recorder import Recorder
-from models.trainable import TrainableTransformer
+from models.lit import LitTransformer
 
 STATE_FIELDS = {"run_id", "step", "model", "optimizer", "rng_cpu", "rng_cuda"}
 """What every checkpoint holds."""
 
 
 def snapshot(
-    identity: str, step: int, lit: TrainableTransformer, optimizer: torch.optim.Optimizer, ranks: Ranks = ALONE
+    identity: str, step: int, lit: LitTransformer, optimizer: torch.optim.Optimizer, ranks: Ranks = ALONE
 ) -> dict[str, Any]:
     """Gather what the next step depends on; called by every rank, and rank 0's result is the one to write.
 
@@ -40,7 +40,7 @@ def snapshot(
         The run_id, or the name of a shared prefix.
     step : int
         Steps taken so far.
-    lit : TrainableTransformer
+    lit : LitTransformer
         The module.
     optimizer : Optimizer
         Its optimiser.
@@ -138,9 +138,7 @@ def read_state(path: Path, identity: str, device: torch.device) -> dict[str, Any
     return state
 
 
-def read_or_set_aside(
-    path: Path, identity: str, device: torch.device, lit: TrainableTransformer
-) -> dict[str, Any] | None:
+def read_or_set_aside(path: Path, identity: str, device: torch.device, lit: LitTransformer) -> dict[str, Any] | None:
     """Read a checkpoint; one that cannot be gone on from is moved out of the way, and standard error says so.
 
     Parameters
@@ -151,7 +149,7 @@ def read_or_set_aside(
         As in `read_state`.
     device : torch.device
         Where its tensors go.
-    lit : TrainableTransformer
+    lit : LitTransformer
         The module that will load it.
 
     Returns
@@ -174,12 +172,7 @@ def read_or_set_aside(
 
 
 def spread_state(
-    state: dict[str, Any] | None,
-    lit: TrainableTransformer,
-    optimizer: torch.optim.Optimizer,
-    ranks: Ranks,
-    *,
-    seed: int,
+    state: dict[str, Any] | None, lit: LitTransformer, optimizer: torch.optim.Optimizer, ranks: Ranks, *, seed: int
 ) -> dict[str, Any]:
     """Give the checkpoint that rank 0 read to every rank, in the form that its module loads.
 
@@ -189,7 +182,7 @@ def spread_state(
     ----------
     state : dict or None
         Of `read_state`, on rank 0.
-    lit : TrainableTransformer
+    lit : LitTransformer
         The module that will load it.
     optimizer : Optimizer
         Its optimiser.
@@ -208,14 +201,14 @@ def spread_state(
     return state
 
 
-def restore(state: dict[str, Any], lit: TrainableTransformer, optimizer: torch.optim.Optimizer) -> int:
+def restore(state: dict[str, Any], lit: LitTransformer, optimizer: torch.optim.Optimizer) -> int:
     """Put weights, optimiser and random states back.
 
     Parameters
     ----------
     state : dict
         Of `read_state` or `spread_state`.
-    lit : TrainableTransformer
+    lit : LitTransformer
         The module.
     optimizer : Optimizer
         Its optimiser.
@@ -240,14 +233,14 @@ def restore_recorder(recorder: Recorder, saved: dict[str, Any]) -> None:
     recorder.trained_seconds = saved["trained_seconds"]
 
 
-def save_weights(path: Path, lit: TrainableTransformer, ranks: Ranks = ALONE) -> None:
+def save_weights(path: Path, lit: LitTransformer, ranks: Ranks = ALONE) -> None:
     """Write the model's weights as safetensors, by the names of `Transformer`; called by every rank.
 
     Parameters
     ----------
     path : Path
         The file.
-    lit : TrainableTransformer
+    lit : LitTransformer
         The module.
     ranks : Ranks
         Who trains together; rank 0 writes.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from experiments.training.recorder import Recorder
-from models.trainable import TrainableTransformer
+from models.lit import LitTransformer
 
 
 @dataclass
@@ -39,7 +39,7 @@ class History:
 
 
 def replay(
-    recorder: Recorder, past: History, lit: TrainableTransformer, trained_seconds: float
+    recorder: Recorder, past: History, lit: LitTransformer, trained_seconds: float
 ) -> tuple[list[dict[str, Any]], str | None]:
     """Write the steps of a shared prefix again, as rows in the windows of one of its runs.
 
@@ -51,7 +51,7 @@ def replay(
         The run's; it is brought to the end of the prefix.
     past : History
         Of the prefix.
-    lit : TrainableTransformer
+    lit : LitTransformer
         The run's module, for its rates of learning.
     trained_seconds : float
         Training time of the prefix.

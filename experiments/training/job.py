@@ -26,7 +26,7 @@ from experiments.training.state import (
 )
 from experiments.training.step import take_step
 from experiments.training.validation import evaluate
-from models.trainable import TrainableTransformer
+from models.lit import LitTransformer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class TrainedRun:
 
     outcome: Outcome
     """What it measured."""
-    lit: TrainableTransformer
+    lit: LitTransformer
     """The trained module."""
     shared_steps: int
     """Steps that were taken from the checkpoint of a shared prefix."""

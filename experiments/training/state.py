@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric import Fabric
 
 from experiments.config.counts import flops_of
 from experiments.config.prefixes import prefix_id
 from experiments.config.run import RunConfig, run_id
 from experiments.data.corpus import TokenCorpus
 from experiments.distributed.ranks import ALONE, Ranks
-from experiments.distributed.runtime import Runtime, set_up
+from experiments.distributed.sharding import set_up
 from experiments.errors import UserError
 from experiments.machine.choices import ExecutionChoices
 from experiments.store.checkpoints import earlier_checkpoints, previous_of
@@ -34,8 +35,8 @@ from experiments.training.checkpointing import (
 )
 from experiments.training.history import History, Pending, replay
 from experiments.training.recorder import Recorder
+from models.lit import LitTransformer
 from models.modules.attention import set_attention_backend
-from models.trainable import TrainableTransformer
 
 Row = dict[str, Any]
 """One line of metrics.jsonl."""
@@ -63,8 +64,8 @@ class TrainSetup:
     """Its tokens."""
     folder: Path
     """runs/<run_id>, or the folder of the shared prefix; checkpoints go below it."""
-    fabric: Runtime
-    """Device and precision: a Fabric, or what stands for it on a CPU."""
+    fabric: Fabric
+    """Device and precision."""
     write_rows: Callable[[list[Row]], None]
     """Takes finished metric rows."""
     settle: Callable[[], None] = lambda: None
@@ -151,7 +152,7 @@ def prefix_target(config: RunConfig, folder: Path, keep: tuple[int, Path]) -> Ta
 class TrainState:
     """A model in training, after some number of steps."""
 
-    lit: TrainableTransformer
+    lit: LitTransformer
     """The module."""
     module: Any
     """The module as Fabric wrapped it: whose training step is called."""
@@ -192,7 +193,7 @@ def make_state(setup: TrainSetup, target: Target) -> TrainState:
         When the rows of the prefix, in this run's windows, say so.
     """
     config = setup.config
-    lit = TrainableTransformer(
+    lit = LitTransformer(
         model=config.model,
         optimizer=config.optimizer,
         schedule=config.schedule,
@@ -220,7 +221,7 @@ def make_state(setup: TrainSetup, target: Target) -> TrainState:
     return state
 
 
-def _execute_as_chosen(setup: TrainSetup, lit: TrainableTransformer) -> None:
+def _execute_as_chosen(setup: TrainSetup, lit: LitTransformer) -> None:
     """Set a module up to run as the user forces it."""
     choices = setup.choices
     if choices.attention is not None:

@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from lightning.fabric import Fabric
 
 from experiments.config.run import RunConfig
 from experiments.distributed.ranks import ALONE
-from experiments.distributed.runtime import Runtime, make_runtime, set_up
+from experiments.distributed.sharding import make_fabric, set_up
 from experiments.machine.choices import ExecutionChoices
+from models.lit import LitTransformer
 from models.modules.attention import set_attention_backend
 from models.stack import Stack
-from models.trainable import TrainableTransformer
 
 MIN_ROUNDS = 4
 """Interleaved rounds below which nothing is said."""
@@ -98,7 +99,7 @@ def time_steps(
         for arm in arms:
             torch.set_num_threads(arm.threads)
             began = time.perf_counter()
-            steps[arm.name] = _stepper(arm, make_runtime(ALONE, device, arm.config.precision))
+            steps[arm.name] = _stepper(arm, make_fabric(ALONE, device, arm.config.precision))
             for _ in range(2):
                 steps[arm.name]()
             first[arm.name] = time.perf_counter() - began
@@ -126,12 +127,12 @@ def _timed(step: Callable[[], None], device: str, *, by_cpu_time: bool) -> float
     return now() - began
 
 
-def _stepper(arm: Arm, fabric: Runtime) -> Callable[[], None]:
+def _stepper(arm: Arm, fabric: Fabric) -> Callable[[], None]:
     """A function that takes one step of every member of an arm, as the training loop does."""
     config, micro = arm.config, arm.choices.micro_batch or arm.config.batch_sequences
     lits, optimizers = [], []
     for member in range(arm.members):
-        lit = TrainableTransformer(
+        lit = LitTransformer(
             model=config.model,
             optimizer=config.optimizer,
             schedule=config.schedule,

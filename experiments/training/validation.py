@@ -10,30 +10,30 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric import Fabric
 
 from experiments.config.run import RunConfig
 from experiments.data.corpus import TokenCorpus
 from experiments.distributed.ranks import ALONE, Ranks
-from experiments.distributed.runtime import Runtime
 
 EVAL_BATCH_TOKENS = 8192
 """Tokens per validation batch; fixed, because sums may depend on it in the last digit."""
 
 
 def evaluate(
-    module: Any, config: RunConfig, corpus: TokenCorpus, fabric: Runtime, ranks: Ranks = ALONE
+    module: Any, config: RunConfig, corpus: TokenCorpus, fabric: Fabric, ranks: Ranks = ALONE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Summed nats and token counts per validation document.
 
     Parameters
     ----------
-    module : TrainableTransformer
+    module : LightningModule
         The model on its device, in evaluation mode.
     config : RunConfig
         The run.
     corpus : TokenCorpus
         Its tokens.
-    fabric : Runtime
+    fabric : Fabric
         Device and precision.
     ranks : Ranks
         Who takes part: the batches are shared out, and the sums added up on every rank.

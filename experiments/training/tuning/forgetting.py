@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from lightning.fabric import Fabric
+
 from experiments.config.run import RunConfig
 from experiments.data.corpus import TokenCorpus, clustered_mean
-from experiments.distributed.runtime import Runtime
 from experiments.training.validation import evaluate
+from models.lit import LitTransformer
 from models.modules.transformer import Transformer
-from models.trainable import TrainableTransformer
 
 
-def pretraining_loss(body: Transformer, config: RunConfig, corpus: TokenCorpus, fabric: Runtime) -> float:
+def pretraining_loss(body: Transformer, config: RunConfig, corpus: TokenCorpus, fabric: Fabric) -> float:
     """Measure the pre-training validation loss of a body as it is.
 
     Parameters
@@ -21,7 +22,7 @@ def pretraining_loss(body: Transformer, config: RunConfig, corpus: TokenCorpus, 
         The pre-trained run.
     corpus : TokenCorpus
         Its tokens.
-    fabric : Runtime
+    fabric : Fabric
         Device and precision.
 
     Returns
@@ -29,7 +30,7 @@ def pretraining_loss(body: Transformer, config: RunConfig, corpus: TokenCorpus, 
     float
         Nats per token, over the same documents as the record of the run.
     """
-    lit = TrainableTransformer(
+    lit = LitTransformer(
         model=config.model,
         optimizer=config.optimizer,
         schedule=config.schedule,

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from experiments.config.tuning.run import WARMUP_FRACTION, FinetuneRun
 from experiments.data.corpus import clustered_mean
 from experiments.data.tasks import Task
-from experiments.distributed.runtime import Runtime
 from experiments.errors import UserError
 from experiments.training.state import Diverged, Interrupted
 from experiments.training.state import Row as MetricsRow
@@ -45,7 +45,7 @@ class TuningSetup:
     """Examples by split."""
     head: TuningTask
     """What the kind of task asks of the model."""
-    fabric: Runtime
+    fabric: Fabric
     """Device and precision."""
     write_rows: Callable[[list[MetricsRow]], None] = lambda rows: None
     """Takes finished metric rows."""

@@ -21,7 +21,7 @@ from experiments.data.cache import Cache
 from experiments.data.corpus import prepare
 from experiments.distributed.place import place_of
 from experiments.distributed.ranks import Ranks, Share
-from experiments.distributed.runtime import make_runtime
+from experiments.distributed.sharding import make_fabric
 from experiments.execution.worker import Worker
 from experiments.planning.planned_sweep import alone
 from experiments.store.store import RunStore
@@ -45,7 +45,7 @@ def train(case: dict[str, Any], joined: Ranks, folder: Path, cache: Cache) -> di
         config=config,
         corpus=prepare(config.data, cache),
         folder=folder / case["folder"],
-        fabric=make_runtime(ranks, "cpu", config.precision),
+        fabric=make_fabric(ranks, "cpu", config.precision),
         write_rows=rows.extend,
         should_stop=should_stop,
         micro_batch=case.get("micro_batch"),
