@@ -36,8 +36,8 @@ schedule: {{name: wsd, decay_fraction: 0.25}}
 """Words that both checkouts read; the shapes are the quickstart's."""
 
 
-def start(checkout: Path, home: Path, *, width: int, steps: int) -> subprocess.Popen[bytes]:
-    """Start one run by a checkout's command.
+def start(checkout: Path, home: Path, *, width: int, steps: int) -> tuple[subprocess.Popen[bytes], Path]:
+    """Start one run by a checkout's command; the process, and the file of what it prints.
 
     Parameters
     ----------
@@ -60,14 +60,16 @@ def start(checkout: Path, home: Path, *, width: int, steps: int) -> subprocess.P
         "ISOFLOP_CACHE": str(home / "cache"),
         "OMP_NUM_THREADS": "1",
     }
-    with (store / "output.txt").open("wb") as output:
-        return subprocess.Popen(
+    path = store / "output.txt"
+    with path.open("wb") as output:
+        process = subprocess.Popen(
             [*words, "--store", str(store), "--workers", "1", "--wandb", "off"],
             cwd=checkout,
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+    return process, path
 
 
 def cpu_seconds(checkouts: dict[str, Path], folder: Path, *, width: int, steps: int) -> dict[str, float]:
@@ -89,16 +91,16 @@ def cpu_seconds(checkouts: dict[str, Path], folder: Path, *, width: int, steps: 
     Raises
     ------
     SystemExit
-        With the status of a command that fails.
+        With the status and the last words of a command that fails.
     """
-    pids = {start(checkout, folder / name, width=width, steps=steps).pid: name for name, checkout in checkouts.items()}
-    spent: dict[str, float] = {}
-    for pid, name in pids.items():
-        _, status, usage = os.wait4(pid, 0)
+    started = {name: start(checkout, folder / name, width=width, steps=steps) for name, checkout in checkouts.items()}
+    ended = {name: os.wait4(process.pid, 0) for name, (process, _) in started.items()}
+    for name, (_, status, _) in ended.items():
         if status:
-            raise SystemExit(f"{checkouts[name]} ended with status {os.waitstatus_to_exitcode(status)}")
-        spent[name] = usage.ru_utime + usage.ru_stime
-    return spent
+            words = started[name][1].read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            code = os.waitstatus_to_exitcode(status)
+            raise SystemExit(f"error: {checkouts[name]} ended with status {code}: {words[-1] if words else ''}")
+    return {name: usage.ru_utime + usage.ru_stime for name, (_, _, usage) in ended.items()}
 
 
 def measure(

@@ -18,7 +18,7 @@ from analysis.fitting.spec import FitSpec
 from analysis.formatting import format_percent
 from analysis.runs.bootstrap_clusters import choose
 from analysis.runs.columns import as_columns
-from analysis.runs.roles import OTHER_RATE
+from analysis.runs.roles import OTHER_ARM, OTHER_RATE
 from analysis.study.arms import arm_axis
 from analysis.study.study import Study
 
@@ -46,6 +46,7 @@ def arm_laws(study: Study) -> Finding | None:
     if axis is None or "objective" not in frame or frame["objective"].nunique() < 2:
         return None
     runs = frame[~frame["role_shown"].isin(["mid-run", OTHER_RATE])]
+    runs = runs.iloc[np.argsort(runs["role_shown"] == OTHER_ARM, kind="stable")]  # the reference first
     fits = {str(arm): _fit(study, group) for arm, group in runs.groupby(axis, sort=False)}
     shown = [name for name in EXPONENTS if any(isinstance(fit, Fit) and name in fit.estimates for fit in fits.values())]
     if not shown:

@@ -162,6 +162,44 @@ def test_arms_are_compared_with_the_reference_and_only_it_is_fitted(tmp_path: Pa
         study_of(tmp_path / "other", iter(plain), reference="rotary")
 
 
+def objectives() -> Iterator[tuple[RunRecord, Mapping[str, Any]]]:
+    """Two families on different objectives, the second with an exponent of data twice that of the first; it trains to
+    a larger budget."""
+    rng = np.random.default_rng(5)
+    for family, objective, beta in (("decoder", "causal", 0.4), ("encoder", "masked", 0.8)):
+        for width, tokens in itertools.product(WIDTHS, (*TOKENS, *((3.2e6,) if family == "encoder" else ()))):
+            params = made_run(0, width=width, depth=1, tokens=1e5, loss=1.0).design["params"]
+            loss = law(params, tokens, beta=beta) * np.exp(0.001 * rng.standard_normal())
+            number = int(width * 1e3 + np.log2(tokens / 1e5) * 10 + (family == "encoder"))
+            run = made_run(number, width=width, depth=1, tokens=tokens, loss=loss, objective=objective, arm=family)
+            yield run, {"family": family}
+
+
+def test_arms_of_different_objectives_have_a_law_each_and_no_multiplier(tmp_path: Path) -> None:
+    study = study_of(tmp_path, objectives(), reference="decoder")
+    found = only(study, "arm-laws")
+    frame = found.tables[0].frame.set_index(["family", "parameter"])
+    for family, beta in (("decoder", 0.4), ("encoder", 0.8)):
+        one = frame.loc[(family, "beta")]
+        assert one["value"] == pytest.approx(beta, abs=0.05)
+        assert one["lo"] < one["value"] < one["hi"]
+    assert frame.loc[("decoder", "beta")]["hi"] < frame.loc[("encoder", "beta")]["lo"]
+    assert "Some intervals do not meet" in found.sentences[2]
+    assert not len(study.multipliers)
+    assert any("count different predictions and have no multiplier" in note for note in study.notes)
+    held = study.table.frame[study.table.frame["role_shown"] == "heldout"]
+    assert set(held["family"]) == {"decoder"}, "the largest budget of the reference, though another arm went further"
+    assert set(held["tokens"]) == {1.6e6}
+
+
+def test_an_arm_of_too_few_runs_says_why_it_has_no_law(tmp_path: Path) -> None:
+    rows = [row for row in objectives() if row[1]["family"] == "decoder" or row[0].design["tokens"] < 1.5e5]
+    found = only(study_of(tmp_path, iter(rows[:33]), reference="decoder"), "arm-laws")
+    lacking = found.tables[0].frame.set_index(["family", "parameter"]).loc[("encoder", "beta")]
+    assert np.isnan(lacking["lo"])
+    assert lacking["reason"]
+
+
 def shapes(gain: float) -> Iterator[tuple[RunRecord, Mapping[str, Any]]]:
     """Shapes of three depths; deeper ones are better by `gain` at each doubling than N and D say."""
     for number, (width, depth, tokens) in enumerate(itertools.product((16, 24, 32, 48), (1, 2, 4), TOKENS)):

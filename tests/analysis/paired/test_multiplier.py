@@ -129,6 +129,7 @@ def test_counts_that_differ_by_less_than_a_hundredth_are_one_cell() -> None:
         ({}, {"at": [-1.0]}, "positive"),
         ({}, {"bootstrap": 5}, "100 draws"),
         ({"loss": np.full(32, -1.0)}, {}, "not a positive number in row 1"),
+        ({"objective": ["causal", "masked"] * 16}, {}, "count different predictions and have no multiplier"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_sentence(change: Any, options: Any, words: str) -> None:

@@ -15,7 +15,7 @@ from experiments.data.cache import Cache
 
 SWEEPS = Path(__file__).resolve().parents[3] / "experiments" / "sweeps"
 IDENTITIES = {
-    "families": "36 f09850561143",
+    "families": "96 b040257ac643",
     "optimizers": "48 2280dac924c4",
     "peft-bodies": "3 82a9e852e328",
     "positions": "162 2b0c3c5a407b",
