@@ -104,7 +104,7 @@ def _sentence(name: str, estimates: dict[str, Estimate]) -> str:
     verdict = ""
     if len(ends) > 1:
         common = max(lo for lo, _ in ends) <= min(hi for _, hi in ends)
-        verdict = " All intervals share values." if common else " Some intervals do not meet."
+        verdict = " All intervals overlap." if common else " Not all intervals overlap."
     return f"The {EXPONENTS[name]} exponent {name} by arm: {words}.{verdict}"
 
 

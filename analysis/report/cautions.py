@@ -79,6 +79,12 @@ KINDS = (
         page="intervals",
     ),
     Kind(
+        pattern="count different predictions",
+        what="The arms' losses cannot be compared with one another.",
+        advice="They count different predictions, because the objectives differ. Compare how fast each loss falls.",
+        page="multipliers",
+    ),
+    Kind(
         pattern="pairs are few|are not paired|too few for an irreducible loss|no compute multiplier",
         what="The comparison of arms rests on few runs.",
         advice="Add seeds, and give every arm the same sizes, tokens and seeds.",

@@ -183,7 +183,7 @@ def test_arms_of_different_objectives_have_a_law_each_and_no_multiplier(tmp_path
         assert betas[family]["value"] == pytest.approx(beta, abs=0.05)
         assert betas[family]["lo"] < betas[family]["value"] < betas[family]["hi"]
     assert betas["decoder"]["hi"] < betas["encoder"]["lo"]
-    assert "Some intervals do not meet" in found.sentences[2]
+    assert "Not all intervals overlap" in found.sentences[2]
     assert not len(study.multipliers)
     assert any("count different predictions and have no multiplier" in note for note in study.notes)
     held = study.table.frame[study.table.frame["role_shown"] == "heldout"]
