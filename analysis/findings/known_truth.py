@@ -48,8 +48,9 @@ def known_truth(study: Study) -> Finding | None:
     if data is None or "E" not in fit.estimates:
         return None
     language = build_language(data)
-    exact = language.window_entropy(data.context)
+    exact = _rounded(language.window_entropy(data.context))
     scored, chance = source_loss(data)
+    scored = _rounded(scored)
     truths = [
         ("E", "source on this text", scored, "what the language itself scores where the runs are measured"),
         ("E", "exact entropy", exact, _why_floor(language, data)),
@@ -74,6 +75,11 @@ def known_truth(study: Study) -> Finding | None:
         tables=(_table(pairs),),
         cards=(("E less the floor of the validation text, nats", _less(fit.estimates["E"], scored)),),
     )
+
+
+def _rounded(value: float) -> float:
+    """Twelve digits: the last ones of a long sum differ between machines, and tables should not."""
+    return float(f"{value:.12g}")
 
 
 def _data(study: Study) -> DataConfig | None:
@@ -113,7 +119,7 @@ def _exponents(language: Language, data: DataConfig, study: Study) -> list[Truth
     return [
         ("alpha", "a, room for N facts", a, "Hutter 2021: N^-a where facts fill the parameters"),
         ("beta", "a / (1 + a), much data", a / (1 + a), "Hutter 2021: D^(-a / (1 + a)) for much data"),
-        ("beta", "perfect memory, these D", float(slope), "share of unseen keys between the fewest and most tokens"),
+        ("beta", "perfect memory, these D", _rounded(slope), "share of unseen keys between the fewest and most tokens"),
     ]
 
 
