@@ -42,7 +42,7 @@ class Certificate:
         """One line for people."""
         counts = ", ".join(f"{self.reached[kind]} of {self.starts[kind]} {kind}" for kind in KINDS if self.starts[kind])
         if self.verdict == "agreed":
-            return f"starts of several kinds agree on the minimum ({counts})"
+            return f"starts of several kinds agreed on the minimum ({counts})"
         near = "" if self.next_basin is None else f"; another basin lies {100 * self.next_basin:.2g} % above"
         return f"starts disagree about the minimum ({counts}){near}; a longer search might find a lower one"
 
