@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from models.formatting import format_compute, format_size
+from models.formatting import counted, format_compute, format_size
 
-__all__ = ["format_compute", "format_number", "format_percent", "format_size", "html_table"]
+__all__ = ["counted", "format_compute", "format_number", "format_percent", "format_size", "html_table"]
 
 
 def format_number(value: float | None, digits: int = 3) -> str:

@@ -70,3 +70,21 @@ def format_binary_bytes(num_bytes: float) -> str:
             return f"{num_bytes:,.4g} {unit}"
         num_bytes /= 1024
     return f"{num_bytes:,.4g} TiB"
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number with what is counted, which takes an s unless it is one: 1 run, 2 runs.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+    what : str
+        One of them; its plural ends in s.
+
+    Returns
+    -------
+    str
+        For sentences.
+    """
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.design.candidates import NO_SUPPORT
 from analysis.design.plan import DesignPlan
-from analysis.formatting import format_compute, format_number, format_percent, format_size
+from analysis.formatting import counted, format_compute, format_number, format_percent, format_size
 
 FEW_SPENT = 0.8
 """Part of the budget below which a plan is said to be limited by its number of runs."""
@@ -47,10 +47,9 @@ def _width(plan: DesignPlan, value: float) -> str:
 def _cells(plan: DesignPlan) -> list[str]:
     """The runs."""
     heading = "" if plan.limits.steps.batch is None else f"{'steps':>8}"
-    num = plan.num_runs
     lines = [
-        f"runs to add for the {target_words(plan)}: {num} run{'s' if num > 1 else ''} in "
-        f"{len(plan.cells)} cell{'s' if len(plan.cells) > 1 else ''}, "
+        f"runs to add for the {target_words(plan)}: {counted(plan.num_runs, 'run')} in "
+        f"{counted(len(plan.cells), 'cell')}, "
         f"{format_compute(plan.cost, 3)} of {format_compute(plan.budget, 3)} FLOPs ({plan.ladder.convention})",
         f"  {'width x depth':>15} {'N':>8} {'D':>8} {'D/N':>7} {'C each':>9}{heading} {'runs':>5}  seeds",
     ]
@@ -77,7 +76,7 @@ def _widths(plan: DesignPlan, level: float) -> list[str]:
         known,
         f"  with these runs: half-width about {_width(plan, expected.median)} "
         f"({_width(plan, expected.low)} to {_width(plan, expected.high)} over draws of the law)",
-        f"  with the best uniform grid instead ({plan.num_grid_runs} run{'s' if plan.num_grid_runs > 1 else ''}, "
+        f"  with the best uniform grid instead ({counted(plan.num_grid_runs, 'run')}, "
         f"{format_compute(plan.grid_cost, 3)} FLOPs): about {_width(plan, plan.grid.median)}",
     ]
 

@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import UserError
+from analysis.formatting import counted
 from analysis.runs.columns import COUNTS, count_from, rename_columns
 from analysis.runs.conventions import conventions_of
 from analysis.runs.expressions import select_rows
@@ -180,7 +181,7 @@ def load_tables(
     check_magnitudes(sieve.kept)
     if len(excluded):
         counts = excluded["excluded_because"].value_counts(sort=False)
-        notes += [f"{count} row{'s' if count > 1 else ''} left out: {reason}" for reason, count in counts.items()]
+        notes += [f"{counted(count, 'row')} left out: {reason}" for reason, count in counts.items()]
     kept = sieve.kept.reset_index(drop=True)
     flags = quality_flags(kept)
     notes += _flag_notes(kept, flags)

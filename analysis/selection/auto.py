@@ -19,7 +19,7 @@ from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
 from analysis.fitting.prediction import INTERVALS, Interval
 from analysis.fitting.spec import FitOptions, FitSpec, spec_from
-from analysis.formatting import format_number
+from analysis.formatting import counted, format_number
 from analysis.laws.base import Law
 from analysis.runs.columns import as_columns
 from analysis.selection.averaging import thin, weighted_quantiles
@@ -191,7 +191,7 @@ class AutoFit:
         if not self.record:
             return "runs could not be split by compute: how these laws extrapolate is untested"
         count = len(self.record)
-        where = f"at {count} cut-off{'s' if count > 1 else ''} in compute"
+        where = f"at {counted(count, 'cut-off')} in compute"
         if self.widening <= 1.05:
             return f"{where} these laws were off by no more than they expected"
         return (

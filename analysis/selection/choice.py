@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.estimate import Estimate
-from analysis.formatting import format_percent
+from analysis.formatting import counted, format_percent
 from analysis.selection.candidates import Candidate
 from analysis.selection.windows import Window, held_rows
 
@@ -194,7 +194,7 @@ def _held_out_text(windows: Sequence[Window]) -> str:
     num = int(held_rows(windows).any(axis=0).sum())
     if len(windows) > 1:
         return f"the larger runs ({num} in all) at {len(windows)} nested cut-offs"
-    return f"{num} held-out run{'s' if num != 1 else ''}"
+    return counted(num, "held-out run")
 
 
 def _best_is_chosen(choice: Decision, scored: Sequence[Candidate], error: Mapping[str, str], runs: str) -> list[str]:

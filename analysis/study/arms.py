@@ -97,10 +97,8 @@ def set_aside(
             f"the law, its figures and its predictions are of {axis} = {name}; other arms are compared with it"
         )
     if manifest.sweep.get("design") == "tuned" and {"lr", "width", "depth", "tokens"} <= set(frame):
-        cell = [
-            first if axis is None else frame[axis].astype(str),
-            *(frame[name] for name in ("width", "depth", "tokens")),
-        ]
+        arm = [] if axis is None else [frame[axis].astype(str)]
+        cell = [*arm, *(frame[name] for name in ("width", "depth", "tokens"))]
         worse = frame["loss"] > frame.groupby(cell)["loss"].transform("min")
         role[worse & (role != OTHER_ARM)] = OTHER_RATE
         notes.append("the law is fitted to the best rate of every cell; the losses of other rates are in the table")

@@ -10,6 +10,7 @@ or order.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -199,7 +200,7 @@ def _build_text(data: DataConfig, tokenizer: Tokenizer, folder: Path, cache: Cac
             "num_val_stored": sum(map(len, streams)),
             "num_train_documents": counts["num_documents"] - counts["num_val_held_out"],
             **counts,
-            "val_offsets": [0, *np.cumsum([len(stream) for stream in streams]).tolist()],
+            "val_offsets": _offsets(streams),
             "val_bytes": [len(document) for document in kept],
         },
     )
@@ -227,10 +228,15 @@ def _build_language(data: DataConfig, folder: Path) -> None:
             "num_train_documents": 1,
             "num_val_held_out": len(val),
             "train_bytes": None,
-            "val_offsets": [0, *np.cumsum([len(document) for document in val]).tolist()],
+            "val_offsets": _offsets(val),
             "val_bytes": None,
         },
     )
+
+
+def _offsets(documents: Sequence[NDArray[Any]]) -> list[int]:
+    """Where each of the documents starts, one after the other, and the end of the last."""
+    return [0, *np.cumsum([len(document) for document in documents]).tolist()]
 
 
 def _language_validation(language: Language, data: DataConfig) -> list[NDArray[np.int64]]:
@@ -259,7 +265,7 @@ def validation_files(data: DataConfig) -> TokenFiles:
     return TokenFiles(
         train=language.generate(data.context + 1, stream=0).astype(dtype),
         val=np.concatenate(val).astype(dtype),
-        val_offsets=np.array([0, *np.cumsum([len(document) for document in val])], dtype=np.int64),
+        val_offsets=np.array(_offsets(val), dtype=np.int64),
         val_bytes=None,
         meta={"vocab_size": language.vocab_size},
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.errors import UserError
 from analysis.files import json_ready
 from analysis.fitting.fit import Fit
-from analysis.formatting import format_number
+from analysis.formatting import counted, format_number
 from analysis.selection.auto import AutoFit
 from analysis.selection.auto_saved import load_any
 from analysis.verbs.arguments import add_fit_argument, add_json_argument, parse_columns, parse_point
@@ -111,7 +111,7 @@ def register_all(fit: Fit, data: Any, path: Path) -> None:
     changed = " with uncommitted changes" if git["uncommitted_changes"] else ""
     found = predictions_of(fit, data, code=f"isoflop {version('isoflop')}{commit}{changed}")
     register(path, found)
-    print(f"registered {len(found)} prediction{'s' if len(found) > 1 else ''} in {path}", file=sys.stderr)
+    print(f"registered {counted(len(found), 'prediction')} in {path}", file=sys.stderr)
 
 
 def run(args: argparse.Namespace) -> int:

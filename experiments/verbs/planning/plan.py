@@ -31,7 +31,7 @@ from experiments.planning.prefix_tree import CompiledSweep
 from experiments.store.store import RunStore
 from experiments.verbs.planning.plan_tuning import print_tuning_plan
 from models.command_line import next_step
-from models.formatting import format_bytes, format_compute, format_size
+from models.formatting import counted, format_bytes, format_compute, format_size
 
 SHOWN = ("params", "width", "depth", "tokens", "epochs", "flops", "steps", "batch", "lr", "seed")
 """Fields of a run's design that its row holds."""
@@ -242,7 +242,7 @@ def _print_table(expanded: ExpandedSweep, summary: dict[str, Any], workers: int,
         for row in rows
     ]
     print(
-        f"{expanded.sweep.name}: {summary['num_runs']} run{'s' if int(str(summary['num_runs'])) > 1 else ''}, "
+        f"{expanded.sweep.name}: {counted(int(str(summary['num_runs'])), 'run')}, "
         f"{format_compute(float(str(summary['flops'])))} FLOPs\n"
     )
     print(plain_table(headers, cells, left=2 + len(varied)))
@@ -255,7 +255,7 @@ def _print_table(expanded: ExpandedSweep, summary: dict[str, Any], workers: int,
     _print_stacks(summary.get("stacks"))
     print(
         f"{summary['num_done']} of {summary['num_runs']} runs are done; the others take about "
-        f"{duration(float(str(summary['seconds'])))} on {workers} {kind} worker{'s' if workers > 1 else ''}"
+        f"{duration(float(str(summary['seconds'])))} on {counted(workers, f'{kind} worker')}"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.config.designs import ExpandedSweep
 from experiments.formatting import duration, plain_table
 from experiments.machine.devices import DeviceKind
-from models.formatting import format_compute, format_size
+from models.formatting import counted, format_compute, format_size
 
 
 def print_tuning_plan(expanded: ExpandedSweep, summary: dict[str, Any], workers: int, kind: DeviceKind) -> None:
@@ -60,7 +60,7 @@ def print_tuning_plan(expanded: ExpandedSweep, summary: dict[str, Any], workers:
         print(f"{edge} cells have their best rate at the edge of those tried, so their losses are upper bounds")
     print(
         f"{summary['num_done']} of {summary['num_runs']} runs are done; the others take about "
-        f"{duration(float(summary['seconds']))} on {workers} {kind} worker{'s' if workers > 1 else ''}"
+        f"{duration(float(summary['seconds']))} on {counted(workers, f'{kind} worker')}"
     )
 
 

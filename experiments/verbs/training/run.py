@@ -32,7 +32,7 @@ from experiments.store.checkpoints import forget_failures
 from experiments.store.store import RunStore
 from experiments.verbs.planning.plan import measure_corpus
 from models.command_line import own_command
-from models.formatting import format_compute
+from models.formatting import counted, format_compute
 
 MIRROR_GRACE_SECONDS = 60.0
 """How long the end of a sweep waits for its mirror; training is done by then."""
@@ -174,7 +174,7 @@ def _write(
     for word, ids in (("adds", changes.added), ("no longer lists", changes.removed)):
         if ids:
             shown = f"{', '.join(ids[:6])}{' ...' if len(ids) > 6 else ''}"
-            print(f"the sweep {word} {len(ids)} run{'s' if len(ids) > 1 else ''}: {shown}")
+            print(f"the sweep {word} {counted(len(ids), 'run')}: {shown}")
     return sweep, len(changes.added) + retried
 
 
