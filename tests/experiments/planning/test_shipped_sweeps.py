@@ -17,7 +17,7 @@ SWEEPS = Path(__file__).resolve().parents[3] / "experiments" / "sweeps"
 IDENTITIES = {
     "families": "96 b040257ac643",
     "optimizers": "48 2280dac924c4",
-    "peft-bodies": "3 82a9e852e328",
+    "peft-bodies": "4 6f8f838a21e1",
     "positions": "162 2b0c3c5a407b",
     "quickstart": "25 19585cebbed5",
     "recipe": "35 e4980492437d",
