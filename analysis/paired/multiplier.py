@@ -23,6 +23,7 @@ from analysis.paired.blocks import pair_runs
 from analysis.paired.frontier import ArmFrontier, arm_frontiers
 from analysis.paired.gain import ArmMultiplier, AtBudget, Multipliers, Verdict
 from analysis.paired.joint import Form, JointLaw, fit_point, fit_squares, polish
+from analysis.paired.throughput import relative_throughput
 
 CONSTANT = math.log10(1.1)
 """A multiplier that changes by less than a tenth in a decade of compute is constant."""
@@ -39,8 +40,10 @@ MIN_SURFACE = 6
 BETTER = 0.85
 """Arms have floors of their own where this lowers the error on larger runs below this fraction of the error with one
 floor."""
-SECONDS = ("train_seconds", "seconds")
-"""Columns of a run's measured training time, in order of preference."""
+REPLICATES = {"seed", "replicate", "repeat", "rep", "trial", "role", "run_id", "run", "row", "trunk"}
+"""Columns that tell runs of one setting apart; so does every other name that ends in seed."""
+TREATMENTS = ("family", "optimizer", "positions", "recipe", "objective", "corpus", "tokenizer", "attention", "source")
+"""Columns that often say what arms do differently; they are named first where a column cannot be the arm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +137,8 @@ def compute_multiplier(
     losses = np.stack([one.log_loss(fitted.draws, log_c) for one in frontiers])
     best = np.argmin(losses, axis=0)
     p_best = {name: np.mean(best == k, axis=0) for k, name in enumerate(names)}
-    rates = _throughput(columns, rows, blocks, fitted)
-    arms = {
-        name: _compare(fitted, (frontiers[0], frontiers[k]), log_c, None if rates is None else rates[k])
-        for k, name in enumerate(names)
-        if k
-    }
+    rates = relative_throughput(columns, rows, blocks, fitted.signs, warnings)
+    arms = {name: _compare(fitted, (frontiers[0], frontiers[k]), log_c, rates[k]) for k, name in enumerate(names) if k}
     return Multipliers(
         reference=names[0],
         arms=arms,
@@ -173,6 +172,8 @@ def _arms(columns: Mapping[str, Any], arm: str, reference: str | None) -> list[s
     for name in (arm, "loss", "flops"):
         if name not in columns:
             raise UserError(f"there is no column {name!r}; the table has {', '.join(map(str, columns))}")
+    if arm in REPLICATES or arm.lower().endswith("seed"):
+        raise UserError(_not_an_arm(columns, arm))
     names = list(dict.fromkeys(str(value) for value in columns[arm]))
     if len(names) < 2:
         raise UserError(f"column {arm!r} has one value, {names[0]!r}; a multiplier compares two arms or more")
@@ -180,6 +181,16 @@ def _arms(columns: Mapping[str, Any], arm: str, reference: str | None) -> list[s
     if first not in names:
         raise UserError(f"reference {first!r} is no value of {arm!r}; its values are {', '.join(names)}")
     return [first, *(name for name in names if name != first)]
+
+
+def _not_an_arm(columns: Mapping[str, Any], arm: str) -> str:
+    """Why runs that differ in `arm` have no multiplier, and which columns of the table may be meant."""
+    few = [name for name in TREATMENTS if name in columns and len({str(value) for value in columns[name]}) > 1]
+    hint = f"one of {', '.join(few)}" if len(few) > 1 else few[0] if few else "optimizer or model.positions"
+    return (
+        f"{arm} tells runs of one setting apart, which differ by chance and not by what they do, so that it has no "
+        f"multiplier; give --arm the column that says what the arms do differently, such as {hint}"
+    )
 
 
 def _positive(columns: Mapping[str, Any], name: str) -> Array:
@@ -300,35 +311,6 @@ def _own_floors_extrapolate(law: JointLaw) -> bool:
             theta = fit_squares(candidate.rows(keep))
             errors[shared] += float(np.square(candidate.predict(theta[None])[0] - law.y)[~keep].mean())
     return errors[False] < BETTER**2 * errors[True]
-
-
-def _throughput(
-    columns: Mapping[str, Any], rows: tuple[NDArray[np.intp], ...], blocks: NDArray[np.intp], fitted: _Fitted
-) -> list[tuple[float, Array]] | None:
-    """log of each arm's FLOPs per second over those of the reference in the same block, and draws (B,) of it."""
-    name = next((name for name in SECONDS if name in columns), None)
-    if name is None:
-        return None
-    seconds = np.asarray(columns[name], dtype=np.float64)
-    if not (np.isfinite(seconds) & (seconds > 0)).all():
-        return None
-    rate = np.log(_positive(columns, "flops") / seconds)
-    num = int(blocks.max()) + 1
-    means = []
-    for members in rows:
-        count = np.bincount(blocks[members], minlength=num)
-        with np.errstate(invalid="ignore"):
-            means.append(np.bincount(blocks[members], weights=rate[members], minlength=num) / count)
-    out = []
-    for mean in means:
-        ratio = mean - means[0]
-        known = np.isfinite(ratio)
-        if not known.any():
-            return None
-        center = float(ratio[known].mean())
-        grow = math.sqrt(known.sum() / max(known.sum() - 1, 1))
-        out.append((center, center + fitted.signs[:, known] @ (ratio[known] - center) * grow / known.sum()))
-    return out
 
 
 def _compare(

@@ -160,3 +160,52 @@ def test_a_notebook_takes_a_table(tmp_path: Path) -> None:
     pd.DataFrame(study(2.0)).to_csv(tmp_path / "runs.csv", index=False)
     found = multiplier(load_runs(tmp_path / "runs.csv"), "arm", "base", at=[1e19], bootstrap=100)
     assert found.arms["new"].by_budget[0].multiplier is not None
+
+
+def test_runs_without_a_partner_are_compared_in_seconds_by_the_mean_speed_of_their_arm() -> None:
+    columns = study(2.0)
+    columns["train_seconds"] = columns["flops"] / np.where(columns["arm"] == "new", 1e12, 4e12)
+    columns["seed"] = np.arange(len(columns["loss"]))
+    found = compute_multiplier(columns, arm="arm", reference="base", at=[1e19], bootstrap=100)
+    one = found.arms["new"].by_budget[0]
+    assert one.seconds is not None
+    assert one.seconds.value == pytest.approx(0.5, rel=1e-3)
+    assert any("mean speed of all runs" in warning for warning in found.warnings)
+
+
+def test_a_run_without_a_time_leaves_the_seconds_of_the_others() -> None:
+    columns = study(2.0)
+    columns["train_seconds"] = columns["flops"] / np.where(columns["arm"] == "new", 1e12, 4e12)
+    columns["train_seconds"][3] = np.nan
+    found = compute_multiplier(columns, arm="arm", reference="base", at=[1e19], bootstrap=100)
+    one = found.arms["new"].by_budget[0]
+    assert one.seconds is not None
+    assert one.seconds.value == pytest.approx(0.5, rel=1e-3)
+    assert "1 of 32 runs have no time in train_seconds: seconds rest on the others" in found.warnings
+
+
+def test_an_arm_without_times_takes_no_seconds_from_the_others() -> None:
+    columns = study(2.0)
+    third = {name: np.concatenate([column, column[1::2]]) for name, column in columns.items()}
+    third["arm"] = np.concatenate([columns["arm"], np.full(16, "untimed")])
+    third["train_seconds"] = third["flops"] / np.select(
+        [third["arm"] == "new", third["arm"] == "base"], [1e12, 4e12], np.nan
+    )
+    arms = compute_multiplier(third, arm="arm", reference="base", at=[1e19], bootstrap=100).arms
+    seconds = arms["new"].by_budget[0].seconds
+    assert seconds is not None
+    assert seconds.value == pytest.approx(0.5, rel=1e-3)
+    assert arms["untimed"].by_budget[0].seconds is None
+
+
+@pytest.mark.parametrize("name", ["seed", "data_seed", "replicate", "run_id"])
+def test_a_column_that_tells_replicates_apart_is_no_arm(name: str) -> None:
+    columns = study() | {name: np.tile([0, 1], 16), "optimizer": np.tile(["adamw", "muon"], 16)}
+    with pytest.raises(UserError, match=f"^{name} tells runs of one setting apart.* such as optimizer$"):
+        compute_multiplier(columns, arm=name, bootstrap=100)
+
+
+def test_the_verb_refuses_seeds_as_arms_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.DataFrame(study()).assign(seed=np.tile([0, 1], 16)).to_csv(tmp_path / "runs.csv", index=False)
+    assert isoflop.main(["multiplier", str(tmp_path / "runs.csv"), "--arm", "seed"]) == 2
+    assert "differ by chance" in capsys.readouterr().err
