@@ -6,6 +6,7 @@ It owns what stands where. What figures, tables and sentences say is elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
@@ -21,6 +22,7 @@ from analysis.report.cost import training_cost
 from analysis.report.exploring.calculator import calculator
 from analysis.report.exploring.charts import embedded_json, explore_script, explore_spec, vega_bundle
 from analysis.report.headline import cards, replies, warnings
+from analysis.report.provenance import sweep_file
 from analysis.report.templates import template
 from analysis.study.study import Study
 
@@ -69,7 +71,7 @@ def render_page(
     known, procedure = cautions(warnings(study))
     return template("report.html.j2").render(
         title=study.title,
-        replies=replies(study, found),
+        replies=replies(_as_seen_from_here(study, origin), found),
         loss_unit=study.loss_unit,
         level=format_percent(study.choices.level),
         cards=cards(study, found),
@@ -98,6 +100,14 @@ def render_page(
         origin=origin,
         files=files,
     )
+
+
+def _as_seen_from_here(study: Study, origin: Mapping[str, Any]) -> Study:
+    """The study with its sweep's file as the provenance names it, where commands that are pasted find it."""
+    file = sweep_file(origin)
+    if study.manifest is None or file is None:
+        return study
+    return replace(study, manifest=replace(study.manifest, source=file))
 
 
 def _sections(study: Study, found: Sequence[Finding]) -> dict[str, list[Section]]:

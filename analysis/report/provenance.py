@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 import shlex
 import subprocess
@@ -37,7 +38,7 @@ def provenance(
     commands = []
     if manifest is not None and manifest.source:
         beside = store_of(Path(paths[0])) / manifest.source
-        claimed = display_path(beside) if beside.exists() else Path(manifest.source).as_posix()
+        claimed = _from_here(beside) if beside.exists() else Path(manifest.source).as_posix()
         commands.append(shlex.join(["isoflop", "run", claimed]))
     commands.append(shlex.join(["isoflop", *command]))
     out["commands"] = commands
@@ -78,6 +79,20 @@ def _recipe(path: Path, manifest: Manifest) -> str | None:
     if is_archive(path):
         return manifest.sweep.get("recipe")
     return None if manifest.source is None else recipe_of(store_of(path) / manifest.source)
+
+
+def sweep_file(origin: Mapping[str, Any]) -> str | None:
+    """The sweep's file in the first command of a provenance, as seen from the folder of the report's command."""
+    words = shlex.split(origin["commands"][0]) if origin.get("commands") else []
+    return words[2] if words[:2] == ["isoflop", "run"] else None
+
+
+def _from_here(path: Path) -> str:
+    """A path as the working directory sees it, by which a command that is pasted there finds it."""
+    try:
+        return Path(os.path.relpath(path.resolve(), Path.cwd().resolve())).as_posix()
+    except ValueError:  # on another drive
+        return path.resolve().as_posix()
 
 
 def display_path(path: Path) -> str:

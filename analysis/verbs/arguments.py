@@ -28,6 +28,10 @@ KNOWN_COLUMNS = {"loss", "error", "curve", "step", "seed", "role", *COUNTS} | {
     name for law in LAWS.values() for name in (*law.inputs, *law.optional, law.target)
 }
 """Our names of columns that some verb reads."""
+SYMBOLS = {"N": "params", "D": "tokens", "C": "flops"}
+"""The field's own names of what --at gives."""
+POINT_NAMES = {*COUNTS, "x"} | {name for law in LAWS.values() for name in (*law.inputs, *law.optional)}
+"""Names that --at may give."""
 SPEC_OPTIONS = ("objective", "delta", "residuals", "weights", "strata", "bootstrap", "level", "seed")
 """Options of verbs that are fields of a FitSpec."""
 
@@ -184,15 +188,26 @@ def parse_numbers(text: str, option: str, separator: str = ",") -> list[float]:
         raise UserError(f"{option} {text!r} is no list of numbers; write them with {separator!r} between") from None
 
 
+def point_name(name: str) -> str:
+    """Our name of what --at calls `name`: N, D and C are params, tokens and flops; UserError for an unknown name."""
+    ours = SYMBOLS.get(name, name)
+    if ours not in POINT_NAMES and not ours.startswith("share_"):
+        raise UserError(f"--at names {name!r}, which no law reads{nearest(name, sorted(POINT_NAMES), count=1)}")
+    return ours
+
+
 def parse_point(text: str) -> dict[str, float]:
-    """`params=7e9,tokens=1.4e12` of --at -> numbers by name; UserError for anything else."""
-    point = {}
+    """`params=7e9,tokens=1.4e12` or `N=7e9,D=1.4e12` of --at -> numbers by our names; UserError for anything else."""
+    point: dict[str, float] = {}
     for piece in text.split(","):
         name, equals, value = (part.strip() for part in piece.partition("="))
         if not equals or not name:
             raise UserError(f"cannot read {piece.strip()!r} in --at; write params=7e9,tokens=1.4e12")
+        ours = point_name(name)
+        if ours in point:
+            raise UserError(f"--at gives {ours} twice; give it once")
         try:
-            point[name] = float(value)
+            point[ours] = float(value)
         except ValueError:
             raise UserError(f"cannot read {piece.strip()!r} in --at; write params=7e9,tokens=1.4e12") from None
     return point

@@ -79,6 +79,11 @@ class PlannedSweep:
         path = Path(sweep)
         if path.suffix == ".json" and path.exists():
             return cls(RunStore(path.resolve().parent.parent), read_manifest(path))
+        if path.suffix == ".parquet" and path.is_file():
+            raise UserError(
+                f"{sweep} is a table of finished runs, not a sweep in a store; read it with `isoflop report {sweep}` "
+                "or any verb that takes a TABLE, such as fit, select and frontier"
+            )
         root = RunStore(store or Path())
         name = load_sweep(path).name if path.suffix in (".yaml", ".yml") else sweep
         manifest = root.read_manifest(name)

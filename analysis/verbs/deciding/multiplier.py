@@ -54,7 +54,7 @@ def parse_budgets(text: str | None) -> list[float] | None:
             out.append(float(value))
         except ValueError:
             raise UserError(f"cannot read {piece.strip()!r} in --at; write flops=1e20,flops=1e21") from None
-        if equals and name != "flops":
+        if equals and name not in ("flops", "C"):
             raise UserError(f"--at names {name!r}, but multipliers are given at budgets; write flops=1e20,flops=1e21")
     return out
 

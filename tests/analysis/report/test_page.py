@@ -286,3 +286,22 @@ def test_a_broken_line_amid_a_training_curve_is_an_error_and_a_cut_last_line_is_
     file.write_text('{"tokens": 1,\n' + file.read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(ValueError, match="line 1 is not JSON"):
         training_curves([path], study.table.frame)
+
+
+def test_the_next_command_names_the_sweep_file_as_the_working_folder_sees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "deeper" / "work"
+    work.mkdir(parents=True)
+    manifest = write_store(tmp_path / "store")
+    source = tmp_path / "sweeps" / "tiny.yaml"
+    source.parent.mkdir()
+    source.write_text("name: tiny\n", encoding="utf-8")
+    plain = json.loads(manifest.read_text(encoding="utf-8")) | {"source": "../sweeps/tiny.yaml"}
+    manifest.write_text(json.dumps(plain), encoding="utf-8")
+    monkeypatch.chdir(work)
+    assert main(["report", str(manifest), "--out", "page", "--bootstrap", "20", *FEW]) == 0
+    page = (work / "page" / "report.html").read_text(encoding="utf-8")
+    named = re.search(r"--template ([^\s<]+)", page)
+    assert named is not None
+    assert Path(named[1]).resolve() == source

@@ -16,7 +16,7 @@ from analysis.laws.registry import LAWS
 from analysis.runs.columns import as_columns
 from analysis.study.build import build_study
 from analysis.study.study import Choices
-from analysis.verbs.arguments import cluster_of, spec_of
+from analysis.verbs.arguments import cluster_of, parse_point, spec_of
 
 VERBS = {
     "fit": ["--law", "hoffmann", "--bootstrap", "8"],
@@ -93,3 +93,21 @@ def test_options_of_a_verb_become_one_spec() -> None:
     assert spec.residuals == "log"
     with pytest.raises(UserError, match="seed is -1"):
         spec_of(argparse.Namespace(seed=-1), None)
+
+
+def test_the_field_s_own_names_say_the_same_as_ours_in_a_point() -> None:
+    assert parse_point("N=7e9,D=1.4e12") == parse_point("params=7e9,tokens=1.4e12")
+    assert parse_point("C=1e21") == {"flops": 1e21}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("parms=1e6,tokens=2e7", r"^--at names 'parms', which no law reads \(nearest: params\)$"),
+        ("flps=1e16", r"^--at names 'flps', which no law reads \(nearest: flops\)$"),
+        ("N=1e6,params=2e6", "^--at gives params twice"),
+    ],
+)
+def test_a_misspelt_name_of_a_point_is_one_sentence_with_the_nearest(text: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        parse_point(text)

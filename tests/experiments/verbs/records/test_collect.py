@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.archives import write_archive
+from experiments.errors import UserError
 from experiments.manifests import Manifest
 from experiments.records import DESIGN_FIELDS, RunRecord, RunStatus
 from experiments.store.store import RunStore
@@ -52,3 +54,10 @@ def test_runs_of_several_commits_and_meanings_are_named(
     told = capsys.readouterr().err
     assert "mixture: commit differs among the runs: 000000000000, 000000000001" in told
     assert "mixture: semantics_version differs among the runs: 1, 2" in told
+
+
+def test_an_archive_is_sent_to_the_verbs_that_read_it(store: RunStore, tmp_path: Path) -> None:
+    archive = tmp_path / "records.parquet"
+    assert write_archive(store.sweeps / "study.json", archive) == 2
+    with pytest.raises(UserError, match=r"not a sweep in a store; read it with `isoflop report .*records\.parquet`"):
+        collect.run(argparse.Namespace(sweeps=[str(archive)], store=None, out=tmp_path / "runs.csv"))
