@@ -112,18 +112,26 @@ def memory(setting: Setting) -> dict[str, Any]:
 
 
 def packing(setting: Setting) -> dict[str, Any]:
-    """Eight small runs one after another, and in eight processes on one device: seconds, and equal losses."""
+    """Eight small runs one after another, in eight processes on one device, and as a stack: seconds, equal losses."""
     seeds = list(range(2 if setting.is_dry else 8))
     raw = fields(setting, tokens=[1 << 21], shapes=[{"width": 64, "depth": 2}], seeds=seeds)
     result: dict[str, Any] = {"runs": len(seeds)}
     wanted: dict[str, float] | None = None
-    for name, workers in (("one after another", 1), ("in processes of their own", len(seeds))):
+    arms = (
+        ("one after another", 1, "off"),
+        ("in processes of their own", len(seeds), "off"),
+        ("stacked", 1, len(seeds)),
+    )
+    for name, workers, stacked in arms:
         store = setting.folder / name.replace(" ", "-")
         began = time.monotonic()
-        setting.train(setting.write_sweep("packing", raw), store, "--workers", workers)
+        options = ["--workers", workers, f"--execution.stacked={stacked}"]
+        setting.train(setting.write_sweep("packing", raw), store, *options)
         result[name] = {"seconds": round(time.monotonic() - began, 2)}
         wanted = wanted or losses(store)
         result[name]["largest_difference"] = max(abs(loss - wanted[run]) for run, loss in losses(store).items())
+        found = records(store).values()
+        result[name]["trained_together"] = max(record["execution"].get("stacked", 1) for record in found)
     return result
 
 

@@ -280,6 +280,7 @@ class Execution:
             or attention_backend(device, torch.bfloat16 if config.precision == "bf16" else torch.float32),
             "micro_batch": micro_batch,
             **({"compiled": True} if choices.compile else {}),
+            **({"recomputed": True} if choices.recompute else {}),
             **({"measured_choices": " ".join(measured)} if measured else {}),
             "world_size": self.ranks.size,
             "strategy": self.ranks.strategy,

@@ -31,6 +31,9 @@ class ExecutionChoices:
     """Threads of a worker; by default 1 on a CPU, 4 beside a GPU."""
     micro_batch: int | None = None
     """Sequences held in memory at a time, whose gradients add up to the batch's; by default the whole batch."""
+    recompute: bool | None = None
+    """Hold only the input of each layer for the backward pass and compute the rest again there: less memory, about a
+    third more time. Default: where a batch would not fit on the GPU otherwise, by the estimate of `plan`."""
     stacked: int | Literal["auto", "off"] | None = None
     """Runs of one shape, batch and number of steps that a worker trains together, at most: a number; auto, by the work
     of a step; or off, the default."""
@@ -81,5 +84,6 @@ class ExecutionChoices:
         threads = "threads by device" if self.threads is None else f"{self.threads} threads a worker"
         held = "whole batches" if self.micro_batch is None else f"{self.micro_batch} sequences at a time"
         attention = "by device and precision" if self.attention is None else self.attention
+        held += ", layers computed again in the backward pass" if self.recompute else ""
         together = f", stacked {self.stacked}" if self.stacks else ""
         return f"{'compiled' if self.compile else 'eager'}, attention {attention}, {threads}, {held}{together}"

@@ -14,6 +14,7 @@ from typing import Any
 from experiments.config.kinds import AnyRun, flops_of
 from experiments.config.run import FABRIC_PRECISION
 from experiments.config.tuning.run import FinetuneRun
+from experiments.machine.choices import ExecutionChoices
 from experiments.machine.devices import DeviceKind
 from experiments.manifests import RunFacts
 from experiments.records import RunRecord
@@ -210,10 +211,22 @@ def facts_of(config: AnyRun, costs: CostModel) -> RunFacts:
     )
 
 
-def training_memory_bytes(config: AnyRun) -> int:
-    """Estimated bytes that training holds on its device."""
-    precision = FABRIC_PRECISION[config.precision]
-    parts = memory_bytes(config.model, batch_tokens=config.batch_tokens, precision=precision)
+def training_memory_bytes(config: AnyRun, choices: ExecutionChoices | None = None) -> int:
+    """Estimate the bytes that training holds on its device.
+
+    Parameters
+    ----------
+    config : AnyRun
+        The run.
+    choices : ExecutionChoices, optional
+        How it is executed: pieces of the batch, and what is computed again instead of held; by default whole batches
+        whose activations are all held.
+    """
+    precision, held = FABRIC_PRECISION[config.precision], config.batch_tokens
+    recompute = choices is not None and bool(choices.recompute)
+    if choices is not None and choices.micro_batch is not None:
+        held = min(held, choices.micro_batch * config.batch_tokens // config.batch_sequences)
+    parts = memory_bytes(config.model, batch_tokens=held, precision=precision, recompute=recompute)
     if isinstance(config, FinetuneRun):
         return sum(parts.values())
     weight_bytes = parts["weights"] // params_total(config.model)

@@ -20,7 +20,7 @@ from experiments.data.config import DataConfig
 from experiments.data.identity import known_train_tokens, resolve
 from experiments.errors import UserError
 from experiments.machine.choices import ExecutionChoices
-from experiments.machine.devices import DeviceKind
+from experiments.machine.devices import DeviceKind, gpu_memory_bytes
 from experiments.manifests import Segment
 from experiments.planning.costs import CostModel, checkpoint_bytes, training_memory_bytes
 from experiments.planning.holdout import check_holdout
@@ -178,19 +178,43 @@ def compile_sweep(
     configs = {run.run_id: run.config for run in expanded.runs}
     timed: dict[str, Mapping[int, float]] = {}
     if profile is None:
-        shapes = profile_sweep(expanded.runs, later, store, sweep.execution, sweep.name, costs.kind)
+        gpu_bytes = gpu_memory_bytes() if costs.kind == "cuda" else None
+        shapes = profile_sweep(expanded.runs, later, store, sweep.execution, sweep.name, costs.kind, gpu_bytes)
         compiled, profile = replace(compiled, profile=shapes), {item.key: item.values for item in shapes if item.values}
         timed = {item.key: item.stacked for item in shapes}
 
-    def choices_of(config: AnyRun) -> ExecutionChoices:
-        return sweep.execution.completed(profile.get(shape_key(config) or "", {}))
+    choices_of = choices_by(expanded, profile)
 
     def gain_of(config: RunConfig, members: int) -> float:
         known = {number: gain for number, gain in timed.get(shape_key(config) or "", {}).items() if number <= members}
         return max(1.0, known[max(known)]) if known and members > 1 else costs.stack_gain(config, members)
 
+    held = {run_id: training_memory_bytes(config, choices_of(config)) for run_id, config in configs.items()}
+    later = tuple(replace(item, memory_bytes=held[item.run_id]) for item in later)
     segments, stacks = stack_segments(later, configs, choices_of, costs.kind, gain_of)
     return replace(compiled, segments=(*first.segments, *segments), stacks=stacks, measured=profile)
+
+
+def choices_by(
+    expanded: ExpandedSweep, decided: Mapping[str, Mapping[str, Any]]
+) -> Callable[[AnyRun], ExecutionChoices]:
+    """Return what says how each run of a sweep is executed.
+
+    Parameters
+    ----------
+    expanded : ExpandedSweep
+        The sweep, whose file may force choices; fine-tuning sweeps force none.
+    decided : mapping of str to mapping
+        Shape -> what is decided of it, as `CompiledSweep.measured` says.
+
+    Returns
+    -------
+    callable
+        Takes a run's config.
+    """
+    sweep = expanded.sweep
+    forced = ExecutionChoices() if isinstance(sweep, FinetuneSweep) else sweep.execution
+    return lambda config: forced.completed(decided.get(shape_key(config) or "", {}))
 
 
 def _before(expanded: ExpandedSweep, store: RunStore, costs: CostModel, *, share: bool) -> CompiledSweep:

@@ -37,6 +37,7 @@ from experiments.training.history import History, Pending, replay
 from experiments.training.recorder import Recorder
 from models.lit import LitTransformer
 from models.modules.attention import set_attention_backend
+from models.modules.transformer import set_recompute
 
 Row = dict[str, Any]
 """One line of metrics.jsonl."""
@@ -226,6 +227,8 @@ def _execute_as_chosen(setup: TrainSetup, lit: LitTransformer) -> None:
     choices = setup.choices
     if choices.attention is not None:
         set_attention_backend(lit, choices.attention)
+    if choices.recompute:
+        set_recompute(lit)
     if choices.compile and setup.ranks.many:
         raise UserError(
             "execution.compile is for runs of one process each; leave it out, or leave --devices-per-run out"

@@ -55,7 +55,10 @@ def next_batch(setup: TrainSetup, state: TrainState, share: Share) -> torch.Tens
     """
     first = state.step * setup.config.batch_sequences + share.begin
     batch = setup.corpus.train_batch(first, share.count, seed=setup.config.seed)
-    return torch.from_numpy(batch).to(setup.fabric.device)
+    tokens, device = torch.from_numpy(batch), setup.fabric.device
+    if device.type != "cuda":
+        return tokens.to(device)
+    return tokens.pin_memory().to(device, non_blocking=True)  # the GPU goes on with the step before meanwhile
 
 
 def finish_step(setup: TrainSetup, state: TrainState, loss: torch.Tensor) -> None:

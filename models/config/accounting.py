@@ -181,7 +181,12 @@ def training_flops_6nd(config: TransformerConfig, *, tokens: float) -> float:
 
 
 def memory_bytes(
-    config: TransformerConfig, *, batch_tokens: int, precision: str = "32-true", mode: str = "training"
+    config: TransformerConfig,
+    *,
+    batch_tokens: int,
+    precision: str = "32-true",
+    mode: str = "training",
+    recompute: bool = False,
 ) -> dict[str, int]:
     """Return an estimate of the bytes held on a device, by purpose.
 
@@ -196,6 +201,8 @@ def memory_bytes(
     mode : {"training", "inference"}
         "training": weights, gradients, AdamW's two moments, activations kept for the backward pass, logits.
         "inference": weights, key-value cache, logits of one position per sequence of `context` tokens.
+    recompute : bool
+        Training holds the input of each block, and the activations of one block at a time.
 
     Returns
     -------
@@ -219,12 +226,13 @@ def memory_bytes(
         }
     attention = 3 * config.width + 2 * queries + 3 * keys
     ffn = 2 * config.width + (4 if config.gated else 2) * config.hidden
+    activations = blocks * (attention + ffn) + cross * attention
+    if recompute:
+        activations = blocks * config.width + attention + ffn + (attention if cross else 0)
     return {
         "weights": params * weight_bytes,
         "gradients": params * weight_bytes,
         "optimizer": 2 * params * weight_bytes,
-        "activations": batch_tokens
-        * activation_bytes
-        * (blocks * (attention + ffn) + cross * attention + 2 * config.width),
+        "activations": batch_tokens * activation_bytes * (activations + 2 * config.width),
         "logits": batch_tokens * config.vocab_size * (4 + activation_bytes) if config.head != "none" else 0,
     }

@@ -12,6 +12,7 @@ from typing import TypedDict, Unpack, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
@@ -48,6 +49,9 @@ class TransformerInputs(TypedDict, total=False):
 class Block(nn.Module):
     """Self-attention, cross-attention where there is a source, and feed-forward, each with its norm and residual."""
 
+    recompute = False
+    """Whether what the block computes in training is computed again for the backward pass instead of being held."""
+
     def __init__(self, config: TransformerConfig, *, cross: bool) -> None:
         super().__init__()
         self.pre = config.norm_placement == "pre"
@@ -75,6 +79,12 @@ class Block(nn.Module):
         -------
         Tensor, shape (B, T, D)
         """
+        if self.recompute and self.training and torch.is_grad_enabled():
+            result: Tensor = checkpoint(self._after, x_BTD, own, other, use_reentrant=False)
+            return result
+        return self._after(x_BTD, own, other)
+
+    def _after(self, x_BTD: Tensor, own: AttentionContext, other: AttentionContext) -> Tensor:
         inner_BTD = self.attention_norm(x_BTD) if self.pre else x_BTD
         x_BTD = self._join(x_BTD, self.attention(inner_BTD, own), self.attention_norm)
         if self.cross_attention is not None and self.cross_norm is not None:
@@ -331,6 +341,21 @@ class Transformer(nn.Module):
             group: Group = "added" if label is None else label.group
             counts[group] = counts.get(group, 0) + parameter.numel()
         return counts
+
+
+def set_recompute(module: nn.Module) -> None:
+    """Hold the input of each block for the backward pass, and compute the rest again there.
+
+    Losses and gradients are the same to the last bit (Chen et al. 2016, arXiv 1604.06174).
+
+    Parameters
+    ----------
+    module : nn.Module
+        A model, or what holds models.
+    """
+    for part in module.modules():
+        if isinstance(part, Block):
+            part.recompute = True
 
 
 def capped(logits: Tensor, cap: float | None) -> Tensor:

@@ -1,7 +1,8 @@
 """A process that trains models compiled and as they stand, side by side, and prints how far apart their losses are.
 
 It is a process of its own, because a compiler cannot read through the checks of types that other tests switch on.
-    python compile_process.py BACKEND STEPS OBJECTIVE/POSITIONS... where `stack` is three causal models trained together
+    python compile_process.py BACKEND STEPS OBJECTIVE/POSITIONS[/recompute]...
+where `stack` is three causal models trained together, and `recompute` computes layers again in the backward pass.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from models.config.schedules import ScheduleConfig
 from models.config.transformer import TransformerConfig
 from models.kernels import linear
 from models.lit import LitTransformer
+from models.modules.transformer import set_recompute
 from models.stack import Stack
 
 linear.MIN_PRODUCTS = 1  # as if every product were as large as those of models that people compile
@@ -45,13 +47,15 @@ def make(objective: Any, positions: str, seed: int) -> LitTransformer:
     )
 
 
-def compare(objective: str, positions: str, *, backend: str, steps: int) -> tuple[float, float]:
+def compare(objective: str, positions: str, recompute: str = "", *, backend: str, steps: int) -> tuple[float, float]:
     """The largest differences of training and of validation losses; a second run of the shape compiles nothing."""
     worst = 0.0
     for seed in range(2):
         torch._dynamo.config.error_on_recompile = seed > 0
         pair = [make(objective, positions, seed), make(objective, positions, seed)]
         pair[1].compile_losses(backend)
+        if recompute:
+            set_recompute(pair[1])
         optimizers = [module.configure_optimizers() for module in pair]
         generator = torch.Generator().manual_seed(1)
         for step in range(steps if seed == 0 else 2):

@@ -20,8 +20,9 @@ PAIRS = (
     "span/alibi",
     "infilling/learned",
     "stack/learned",
+    "causal/rotary/recompute",
 )
-"""Every objective, and so every family, and every position encoding; and a stack of models."""
+"""Every objective, and so every family, and every position encoding; a stack of models; layers computed again."""
 
 
 def differences(backend: str, steps: int, *cases: str) -> dict[str, tuple[float, float]]:

@@ -7,7 +7,7 @@ digit. What a user forces stays as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from experiments.config.designs import PlannedRun
@@ -16,11 +16,15 @@ from experiments.errors import UserError
 from experiments.machine.choices import ExecutionChoices
 from experiments.machine.devices import DeviceKind, find_devices
 from experiments.manifests import Manifest, Segment
+from experiments.planning.costs import training_memory_bytes
 from experiments.planning.profile.table import Measurement, Ratio, read_measurement, shape_in_words, shape_key
 from experiments.store.store import RunStore
+from models.formatting import format_bytes
 
 MIN_GAIN = 1.05
 """Times faster from which a choice other than the default is taken; its lower quartile has to be above 1 as well."""
+USABLE_MEMORY = 0.9
+"""Part of a GPU's memory that training may hold; the context and libraries of its processes take some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,7 @@ def profile_sweep(
     forced: ExecutionChoices,
     name: str,
     kind: DeviceKind,
+    gpu_bytes: int | None = None,
 ) -> tuple[ShapeProfile, ...]:
     """Decide the execution of every shape of a sweep from what the store holds of it.
 
@@ -85,6 +90,8 @@ def profile_sweep(
         Name of the sweep, which may have been planned before.
     kind : str
         cpu or cuda.
+    gpu_bytes : int, optional
+        Memory of the GPU on which they are trained; None: not known, or no GPU.
 
     Returns
     -------
@@ -125,6 +132,9 @@ def profile_sweep(
             values, why, not_taken = choose(entry, forced, load)
         config = members[0].config
         assert isinstance(config, RunConfig)
+        excess = memory_excess(config, forced.completed(values), gpu_bytes)
+        if excess is not None:
+            values, why = values | {"recompute": True}, (*why, excess)
         profiles.append(
             ShapeProfile(
                 key=key,
@@ -156,6 +166,37 @@ def _begun(store: RunStore, keys: Mapping[str, str], before: Manifest) -> frozen
     begun = {key for run_id, key in keys.items() if run_id in claimed or store.is_published(run_id)}
     begun |= {keys[item.run_id] for item in before.segments if item.segment_id in claimed and item.run_id in keys}
     return frozenset(begun)
+
+
+def memory_excess(config: RunConfig, choices: ExecutionChoices, gpu_bytes: int | None) -> str | None:
+    """Say why the layers of a run are computed again in the backward pass: what it holds otherwise does not fit.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    choices : ExecutionChoices
+        How it is executed, as far as that is decided.
+    gpu_bytes : int or None
+        Memory of the GPU; None: not known, or no GPU.
+
+    Returns
+    -------
+    str or None
+        The reason; None where it fits, by the estimate, where nothing would be saved, or where the field is decided.
+    """
+    if gpu_bytes is None or choices.recompute is not None or not choices.profile:
+        return None
+    whole = training_memory_bytes(config, choices)
+    if whole <= USABLE_MEMORY * gpu_bytes:
+        return None
+    less = training_memory_bytes(config, replace(choices, recompute=True))
+    if less >= whole:  # of one layer nothing is saved
+        return None
+    return (
+        f"recompute: training holds about {format_bytes(whole)}, and {format_bytes(less)} with it; the GPU has "
+        f"{format_bytes(gpu_bytes)}"
+    )
 
 
 def choose(

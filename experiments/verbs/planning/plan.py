@@ -8,14 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from experiments.config.designs import ExpandedSweep
-from experiments.config.kinds import design_of
+from experiments.config.kinds import AnyRun, design_of
 from experiments.config.recipes import RECIPES
 from experiments.config.sweep import SweepConfig
 from experiments.config.tuning.sweep import FinetuneSweep
@@ -26,7 +26,7 @@ from experiments.machine.choices import ExecutionChoices
 from experiments.machine.devices import DeviceKind, find_devices
 from experiments.planning.costs import CostModel, learned_costs, training_memory_bytes
 from experiments.planning.packing import pack
-from experiments.planning.plans import compile_sweep, expand_file, train_tokens
+from experiments.planning.plans import choices_by, compile_sweep, expand_file, train_tokens
 from experiments.planning.prefix_tree import CompiledSweep
 from experiments.store.store import RunStore
 from experiments.verbs.planning.plan_tuning import print_tuning_plan
@@ -94,7 +94,7 @@ def _planned(args: argparse.Namespace) -> tuple[ExpandedSweep, dict[str, Any]]:
     store.check_name(expanded.sweep.name, args.sweep)
     costs = learned_costs(store, [item.run_id for item in expanded.runs], devices[0].kind)
     compiled = compile_sweep(expanded, store, costs, share=not args.no_sharing)
-    rows = run_rows(expanded, store, costs, train_tokens(expanded, cache))
+    rows = run_rows(expanded, store, costs, train_tokens(expanded, cache), choices_by(expanded, compiled.measured))
     return expanded, summarize(expanded, compiled, rows, workers=len(devices))
 
 
@@ -125,7 +125,11 @@ def measure_corpus(data: DataConfig, *, cache: Cache) -> int:
 
 
 def run_rows(
-    expanded: ExpandedSweep, store: RunStore, costs: CostModel, num_train_tokens: Mapping[str, int | None]
+    expanded: ExpandedSweep,
+    store: RunStore,
+    costs: CostModel,
+    num_train_tokens: Mapping[str, int | None],
+    choices_of: Callable[[AnyRun], ExecutionChoices],
 ) -> list[dict[str, Any]]:
     """One row a run: its labels, its design, and what it costs.
 
@@ -139,6 +143,8 @@ def run_rows(
         Estimates the time of each.
     num_train_tokens : mapping of str to int or None
         Tokens of one pass over the training split by run id.
+    choices_of : callable
+        How a run is executed, which decides what it holds in memory.
     """
     rows = []
     for item in expanded.runs:
@@ -148,7 +154,7 @@ def run_rows(
                 "run_id": item.run_id,
                 **item.labels,
                 **{name: design[name] for name in (*SHOWN, *SHOWN_OF_TUNING) if name in design},
-                "memory_bytes": training_memory_bytes(item.config),
+                "memory_bytes": training_memory_bytes(item.config, choices_of(item.config)),
                 "seconds": costs.seconds(item.config),
                 "done": store.is_published(item.run_id),
             }

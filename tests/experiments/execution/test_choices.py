@@ -53,6 +53,16 @@ def test_what_is_forced_is_recorded_and_changes_no_identity_and_no_loss(cache: C
     assert (forced[2]["attention_backend"], forced[2]["micro_batch"], forced[2]["threads"]) == ("explicit", 3, 2)
 
 
+def test_layers_that_are_computed_again_change_no_bit_of_the_loss_and_are_recorded(
+    cache: Cache, tmp_path: Path
+) -> None:
+    held = trained({}, cache, tmp_path / "held")
+    again = trained({"recompute": True}, cache, tmp_path / "again")
+    assert again[:2] == held[:2]
+    assert again[2]["recomputed"] is True
+    assert "recomputed" not in held[2]
+
+
 @pytest.mark.parametrize(
     ("execution", "words"),
     [

@@ -16,9 +16,10 @@ from experiments.errors import UserError
 from experiments.execution.supervisor import ExitStatus
 from experiments.execution.worker import Worker, WorkerOptions
 from experiments.machine.choices import ExecutionChoices
+from experiments.planning.costs import training_memory_bytes
 from experiments.planning.planned_sweep import PlannedSweep
 from experiments.planning.plans import expand_file
-from experiments.planning.profile.choice import Load, choose
+from experiments.planning.profile.choice import Load, choose, memory_excess, profile_sweep
 from experiments.planning.profile.table import (
     Measurement,
     Ratio,
@@ -245,3 +246,30 @@ def test_a_damaged_measurement_is_named_with_what_to_do_and_not_used(tmp_path: P
     assert len(changes.damage) == 1
     assert changes.damage[0].startswith(f"{path} cannot be believed")
     assert changes.damage[0].endswith("remove it and `isoflop profile` again")
+
+
+def test_layers_are_computed_again_where_a_batch_would_not_fit_on_the_gpu_and_nobody_said_otherwise(
+    tmp_path: Path, cache: Cache
+) -> None:
+    runs = expand_file(sweep_file(tmp_path, "[{width: 16, depth: 1}, {width: 24, depth: 4}]"), cache=cache).runs
+    small, large = (known_config(runs[place].config) for place in (0, -1))
+    store, free = RunStore(tmp_path), ExecutionChoices()
+    between = int((training_memory_bytes(small) + training_memory_bytes(large)) / 2 / 0.9)
+    found = {item.shape[:8]: item for item in profile_sweep(runs, (), store, free, "measured", "cuda", between)}
+    assert dict(found["width 16"].values) == {}
+    assert dict(found["width 24"].values) == {"recompute": True}
+    assert "layers computed again" in found["width 24"].execution
+    assert "the GPU has" in found["width 24"].why[-1]
+    assert training_memory_bytes(large, ExecutionChoices(recompute=True)) < training_memory_bytes(large)
+    for decided in (
+        ExecutionChoices(recompute=False),
+        ExecutionChoices(profile=False),
+        ExecutionChoices(micro_batch=1),
+    ):
+        assert memory_excess(large, decided, between) is None
+    assert memory_excess(large, free, None) is None
+
+
+def known_config(config: object) -> RunConfig:
+    assert isinstance(config, RunConfig)
+    return config

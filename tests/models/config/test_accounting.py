@@ -196,6 +196,9 @@ def test_memory_of_training_holds_weights_gradients_and_two_moments() -> None:
     memory = memory_bytes(config, batch_tokens=1024)
     assert memory["weights"] == memory["gradients"] == 4 * 124_439_808
     assert memory["optimizer"] == 8 * 124_439_808
+    less = memory_bytes(config, batch_tokens=1024, recompute=True)
+    assert {name for name, held in less.items() if held != memory[name]} == {"activations"}
+    assert less["activations"] < memory["activations"] / 5
     cache = memory_bytes(config, batch_tokens=1024, precision="bf16-true", mode="inference")["cache"]
     assert cache == 2 * 12 * 768 * 1024 * 2
     with pytest.raises(UserError, match="precision"):

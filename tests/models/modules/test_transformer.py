@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.config.accounting import count_params, forward_flops, params_fit, params_non_embedding, params_total
 from models.config.transformer import TransformerConfig
 from models.errors import UserError
-from models.modules.transformer import Transformer
+from models.modules.transformer import Transformer, set_recompute
 from tests.known import known
 
 
@@ -80,3 +80,30 @@ def test_a_tensor_does_not_depend_on_how_many_blocks_there_are() -> None:
 def test_a_config_that_cannot_work_says_why(changes: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         small(**changes)
+
+
+@pytest.mark.parametrize("family", ["decoder", "encoder", "encoder-decoder"])
+def test_layers_that_are_computed_again_give_the_same_gradients_and_hold_less(family: str) -> None:
+    config = small(family=family, depth=4, dropout=0.1)
+    inputs_BT = torch.randint(0, 61, (2, 16), generator=torch.Generator().manual_seed(0))
+    gradients, held_bytes = [], []
+    for recompute in (False, True):
+        model = Transformer(config).train()
+        if recompute:
+            set_recompute(model)
+        held: list[int] = []
+
+        def keep(tensor: torch.Tensor, held: list[int] = held) -> torch.Tensor:
+            held.append(tensor.nbytes)
+            return tensor
+
+        torch.manual_seed(1)  # dropout
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            source = {"source_BS": inputs_BT} if family == "encoder-decoder" else {}
+            loss = model(inputs_BT, **source).square().mean()
+        held_bytes.append(sum(held))
+        loss.backward()
+        gradients.append([known(parameter.grad) for parameter in model.parameters() if parameter.grad is not None])
+    assert len(gradients[0]) > 20
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    assert held_bytes[1] < 0.5 * held_bytes[0]
