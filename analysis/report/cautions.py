@@ -126,9 +126,9 @@ KINDS = (
 )
 """Kinds in the order in which a page lists them; a warning belongs to the first that finds it."""
 PROCEDURE = (
-    "--holdout|held out:|points in mid-run|replicates tell|left out:|drawn by|weights (are|follow)|groups runs|"
-    "grouped by|split into budgets|budgets of|other arms are compared|best rate of every cell|weighted set of laws|"
-    "tokens = flops|flops = 6|is not used|says .* where width"
+    "--holdout|held out:|points in mid-run|replicates tell|left out:|drawn (by|together)|weights (are|follow)|"
+    "groups runs|grouped by|split into budgets|budgets of|other arms are compared|best rate of every cell|"
+    "weighted set of laws|tokens = flops|flops = 6|is not used|says .* where width"
 )
 """Warnings that say how runs were used; nothing is to be done about them."""
 

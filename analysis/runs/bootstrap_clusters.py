@@ -44,8 +44,12 @@ def choose(frame: pd.DataFrame, num_params: int, *, spare: int = 0) -> tuple[str
         if shared <= 0:
             continue
         rows, shares = ("runs", "training") if name == "trunk" else ("rows", f"a {name}")
+        alike = "their first steps (one trunk)" if name == "trunk" else shares
         if num_clusters >= num_params + spare:
-            return name, f"{rows} are drawn by {name}: {shared} fitted {rows} share {shares} with another"
+            return name, (
+                f"{rows} that share {alike} are drawn together for intervals: {shared} fitted {rows} share {shares} "
+                "with another"
+            )
         return None, (
             f"{num_clusters} {name}s are too few to draw by for {num_params} parameters: intervals take {rows} of one "
             f"{name} as independent and are likely too narrow"

@@ -17,10 +17,14 @@ def test_runs_are_drawn_by_the_first_column_that_several_share() -> None:
     trunk, curve = np.repeat(np.arange(6), 2), np.repeat(np.arange(5), [2, 2, 2, 3, 3])
     assert choose(frame(trunk=trunk, curve=curve), 5) == (
         "trunk",
-        "runs are drawn by trunk: 6 fitted runs share training with another",
+        "runs that share their first steps (one trunk) are drawn together for intervals: "
+        "6 fitted runs share training with another",
     )
     assert choose(frame(trunk=np.arange(12), curve=curve), 5)[0] == "curve"
-    assert choose(frame(run=trunk), 5) == ("run", "rows are drawn by run: 6 fitted rows share a run with another")
+    assert choose(frame(run=trunk), 5) == (
+        "run",
+        "rows that share a run are drawn together for intervals: 6 fitted rows share a run with another",
+    )
     holes = pd.Series(trunk).astype(float).mask(trunk == 3)
     assert choose(frame(trunk=holes, curve=curve), 5)[0] == "curve"
 

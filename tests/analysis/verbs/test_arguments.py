@@ -47,7 +47,11 @@ def table(folder: Path, num_trunks: int) -> Path:
 @pytest.mark.parametrize(
     ("num_trunks", "note"),
     [
-        (14, "runs are drawn by trunk: 28 fitted runs share training with another"),
+        (
+            14,
+            "runs that share their first steps (one trunk) are drawn together for intervals: "
+            "28 fitted runs share training with another",
+        ),
         (4, "4 trunks are too few to draw by for 5 parameters: intervals take runs of one trunk as independent"),
     ],
 )
@@ -72,7 +76,10 @@ def test_a_report_draws_by_the_same_rule(tmp_path: Path) -> None:
     choices = Choices(bootstrap=8, simulations=0, holdout="flops > 5e20")
     study = build_study([table(tmp_path, 14)], choices)
     assert study.choices.cluster == "trunk"
-    assert any(note.startswith("runs are drawn by trunk") for note in study.notes)
+    assert any(
+        note.startswith("runs that share their first steps (one trunk) are drawn together for intervals")
+        for note in study.notes
+    )
     assert build_study([table(tmp_path, 4)], choices).choices.cluster is None
 
 

@@ -187,4 +187,7 @@ def test_a_table_with_both_counts_of_size_shows_them_side_by_side(
     _, text, errors = run(capsys, "fit", tmp_path / "both.csv", "--law", "hoffmann", "--bootstrap", "0", "--json")
     rows = json.loads(text)["conventions"]["side_by_side"]
     assert {row["params"] for row in rows} == {"params", "params_non_embedding", "params_total"}
-    assert "runs are drawn by trunk: 40 fitted runs share training with another" in errors
+    assert (
+        "runs that share their first steps (one trunk) are drawn together for intervals: "
+        "40 fitted runs share training with another" in errors
+    )
