@@ -94,7 +94,7 @@ KINDS = (
         pattern="few for|too few to draw",
         what="Few runs are independent of one another, so intervals are probably too narrow.",
         advice="Take each interval as the least that is uncertain. More sizes help, and so do runs that share no "
-        "training with others. `isoflop report --law auto` predicts by all laws that fit as well.",
+        "training with others. Unless one law is named, a report predicts by all laws that fit as well.",
         page="intervals",
     ),
     Kind(

@@ -31,7 +31,7 @@ HELD_KEYS = ("run_id", "flops", "predicted", "lo", "hi", "measured", "error_frac
 MORE_HELD_KEYS = ("row", "params", "tokens", "budget", "carried_error", "lo_90", "hi_90")
 """What heldout.json holds of each run besides."""
 OF_ONE_LAW = ("law_lo", "law_hi")
-"""And where a weighted set of laws predicts: the interval of its heaviest law alone."""
+"""And where a weighted set of laws predicts: the interval of the fitted law alone."""
 
 
 def write_report(study: Study, out: Path, *, origin: dict[str, Any], draw: bool = True) -> Path:

@@ -20,6 +20,7 @@ from analysis.figures.drawing.plate import Plate
 from analysis.findings.base import Finding
 from analysis.formatting import format_compute, format_number, format_percent, format_size
 from analysis.laws.allocation import supports_frontier
+from analysis.selection.auto import AutoFit
 from analysis.study.study import Study
 
 NEXT = 10.0
@@ -84,15 +85,18 @@ def headline(study: Study) -> str:
 
 
 def _if_the_law_holds(study: Study) -> str:
-    """What the heaviest law of a weighted set says alone; nothing where one law predicts."""
+    """What the fitted law says alone where a weighted set predicts; nothing where one law does."""
     if study.auto is None or study.heldout is None:
         return ""
     rows = study.heldout.rows
     inside = int(((rows["law_lo"] <= rows["measured"]) & (rows["measured"] <= rows["law_hi"])).sum())
     half = float(((rows["law_hi"] - rows["law_lo"]) / (2 * rows["predicted"])).mean())
+    law = study.comparison.fit.law.name
+    if not math.isfinite(half):
+        return f" The runs do not determine {law}'s law, which has no intervals of its own here."
     return (
-        f" If {study.auto.law.name} holds, {format_percent(half)} on average would do: {inside} of {len(rows)} lie "
-        "within the intervals of that law alone."
+        f" If {law} holds, {format_percent(half)} on average would do: {inside} of {len(rows)} lie within the "
+        "intervals of that law alone."
     )
 
 
@@ -157,10 +161,13 @@ def _next(study: Study) -> Reply:
         optimum, priced = compute_optimal(fit, budget, ladder), target_loss(fit, best - STEP, ladder)
     except UserError as error:
         return Reply(question=question, sentences=(f"The law cannot say: {error}.",))
+    who, loss = "law predicts", optimum.loss
+    if study.auto is not None:
+        who, loss = "weighted set of laws predicts", _of_set(study.auto, optimum.params.value, optimum.tokens.value)
     sentences = [
         f"With C = {format_compute(budget)} FLOPs, {NEXT:.0f} times the largest run, train about "
-        f"{_sized(optimum.params)} parameters on {_sized(optimum.tokens)} tokens; the law predicts a loss of "
-        f"{optimum.loss.text(4) if optimum.loss.has_interval else format_number(optimum.loss.value, 4)}."
+        f"{_sized(optimum.params)} parameters on {_sized(optimum.tokens)} tokens; the {who} a loss of "
+        f"{loss.text(4) if loss.has_interval else format_number(loss.value, 4)}."
     ]
     unknown, cost = study.comparison.frontiers[-1].a.reason, priced.flops
     if optimum.params.reason is not None and optimum.params.reason == unknown:
@@ -179,6 +186,13 @@ def _next(study: Study) -> Reply:
             f"{format_number(cost.value / largest, 2)} times the largest run."
         )
     return Reply(question=question, sentences=tuple(sentences), command=_advise_command(study, budget))
+
+
+def _of_set(auto: AutoFit, params: float, tokens: float) -> Estimate:
+    """The expected loss of one size and number of tokens by a weighted set of laws."""
+    row = auto.predict({"params": [params], "tokens": [tokens]}, interval="confidence").iloc[0]
+    lo, hi = float(row["confidence_lo"]), float(row["confidence_hi"])
+    return Estimate(value=float(row["loss"]), lo=lo, hi=hi, level=auto.level)
 
 
 def _advise_command(study: Study, budget: float) -> str | None:

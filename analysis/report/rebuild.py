@@ -18,6 +18,8 @@ from analysis.errors import UserError
 
 TOLERANCE = 1e-6
 """Numbers that differ by less than this, relative to the larger, are equal to rounding: processors round apart."""
+NOTHING = 1e-12
+"""Numbers that differ by less than this are equal, such as a decrease that is nothing but rounding."""
 VERBS = ("report", "arms")
 """What makes reports that can be made again."""
 COMPARED = ("arms.csv", "best_rates.csv", "fit.json", "heldout.json", "registered.json", "summary.json")
@@ -162,6 +164,6 @@ def _differences(old: str, new: str) -> Iterator[str]:
 
 def _equal_numbers(a: str, b: str) -> bool:
     try:
-        return math.isclose(float(a), float(b), rel_tol=TOLERANCE)
+        return math.isclose(float(a), float(b), rel_tol=TOLERANCE, abs_tol=NOTHING)
     except ValueError:
         return False

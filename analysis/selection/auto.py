@@ -256,7 +256,9 @@ def fit_auto(
     codes = cluster_codes(labels, np.size(given["loss"]))
     fits: dict[str, Fit] = {}
     left_out: dict[str, str] = {}
-    for name in laws_for(given) if laws is None else laws:
+    names = laws_for(given) if laws is None else laws
+    _refuse_few(names, given, int(codes.max()) + 1)
+    for name in names:
         law = law_named(name, given)
         try:
             hopeless = undeterminable(law, given)
@@ -301,6 +303,16 @@ def fit_auto(
         left_out=left_out,
         warnings=_warnings(fits[order[0]]),
     )
+
+
+def _refuse_few(names: Sequence[str], given: Mapping[str, Any], units: int) -> None:
+    """Say so in one sentence when there are too few independent runs for any of the laws."""
+    needed = min((len(law_named(name, given).parameters) + SPARE for name in names), default=0)
+    if units < needed:
+        raise UserError(
+            f"weighing laws takes {needed} independent runs, and these are {units}; give more runs, or name one law "
+            "with --law"
+        )
 
 
 def laws_for(data: Mapping[str, Any]) -> list[str]:

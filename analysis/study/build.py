@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,8 +24,6 @@ from analysis.fitting.spec import FitSpec
 from analysis.frontiers.compare import compare_approaches
 from analysis.frontiers.flops_per_token import Shapes
 from analysis.frontiers.isoflop_fit import IsoflopFit, fit_isoflop
-from analysis.laws.registry import AUTO, get_law
-from analysis.runs.bootstrap_clusters import choose
 from analysis.runs.budgets import group_budgets
 from analysis.runs.columns import as_columns
 from analysis.runs.files import read_labelled
@@ -34,12 +31,12 @@ from analysis.runs.flags import outliers
 from analysis.runs.noise import noise_floor, seed_weights
 from analysis.runs.roles import ASIDE, assign_roles
 from analysis.runs.table import RunTable, load_tables
-from analysis.selection.auto import SPARE, AutoFit, fit_auto
 from analysis.study.arms import multipliers_of, of_reference, set_aside
 from analysis.study.collapse import collapse_of
 from analysis.study.curves import training_curves
 from analysis.study.heldout import held_out
 from analysis.study.study import Choices, Study
+from analysis.study.weighted import clusters_for, weigh_laws
 from experiments.archives import is_archive, read_archive
 from experiments.manifests import Manifest, read_manifest
 
@@ -88,6 +85,7 @@ def build_study(
     """
     manifest = load_manifest(paths)
     notes: list[str] = []
+    asked = choices
     table, choices, budgets = _with_roles(
         load_tables(paths, columns, where, drop_largest_losses), choices, notes, manifest
     )
@@ -110,12 +108,12 @@ def build_study(
     needed = [name for name in ("params", "tokens", "flops", "loss", cluster) if name is not None]
     spec = FitSpec(bootstrap=choices.bootstrap, cluster=cluster, level=choices.level, seed=choices.seed)
     weighted = replace(spec, weights=weighting.weights if weighting.slope else None)
-    choices, auto = _weighed(choices, as_columns(fitted.frame, needed), weighted, notes)
+    held = frame[frame["role_shown"] == "heldout"]
+    choices, auto = weigh_laws(choices, asked, fitted.frame, weighted, notes, num_held=len(held))
     law_fit = fit_law(choices.law, as_columns(fitted.frame, needed), weighted, conventions=table.conventions)
     comparison = compare_approaches(
         fitted, spec, law=law_fit, method=choices.method, flops=grid, simulations=choices.simulations
     )
-    held = frame[frame["role_shown"] == "heldout"]
     refit = None
     if len(held):
         both = frame[frame["role_shown"].isin(["fit", "heldout"])]
@@ -156,19 +154,6 @@ def _floor(fit: Fit) -> float:
     return float(fit.params["E"]) if "E" in fit.params and fit.identified.get("E") is None else 0.0
 
 
-def _weighed(choices: Choices, data: dict[str, Any], spec: FitSpec, notes: list[str]) -> tuple[Choices, AutoFit | None]:
-    """The choices with the heaviest law in place of `auto`, and the weighted set; notes are added to."""
-    if choices.law != AUTO:
-        return choices, None
-    auto = fit_auto(data, spec)
-    name = auto.law.name
-    notes.append(
-        f"held-out runs are predicted by a weighted set of laws ({auto.shares}): {auto.verdict}. Figures, exponents "
-        f"and fit.json are of {name} alone, whose own intervals hold if that law does"
-    )
-    return replace(choices, law=name), auto
-
-
 def _with_roles(
     table: RunTable, choices: Choices, notes: list[str], manifest: Manifest | None
 ) -> tuple[RunTable, Choices, tuple[float, ...]]:
@@ -187,9 +172,7 @@ def _with_roles(
     if cluster is not None and cluster not in frame.columns:
         raise UserError(f"--cluster {cluster} is no column of the table; leave it out or name one")
     if cluster is None:
-        is_auto = choices.law == AUTO
-        num_params = len(get_law("hoffmann" if is_auto else choices.law).parameters)
-        cluster, note = choose(frame[frame["role_shown"] == "fit"], num_params, spare=SPARE if is_auto else 0)
+        cluster, note = clusters_for(frame[frame["role_shown"] == "fit"], choices.law)
         notes += [] if note is None else [note]
     budgets = tuple(float(value) for value in budget.groupby(np.round(np.log(budget), 6)).first())
     return replace(table, frame=frame), replace(choices, cluster=cluster), budgets

@@ -32,6 +32,8 @@ class Choices:
 
     law: str = "hoffmann"
     """Law of the parametric fit; auto for a weighted set, whose heaviest law is then drawn."""
+    weigh: bool = False
+    """Predict the held-out runs by a weighted set of laws, though `law` is fitted and drawn."""
     holdout: str | None = None
     """Expression that picks the held-out rows; None: role, else the largest budget."""
     title: str | None = None
@@ -58,7 +60,7 @@ class HeldOut:
 
     rows: pd.DataFrame
     """row, run_id, budget, params, tokens, flops, predicted, lo, hi, measured, error_fraction, carried_forward,
-    carried_error; of a weighted set also law_lo and law_hi, the interval of its heaviest law alone."""
+    carried_error; of a weighted set also law_lo and law_hi, the interval of the fitted law alone."""
     mape: Estimate
     """Mean absolute error of the predictions, a fraction."""
     carried_mape: Estimate

@@ -21,6 +21,10 @@ AT_ONCE = 2_000_000
 """Most (draw, row) weights of a long table held at once."""
 MAX_STARTS = 3
 """Most local minima from which each draw is fitted."""
+LONG_WAY = 1000
+"""Most iterations of a draw that has not converged after the usual number."""
+UNFELT = 1e-12
+"""Largest change of any residual by an exponent that a draw does not feel, per unit of the exponent."""
 LEAST_TRIED = 50
 """Fewest draws that are fitted from another minimum before it may be given up; else a twentieth of them."""
 
@@ -97,7 +101,7 @@ def bootstrap_fits(problem: Problem, starts: Array, multiplicities: Array) -> tu
     """
     weights = multiplicities * problem.weights
     best = polish(problem, np.repeat(starts[:1], weights.shape[0], axis=0), weights)
-    phi, value = best.phi, best.value
+    phi, value, converged = best.phi, best.value, best.converged
     for start in starts[1:MAX_STARTS]:
         there = polish(problem, np.repeat(start[None, :], weights.shape[0], axis=0), weights, max_iterations=0).value
         promising = np.argsort(there - value, kind="stable")
@@ -107,9 +111,31 @@ def bootstrap_fits(problem: Problem, starts: Array, multiplicities: Array) -> tu
             other = polish(problem, np.repeat(start[None, :], tried.size, axis=0), weights[tried])
             better = other.value < value[tried] * (1 - 1e-12)
             phi[tried[better]], value[tried[better]] = other.phi[better], other.value[better]
+            converged[tried[better]] = other.converged[better]
             if not better.any():
                 break
-    return phi, value
+    left = np.flatnonzero(~converged)
+    if left.size:  # flat valleys: a draw that stops on the way down makes intervals too narrow
+        end = polish(problem, phi[left], weights[left], max_iterations=LONG_WAY)
+        phi[left], value[left] = end.phi, end.value
+    return _still(problem, phi, starts[0]), value
+
+
+def _still(problem: Problem, phi: Array, start: Array) -> Array:
+    """The draws with exponents that they do not feel where the fit has them.
+
+    The exponent of a term that vanished from a draw is whatever rounding made of it, and changes no prediction.
+    """
+    exponents = np.flatnonzero([parameter.kind == "exponent" for parameter in problem.law.parameters])
+    moves = np.abs(problem.scaled_jacobian(phi)[1][:, exponents]).max(axis=2, initial=0.0)
+    return np.where(_at(exponents, moves < UNFELT, phi.shape), start, phi)
+
+
+def _at(columns: NDArray[np.intp], mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """A mask of some columns as one of all."""
+    out = np.zeros(shape, dtype=bool)
+    out[:, columns] = mask
+    return out
 
 
 def _one_step(problem: Problem, phi: Array, codes: NDArray[np.intp]) -> Array:

@@ -288,8 +288,9 @@ class ReplicateConfig:
 class ReportConfig:
     """Choices of the report, fixed before training."""
 
-    law: str = "hoffmann"
-    """The law that makes the held-out prediction; auto for a weighted set of laws."""
+    law: str | None = None
+    """The law that is fitted, and makes the held-out prediction; auto for a weighted set of laws, whose heaviest law is
+    drawn; null: hoffmann is fitted, and a weighted set makes the prediction."""
     holdout: str | None = None
     """Expression over columns that picks the held-out rows; null: role == 'heldout' when the design holds budgets
     out."""
@@ -300,7 +301,7 @@ class ReportConfig:
     recorded."""
 
     def __post_init__(self) -> None:
-        if LAW_ALIASES.get(self.law, self.law) not in (*REPORT_LAWS, WEIGHTED_SET):
+        if self.law is not None and LAW_ALIASES.get(self.law, self.law) not in (*REPORT_LAWS, WEIGHTED_SET):
             raise UserError(f"report.law is {self.law!r}; {suggestion(self.law, REPORT_LAWS)}")
 
 

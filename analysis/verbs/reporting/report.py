@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--law",
-        help="law of params and tokens (default: the sweep's, else hoffmann), or auto for a weighted set of laws",
+        help="law of params and tokens that is fitted and predicts the held-out runs, or auto for a weighted set of "
+        "laws (default: the sweep's choice, else hoffmann is fitted and a weighted set predicts)",
     )
     parser.add_argument("--title", metavar="T", help="title of the page")
     parser.add_argument(
@@ -77,8 +78,10 @@ def run(args: argparse.Namespace) -> int:
     if manifest is not None and manifest.sweep.get("design") == "finetune":
         return _report_tuning(args, manifest)
     fixed = dict(manifest.report) if manifest is not None else {}
+    law = args.law or fixed.get("law")
     choices = Choices(
-        law=args.law or fixed.get("law") or "hoffmann",
+        law=law or Choices.law,
+        weigh=law is None,
         holdout=args.holdout or fixed.get("holdout"),
         title=args.title or fixed.get("title"),
         reference=args.reference or fixed.get("reference"),
