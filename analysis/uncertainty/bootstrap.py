@@ -23,7 +23,7 @@ MAX_STARTS = 3
 """Most local minima from which each draw is fitted."""
 LONG_WAY = 1000
 """Most iterations of a draw that has not converged after the usual number."""
-UNFELT = 1e-12
+UNFELT = 1e-8
 """Largest change of any residual by an exponent that a draw does not feel, per unit of the exponent."""
 LEAST_TRIED = 50
 """Fewest draws that are fitted from another minimum before it may be given up; else a twentieth of them."""
