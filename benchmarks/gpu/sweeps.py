@@ -100,7 +100,8 @@ def memory(setting: Setting) -> dict[str, Any]:
     raw = fields(setting, tokens=[1 << 22], shapes=[{"width": 1024, "depth": 12}])
     raw["recipe"] = {"learning_rate": 0.0005, "batch_tokens": 1 << 21, "warmup_tokens": 1 << 21}
     store = setting.folder / "memory"
-    setting.train(setting.write_sweep("memory", raw), store)
+    options = ["--execution.recompute=false", "--execution.stacked=off"]  # pieces of the batch alone have to help
+    setting.train(setting.write_sweep("memory", raw), store, *options)
     (record,) = records(store).values()
     held, whole = record["execution"]["micro_batch"], raw["recipe"]["batch_tokens"] // MARKOV["context"]
     return {

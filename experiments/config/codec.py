@@ -99,7 +99,7 @@ def check_value(cls: type, name: str, value: object, *, prefix: str) -> None:
         raise UserError(f"{prefix}{name} is {value!r}; give {in_words(hint)}")
 
 
-def check_keys(cls: type, raw: object, *, where: str, prefix: str = "") -> None:
+def check_keys(cls: type, raw: object, *, where: str, prefix: str = "", root: type | None = None) -> None:
     """Refuse unknown keys with the nearest known one, at every level of nested dataclasses.
 
     Parameters
@@ -112,6 +112,8 @@ def check_keys(cls: type, raw: object, *, where: str, prefix: str = "") -> None:
         The file, for messages.
     prefix : str
         Dotted place of `raw` within the file.
+    root : type, optional
+        The dataclass of the whole file, whose fields may have been written a level too deep.
 
     Raises
     ------
@@ -124,12 +126,14 @@ def check_keys(cls: type, raw: object, *, where: str, prefix: str = "") -> None:
     for key, value in raw.items():
         place = f"{prefix}.{key}" if prefix else str(key)
         if key not in hints:
+            if root is not None and key in _hints(root):
+                raise UserError(f"{where}: unknown key {place}; {key} is a field of its own: write {key} instead")
             raise UserError(f"{where}: unknown key {place}; {suggestion(str(key), hints)}")
         inner = _dataclass_in(hints[key])
         if inner is None or value is None:
             continue
         if not _is_list(hints[key]):
-            check_keys(inner, value, where=where, prefix=place)
+            check_keys(inner, value, where=where, prefix=place, root=root or cls)
         elif isinstance(value, (list, tuple)):
             for index, item in enumerate(value):
                 check_keys(inner, item, where=where, prefix=f"{place}[{index}]")

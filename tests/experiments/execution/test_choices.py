@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +66,39 @@ def test_layers_that_are_computed_again_change_no_bit_of_the_loss_and_are_record
     assert "recomputed" not in held[2]
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler, and there is no g++")
+def test_a_second_worker_takes_the_compiled_kernels_from_the_disk_and_reaches_the_same_losses(
+    run_verb: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = tmp_path / "kernels"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(kernels))
+    (tmp_path / "forced.yaml").write_text(json.dumps(RAW))
+    options = ["--device", "cpu", "--workers", 1, "--wandb", "off"]
+    made, found = [], []
+    for name, compiled in (("eager", "false"), ("first", "true"), ("second", "true")):
+        store = tmp_path / name
+        words = [tmp_path / "forced.yaml", "--store", store, *options, f"--execution.compile={compiled}"]
+        ended = run_verb("run", *words, timeout=900)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        (record,) = (json.loads(path.read_text()) for path in store.glob("runs/*/record.json"))
+        assert record["execution"].get("compiled", False) is (compiled == "true")
+        found.append(record["outcome"]["loss"])
+        made.append({path.name for path in kernels.rglob("*.so")})
+    assert not made[0]
+    assert made[1]
+    assert made[2] == made[1]
+    assert found[1] == pytest.approx(found[0], abs=1e-5)
+    assert found[2] == found[1]
+
+
 @pytest.mark.parametrize(
     ("execution", "words"),
     [
         ({"attention": "flash"}, "execution.attention"),
         ({"micro_batch": 0}, "execution.micro_batch is 0; give a whole number of at least 1"),
         ({"thread": 2}, "did you mean threads"),
+        ({"precision": "bf16"}, "unknown key execution.precision; precision is a field of its own: write precision"),
         ({"compile": "yes"}, "execution.compile is 'yes'; give true or false"),
     ],
 )

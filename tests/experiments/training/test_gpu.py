@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from lightning.fabric import Fabric
 from experiments.config.run import FABRIC_PRECISION, RunConfig
 from experiments.data.cache import Cache
 from experiments.data.corpus import prepare
+from experiments.machine.choices import ExecutionChoices
 from experiments.training.job import train_run
 from experiments.training.state import Interrupted, TrainSetup
 
@@ -53,3 +55,24 @@ def test_a_run_on_a_gpu_resumes_from_its_checkpoint(
     with pytest.raises(Interrupted):
         train_run(job)
     assert loss(config, cache, tmp_path / "part", "cuda") == pytest.approx(whole, abs=1e-3)
+
+
+def test_layers_that_are_computed_again_hold_less_of_a_gpu_and_reach_the_same_loss(
+    make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path
+) -> None:
+    config = make_config(model=replace(make_config().model, depth=8))
+    fabric = Fabric(accelerator="cuda", devices=1, precision=FABRIC_PRECISION[config.precision])
+    found = []
+    for recompute in (False, True):
+        torch.cuda.reset_peak_memory_stats()
+        job = TrainSetup(
+            config=config,
+            corpus=prepare(config.data, cache),
+            folder=tmp_path / str(recompute),
+            fabric=fabric,
+            write_rows=lambda rows: None,
+            choices=ExecutionChoices(recompute=recompute),
+        )
+        found.append((train_run(job).outcome.loss, torch.cuda.max_memory_allocated()))
+    assert found[1][0] == pytest.approx(found[0][0], abs=1e-3)
+    assert found[1][1] < found[0][1]
