@@ -11,6 +11,7 @@ from analysis.laws.registry import LAWS
 from analysis.solver.newton import Solution, polish
 from analysis.solver.objectives import Objective
 from analysis.solver.problem import Problem, make_problem
+from analysis.solver.search import solve
 from analysis.uncertainty import bootstrap
 from analysis.uncertainty.bootstrap import bootstrap_fits, bootstrap_rows
 
@@ -59,3 +60,40 @@ def test_a_minimum_that_wins_nowhere_is_soon_given_up(monkeypatch: pytest.Monkey
     bootstrap_fits(problem, np.concatenate([best, far]), bootstrap_rows(40, 1000, rng=np.random.default_rng(2)))
     assert descended[0] == 1000
     assert sum(descended[1:]) < 1000
+
+
+def barely_falling() -> tuple[Problem, np.ndarray]:
+    """Runs whose loss hardly falls with size beside its noise, and their fit: valleys of the draws are flat."""
+    rng = np.random.default_rng(3)
+    params, tokens = (side.ravel() for side in np.meshgrid(np.geomspace(1e4, 1e5, 4), np.geomspace(1e5, 1e6, 4)))
+    loss = (1.0 + 3 * params**-0.03 + 40 * tokens**-0.4) * np.exp(0.02 * rng.standard_normal(params.size))
+    data = {"params": params, "tokens": tokens, "loss": loss}
+    problem = make_problem(LAWS["hoffmann"], data, objective=Objective(name="huber", delta=1e-3))
+    return problem, solve(problem).minima
+
+
+def test_a_draw_in_a_flat_valley_goes_on_to_its_minimum() -> None:
+    problem, minima = barely_falling()
+    drawn = bootstrap_rows(problem.num_rows, 60, rng=np.random.default_rng(1))
+    weights = drawn * problem.weights
+    first = polish(problem, np.repeat(minima[:1], 60, axis=0), weights)
+    phi, value = bootstrap_fits(problem, minima, drawn)
+    assert (value <= first.value * (1 + 1e-12)).all()
+    end = polish(problem, phi, weights, max_iterations=3000).value
+    before, after = (int((reached > end * (1 + 1e-6)).sum()) for reached in (first.value, value))
+    assert before > 6, "the case shows nothing"
+    assert after <= before / 4
+
+
+def test_an_exponent_that_a_draw_does_not_feel_stays_where_the_fit_has_it() -> None:
+    problem, minima = barely_falling()
+    names = [parameter.name for parameter in problem.law.parameters]
+    A, alpha = names.index("A"), names.index("alpha")
+    phi = np.repeat(minima[:1], 2, axis=0)
+    phi[:, alpha] = minima[0, alpha] + 0.2
+    phi[1, A] = -58.0
+    still = bootstrap._still(problem, phi, minima[0])
+    assert still[0, alpha] == phi[0, alpha]
+    assert still[1, alpha] == minima[0, alpha]
+    assert np.delete(still, alpha, axis=1).tolist() == np.delete(phi, alpha, axis=1).tolist()
+    np.testing.assert_allclose(problem.value(still, problem.weights), problem.value(phi, problem.weights), rtol=1e-12)
