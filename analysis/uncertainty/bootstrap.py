@@ -127,14 +127,11 @@ def _still(problem: Problem, phi: Array, start: Array) -> Array:
     The exponent of a term that vanished from a draw is whatever rounding made of it, and changes no prediction.
     """
     exponents = np.flatnonzero([parameter.kind == "exponent" for parameter in problem.law.parameters])
-    moves = np.abs(problem.scaled_jacobian(phi)[1][:, exponents]).max(axis=2, initial=0.0)
-    return np.where(_at(exponents, moves < UNFELT, phi.shape), start, phi)
-
-
-def _at(columns: NDArray[np.intp], mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """A mask of some columns as one of all."""
-    out = np.zeros(shape, dtype=bool)
-    out[:, columns] = mask
+    out, block = phi.copy(), max(1, AT_ONCE // problem.num_rows)
+    for begin in range(0, len(phi), block):
+        some = phi[begin : begin + block]
+        moves = np.abs(problem.scaled_jacobian(some)[1][:, exponents]).max(axis=2, initial=0.0)
+        out[begin : begin + block, exponents] = np.where(moves < UNFELT, start[exponents], some[:, exponents])
     return out
 
 

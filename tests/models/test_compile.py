@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.marks import needs_compiler
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = (
@@ -49,7 +50,7 @@ def test_graphs_hold_every_objective_and_position_without_a_break_and_no_second_
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler, and there is no g++")
+@needs_compiler
 def test_inductors_kernels_keep_the_losses_of_two_hundred_steps() -> None:
     found = differences("inductor", 200, "causal/rotary", "stack/rotary")
     assert max(max(pair) for pair in found.values()) < 1e-5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from experiments.execution.worker import Worker, WorkerOptions
 from experiments.machine.choices import ExecutionChoices
 from experiments.planning.planned_sweep import PlannedSweep
 from experiments.store.store import RunStore
+from tests.marks import needs_compiler
 
 RAW: dict[str, Any] = {
     "name": "forced",
@@ -67,7 +67,7 @@ def test_layers_that_are_computed_again_change_no_bit_of_the_loss_and_are_record
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler, and there is no g++")
+@needs_compiler
 def test_a_second_worker_takes_the_compiled_kernels_from_the_disk_and_reaches_the_same_losses(
     run_verb: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
