@@ -98,8 +98,9 @@ class Chaos:
 
     def verb(self, *words: object) -> str:
         """What a command of the project says; it must end well."""
+        seconds = max(1.0, self.deadline - time.monotonic())
         answer = subprocess.run(
-            command(*words), env=self.cluster.environment, capture_output=True, text=True, check=False, timeout=120
+            command(*words), env=self.cluster.environment, capture_output=True, text=True, check=False, timeout=seconds
         )
         if answer.returncode not in (0, 1):
             raise RuntimeError(f"{words} ended with {answer.returncode}: {answer.stderr}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import traceback
@@ -64,6 +65,7 @@ def supervise(work: Callable[[int], int], *, parent: int | None) -> int:
         signal.signal(number, stop)
     if parent is not None:
         end_with_parent(parent)
+    signalled = _Signalled()
     while not stopping:
         supervisor = os.getpid()
         sys.stdout.flush()
@@ -75,13 +77,15 @@ def supervise(work: Callable[[int], int], *, parent: int | None) -> int:
                 sys.stderr.write(f"warning: no process can be started ({error.strerror}); another worker may\n")
                 return ExitStatus.RESTART
             if child == 0:
+                signalled.close()
                 for number in (signal.SIGTERM, signal.SIGINT):
                     signal.signal(number, signal.SIG_DFL)  # until `work` has handlers of its own
         if child == 0:
             os._exit(_run(work, supervisor))
         if stopping:
             os.kill(child, signal.SIGTERM)  # the signal came before there was a child
-        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # its number stays its own until it is let go
+        while os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:  # not yet let go
+            signalled.wait()
         with signals_held():
             _, raw = os.waitpid(child, 0)
             child = 0
@@ -89,6 +93,33 @@ def supervise(work: Callable[[int], int], *, parent: int | None) -> int:
         if status >= 0 and status != ExitStatus.RESTART:
             return status
     return ExitStatus.STOPPED
+
+
+class _Signalled:
+    """Waits for the next signal of this process, a child's end among them.
+
+    A signal that comes just before a system call that waits leaves the call waiting: Python runs handlers between
+    instructions, and that moment has passed. A byte in a pipe stays until it is read.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # one with a handler is written to the pipe
+
+    def wait(self) -> None:
+        """Return when a signal has come since the last return, whose handlers have run by then."""
+        select.select([self._read], [], [])
+        os.read(self._read, 4096)
+
+    def close(self) -> None:
+        """Leave the signals as they were: for a forked process."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.close(self._read)
+        os.close(self._write)
 
 
 @contextlib.contextmanager
