@@ -122,15 +122,17 @@ class LitTransformer(lightning.LightningModule):
         model = self.model if self.training else self.evaluated
         return self.token_losses(model, examples.inputs_BT, examples.source_BS, places_N, targets_N, reduction, z_loss)
 
-    def compile_losses(self, backend: str = "inductor") -> None:
+    def compile_losses(self, backend: str = "inductor", *, cuda_graphs: bool = False) -> None:
         """Train and validate by compiled graphs from now on; losses agree with those without to rounding.
 
         Parameters
         ----------
         backend : str
             A name of torch.compile's.
+        cuda_graphs : bool
+            Replay them as CUDA graphs, for batches that are held as a whole.
         """
-        self.token_losses = compiled_losses(backend)
+        self.token_losses = compiled_losses(backend, cuda_graphs=cuda_graphs)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the config's optimiser over the parametrization's groups."""

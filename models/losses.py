@@ -8,7 +8,7 @@ tokens, N predicted tokens, D width, V vocabulary.
 from __future__ import annotations
 
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -141,7 +141,7 @@ def _head_losses(
 
 
 @cache
-def compiled_losses(backend: str = "inductor", losses: Losses = token_losses) -> Losses:
+def compiled_losses(backend: str = "inductor", losses: Losses = token_losses, *, cuda_graphs: bool = False) -> Losses:
     """Return `token_losses` compiled: one graph for each shape, shared by all runs of it in a process.
 
     Parameters
@@ -150,6 +150,10 @@ def compiled_losses(backend: str = "inductor", losses: Losses = token_losses) ->
         A name of torch.compile's; graphs of inductor are kept on disk between processes.
     losses : callable
         `token_losses`, or `stacked_losses`.
+    cuda_graphs : bool
+        Replay them as CUDA graphs (torch.compile's mode reduce-overhead). For steps of one forward and one backward
+        pass: gradients that are added up over several lie in memory that the next replay overwrites, without an error
+        (pytorch/pytorch#96693, #169545).
 
     Returns
     -------
@@ -159,5 +163,13 @@ def compiled_losses(backend: str = "inductor", losses: Losses = token_losses) ->
     """
     torch._dynamo.config.recompile_limit = MAX_GRAPHS
     torch._dynamo.config.fail_on_recompile_limit_hit = True
-    compiled: Losses = torch.compile(losses, backend=backend, dynamic=False, fullgraph=True)
-    return compiled
+    if not cuda_graphs:
+        compiled: Losses = torch.compile(losses, backend=backend, dynamic=False, fullgraph=True)
+        return compiled
+    replayed: Losses = torch.compile(losses, backend=backend, dynamic=False, fullgraph=True, mode="reduce-overhead")
+
+    def kept(*args: Any, **kwargs: Any) -> Tensor:
+        torch.compiler.cudagraph_mark_step_begin()
+        return replayed(*args, **kwargs).clone()  # the next replay writes over what this one returns
+
+    return kept

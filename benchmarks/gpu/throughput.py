@@ -45,6 +45,14 @@ def compiled(shape: dict[str, int]) -> Model:
     return module, loss_of
 
 
+def replayed(shape: dict[str, int]) -> Model:
+    """Our model by torch.compile, its steps replayed as CUDA graphs."""
+    module, loss_of = ours(shape)
+    assert isinstance(module, LitTransformer)
+    module.compile_losses(backend(), cuda_graphs=torch.cuda.is_available())
+    return module, loss_of
+
+
 def bare(shape: dict[str, int]) -> Model:
     """Plain PyTorch, eager."""
     model = BareGPT(**{name: shape[name] for name in ("width", "depth", "heads", "vocab", "context")})
@@ -60,6 +68,7 @@ def bare_compiled(shape: dict[str, int]) -> Model:
 MODELS: dict[str, Callable[[dict[str, int]], Model]] = {
     "isoflop": ours,
     "isoflop compiled": compiled,
+    "isoflop, CUDA graphs": replayed,
     "bare PyTorch": bare,
     "bare PyTorch compiled": bare_compiled,
     "transformers": hugging_face,

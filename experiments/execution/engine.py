@@ -270,6 +270,7 @@ class Execution:
             Sequences that a rank held in memory at a time.
         """
         device, choices = self.device, self.choices_of(config)
+        replayed = isinstance(config, RunConfig) and choices.replays(config.batch_sequences, micro_batch)
         measured = sorted(choices.forced.keys() - self.choices.forced.keys())
         return {
             "device": device,
@@ -280,6 +281,7 @@ class Execution:
             or attention_backend(device, torch.bfloat16 if config.precision == "bf16" else torch.float32),
             "micro_batch": micro_batch,
             **({"compiled": True} if choices.compile else {}),
+            **({"cuda_graphs": True} if replayed else {}),
             **({"recomputed": True} if choices.recompute else {}),
             **({"measured_choices": " ".join(measured)} if measured else {}),
             "world_size": self.ranks.size,

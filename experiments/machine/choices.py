@@ -11,6 +11,10 @@ from typing import Any, Literal
 
 from models.config.checks import require_count, require_name
 from models.config.transformer import ATTENTION_BACKENDS, AttentionBackend
+from models.errors import UserError
+
+NOT_REPLAYED = ("micro_batch", "stacked")
+"""Choices that `cuda_graphs` excludes."""
 
 
 def default_threads(device: str) -> int:
@@ -24,6 +28,9 @@ class ExecutionChoices:
 
     compile: bool | None = None
     """Train and validate by graphs of torch.compile, one for each shape; pays where runs are long. Default: false."""
+    cuda_graphs: bool | None = None
+    """Replay compiled steps as CUDA graphs (torch.compile's reduce-overhead), which saves launching kernels one by one;
+    on a GPU, with `compile`, for runs that are trained alone and hold whole batches. Default: false."""
     attention: AttentionBackend | None = None
     """sdpa (torch's fused kernels), explicit (two products and a softmax) or blockwise (float32 on a CPU, causal);
     by default by device and precision."""
@@ -46,10 +53,19 @@ class ExecutionChoices:
         for name in ("threads", "micro_batch"):
             if getattr(self, name) is not None:
                 require_count(f"execution.{name}", getattr(self, name))
+        if self.cuda_graphs:
+            self._require_replayable()
         if isinstance(self.stacked, str):
             require_name("execution.stacked", self.stacked, ("auto", "off"))
         elif self.stacked is not None:
             require_count("execution.stacked", self.stacked)
+
+    def _require_replayable(self) -> None:
+        if not self.compile:
+            raise UserError("execution.cuda_graphs replays compiled steps; set execution.compile to true beside it")
+        for name in NOT_REPLAYED:
+            if getattr(self, name) not in (None, "off"):
+                raise UserError(f"execution.cuda_graphs and execution.{name} exclude each other; leave one of them out")
 
     @property
     def forced(self) -> dict[str, Any]:
@@ -61,6 +77,18 @@ class ExecutionChoices:
     def stacks(self) -> bool:
         """Whether runs may be trained together."""
         return self.stacked not in (None, "off")
+
+    def replays(self, batch_sequences: int, held: int | None) -> bool:
+        """Whether steps are replayed as CUDA graphs: where that is asked for, and a batch is computed at once.
+
+        Parameters
+        ----------
+        batch_sequences : int
+            Sequences of a batch.
+        held : int or None
+            Sequences held in memory at a time; None: all.
+        """
+        return bool(self.cuda_graphs) and (held is None or held >= batch_sequences)
 
     def completed(self, measured: Mapping[str, Any]) -> ExecutionChoices:
         """Give the fields that are None the values that were measured to be fastest.
@@ -77,7 +105,10 @@ class ExecutionChoices:
         """
         if not self.profile:
             return self
-        return replace(self, **{name: value for name, value in measured.items() if getattr(self, name) is None})
+        left = {name: value for name, value in measured.items() if getattr(self, name) is None}
+        if self.cuda_graphs:
+            left = {name: value for name, value in left.items() if name not in NOT_REPLAYED}
+        return replace(self, **left)
 
     def in_words(self) -> str:
         """The choices as one line: `compiled, attention by device and precision, 1 thread, whole batches`."""
@@ -86,4 +117,6 @@ class ExecutionChoices:
         attention = "by device and precision" if self.attention is None else self.attention
         held += ", layers computed again in the backward pass" if self.recompute else ""
         together = f", stacked {self.stacked}" if self.stacks else ""
-        return f"{'compiled' if self.compile else 'eager'}, attention {attention}, {threads}, {held}{together}"
+        steps = "compiled" if self.compile else "eager"
+        steps += ", replayed as CUDA graphs" if self.cuda_graphs else ""
+        return f"{steps}, attention {attention}, {threads}, {held}{together}"

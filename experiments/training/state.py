@@ -233,8 +233,10 @@ def _execute_as_chosen(setup: TrainSetup, lit: LitTransformer) -> None:
         raise UserError(
             "execution.compile is for runs of one process each; leave it out, or leave --devices-per-run out"
         )
+    if choices.cuda_graphs and setup.fabric.device.type != "cuda":
+        raise UserError("execution.cuda_graphs needs a GPU; leave it out on a CPU")
     if choices.compile:
-        lit.compile_losses()
+        lit.compile_losses(cuda_graphs=choices.replays(setup.config.batch_sequences, setup.micro_batch))
 
 
 def save_state(setup: TrainSetup, target: Target, state: TrainState) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,39 @@ def test_a_second_worker_takes_the_compiled_kernels_from_the_disk_and_reaches_th
         ({"micro_batch": 0}, "execution.micro_batch is 0; give a whole number of at least 1"),
         ({"thread": 2}, "did you mean threads"),
         ({"precision": "bf16"}, "unknown key execution.precision; precision is a field of its own: write precision"),
+        (
+            {"cuda_graphs": True},
+            "execution.cuda_graphs replays compiled steps; set execution.compile to true beside it",
+        ),
+        (
+            {"cuda_graphs": True, "compile": True, "micro_batch": 2},
+            "execution.cuda_graphs and execution.micro_batch exclude each other; leave one of them out",
+        ),
+        (
+            {"cuda_graphs": True, "compile": True, "stacked": "auto"},
+            "execution.cuda_graphs and execution.stacked exclude each other",
+        ),
         ({"compile": "yes"}, "execution.compile is 'yes'; give true or false"),
     ],
 )
 def test_an_execution_that_cannot_be_says_why(execution: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         build_sweep({**RAW, "execution": execution}, where="test")
+
+
+def test_cuda_graphs_are_for_batches_held_as_a_whole_whatever_was_measured() -> None:
+    choices = ExecutionChoices(compile=True, cuda_graphs=True)
+    assert choices.completed({"micro_batch": 2, "stacked": 4, "threads": 2}) == replace(choices, threads=2)
+    assert [choices.replays(8, held) for held in (None, 8, 4)] == [True, True, False]  # halved after memory ran out
+    assert not ExecutionChoices(compile=True).replays(8, None)
+    assert choices.in_words().startswith("compiled, replayed as CUDA graphs, ")
+
+
+def test_cuda_graphs_on_a_cpu_are_refused_in_one_sentence(
+    run_verb: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "forced.yaml").write_text(json.dumps({**RAW, "execution": {"compile": True, "cuda_graphs": True}}))
+    ended = run_verb("run", tmp_path / "forced.yaml", "--store", tmp_path, "--device", "cpu", "--wandb", "off")
+    assert ended.returncode != 0
+    assert "execution.cuda_graphs needs a GPU; leave it out on a CPU" in ended.stdout + ended.stderr
+    assert not list(tmp_path.glob("runs/*/record.json"))

@@ -76,3 +76,26 @@ def test_layers_that_are_computed_again_hold_less_of_a_gpu_and_reach_the_same_lo
         found.append((train_run(job).outcome.loss, torch.cuda.max_memory_allocated()))
     assert found[1][0] == pytest.approx(found[0][0], abs=1e-3)
     assert found[1][1] < found[0][1]
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_steps_replayed_as_cuda_graphs_reach_the_loss_of_compiled_ones(
+    make_config: Callable[..., RunConfig], cache: Cache, tmp_path: Path, ema_decay: float | None
+) -> None:
+    config = make_config()
+    config = replace(config, optimizer=replace(config.optimizer, ema_decay=ema_decay))
+    fabric = Fabric(accelerator="cuda", devices=1, precision=FABRIC_PRECISION[config.precision])
+    found = []
+    for micro_batch, cuda_graphs in ((None, False), (None, True), (config.batch_sequences // 2, True)):
+        job = TrainSetup(
+            config=config,
+            corpus=prepare(config.data, cache),
+            folder=tmp_path / f"{micro_batch}-{cuda_graphs}",
+            fabric=fabric,
+            write_rows=lambda rows: None,
+            micro_batch=micro_batch,
+            choices=ExecutionChoices(compile=True, cuda_graphs=cuda_graphs),
+        )
+        found.append(train_run(job).outcome.loss)
+    assert found[1] == pytest.approx(found[0], abs=1e-5)
+    assert found[2] == pytest.approx(found[0], abs=1e-4)
