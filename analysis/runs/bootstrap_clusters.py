@@ -50,8 +50,9 @@ def choose(frame: pd.DataFrame, num_params: int, *, spare: int = 0) -> tuple[str
                 f"{rows} that share {alike} are drawn together for intervals: {shared} fitted {rows} share {shares} "
                 "with another"
             )
+        trunks = "trunks (shared first steps)" if name == "trunk" else f"{name}s"
         return None, (
-            f"{num_clusters} {name}s are too few to draw by for {num_params} parameters: intervals take {rows} of one "
-            f"{name} as independent and are likely too narrow"
+            f"{num_clusters} {trunks} are too few for {num_params} parameters: intervals take {rows} of one {name} as "
+            "independent, and are likely too narrow"
         )
     return None, None

@@ -38,8 +38,8 @@ def test_fewer_clusters_than_parameters_are_named() -> None:
     labels, note = choose(frame(trunk=np.repeat(np.arange(4), 3), curve=np.repeat(np.arange(6), 2)), 5)
     assert labels is None
     assert note == (
-        "4 trunks are too few to draw by for 5 parameters: intervals take runs of one trunk as independent and are "
-        "likely too narrow"
+        "4 trunks (shared first steps) are too few for 5 parameters: intervals take runs of one trunk as independent, "
+        "and are likely too narrow"
     )
     assert choose(frame(trunk=np.repeat(np.arange(4), 3)), 4)[0] == "trunk"
 
@@ -49,4 +49,4 @@ def test_a_comparison_of_laws_needs_clusters_to_spare() -> None:
     assert choose(six, 5)[0] == "trunk"
     labels, note = choose(six, 5, spare=4)
     assert labels is None
-    assert "6 trunks are too few to draw by" in str(note)
+    assert "6 trunks (shared first steps) are too few" in str(note)

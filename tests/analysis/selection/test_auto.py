@@ -157,7 +157,7 @@ def test_runs_that_share_few_trunks_are_drawn_one_by_one(tmp_path: Path, capsys:
     table["trunk"] = np.tile(np.arange(7), 9)
     table.to_csv(tmp_path / "runs.csv", index=False)
     assert main(["fit", str(tmp_path / "runs.csv"), "--law", "auto"]) == 0
-    assert "7 trunks are too few to draw by" in capsys.readouterr().err
+    assert "7 trunks (shared first steps) are too few" in capsys.readouterr().err
 
 
 def test_too_few_runs_are_refused() -> None:

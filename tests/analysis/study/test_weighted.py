@@ -116,5 +116,6 @@ def test_the_set_draws_runs_singly_where_clusters_would_do_for_one_law_alone(run
     assert weighed.choices.cluster == "trunk"
     assert weighed.auto is not None
     assert any(
-        note.startswith("for the weighted set of laws, 6 trunks are too few to draw by") for note in weighed.notes
+        note.startswith("for the weighted set of laws, 6 trunks (shared first steps) are too few")
+        for note in weighed.notes
     )

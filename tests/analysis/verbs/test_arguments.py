@@ -52,7 +52,10 @@ def table(folder: Path, num_trunks: int) -> Path:
             "runs that share their first steps (one trunk) are drawn together for intervals: "
             "28 fitted runs share training with another",
         ),
-        (4, "4 trunks are too few to draw by for 5 parameters: intervals take runs of one trunk as independent"),
+        (
+            4,
+            "4 trunks (shared first steps) are too few for 5 parameters: intervals take runs of one trunk as",
+        ),
     ],
 )
 def test_every_verb_gives_one_table_the_same_clusters(
