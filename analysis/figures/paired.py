@@ -104,7 +104,7 @@ def plot_arm_rates(frame: pd.DataFrame, *, ax: Axes | None = None, theme: Theme 
     ax = axes_or_new(ax)
     ax.set_xscale("log")
     arms = list(dict.fromkeys(frame["arm"]))
-    for arm, colour in zip(arms, theme.budget_colours(len(arms)), strict=True):
+    for arm, colour in zip(arms, theme.category_colours(len(arms)), strict=True):
         for _, cell in frame[frame["arm"] == arm].groupby(["params", "tokens"], sort=True):
             losses = cell.groupby("lr", sort=True)["loss"]
             mean = losses.mean()[losses.count() == cell["seed"].nunique()]  # of rates at which every seed finished

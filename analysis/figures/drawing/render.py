@@ -126,6 +126,8 @@ def svg_text(draw: Draw, *, size: Inches) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"#0b([0-9a-f]{2})([0-9a-f]{2})", _variable, text)
+    for index, placeholder in enumerate(CSS.categories):
+        text = text.replace(placeholder, f"var(--category-{index}, {LIGHT.categories[index]})")
     for role in ROLES:
         text = text.replace(getattr(CSS, role), f"var(--figure-{role}, {getattr(LIGHT, role)})")
     text = re.sub(r"\n\s*<metadata>.*?</metadata>", "", text, flags=re.S)

@@ -34,6 +34,9 @@ class Theme:
     """The second of the three approaches where all are drawn together."""
     budget_span: tuple[float, float]
     """Part of the sequential map (viridis) that is readable on the background."""
+    categories: tuple[str, ...]
+    """Colours of what has no order, such as methods, all readable as text on the background and
+    told apart by people who do not see red or green."""
 
     def budget_colours(self, count: int) -> list[str]:
         """One colour for each compute budget; the same in every figure of a report.
@@ -54,6 +57,21 @@ class Theme:
         places = np.linspace(*self.budget_span, max(count, 2))[:count]
         return [to_hex(mpl.colormaps["viridis"](place)) for place in places]
 
+    def category_colours(self, count: int) -> list[str]:
+        """One colour for each of several things without an order, such as methods or optimisers.
+
+        Parameters
+        ----------
+        count : int
+            How many there are.
+
+        Returns
+        -------
+        list of str
+            Different hues; beyond those that the theme has, the sequential ones of `budget_colours`.
+        """
+        return list(self.categories[:count]) if count <= len(self.categories) else self.budget_colours(count)
+
 
 LIGHT = Theme(
     name="light",
@@ -64,6 +82,7 @@ LIGHT = Theme(
     accent="#c4400d",
     second="#0b68a8",
     budget_span=(0.0, 0.72),
+    categories=("#0275d2", "#a76510", "#028276", "#7d0a0a", "#381e75", "#7c764b", "#114f6f", "#5b2c36"),
 )
 """Colours on a white background."""
 
@@ -76,6 +95,7 @@ DARK = Theme(
     accent="#ff8a5c",
     second="#6cb8f0",
     budget_span=(0.38, 1.0),
+    categories=("#5abbe9", "#ac821e", "#0aa05d", "#fad2af", "#617de0", "#d2e978", "#3fe0d8", "#a67690"),
 )
 """Colours on a dark background."""
 
@@ -88,6 +108,7 @@ CSS = Theme(
     accent="#0a0b05",
     second="#0a0b06",
     budget_span=(0.0, 1.0),
+    categories=tuple(f"#0c0d{index:02x}" for index in range(8)),
 )
 """Placeholders of an SVG, one per role, that `svg_text` replaces by CSS variables."""
 
@@ -108,12 +129,13 @@ def css_variables(theme: Theme, *counts: int) -> str:
     Returns
     -------
     str
-        `--figure-ink: ...; --budget-0-of-3: ...;` and so on.
+        `--figure-ink: ...; --category-0: ...; --budget-0-of-3: ...;` and so on.
     """
     roles = [f"--figure-{role}: {getattr(theme, role)};" for role in ROLES]
+    categories = [f"--category-{index}: {colour};" for index, colour in enumerate(theme.categories)]
     budgets = [
         f"--budget-{index}-of-{count}: {colour};"
         for count in sorted(set(counts))
         for index, colour in enumerate(theme.budget_colours(count))
     ]
-    return " ".join(roles + budgets)
+    return " ".join(roles + categories + budgets)

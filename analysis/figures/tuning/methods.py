@@ -42,7 +42,7 @@ def arm_colours(study: TuningStudy, theme: Theme) -> dict[str, str]:
         Colours by method.
     """
     arms = sorted(study.arms, key=arm_key)
-    return dict(zip(arms, theme.budget_colours(len(arms)), strict=True))
+    return dict(zip(arms, theme.category_colours(len(arms)), strict=True))
 
 
 def plot_lines(
@@ -212,7 +212,7 @@ def draw_ranks(study: TuningStudy, figure: Figure, theme: Theme) -> None:
     shown = most[most["size"] > 0].assign(arm=lambda cells: cells["method"])
     full = most[most["arm"] == REFERENCE]
     lines = study.slopes[study.slopes["pretrained"] == body]
-    colours = dict(zip(sorted(shown["arm"].unique()), theme.budget_colours(shown["arm"].nunique()), strict=True))
+    colours = dict(zip(sorted(shown["arm"].unique()), theme.category_colours(shown["arm"].nunique()), strict=True))
     axes = panels(figure, [1.0, 1.0], right=LABEL_INCHES, gap=LABEL_INCHES + 0.45)
     for ax, y, label in zip(axes, ("lr", "loss"), ("best peak rate", "test loss, nats per target"), strict=True):
         reach = "loss_se" if y == "loss" else None

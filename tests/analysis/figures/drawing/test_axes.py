@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,10 +90,43 @@ def test_budgets_have_distinct_ascending_colours_in_every_theme() -> None:
     assert "--budget-2" in css_variables(LIGHT, 3)
 
 
+def test_things_without_an_order_have_hues_of_their_own_that_follow_the_page() -> None:
+    def methods(figure: Figure, theme: Theme) -> None:
+        axes = figure.add_subplot()
+        for level, colour in enumerate(theme.category_colours(8)):
+            axes.axhline(level, color=colour)
+
+    text = svg_text(methods, size=(4, 3))
+    assert all(f"var(--category-{index}, {LIGHT.categories[index]})" in text for index in range(8))
+    assert "#0c0d" not in text
+    assert f"--category-7: {DARK.categories[7]};" in standalone_svg(text)
+    for theme in (LIGHT, DARK, CSS):
+        assert len(set(theme.category_colours(8))) == 8
+        assert theme.category_colours(9) == theme.budget_colours(9)
+
+
 def luminance(colour: str) -> float:
     channels = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
     linear = [value / 12.92 if value <= 0.03928 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def perceived(colour: str, sight: np.ndarray) -> np.ndarray:
+    """CIELAB under a white of D65, after a matrix of colour vision in linear RGB."""
+    channels = np.array([int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(to_xyz @ np.clip(sight @ linear, 0, 1) / np.array([0.9505, 1.0, 1.089]))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+def test_hues_are_told_apart_by_those_who_do_not_see_red_or_green(theme: Theme) -> None:
+    deuteranopia = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]
+    protanopia = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    for sight in (np.eye(3), deuteranopia, protanopia):  # Machado, Oliveira and Fernandes 2009
+        seen = [perceived(colour, np.array(sight)) for colour in theme.categories]
+        assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(seen, 2)) > 15
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
@@ -104,3 +138,4 @@ def test_text_and_lines_stand_out_from_their_background(theme: Theme) -> None:
     assert contrast(theme.ink) > 12
     assert contrast(theme.muted) > 3.5
     assert all(contrast(colour) > 2.0 for colour in theme.budget_colours(6))
+    assert all(contrast(colour) > 4.5 for colour in theme.category_colours(8))
