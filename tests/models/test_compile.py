@@ -10,25 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.compiled_losses import CASES
 from tests.marks import needs_compiler
 
 ROOT = Path(__file__).resolve().parents[2]
-PAIRS = (
-    "causal/rotary",
-    "causal/none",
-    "masked/t5",
-    "masked/sinusoidal",
-    "span/alibi",
-    "infilling/learned",
-    "stack/learned",
-    "causal/rotary/recompute",
-)
-"""Every objective, and so every family, and every position encoding; a stack of models; layers computed again."""
 
 
 def differences(backend: str, steps: int, *cases: str) -> dict[str, tuple[float, float]]:
-    script = Path(__file__).with_name("compile_process.py")
-    command = [sys.executable, str(script), backend, str(steps), *cases]
+    command = [sys.executable, "-m", "benchmarks.compiled_losses", "--backend", backend, "--steps", str(steps), *cases]
     told = subprocess.run(
         command,
         cwd=ROOT,
@@ -44,8 +33,8 @@ def differences(backend: str, steps: int, *cases: str) -> dict[str, tuple[float,
 
 
 def test_graphs_hold_every_objective_and_position_without_a_break_and_no_second_run_makes_another() -> None:
-    found = differences("aot_eager", 4, *PAIRS)
-    assert set(found) == set(PAIRS)
+    found = differences("aot_eager", 4, *CASES)
+    assert set(found) == set(CASES)
     assert max(max(pair) for pair in found.values()) < 1e-5
 
 
