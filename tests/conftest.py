@@ -27,3 +27,9 @@ def published_data() -> Path:
     if not folder.is_dir():
         pytest.skip("published runs are read from ../shared/data beside the checkout, which is absent")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def same_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sync` lowers the priority of its process, which here is that of all tests after it and of what they start."""
+    monkeypatch.setattr(os, "nice", lambda increment: increment)
