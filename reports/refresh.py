@@ -1,4 +1,4 @@
-"""Write five results of the committed reports into README.md: `python reports/refresh.py [--check]`.
+"""Write six results of the committed reports into README.md: `python reports/refresh.py [--check]`.
 
 Owns the text between `<!-- numbers -->` and `<!-- /numbers -->`; everything there comes from the reports' files. With
 `--check` nothing is written, and the exit status says whether the texts are up to date.
@@ -19,6 +19,7 @@ REVIEWS = ROOT / "reports" / "isoflop-imdb"
 POSITIONS = ROOT / "reports" / "positions"
 RATES = ROOT / "reports" / "learning-rate"
 MUON = ROOT / "reports" / "muon"
+METHODS = ROOT / "reports" / "peft"
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -34,8 +35,9 @@ def interval(row: dict[str, str], digits: int = 2) -> str:
 
 
 def headlines() -> str:
-    """Five results as a Markdown list, each with its 95 % interval: a prediction, exponents, two comparisons."""
-    return "".join(f"* {line}\n" for line in (prediction(), exponent(), rates(), comparison(), optimizers()))
+    """Six results as a Markdown list: a prediction, exponents, three comparisons, and what pre-training is worth."""
+    lines = (prediction(), exponent(), rates(), comparison(), optimizers(), pretraining())
+    return "".join(f"* {line}\n" for line in lines)
 
 
 def prediction(folder: Path = SPEECHES) -> str:
@@ -114,6 +116,23 @@ def optimizers(folder: Path = MUON) -> str:
         f"**Recipes are compared at their own best rates.** At width 64 and {tokens:,} tokens, Muon lowers the loss by "
         f"{-mean(pairs):.3f} nats compared with AdamW; the {len(pairs)} seeds lie between {-high:.3f} and {-low:.3f}. "
         f"[Optimisers](reports/{folder.name}/README.md)"
+    )
+
+
+def pretraining(folder: Path = METHODS) -> str:
+    """How many examples fresh weights need for the loss of a tuned body, at the smallest and at the largest size."""
+    found = sorted(rows(folder / "tables" / "worth.csv"), key=lambda row: (float(row["params"]), int(row["examples"])))
+    examples = int(found[0]["examples"])
+    fewest = [row for row in found if int(row["examples"]) == examples]
+
+    def times(row: dict[str, str]) -> str:
+        value, low, high = (float(row[key]) / examples for key in ("worth", "lo", "hi"))
+        return f"{value:.1f} ({low:.1f}, {high:.1f}) times as many at {float(row['params']) / 1000:.0f}k parameters"
+
+    return (
+        "**What pre-training is worth is measured.** To reach the loss of a pre-trained encoder that was tuned on "
+        f"{examples} questions, random weights need {times(fewest[0])}, and {times(fewest[-1])}. "
+        f"[Methods of fine-tuning](reports/{folder.name}/report.html)"
     )
 
 
