@@ -68,6 +68,17 @@ def test_pages_are_replaced_where_they_are_asked_for(folder: Path, capsys: pytes
     assert "give one of them" in capsys.readouterr().err
 
 
+def test_predictions_of_a_weighted_set_are_made_again_as_they_were(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(folder / "records.parquet", tmp_path)
+    words = ["--out", str(tmp_path), "--bootstrap", "20", "--simulations", "0", "--no-figures", "--law", "auto"]
+    assert isoflop.main(["report", str(tmp_path / "records.parquet"), *words]) == 0
+    assert (tmp_path / "auto.json").exists()
+    assert isoflop.main(["rebuild", str(tmp_path), "--check"]) == 0
+    assert "equal byte for byte" in capsys.readouterr().out
+
+
 def test_what_cannot_be_made_again_is_refused_with_the_remedy(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
