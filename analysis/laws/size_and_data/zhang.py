@@ -29,6 +29,27 @@ class Zhang(Law):
         logs = (np.log(x[name]) for name in self.inputs)
         return [np.ones_like(power), power, *(-A * power * log for log in logs)]
 
+    def _term(self, phi: Array, z: Array) -> Array:
+        """The loss above the floor, shape (B, n)."""
+        return np.exp(phi[:, [1]] - phi[:, 2:] @ z)
+
+    def working_value(self, phi: Array, z: Array) -> Array:
+        """Loss (B, n)."""
+        return phi[:, [0]] + self._term(phi, z)
+
+    def working_jacobian(self, phi: Array, z: Array) -> tuple[Array, Array]:
+        """Loss and derivatives."""
+        term = self._term(phi, z)
+        return phi[:, [0]] + term, np.stack([np.ones_like(term), term, *(-term * row for row in z)], axis=1)
+
+    def working_curvature(self, phi: Array, z: Array, weights: Array, jacobian: Array | None = None) -> Array:
+        """Exact: the term is the exponential of a straight line in the logarithm of A and the exponents."""
+        weighted = weights * (self._term(phi, z) if jacobian is None else jacobian[:, 1])
+        slopes = np.stack([np.ones_like(z[0]), *-z])
+        out = np.zeros((phi.shape[0], 4, 4))
+        out[:, 1:, 1:] = np.einsum("bn,in,jn->bij", weighted, slopes, slopes, optimize=True)
+        return out
+
 
 ZHANG = Zhang(
     name="zhang",
