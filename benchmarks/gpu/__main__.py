@@ -35,7 +35,7 @@ PARTS: dict[str, tuple[Callable[[Setting], dict[str, Any]], float]] = {
     "quickstart": (sweeps.quickstart, 150.0),
 }
 """Name -> what it does, and its limit in seconds on a GPU."""
-DRY_SECONDS = 600.0
+DRY_SECONDS = 240.0
 """Limit of every part in a dry run, on a machine that may be busy."""
 
 

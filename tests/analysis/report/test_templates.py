@@ -19,7 +19,7 @@ def test_concepts_are_linked_from_within_the_checkout_alone(tmp_path: Path) -> N
 
 
 def test_a_long_table_is_folded_under_its_number_of_rows() -> None:
-    folded = template("table.html.j2").module.folded  # type: ignore[attr-defined]
+    folded = template("table.html.j2").module.folded  # type: ignore[attr-defined] # macros become attributes when jinja reads the file
     short, long = (TextTable(head=("N",), rows=(("1M",),) * count) for count in (16, 17))
     assert "<details>" not in folded(short, 16, "rows")
     assert "<details><summary>17 rows</summary>" in folded(long, 16, "rows")
