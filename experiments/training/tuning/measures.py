@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.training.tuning.bootstrap import DRAWS, mean_interval
+from experiments.training.tuning.bootstrap import DRAWS, LEVEL, draws, mean_interval
+
+if TYPE_CHECKING:
+    from sacrebleu.metrics import BLEU
 
 LEAD = re.compile(r"(?<=[.!?])\s")
 """Where a sentence ends."""
@@ -61,29 +64,77 @@ def text_measures(said: Sequence[str], true: Sequence[str], sources: Sequence[st
     -------
     dict of str to object
         bleu, chrf (0 to 100, with intervals of 1,000 draws and signatures), rouge1, rouge2, rougeL (F as fractions,
-        with intervals); copy_bleu and copy_chrf of the source itself, and lead_rougeL of its first sentence.
+        with intervals); copy_bleu and copy_chrf of the source itself, and lead_rougeL of its first sentence;
+        bleu_over_copy and rougeL_over_lead, the gains over these with intervals that are paired: both are scored on
+        the same draws of examples.
     """
     found: dict[str, Any] = {}
     for name, (score, low, high, signature) in _sacrebleu(said, true, draws=DRAWS).items():
         found |= {name: score, f"{name}_lo": low, f"{name}_hi": high, f"{name}_signature": signature}
-    for name, values in _rouge(said, true).items():
-        low_F, high_F = mean_interval(values)
-        found |= {name: float(values.mean()), f"{name}_lo": low_F, f"{name}_hi": high_F}
+    rouge = _rouge(said, true)
+    for name, values in rouge.items():
+        found |= _with_ends(name, float(values.mean()), mean_interval(values))
     for name, (score, *_) in _sacrebleu(sources, true).items():
         found[f"copy_{name}"] = score
+    gain, ends = _bleu_gain(said, sources, true)
+    found |= _with_ends("bleu_over_copy", gain, ends)
     leads = [LEAD.split(source.strip(), maxsplit=1)[0] for source in sources]
-    return found | {"lead_rougeL": float(_rouge(leads, true)["rougeL"].mean())}
+    lead = _rouge(leads, true)["rougeL"]
+    gains = rouge["rougeL"] - lead
+    return found | {
+        "lead_rougeL": float(lead.mean()),
+        **_with_ends("rougeL_over_lead", float(gains.mean()), mean_interval(gains)),
+    }
+
+
+def _with_ends(name: str, value: float, ends: tuple[float | None, float | None]) -> dict[str, float | None]:
+    return {name: value, f"{name}_lo": ends[0], f"{name}_hi": ends[1]}
+
+
+def _bleu(true: Sequence[str]) -> BLEU:
+    """BLEU that cuts words as suits the true texts."""
+    from sacrebleu.metrics import BLEU
+
+    cjk = sum(bool(CJK.search(one)) for one in true) > len(true) / 2  # words without blanks between them
+    return BLEU(tokenize="zh") if cjk else BLEU()
+
+
+def _bleu_gain(
+    said: Sequence[str], other: Sequence[str], true: Sequence[str]
+) -> tuple[float, tuple[float | None, float | None]]:
+    """How much more BLEU some texts have than others, and its interval over draws of examples (Koehn 2004)."""
+    if not true:
+        return 0.0, (None, None)
+    metric = _bleu(true)
+    metric.effective_order = True  # of single texts only their counts are used
+    scores = []
+    for texts in (said, other):
+        each = [metric.sentence_score(text, [one]) for text, one in zip(texts, true, strict=True)]
+        counts = np.array([[*one.counts, *one.totals, one.sys_len, one.ref_len] for one in each])
+        samples = np.vstack([np.arange(len(true))[None], draws(len(true))])
+        scores.append(np.array([_bleu_of(counts[sample].sum(0)) for sample in samples]))
+    gains = scores[0] - scores[1]
+    low, high = np.quantile(gains[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(gains[0]), (float(low), float(high))
+
+
+def _bleu_of(counts: NDArray[np.int64]) -> float:
+    """BLEU of the summed counts of texts: matches and n-grams of each order, and both lengths."""
+    from sacrebleu.metrics import BLEU
+
+    orders = (len(counts) - 2) // 2
+    correct, total = counts[:orders].tolist(), counts[orders : 2 * orders].tolist()
+    return float(BLEU.compute_bleu(correct, total, *counts[2 * orders :].tolist(), smooth_method="exp").score)
 
 
 def _sacrebleu(
     said: Sequence[str], true: Sequence[str], draws: int = 1
 ) -> dict[str, tuple[float, float | None, float | None, str]]:
     """(score, ends of its interval, signature) of BLEU and chrF2."""
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics import CHRF
 
-    cjk = sum(bool(CJK.search(one)) for one in true) > len(true) / 2  # words without blanks between them
     found = {}
-    for name, metric in (("bleu", BLEU(tokenize="zh") if cjk else BLEU()), ("chrf", CHRF())):
+    for name, metric in (("bleu", _bleu(true)), ("chrf", CHRF())):
         score = metric.corpus_score(list(said), [list(true)], n_bootstrap=draws)
         signature = metric.get_signature().format()
         told = json.loads(score.format(width=6, signature=signature, is_json=True))

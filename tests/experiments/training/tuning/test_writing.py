@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -103,6 +104,28 @@ def test_measures_are_those_of_the_libraries_and_baselines_learn_nothing() -> No
     assert 0 < found["lead_rougeL"] < found["rougeL"]
     chinese = text_measures(["你好世界"], ["你好世界"], ["hello"])
     assert "tok:zh" in chinese["bleu_signature"]
+
+
+def test_gains_over_baselines_are_paired() -> None:
+    import sacrebleu
+
+    rng = np.random.default_rng(3)
+    words = np.array(
+        ["the", "cat", "sat", "on", "a", "mat", "while", "some", "dog", "ran", "home", "to", "eat", "its", "meat"]
+    )
+    true = [" ".join(rng.choice(words, 9)) for _ in range(60)]
+    sources = [" ".join([*one.split()[:4], *rng.choice(words, 5)]) for one in true]
+    said = [" ".join([*one.split()[:5], *rng.choice(words, 4)]) for one in true]
+    found = text_measures(said, true, sources)
+    gain = sacrebleu.corpus_bleu(said, [true]).score - sacrebleu.corpus_bleu(sources, [true]).score
+    assert found["bleu_over_copy"] == pytest.approx(gain)
+    assert found["bleu_over_copy_lo"] < gain < found["bleu_over_copy_hi"]
+    assert found["rougeL_over_lead"] == pytest.approx(found["rougeL"] - found["lead_rougeL"])
+    assert found["rougeL_over_lead_lo"] < found["rougeL_over_lead"] < found["rougeL_over_lead_hi"]
+    copied = text_measures(sources, true, sources)
+    assert [copied[f"bleu_over_copy{end}"] for end in ("", "_lo", "_hi")] == [0, 0, 0]
+    noisy = copied["bleu_hi"] - copied["bleu_lo"]
+    assert noisy > 0, "the interval of one text's score is wide where that of the difference is nothing"
 
 
 def write_pairs(path: Path, count: int = 300) -> None:

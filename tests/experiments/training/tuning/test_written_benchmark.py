@@ -38,10 +38,25 @@ def record(low: float, baseline: float) -> RunRecord:
 @pytest.mark.parametrize("name", list(written.BASELINES))
 @pytest.mark.parametrize(("baseline", "above"), [(0.9, True), (1.0, False), (1.7, False)])
 def test_a_score_is_above_its_baseline_where_its_whole_interval_is(name: str, baseline: float, above: bool) -> None:
-    found = written.row(name, record(1.0, baseline))
-    assert found["tested"] == 2
+    gains = {
+        name: value
+        for gain in written.GAINS.values()
+        for name, value in {gain: 1.5 - baseline, f"{gain}_lo": 1 - baseline, f"{gain}_hi": 2 - baseline}.items()
+    }
+    found = written.row(name, record(1.0, baseline), gains | {"tested": 5})
+    assert found["tested"] == 5
     for measure in written.BASELINES[name]:
-        assert found[measure] == {"score": 1.5, "interval": [1.0, 2.0], "baseline": baseline, "above": above}
+        score = {"score": 1.5, "interval": [1.0, 2.0], "baseline": baseline}
+        if measure in written.GAINS:
+            score |= {"gain": 1.5 - baseline, "gain_interval": [1 - baseline, 2 - baseline]}
+        assert found[measure] == score | {"above": above}
+
+
+def test_a_paired_gain_may_be_above_where_the_intervals_of_two_scores_overlap() -> None:
+    gain = {"tested": 5, "bleu_over_copy": 0.3, "bleu_over_copy_lo": 0.1, "bleu_over_copy_hi": 0.5}
+    found = written.row("translate-de", record(1.0, 1.2), gain)
+    assert found["bleu"]["above"]
+    assert not found["chrf"]["above"]
 
 
 @pytest.mark.parametrize("name", list(written.BASELINES))
@@ -73,7 +88,7 @@ def test_the_record_holds_the_run_and_keeps_the_task_that_was_not_asked_for(
     assert written.main() == 0
     first = json.loads(out.read_text())
     assert first["headlines"] == {"kept": True}
-    assert (first["translate-de"]["tested"], first["translate-de"]["examples"]) == (6, 16)
+    assert (first["translate-de"]["tested"], first["translate-de"]["examples"]) == (27, 16)  # of the whole test split
     assert first["translate-de"]["bleu"]["interval"] == [None, None]  # nothing right was written
     assert not first["translate-de"]["bleu"]["above"]
     assert first["translate-de"]["chrf"].keys() == {"score", "interval", "baseline", "above"}
