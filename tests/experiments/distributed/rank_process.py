@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from experiments.config.run import run_config_from_dict
@@ -23,11 +24,13 @@ from experiments.distributed.place import place_of
 from experiments.distributed.ranks import Ranks, Share
 from experiments.distributed.sharding import make_fabric
 from experiments.execution.worker import Worker
+from experiments.machine.choices import ExecutionChoices
 from experiments.planning.planned_sweep import alone
 from experiments.store.store import RunStore
 from experiments.training import step as loop
 from experiments.training.job import train_run
 from experiments.training.state import Interrupted, TrainSetup, TrainState
+from models.modules.transformer import Block
 
 
 def train(case: dict[str, Any], joined: Ranks, folder: Path, cache: Cache) -> dict[str, Any]:
@@ -50,9 +53,19 @@ def train(case: dict[str, Any], joined: Ranks, folder: Path, cache: Cache) -> di
         should_stop=should_stop,
         micro_batch=case.get("micro_batch"),
         ranks=ranks,
+        choices=ExecutionChoices(recompute=case.get("recompute")),
     )
+    after, passes = Block._after, iter(range(10**6))
+
+    def counted(block: Block, *inputs: Any) -> torch.Tensor:
+        if block.training:
+            next(passes)
+        return after(block, *inputs)
+
     try:
-        return vars(train_run(job).outcome) | {"rows": rows}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Block, "_after", counted)
+            return vars(train_run(job).outcome) | {"rows": rows, "passes": next(passes)}
     except Interrupted as stop:
         return {"interrupted": str(stop), "rows": rows}
 

@@ -205,6 +205,7 @@ def together(
         cases[f"{strategy} even"] = {"strategy": strategy, "config": "even"}
         cases[f"{strategy} uneven"] = {"strategy": strategy, "config": "uneven", "micro_batch": 2}
         cases[f"{strategy} masked"] = {"strategy": strategy, "config": "masked"}
+        cases[f"{strategy} recomputed"] = {"strategy": strategy, "config": "even", "recompute": True}
         cases[f"{strategy} stopped"] = {"strategy": strategy, "config": "even", "stop_at": 20}
     cases["goes on from one"] = {"strategy": "fsdp", "config": "even", "folder": "from-one"}
     cases["dropout"] = {"strategy": "fsdp", "config": "dropout"}
@@ -257,6 +258,18 @@ def test_two_ranks_train_to_the_loss_of_one_process(
 ) -> None:
     alone = train_alone(configs[batch], cache, tmp_path)
     assert_same(together[1][f"{strategy} {batch}"], alone)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_layers_computed_again_in_the_backward_pass_change_no_digit_of_two_ranks(
+    together: Together, strategy: str
+) -> None:
+    plain, again = (dict(together[1][f"{strategy} {case}"]) for case in ("even", "recomputed"))
+    steps, layers = 50, 2
+    assert (plain.pop("passes"), again.pop("passes")) == (steps * layers, 2 * steps * layers)
+    for name in ("loss", "train_loss", "val_sums", "val_counts"):
+        assert again[name] == plain[name]
+    assert [row["grad_norm"] for row in again["rows"]] == [row["grad_norm"] for row in plain["rows"]]
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
