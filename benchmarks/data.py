@@ -31,6 +31,7 @@ from experiments.data.config import DataConfig  # noqa: E402
 from experiments.data.corpus import prepare  # noqa: E402
 from experiments.data.identity import resolve  # noqa: E402
 from experiments.data.languages.registry import LANGUAGES, build_language  # noqa: E402
+from experiments.machine.devices import cpu_name  # noqa: E402
 
 REPEATS = 5
 GENERATED_TOKENS = 1 << 22
@@ -89,7 +90,7 @@ def main() -> int:
     record = {
         "command": "python benchmarks/data.py",
         "repeats": REPEATS,
-        "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "load": os.getloadavg()[0]},
+        "machine": {"cores": os.cpu_count(), "processor": cpu_name(), "load": os.getloadavg()[0]},
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
         "results": {name: float(f"{value:.4g}") for name, value in results.items()},
     }

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from experiments.machine.devices import cpu_name
 from experiments.machine.hardware import tune_allocator
 from models.config.objective import FAMILY_OF, ObjectiveConfig, ObjectiveName
 from models.config.optimizer import OptimizerConfig
@@ -153,7 +153,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "command": "OMP_NUM_THREADS=1 python -m benchmarks.kernels --out benchmarks/kernels.json",
         "what": "float32, forward and backward, one thread, CPU time; medians over interleaved rounds",
-        "machine": {"processor": platform.machine(), "capability": torch.backends.cpu.get_cpu_capability()},
+        "machine": {"processor": cpu_name(), "capability": torch.backends.cpu.get_cpu_capability()},
         "onednn_is_faster": onednn_is_faster(),
         "torch": torch.__version__,
     }

@@ -16,7 +16,6 @@ import argparse
 import importlib.metadata
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from experiments.machine.devices import cpu_name
 from experiments.machine.hardware import tune_allocator
 from models.config.optimizer import OptimizerConfig
 from models.config.presets import gpt2
@@ -180,7 +180,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "command": "OMP_NUM_THREADS=1 python -m benchmarks.models --out benchmarks/models.json",
         "what": "float32 training steps on one thread; ratios are a peer's CPU time over ours, medians over rounds",
-        "machine": {"processor": platform.machine(), "capability": torch.backends.cpu.get_cpu_capability()},
+        "machine": {"processor": cpu_name(), "capability": torch.backends.cpu.get_cpu_capability()},
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "litgpt")},
         "shapes": {},
     }

@@ -12,7 +12,6 @@ import contextlib
 import json
 import math
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ import psutil
 from benchmarks.cluster import measured, sweep_file, write_sweep
 from experiments.config.counts import design_of
 from experiments.config.run import canonical
+from experiments.machine.devices import cpu_name
 from experiments.machine.hardware import versions
 from experiments.planning.planned_sweep import PlannedSweep
 from experiments.records import RunRecord, RunStatus
@@ -142,7 +142,7 @@ def main() -> None:
             "command": "python -m benchmarks.scale",
             "what": "CPU seconds and peak megabytes of each command from the shell, with its start: medians of five; "
             "report once",
-            "machine": {"cores": os.cpu_count(), "processor": platform.machine()},
+            "machine": {"cores": os.cpu_count(), "processor": cpu_name()},
             "load_average": os.getloadavg(),
             "versions": versions(),
             "sizes": sizes,
