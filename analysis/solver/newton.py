@@ -2,14 +2,17 @@
 
 They share the rows; each draw has its own weights and start, and stops on its own.
 
-Exact second derivatives (robust residuals carry as much curvature as slope), an eigenvalue-modified step, box bounds
-by an active set. It knows a `Problem` and nothing of laws, tables or starts.
+Exact second derivatives (robust residuals carry as much curvature as slope), an eigenvalue-modified step that bends
+with the valley where a start needs many, box bounds by an active set. It knows a `Problem` and nothing of laws, tables
+or starts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +29,13 @@ LOOSE = 1e-4
 HONEST_DAMPING = 1e2
 """Damping, in units of the scaled Hessian's diagonal, up to which a small predicted decrease shows a minimum. Beyond it
 the objective has a kink across which Newton's steps fail; the next step is along a parabola above the objective."""
+
+PATIENCE = 20
+"""Iterations after which steps bend with the valley; most starts have arrived by then."""
+PROBE = 0.1
+"""Part of a step over which residuals are looked at to see it bend."""
+STRAIGHTEST = 0.75
+"""Longest bend, in lengths of the step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +155,7 @@ def _in_chunks(
 def _newton(
     problem: Problem, start: Array, weights: Array, fixed: NDArray[np.bool_] | None, settings: _Settings
 ) -> Solution:
-    lower, upper, tolerance, units = problem.lower, problem.upper, settings.tolerance, problem.steps
+    lower, upper, tolerance = problem.lower, problem.upper, settings.tolerance
     phi = np.clip(start, lower, upper)
     W = np.broadcast_to(weights, (phi.shape[0], problem.num_rows)) if weights.ndim == 1 else weights
     value = problem.value(phi, W)
@@ -162,13 +172,14 @@ def _newton(
         held = ((p <= lower) & (gradient > 0)) | ((p >= upper) & (gradient < 0))
         if fixed is not None:
             held |= fixed[active]
-        step_at = _steps(gradient, hessian, scale, held, units)
+        steps = _Steps.of(gradient, hessian, scale, held, problem.steps)
         left = np.arange(active.size)
         for _ in range(12):
-            step, predicted = step_at(left, damping[active[left]])
-            trial = np.clip(p[left] + step, lower, upper)
+            step, predicted = steps.at(left, damping[active[left]])
             wl = w[left] if weights.ndim > 1 else w[: left.size]
-            reached = problem.value(trial, wl)
+            towards = partial(steps.towards, left, damping[active[left]])
+            patient = iteration <= PATIENCE or settings.coarse
+            trial, reached = _tried(problem, p[left], wl, step, None if patient else towards)
             gained = value[active[left]] - reached
             good = gained > 1e-4 * np.maximum(predicted, 0.0)
             floor = tolerance * np.maximum(value[active[left]], 1e-300)
@@ -196,26 +207,86 @@ def _newton(
     return Solution(phi=phi, value=value, converged=converged, iterations=iteration)
 
 
-def _steps(gradient: Array, hessian: Array, scale: Array, held: NDArray[np.bool_], units: Array) -> Any:
-    """A function (rows, damping) -> (step, predicted decrease) from one eigendecomposition of the scaled Hessian."""
-    free_of_units = scale * units**2
-    least = 1e-12 * free_of_units.max(axis=1, keepdims=True) + 1e-300
-    root = np.sqrt(np.maximum(free_of_units, least)) / units
-    g = np.where(held, 0.0, gradient / root)
-    H = hessian / (root[:, :, None] * root[:, None, :])
-    free = ~held
-    H = H * (free[:, :, None] & free[:, None, :])
-    size = np.abs(H).max(axis=(1, 2))
-    size = np.where((size > 0) & np.isfinite(size), size, 1.0)
-    H = np.where(np.isfinite(H), H, 0.0)
-    eigenvalues, vectors = np.linalg.eigh(H / size[:, None, None])
-    along = np.matmul(vectors.transpose(0, 2, 1), np.where(np.isfinite(g), g, 0.0)[:, :, None])[:, :, 0] / size[:, None]
+def _tried(
+    problem: Problem, phi: Array, weights: Array, step: Array, towards: Callable[[Array], Array] | None
+) -> tuple[Array, Array]:
+    """Where steps lead, straight or bent, whichever is lower, and the objectives there."""
+    trial = np.clip(phi + step, problem.lower, problem.upper)
+    reached = problem.value(trial, weights)
+    if towards is None:
+        return trial, reached
+    bent = np.clip(phi + step + _bend(problem, phi, weights, step, towards), problem.lower, problem.upper)
+    there = problem.value(bent, weights)
+    is_lower = there < reached
+    return np.where(is_lower[:, None], bent, trial), np.where(is_lower, there, reached)
 
-    def at(rows: NDArray[np.intp], damping: Array) -> tuple[Array, Array]:
-        q = np.maximum(np.abs(eigenvalues[rows]), 1e-13) + damping[:, None]
-        coefficient = -along[rows] / q
-        step = np.matmul(vectors[rows], coefficient[:, :, None])[:, :, 0] / root[rows]
-        predicted = -(coefficient * along[rows] + 0.5 * eigenvalues[rows] * coefficient**2).sum(axis=1) * size[rows]
-        return np.where(held[rows], 0.0, step), predicted
 
-    return at
+def _bend(problem: Problem, phi: Array, weights: Array, step: Array, towards: Callable[[Array], Array]) -> Array:
+    """How a step bends to stay in a curved valley, shape (B, p); nothing where it would bend by more than it is long.
+
+    The geodesic acceleration of Transtrum and Sethna 2012 (arXiv 1201.5885): residuals are followed to second order
+    along the step. Valleys of laws with a floor that is hardly determined are long and curved, and straight steps that
+    stay in them are short.
+    """
+    residuals, jacobian, _ = problem.scaled_jacobian(phi)
+    ahead = problem.residuals(phi + PROBE * step)
+    straight = np.matmul(step[:, None, :], jacobian)[:, 0]
+    with np.errstate(invalid="ignore"):
+        curve = 2 / PROBE**2 * (ahead - residuals - PROBE * straight)
+        pull = np.matmul(jacobian, (weights * problem.objective.slope(residuals) * curve)[:, :, None])[:, :, 0]
+        bend = 0.5 * towards(pull)
+    length, room = (np.abs(move / problem.steps).max(axis=1) for move in (bend, STRAIGHTEST * step))
+    return np.where((length <= room)[:, None] & np.isfinite(bend), bend, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Steps:
+    """Damped steps from one eigendecomposition of the scaled Hessian of each start."""
+
+    eigenvalues: Array
+    """Of the scaled Hessian over `size`, shape (B, p)."""
+    vectors: Array
+    """Its eigenvectors, shape (B, p, p)."""
+    along: Array
+    """The scaled gradient along them, over `size`, shape (B, p)."""
+    size: Array
+    """Largest entry of the scaled Hessian, shape (B,)."""
+    root: Array
+    """Scale of each parameter, shape (B, p)."""
+    held: NDArray[np.bool_]
+    """Parameters that stay, shape (B, p)."""
+
+    @classmethod
+    def of(cls, gradient: Array, hessian: Array, scale: Array, held: NDArray[np.bool_], units: Array) -> _Steps:
+        """From the derivatives of an objective."""
+        free_of_units = scale * units**2
+        least = 1e-12 * free_of_units.max(axis=1, keepdims=True) + 1e-300
+        root = np.sqrt(np.maximum(free_of_units, least)) / units
+        g = np.where(held, 0.0, gradient / root)
+        H = hessian / (root[:, :, None] * root[:, None, :])
+        free = ~held
+        H = H * (free[:, :, None] & free[:, None, :])
+        size = np.abs(H).max(axis=(1, 2))
+        size = np.where((size > 0) & np.isfinite(size), size, 1.0)
+        H = np.where(np.isfinite(H), H, 0.0)
+        eigenvalues, vectors = np.linalg.eigh(H / size[:, None, None])
+        finite = np.where(np.isfinite(g), g, 0.0)
+        along = np.matmul(vectors.transpose(0, 2, 1), finite[:, :, None])[:, :, 0] / size[:, None]
+        return cls(eigenvalues=eigenvalues, vectors=vectors, along=along, size=size, root=root, held=held)
+
+    def at(self, rows: NDArray[np.intp], damping: Array) -> tuple[Array, Array]:
+        """Steps of some starts at a damping of each, and the decreases that they predict."""
+        q = np.maximum(np.abs(self.eigenvalues[rows]), 1e-13) + damping[:, None]
+        coefficient = -self.along[rows] / q
+        step = np.matmul(self.vectors[rows], coefficient[:, :, None])[:, :, 0] / self.root[rows]
+        curvature = 0.5 * self.eigenvalues[rows] * coefficient**2
+        predicted = -(coefficient * self.along[rows] + curvature).sum(axis=1) * self.size[rows]
+        return np.where(self.held[rows], 0.0, step), predicted
+
+    def towards(self, rows: NDArray[np.intp], damping: Array, gradient: Array) -> Array:
+        """Steps of the same starts against another gradient."""
+        q = np.maximum(np.abs(self.eigenvalues[rows]), 1e-13) + damping[:, None]
+        g = np.where(self.held[rows], 0.0, gradient / self.root[rows])
+        along = np.matmul(self.vectors[rows].transpose(0, 2, 1), g[:, :, None])[:, :, 0] / self.size[rows][:, None]
+        step = -np.matmul(self.vectors[rows], (along / q)[:, :, None])[:, :, 0] / self.root[rows]
+        return np.where(self.held[rows], 0.0, step)

@@ -13,10 +13,12 @@ from analysis.arrays import Array
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import get_law
+from analysis.solver import newton
 from analysis.solver.newton import polish
 from analysis.solver.objectives import Objective
 from analysis.solver.problem import make_problem
 from analysis.solver.search import solve
+from analysis.uncertainty.bootstrap import bootstrap_rows
 from analysis.uncertainty.profile import profile
 
 
@@ -97,6 +99,27 @@ def test_newton_does_not_stop_in_a_kink(ratio: float) -> None:
     rng = np.random.default_rng(0)
     about = polish(problem, point.phi + 0.05 * rng.standard_normal((60, 5)), max_iterations=500, descent="graduated")
     assert point.value <= about.value.min() * (1 + 1e-9)
+
+
+def test_steps_that_bend_end_curved_valleys_where_straight_ones_are_still_on_their_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(2)
+    params = np.repeat(np.geomspace(5e3, 1e5, 6), 5)
+    data = {"params": params, "tokens": np.tile(np.geomspace(1e5, 2e6, 5), 6)}
+    loss = get_law("hoffmann")([0.6, 0.6, 60.0, 0.08, 0.57], data)  # the floor is hardly determined
+    data |= {"loss": loss * np.exp(0.002 * rng.standard_normal(params.size))}
+    problem = make_problem(get_law("hoffmann"), data, objective=Objective(name="huber", delta=1e-3))
+    weights = bootstrap_rows(params.size, 200, rng=rng) * problem.weights
+    starts = np.repeat(solve(problem).phi[None], 200, axis=0)
+    bent = polish(problem, starts, weights)
+    monkeypatch.setattr(newton, "PATIENCE", 10**9)
+    straight = polish(problem, starts, weights)
+    far = polish(problem, starts, weights, max_iterations=1000)
+    assert bent.converged.all()
+    assert straight.converged.mean() < 0.6
+    assert far.iterations > 3 * bent.iterations
+    assert bent.value == pytest.approx(far.value, rel=1e-9)
 
 
 def test_constant_losses_determine_nothing() -> None:
