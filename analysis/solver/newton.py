@@ -229,9 +229,9 @@ def _bend(problem: Problem, phi: Array, weights: Array, step: Array, towards: Ca
     stay in them are short.
     """
     residuals, jacobian, _ = problem.scaled_jacobian(phi)
-    ahead = problem.residuals(phi + PROBE * step)
     straight = np.matmul(step[:, None, :], jacobian)[:, 0]
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # a step may lead far out
+        ahead = problem.residuals(phi + PROBE * step)
         curve = 2 / PROBE**2 * (ahead - residuals - PROBE * straight)
         pull = np.matmul(jacobian, (weights * problem.objective.slope(residuals) * curve)[:, :, None])[:, :, 0]
         bend = 0.5 * towards(pull)

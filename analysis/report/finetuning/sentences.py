@@ -67,19 +67,34 @@ def worth_sentences(study: TuningStudy) -> tuple[str, ...]:
     if study.worth.empty:
         return ()
     fewest = study.worth[study.worth["examples"] == study.worth["examples"].min()].sort_values("params")
-    said = []
-    for row in (fewest.iloc[0], fewest.iloc[-1])[: len(fewest)]:
-        times = float(row["worth"] / row["examples"])
-        ends = _times(row, "lo"), _times(row, "hi")
-        between = f" ({ends[0]}, {ends[1]})" if all(ends) else ""
-        bound = "at least " if "lower bound" in str(row["reason"]) else "about "
-        size = format_size(float(row["params"]))
-        said.append(f"{bound}{format_number(times, 2)}{between} times as many for N = {size}")
+    rows = (fewest.iloc[0], fewest.iloc[-1])[: len(fewest)]
+    said = [f"{_worth(row)} times as many for N = {format_size(float(row['params']))}" for row in rows]
     count = int(fewest["examples"].iloc[0])
+    is_saving = all(_least(row) > 1 for row in rows)
     return (
-        f"Pre-training saves examples: to reach the loss of a tuned body from {count} examples, fresh weights need "
-        f"{' and '.join(said)}.",
+        f"{'Pre-training saves examples: to' if is_saving else 'To'} reach the loss of a tuned body from {count} "
+        f"examples, fresh weights need {' and '.join(said)}.",
     )
+
+
+def _worth(row: pd.Series) -> str:
+    """How many times the examples fresh weights need: with its interval, or as the bound that is known."""
+    times, reason = format_number(float(row["worth"] / row["examples"]), 2), str(row["reason"])
+    ends = _times(row, "lo"), _times(row, "hi")
+    if all(ends):
+        return f"about {times} ({ends[0]}, {ends[1]})"
+    if "lower bound" in reason or "upper bound" in reason:
+        return f"at {'least' if 'lower' in reason else 'most'} {times}"
+    known = f" (at least {ends[0]})" if ends[0] else f" (at most {ends[1]})" if ends[1] else ""
+    return f"about {times}{known}"
+
+
+def _least(row: pd.Series) -> float:
+    """The fewest times the examples that fresh weights need, as far as it is known."""
+    if "upper bound" in str(row["reason"]):
+        return 0.0
+    end = row["worth"] if "lower bound" in str(row["reason"]) else row["lo"]
+    return float(end / row["examples"]) if pd.notna(end) else 0.0
 
 
 def size_sentences(study: TuningStudy) -> tuple[str, ...]:

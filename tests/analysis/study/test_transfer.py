@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.report.finetuning.sentences import worth_sentences
 from analysis.study.transfer import examples_worth
+from analysis.study.tuning import TuningStudy
 
 EXAMPLES = (100, 1000, 10_000)
 
@@ -55,3 +61,18 @@ def test_one_seed_gives_no_interval_and_noise_that_reaches_the_end_gives_no_uppe
 def test_without_runs_from_scratch_there_is_nothing_to_compare_with() -> None:
     table = cells(3.5)
     assert examples_worth(table[table["arm"] == "full"], np.random.default_rng(0)).empty
+
+
+@pytest.mark.parametrize(
+    ("loss", "noise", "said"),
+    [
+        (3.5, 0.01, r"Pre-training saves examples: to .* need about 32 \(30, 33\) times as many"),
+        (2.5, 0.01, r"Pre-training saves examples: to .* need at least 100 times as many"),
+        (5.5, 0.01, r"To reach .* need at most 1.0 times as many"),
+        (3.02, 0.1, r"need about 95 \(at least \d+\) times as many"),
+    ],
+)
+def test_a_sentence_tells_a_bound_from_an_estimate(loss: float, noise: float, said: str) -> None:
+    study = SimpleNamespace(worth=examples_worth(cells(loss, noise), np.random.default_rng(0)))
+    (sentence,) = worth_sentences(cast(TuningStudy, study))
+    assert re.search(said, sentence), sentence
