@@ -8,7 +8,7 @@ DOCS := $(VENV)/.installed-docs
 SWEEP ?= experiments/sweeps/quickstart.yaml
 STORE ?= .
 # studies with records, in the order of the gallery
-STUDIES := $(addprefix reports/,quickstart isoflop-speeches isoflop-imdb tuned-speeches known-truth-markov known-truth-zipf-half known-truth-zipf-one kaplan data-constrained width-depth learning-rate families positions optimizers peft lora-rank transfer)
+STUDIES := $(addprefix reports/,quickstart isoflop-speeches isoflop-imdb tuned-speeches known-truth-markov known-truth-zipf-half known-truth-zipf-one kaplan data-constrained width-depth learning-rate families positions optimizers peft peft-sentiment lora-rank transfer)
 
 .PHONY: install quickstart test lint coverage smoke docs clean reports
 
