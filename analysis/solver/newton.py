@@ -155,7 +155,7 @@ def _in_chunks(
 def _newton(
     problem: Problem, start: Array, weights: Array, fixed: NDArray[np.bool_] | None, settings: _Settings
 ) -> Solution:
-    lower, upper, tolerance = problem.lower, problem.upper, settings.tolerance
+    lower, upper, tolerance, units = problem.lower, problem.upper, settings.tolerance, problem.steps
     phi = np.clip(start, lower, upper)
     W = np.broadcast_to(weights, (phi.shape[0], problem.num_rows)) if weights.ndim == 1 else weights
     value = problem.value(phi, W)
@@ -172,14 +172,15 @@ def _newton(
         held = ((p <= lower) & (gradient > 0)) | ((p >= upper) & (gradient < 0))
         if fixed is not None:
             held |= fixed[active]
-        steps = _Steps.of(gradient, hessian, scale, held, problem.steps)
+        steps = _Steps.of(gradient, hessian, scale, held, units)
         left = np.arange(active.size)
         for _ in range(12):
             step, predicted = steps.at(left, damping[active[left]])
             wl = w[left] if weights.ndim > 1 else w[: left.size]
-            towards = partial(steps.towards, left, damping[active[left]])
-            patient = iteration <= PATIENCE or settings.coarse
-            trial, reached = _tried(problem, p[left], wl, step, None if patient else towards)
+            bend = None
+            if iteration > PATIENCE and not settings.coarse:
+                bend = _bend(problem, p[left], wl, step, units, partial(steps.towards, left, damping[active[left]]))
+            trial, reached = _tried(problem, p[left], wl, step, bend)
             gained = value[active[left]] - reached
             good = gained > 1e-4 * np.maximum(predicted, 0.0)
             floor = tolerance * np.maximum(value[active[left]], 1e-300)
@@ -207,21 +208,21 @@ def _newton(
     return Solution(phi=phi, value=value, converged=converged, iterations=iteration)
 
 
-def _tried(
-    problem: Problem, phi: Array, weights: Array, step: Array, towards: Callable[[Array], Array] | None
-) -> tuple[Array, Array]:
+def _tried(problem: Problem, phi: Array, weights: Array, step: Array, bend: Array | None) -> tuple[Array, Array]:
     """Where steps lead, straight or bent, whichever is lower, and the objectives there."""
     trial = np.clip(phi + step, problem.lower, problem.upper)
     reached = problem.value(trial, weights)
-    if towards is None:
+    if bend is None:
         return trial, reached
-    bent = np.clip(phi + step + _bend(problem, phi, weights, step, towards), problem.lower, problem.upper)
+    bent = np.clip(phi + step + bend, problem.lower, problem.upper)
     there = problem.value(bent, weights)
     is_lower = there < reached
     return np.where(is_lower[:, None], bent, trial), np.where(is_lower, there, reached)
 
 
-def _bend(problem: Problem, phi: Array, weights: Array, step: Array, towards: Callable[[Array], Array]) -> Array:
+def _bend(
+    problem: Problem, phi: Array, weights: Array, step: Array, units: Array, towards: Callable[[Array], Array]
+) -> Array:
     """How a step bends to stay in a curved valley, shape (B, p); nothing where it would bend by more than it is long.
 
     The geodesic acceleration of Transtrum and Sethna 2012 (arXiv 1201.5885): residuals are followed to second order
@@ -235,7 +236,7 @@ def _bend(problem: Problem, phi: Array, weights: Array, step: Array, towards: Ca
         curve = 2 / PROBE**2 * (ahead - residuals - PROBE * straight)
         pull = np.matmul(jacobian, (weights * problem.objective.slope(residuals) * curve)[:, :, None])[:, :, 0]
         bend = 0.5 * towards(pull)
-    length, room = (np.abs(move / problem.steps).max(axis=1) for move in (bend, STRAIGHTEST * step))
+    length, room = (np.abs(move / units).max(axis=1) for move in (bend, STRAIGHTEST * step))
     return np.where((length <= room)[:, None] & np.isfinite(bend), bend, 0.0)
 
 
