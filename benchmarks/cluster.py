@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import re
 import resource
 import subprocess
 import sys
@@ -59,10 +60,10 @@ def measured(*words: object) -> tuple[float, float, str]:
         "print(cpu, peak[1], file=sys.stderr); sys.exit(status)"
     )
     ended = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False)
-    if ended.returncode not in (0, 1):
+    used = re.search(r"(\S+) (\d+)\n\Z", ended.stderr)
+    if used is None or ended.returncode not in (0, 1):  # 1 is a verb's answer; an exception ends with it too
         raise SystemExit(ended.stderr)
-    cpu, kibibytes = ended.stderr.split()[-2:]
-    return float(cpu), int(kibibytes) / 1024, ended.stdout
+    return float(used[1]), int(used[2]) / 1024, ended.stdout
 
 
 # -- claims --

@@ -26,6 +26,8 @@ from analysis.study.study import Study
 
 CURVE_POINTS = 50
 """Most points of a training curve in the page."""
+ALL_POINTS = 40_000
+"""Most points of all of them, but for the two ends of each: a browser draws so many at once."""
 BAND_POINTS = 40
 """Most points of a line over compute in the page."""
 COUNTS = {
@@ -73,7 +75,7 @@ def explore_spec(study: Study) -> dict[str, Any]:
         _residual_chart(runs, style),
         _loss_chart(study, runs, style),
     ]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), alt.data_transformers.enable("default", max_rows=None):
         # One selection in several charts is what is meant: a click in one of them shows in all.
         warnings.filterwarnings("ignore", message="Automatically deduplicated selection parameter")
         chart = alt.concat(*charts, columns=2).resolve_scale(color="independent").add_params(budget)
@@ -295,12 +297,13 @@ def _residual_chart(runs: pd.DataFrame, style: dict[str, Any]) -> Charts:
 def _loss_chart(study: Study, runs: pd.DataFrame, style: dict[str, Any]) -> Charts:
     """Loss by compute with training curves; runs at their ends."""
     known = runs.set_index("run")
+    length = int(np.clip(ALL_POINTS // max(len(study.curves), 1), 2, CURVE_POINTS))
     parts = []
     for run, curve in study.curves.items():
         if run not in known.index:
             continue
         row = known.loc[run]
-        kept = curve.iloc[np.unique(np.geomspace(1, len(curve), CURVE_POINTS).round().astype(int) - 1)]
+        kept = curve.iloc[np.unique(np.geomspace(1, len(curve), length).round().astype(int) - 1)]
         parts.append(
             pd.DataFrame(
                 {

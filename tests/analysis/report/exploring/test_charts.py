@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.__main__ import main
 from analysis.figures.drawing.theme import DARK, LIGHT, Theme
+from analysis.report.exploring import charts
 from analysis.report.exploring.calculator import calculator
 from analysis.report.exploring.charts import explore_spec
 from analysis.study.build import build_study
@@ -45,6 +48,25 @@ def test_the_charts_hold_every_run_once_and_answer_the_same_choice_of_a_budget(s
     assert spec == explore_spec(study), "the same study must give the same page"
     choices = next(param for param in spec["params"] if param["name"] == "budget")["bind"]["options"]
     assert len(choices) == 1 + len(study.budgets)
+
+
+def lines_of(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """Points of the training curves."""
+    return next(
+        rows for rows in spec["datasets"].values() if rows and rows[0].keys() == {"run", "budget", "flops", "loss"}
+    )
+
+
+def test_a_sweep_of_many_runs_has_a_page_with_fewer_points_a_curve(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curve = pd.DataFrame({"tokens": np.arange(1.0, 2001), "train_loss": np.linspace(5, 3, 2000)})
+    many = replace(study, curves=dict.fromkeys(study.curves, curve))
+    assert len(many.curves) > 3
+    monkeypatch.setattr(charts, "CURVE_POINTS", 2000)
+    assert len(lines_of(explore_spec(many))) > 5000, "more than Altair takes unasked"
+    monkeypatch.setattr(charts, "ALL_POINTS", 10 * len(many.curves))
+    assert 5 * len(many.curves) < len(lines_of(explore_spec(many))) <= 10 * len(many.curves)
 
 
 def test_the_sliders_read_what_the_fit_predicts_at_the_cost_that_they_say(study: Study) -> None:
