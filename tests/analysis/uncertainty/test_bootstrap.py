@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.laws.registry import LAWS
+from analysis.solver import newton
 from analysis.solver.newton import Solution, polish
 from analysis.solver.objectives import Objective
 from analysis.solver.problem import Problem, make_problem
@@ -72,7 +73,8 @@ def barely_falling() -> tuple[Problem, np.ndarray]:
     return problem, solve(problem).minima
 
 
-def test_a_draw_in_a_flat_valley_goes_on_to_its_minimum() -> None:
+def test_a_draw_in_a_flat_valley_goes_on_to_its_minimum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newton, "PATIENCE", 10**9)  # by straight steps, which need a longer way
     problem, minima = barely_falling()
     drawn = bootstrap_rows(problem.num_rows, 60, rng=np.random.default_rng(1))
     weights = drawn * problem.weights
