@@ -34,8 +34,8 @@ PATIENCE = 20
 """Iterations after which steps bend with the valley; most starts have arrived by then."""
 PROBE = 0.1
 """Part of a step over which residuals are looked at to see it bend."""
-STRAIGHTEST = 0.75
-"""Longest bend, in lengths of the step."""
+LONGEST_BEND = 0.75
+"""In lengths of the step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +236,7 @@ def _bend(
         curve = 2 / PROBE**2 * (ahead - residuals - PROBE * straight)
         pull = np.matmul(jacobian, (weights * problem.objective.slope(residuals) * curve)[:, :, None])[:, :, 0]
         bend = 0.5 * towards(pull)
-    length, room = (np.abs(move / units).max(axis=1) for move in (bend, STRAIGHTEST * step))
+    length, room = (np.abs(move / units).max(axis=1) for move in (bend, LONGEST_BEND * step))
     return np.where((length <= room)[:, None] & np.isfinite(bend), bend, 0.0)
 
 
@@ -277,17 +277,18 @@ class _Steps:
 
     def at(self, rows: NDArray[np.intp], damping: Array) -> tuple[Array, Array]:
         """Steps of some starts at a damping of each, and the decreases that they predict."""
-        q = np.maximum(np.abs(self.eigenvalues[rows]), 1e-13) + damping[:, None]
-        coefficient = -self.along[rows] / q
-        step = np.matmul(self.vectors[rows], coefficient[:, :, None])[:, :, 0] / self.root[rows]
+        coefficient, step = self._damped(rows, damping, self.along[rows])
         curvature = 0.5 * self.eigenvalues[rows] * coefficient**2
-        predicted = -(coefficient * self.along[rows] + curvature).sum(axis=1) * self.size[rows]
-        return np.where(self.held[rows], 0.0, step), predicted
+        return step, -(coefficient * self.along[rows] + curvature).sum(axis=1) * self.size[rows]
 
     def towards(self, rows: NDArray[np.intp], damping: Array, gradient: Array) -> Array:
         """Steps of the same starts against another gradient."""
-        q = np.maximum(np.abs(self.eigenvalues[rows]), 1e-13) + damping[:, None]
         g = np.where(self.held[rows], 0.0, gradient / self.root[rows])
         along = np.matmul(self.vectors[rows].transpose(0, 2, 1), g[:, :, None])[:, :, 0] / self.size[rows][:, None]
-        step = -np.matmul(self.vectors[rows], (along / q)[:, :, None])[:, :, 0] / self.root[rows]
-        return np.where(self.held[rows], 0.0, step)
+        return self._damped(rows, damping, along)[1]
+
+    def _damped(self, rows: NDArray[np.intp], damping: Array, along: Array) -> tuple[Array, Array]:
+        """Coefficients of the eigenvectors against a scaled gradient, and the step that they make."""
+        coefficient = -along / (np.maximum(np.abs(self.eigenvalues[rows]), 1e-13) + damping[:, None])
+        step = np.matmul(self.vectors[rows], coefficient[:, :, None])[:, :, 0] / self.root[rows]
+        return coefficient, np.where(self.held[rows], 0.0, step)

@@ -67,34 +67,33 @@ def worth_sentences(study: TuningStudy) -> tuple[str, ...]:
     if study.worth.empty:
         return ()
     fewest = study.worth[study.worth["examples"] == study.worth["examples"].min()].sort_values("params")
-    rows = (fewest.iloc[0], fewest.iloc[-1])[: len(fewest)]
-    said = [f"{_worth(row)} times as many for N = {format_size(float(row['params']))}" for row in rows]
+    said, least = [], []
+    for row in (fewest.iloc[0], fewest.iloc[-1])[: len(fewest)]:
+        times, fewest_times = _worth(row)
+        said.append(f"{times} times as many for N = {format_size(float(row['params']))}")
+        least.append(fewest_times)
     count = int(fewest["examples"].iloc[0])
-    is_saving = all(_least(row) > 1 for row in rows)
     return (
-        f"{'Pre-training saves examples: to' if is_saving else 'To'} reach the loss of a tuned body from {count} "
+        f"{'Pre-training saves examples: to' if min(least) > 1 else 'To'} reach the loss of a tuned body from {count} "
         f"examples, fresh weights need {' and '.join(said)}.",
     )
 
 
-def _worth(row: pd.Series) -> str:
-    """How many times the examples fresh weights need: with its interval, or as the bound that is known."""
-    times, reason = format_number(float(row["worth"] / row["examples"]), 2), str(row["reason"])
-    ends = _times(row, "lo"), _times(row, "hi")
-    if all(ends):
-        return f"about {times} ({ends[0]}, {ends[1]})"
-    if "lower bound" in reason or "upper bound" in reason:
-        return f"at {'least' if 'lower' in reason else 'most'} {times}"
-    known = f" (at least {ends[0]})" if ends[0] else f" (at most {ends[1]})" if ends[1] else ""
-    return f"about {times}{known}"
-
-
-def _least(row: pd.Series) -> float:
-    """The fewest times the examples that fresh weights need, as far as it is known."""
-    if "upper bound" in str(row["reason"]):
-        return 0.0
-    end = row["worth"] if "lower bound" in str(row["reason"]) else row["lo"]
-    return float(end / row["examples"]) if pd.notna(end) else 0.0
+def _worth(row: pd.Series) -> tuple[str, float]:
+    """How many times the examples fresh weights need, with an interval or as a bound, and the fewest that it may be."""
+    ratio, reason = float(row["worth"] / row["examples"]), str(row["reason"])
+    times = format_number(ratio, 2)
+    if "lower bound" in reason:
+        return f"at least {times}", ratio
+    if "upper bound" in reason:
+        return f"at most {times}", 0.0
+    low, high = (None if pd.isna(row[end]) else float(row[end] / row["examples"]) for end in ("lo", "hi"))
+    if low is None:
+        return f"about {times}", 0.0
+    known = (
+        f"at least {format_number(low, 2)}" if high is None else f"{format_number(low, 2)}, {format_number(high, 2)}"
+    )
+    return f"about {times} ({known})", low
 
 
 def size_sentences(study: TuningStudy) -> tuple[str, ...]:
@@ -142,11 +141,6 @@ def _largest_beside_full(study: TuningStudy, method: str) -> list[str]:
         f"At {int(last['size'])}, {format_percent(share)} as many parameters learn as under full fine-tuning, whose "
         f"loss on the same test examples is lower by {row['difference']:.3f} ({row['lo']:.3f}, {row['hi']:.3f}) nats."
     ]
-
-
-def _times(row: pd.Series, end: str) -> str:
-    """An end of the interval in multiples of the examples; empty without one."""
-    return format_number(float(row[end] / row["examples"]), 2) if pd.notna(row[end]) else ""
 
 
 def _mean_error(held: pd.DataFrame, column: str) -> float:

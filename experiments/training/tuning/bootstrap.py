@@ -55,6 +55,10 @@ def mean_interval(
     sums, totals = values[chosen].sum(1), counts[chosen].sum(1)
     if not totals.any():
         return None, None
-    means = sums[totals > 0] / totals[totals > 0]
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return ends(sums[totals > 0] / totals[totals > 0])
+
+
+def ends(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The ends at LEVEL of values of draws, shape (num_draws,)."""
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.training.tuning.bootstrap import DRAWS, LEVEL, draws, mean_interval
+from experiments.training.tuning.bootstrap import DRAWS, draws, ends, mean_interval
 
 if TYPE_CHECKING:
     from sacrebleu.metrics import BLEU
@@ -69,15 +69,14 @@ def text_measures(said: Sequence[str], true: Sequence[str], sources: Sequence[st
         the same draws of examples.
     """
     found: dict[str, Any] = {}
-    for name, (score, low, high, signature) in _sacrebleu(said, true, draws=DRAWS).items():
+    for name, (score, low, high, signature) in _sacrebleu(said, true, num_draws=DRAWS).items():
         found |= {name: score, f"{name}_lo": low, f"{name}_hi": high, f"{name}_signature": signature}
     rouge = _rouge(said, true)
     for name, values in rouge.items():
         found |= _with_ends(name, float(values.mean()), mean_interval(values))
     for name, (score, *_) in _sacrebleu(sources, true).items():
         found[f"copy_{name}"] = score
-    gain, ends = _bleu_gain(said, sources, true)
-    found |= _with_ends("bleu_over_copy", gain, ends)
+    found |= _with_ends("bleu_over_copy", *_bleu_gain(said, sources, true))
     leads = [LEAD.split(source.strip(), maxsplit=1)[0] for source in sources]
     lead = _rouge(leads, true)["rougeL"]
     gains = rouge["rougeL"] - lead
@@ -87,55 +86,49 @@ def text_measures(said: Sequence[str], true: Sequence[str], sources: Sequence[st
     }
 
 
-def _with_ends(name: str, value: float, ends: tuple[float | None, float | None]) -> dict[str, float | None]:
-    return {name: value, f"{name}_lo": ends[0], f"{name}_hi": ends[1]}
+def _with_ends(name: str, value: float, interval: tuple[float | None, float | None]) -> dict[str, float | None]:
+    return {name: value, f"{name}_lo": interval[0], f"{name}_hi": interval[1]}
 
 
-def _bleu(true: Sequence[str]) -> BLEU:
+def _bleu(true: Sequence[str], *, effective_order: bool = False) -> BLEU:
     """BLEU that cuts words as suits the true texts."""
     from sacrebleu.metrics import BLEU
 
     cjk = sum(bool(CJK.search(one)) for one in true) > len(true) / 2  # words without blanks between them
-    return BLEU(tokenize="zh") if cjk else BLEU()
+    return BLEU(tokenize="zh" if cjk else None, effective_order=effective_order)
 
 
-def _bleu_gain(
-    said: Sequence[str], other: Sequence[str], true: Sequence[str]
-) -> tuple[float, tuple[float | None, float | None]]:
+def _bleu_gain(said: Sequence[str], other: Sequence[str], true: Sequence[str]) -> tuple[float, tuple[float, float]]:
     """How much more BLEU some texts have than others, and its interval over draws of examples (Koehn 2004)."""
-    if not true:
-        return 0.0, (None, None)
-    metric = _bleu(true)
-    metric.effective_order = True  # of single texts only their counts are used
+    metric = _bleu(true, effective_order=True)  # of single texts only their counts are used, whatever the order
+    samples = np.vstack([np.arange(len(true)), draws(len(true))])
     scores = []
     for texts in (said, other):
         each = [metric.sentence_score(text, [one]) for text, one in zip(texts, true, strict=True)]
         counts = np.array([[*one.counts, *one.totals, one.sys_len, one.ref_len] for one in each])
-        samples = np.vstack([np.arange(len(true))[None], draws(len(true))])
         scores.append(np.array([_bleu_of(counts[sample].sum(0)) for sample in samples]))
     gains = scores[0] - scores[1]
-    low, high = np.quantile(gains[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(gains[0]), (float(low), float(high))
+    return float(gains[0]), ends(gains[1:])
 
 
 def _bleu_of(counts: NDArray[np.int64]) -> float:
     """BLEU of the summed counts of texts: matches and n-grams of each order, and both lengths."""
     from sacrebleu.metrics import BLEU
 
-    orders = (len(counts) - 2) // 2
-    correct, total = counts[:orders].tolist(), counts[orders : 2 * orders].tolist()
-    return float(BLEU.compute_bleu(correct, total, *counts[2 * orders :].tolist(), smooth_method="exp").score)
+    *ngrams, said, true = counts.tolist()
+    half = len(ngrams) // 2
+    return float(BLEU.compute_bleu(ngrams[:half], ngrams[half:], said, true, smooth_method="exp").score)
 
 
 def _sacrebleu(
-    said: Sequence[str], true: Sequence[str], draws: int = 1
+    said: Sequence[str], true: Sequence[str], num_draws: int = 1
 ) -> dict[str, tuple[float, float | None, float | None, str]]:
     """(score, ends of its interval, signature) of BLEU and chrF2."""
     from sacrebleu.metrics import CHRF
 
     found = {}
     for name, metric in (("bleu", _bleu(true)), ("chrf", CHRF())):
-        score = metric.corpus_score(list(said), [list(true)], n_bootstrap=draws)
+        score = metric.corpus_score(list(said), [list(true)], n_bootstrap=num_draws)
         signature = metric.get_signature().format()
         told = json.loads(score.format(width=6, signature=signature, is_json=True))
         middle, reach = told.get("confidence_mean"), told.get("confidence_var")
