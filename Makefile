@@ -34,6 +34,7 @@ quickstart: $(STAMP)
 	$(BIN)/python -m experiments run $(SWEEP) --store $(STORE)
 	$(BIN)/python -m experiments archive $(STORE)/sweeps/quickstart.json --out reports/quickstart/records.parquet
 	$(BIN)/python -m analysis report reports/quickstart/records.parquet --out reports/quickstart
+	$(BIN)/python -m isoflop rebuild $(STUDIES) --index reports/index.html --only-index
 
 ## lint, types, layers, tests: two processes, since two of one thread beat one of two
 test: $(DEV) lint

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
     parser.add_argument("reports", nargs="+", type=Path, help="folders of reports, such as reports/quickstart")
     parser.add_argument("--index", type=Path, metavar="FILE", help="write the gallery of these reports, one HTML page")
+    parser.add_argument("--only-index", action="store_true", help="write the gallery alone, of the reports as they are")
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 when a number differs")
     parser.add_argument(
         "--pages", action="store_true", help="write pages and figures again where no number differs, too"
@@ -40,6 +41,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--pages writes, and --check writes nothing; give one of them")
     if jobs < 1:
         raise UserError(f"--jobs is {jobs}; use 1 or more")
+    if args.only_index:
+        if args.index is None or args.pages:
+            raise UserError("--only-index writes the gallery alone; name its file with --index, and leave --pages out")
+        return _index(args)
     status = 0
     for folder, found in zip(args.reports, _rebuilt(args, jobs), strict=True):
         what = f"{found.same} files equal byte for byte"

@@ -154,6 +154,24 @@ def test_the_gallery_shows_every_report_that_it_is_given_and_its_links_lead_some
     (tmp_path / "summary.json").rename(folder / "summary.json")
 
 
+def test_a_gallery_is_made_of_reports_as_they_are_without_their_records(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, index = tmp_path / "copy", tmp_path / "index.html"
+    shutil.copytree(folder, copy)
+    (copy / "records.parquet").unlink()
+    words = ["rebuild", str(copy), "--index", str(index), "--only-index"]
+    assert isoflop.main([*words, "--check"]) == 1
+    assert not index.exists()
+    assert isoflop.main(words) == 0
+    assert isoflop.main([*words, "--check"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{index}: {how}" for how in ("differs", "written", "equal byte for byte")
+    ]
+    assert isoflop.main(["rebuild", str(copy), "--only-index"]) == 2
+    assert "name its file with --index" in capsys.readouterr().err
+
+
 def test_the_committed_gallery_is_that_of_the_reports() -> None:
     studies = re.search(r"^STUDIES := \$\(addprefix reports/,(.*)\)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert studies is not None
