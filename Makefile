@@ -38,7 +38,7 @@ quickstart: $(STAMP)
 
 ## lint, types, layers, tests: two processes, since two of one thread beat one of two
 test: $(DEV) lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(DEV)
 	$(BIN)/ruff check

@@ -182,9 +182,48 @@ def read_archive(path: Path) -> Archive:
     """
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
-    manifest = parse_manifest(table.schema.metadata[KEY].decode(), where=str(path))
-    rows = table.to_pylist()
+    rows = pq.read_table(path, columns=["run_id", "record"]).to_pylist()
     records = tuple(parse_record(row["record"], where=f"{path}, run {row['run_id']}") for row in rows)
-    curves = {row["run_id"]: {name: row[name] for name in CURVE} for row in rows}
-    return Archive(manifest=manifest, records=records, curves=curves)
+    return Archive(manifest=archive_manifest(path), records=records, curves=archive_curves(path))
+
+
+def archive_manifest(path: Path) -> Manifest:
+    """Read the manifest of an archive, and none of its records.
+
+    Parameters
+    ----------
+    path : Path
+        A file for which `is_archive` is true.
+
+    Returns
+    -------
+    Manifest
+        The sweep.
+
+    Raises
+    ------
+    RecordError
+        When it cannot be believed.
+    """
+    import pyarrow.parquet as pq
+
+    return parse_manifest(pq.read_schema(path).metadata[KEY].decode(), where=str(path))
+
+
+def archive_curves(path: Path) -> dict[str, dict[str, list[float]]]:
+    """Read the training curves of an archive, and none of its records.
+
+    Parameters
+    ----------
+    path : Path
+        A file for which `is_archive` is true.
+
+    Returns
+    -------
+    dict
+        run_id -> tokens and train_loss, one number a row of metrics.
+    """
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(path, columns=["run_id", *CURVE]).to_pylist()
+    return {row["run_id"]: {name: row[name] for name in CURVE} for row in rows}

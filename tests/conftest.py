@@ -19,6 +19,28 @@ CHECKED = ("modules", "kernels", "huggingface", "coordinates", "generation", "li
 install_import_hook([f"models.{room}" for room in CHECKED], "shapes.checked")
 jaxtyping.config.update("jaxtyping_disable", True)  # tests of models switch the checks on; tests/models/conftest.py
 
+LONGEST = (
+    "test_docs.py",
+    "analysis/report/test_rebuild.py",
+    "test_newcomer.py",
+    "analysis/laws/test_derivatives.py",
+    "experiments/cluster/test_real_slurm.py",
+    "experiments/execution/test_sweep_benchmark.py",
+    "models/test_compile.py",
+    "analysis/laws/test_schedules.py",
+    "analysis/verbs/deciding/test_advised_sweep.py",
+    "experiments/execution/test_choices.py",
+    "experiments/mirror/test_online.py",
+    "experiments/execution/test_launcher.py",
+)
+"""The files that take longest, which begin first: a process that meets one at the end leaves the other idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; the others keep their order."""
+    place = {Path(__file__).parent / name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
 
 @pytest.fixture(scope="session")
 def published_data() -> Path:

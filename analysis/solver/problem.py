@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -63,6 +64,11 @@ class Problem:
         """Free parameters."""
         return len(self.law.parameters)
 
+    @cached_property
+    def _log_y(self) -> Array:
+        """Logarithms of the losses, shape (n,)."""
+        return np.log(self.y)
+
     def rows(self, keep: NDArray[np.intp]) -> Problem:
         """The same problem on some rows, in the same working units."""
         return replace(self, z=np.ascontiguousarray(self.z[:, keep]), y=self.y[keep], weights=self.weights[keep])
@@ -81,7 +87,7 @@ class Problem:
         if not self.log_residuals:
             return value - self.y
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(value > 0, np.log(np.maximum(value, 1e-300)), np.inf) - np.log(self.y)
+            return np.where(value > 0, np.log(np.maximum(value, 1e-300)), np.inf) - self._log_y
 
     def _blocks(self, weights: Array) -> Iterator[tuple[Problem, Array]]:
         """The rows in blocks that fit the cache, with their weights; the problem itself when it is short."""

@@ -37,14 +37,14 @@ from analysis.study.curves import training_curves
 from analysis.study.heldout import held_out
 from analysis.study.study import Choices, Study
 from analysis.study.weighted import clusters_for, weigh_laws
-from experiments.archives import is_archive, read_archive
+from experiments.archives import archive_manifest, is_archive
 from experiments.manifests import Manifest, read_manifest
 
 
 def load_manifest(paths: Sequence[str | Path]) -> Manifest | None:
     """The sweep manifest when exactly one table is given and it is one."""
     if len(paths) == 1 and is_archive(Path(paths[0])):
-        return read_archive(Path(paths[0])).manifest
+        return archive_manifest(Path(paths[0]))
     if len(paths) != 1 or Path(paths[0]).suffix != ".json":
         return None
     return read_manifest(Path(paths[0]))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.archives import CURVE, is_archive, read_archive, read_curve
+from experiments.archives import CURVE, archive_curves, is_archive, read_curve
 from experiments.manifests import store_of
 
 CURVE_POINTS = 160
@@ -31,7 +31,7 @@ def training_curves(paths: Sequence[str | Path], frame: pd.DataFrame) -> dict[st
 def _curves_of(path: Path, ids: Iterable[str]) -> Iterator[tuple[str, Mapping[str, list[float]]]]:
     """The curves that lie beside a manifest, in a store or in an archive."""
     if is_archive(path):
-        curves = read_archive(path).curves
+        curves = archive_curves(path)
         yield from ((run_id, curves[run_id]) for run_id in ids if run_id in curves)
     elif path.suffix == ".json" or path.is_dir():
         runs = store_of(path) / "runs"

@@ -15,8 +15,7 @@ import pandas as pd
 from analysis.arrays import Array
 from analysis.errors import UserError
 from analysis.paired.difference import paired_difference
-from experiments.archives import is_archive, read_archive
-from experiments.manifests import read_records
+from analysis.runs.files import read_labelled
 from experiments.records import RunStatus
 
 REFERENCE = "full"
@@ -71,10 +70,9 @@ def paired_methods(path: Path, best: pd.DataFrame) -> pd.DataFrame:
 
 def _sums(path: Path) -> dict[str, tuple[Array, Array]]:
     """Nats and targets of each test example, of every finished run."""
-    labelled = read_archive(path).labelled() if is_archive(path) else read_records(path)
     return {
         record.run_id: (np.array(record.outcome["val_sums"]), np.array(record.outcome["val_counts"]))
-        for record, _ in labelled
+        for record, _ in read_labelled(path)
         if record.status is RunStatus.DONE and "val_sums" in record.outcome
     }
 

@@ -18,7 +18,7 @@ from analysis.formatting import format_percent, format_size
 from analysis.paired.arms import Pair, arm_table, at_best_rates, gains, pooled
 from analysis.runs.files import read_labelled
 from analysis.verbs.arguments import add_json_argument, add_level_argument
-from experiments.archives import is_archive, read_archive
+from experiments.archives import archive_manifest, is_archive
 from experiments.files import write_atomic
 from experiments.records import RunRecord, RunStatus, flat_row
 
@@ -179,7 +179,7 @@ def write(frame: pd.DataFrame, best: pd.DataFrame, parts: Sequence[str], args: a
     write_atomic(args.out / "arms.csv", frame.to_csv(index=False))
     drawn = save_arms(frame, args.out)
     archive = is_archive(args.manifest)
-    name = read_archive(args.manifest).manifest.name if archive else args.manifest.stem
+    name = archive_manifest(args.manifest).name if archive else args.manifest.stem
     reference = f" --reference {args.reference}" if args.reference else ""
     source = args.manifest.as_posix() if archive else f"sweeps/{name}.json"
     command = f"isoflop arms {source} --arm {args.arm}{reference} --out {args.out.as_posix()}"
