@@ -8,7 +8,8 @@ validation (benchmarks/plain_sweep.py); ours also validates, checkpoints and kee
 one part each, from plain to ours: the model, its kernels, the loop, packing (a worker a core), shared prefixes or
 stacked runs. A third part measures the step of a stack by its members. Corpora and caches are warm for all.
 
-`--scale` shortens every run, down to .15, and `--quick` does so for two runs a study; imports then weigh more. The
+`--scale` shortens every run, down to .15, and `--quick` does so for two runs a study; imports then weigh more. A
+shortened study has a part of its own in the record (`quickstart at scale 0.15`), beside that of the whole one. The
 record holds the load of the machine at each arm: other jobs slow an arm of two threads more than two workers of one.
 """
 
@@ -300,19 +301,24 @@ def main() -> None:
     record: dict[str, Any] = known | {
         "command": "python -m benchmarks.sweep --out benchmarks/sweep.json",
         "what": "wall seconds with imports of whole sweeps on two cores, and CPU time of stacked steps",
-        "machine": {"processor": cpu_name(), "cores": os.cpu_count()},
-        "versions": versions() | {name: importlib.metadata.version(name) for name in names},
     }
     with tempfile.TemporaryDirectory() as folder:
         for name in args.studies:
-            began = {"scale": scale, "rounds": args.rounds, "load_average_before": round(os.getloadavg()[0], 2)}
+            began = {
+                "machine": {"processor": cpu_name(), "cores": os.cpu_count()},
+                "versions": versions() | {name: importlib.metadata.version(name) for name in names},
+                "scale": scale,
+                "rounds": args.rounds,
+                "load_average_before": round(os.getloadavg()[0], 2),
+            }
             if name == "steps":
                 record[name] = {**began, "rows": stack_steps(1 if args.quick else 7)}
                 continue
             place = Path(folder) / name
             place.mkdir()
             study = make_study(name, place, scale, args.quick)
-            record[name] = began | measure(study, arms_of(study, args.arms), place, args.rounds)
+            part = name if args.quick or scale == 1 else f"{name} at scale {scale:g}"
+            record[part] = began | measure(study, arms_of(study, args.arms), place, args.rounds)
     if args.out is not None:
         args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -59,5 +59,6 @@ def test_the_benchmark_trains_a_short_rate_sweep_plainly_and_by_stacks(tmp_path:
     for arm in arms:
         assert arm["times_faster_than_plain"] == pytest.approx(arms[0]["seconds"][0] / arm["seconds"][0], abs=2e-3)
     assert {row["members"] for row in record["steps"]["rows"]} == {1, 2, 4, 8, 16}
-    assert record["machine"]["cores"]
-    assert "transformers" in record["versions"]
+    for part in ("rates", "steps"):
+        assert record[part]["machine"]["cores"]
+        assert "transformers" in record[part]["versions"]
