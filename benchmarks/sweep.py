@@ -179,12 +179,14 @@ def arms_of(study: Study, wanted: Sequence[str]) -> list[Arm]:
     return [arm for arm in arms if not wanted or arm.name in wanted]
 
 
-def seconds_of(arm: Arm, folder: Path, number: int) -> float:
+def seconds_of(arm: Arm, folder: Path, number: int, threads: int | None) -> float:
     """Wall seconds of an arm in a process of its own, from its start to its end."""
     store = folder / f"store-{number}"
     words = [str(store) if word == "STORE" else word for word in arm.command]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     environment.pop("OMP_NUM_THREADS", None)  # torch's default
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
     began = time.perf_counter()
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began
@@ -195,13 +197,13 @@ def seconds_of(arm: Arm, folder: Path, number: int) -> float:
     return seconds
 
 
-def measure(study: Study, arms: Sequence[Arm], folder: Path, rounds: int) -> dict[str, Any]:
+def measure(study: Study, arms: Sequence[Arm], folder: Path, rounds: int, threads: int | None) -> dict[str, Any]:
     """Train a study by every arm in turn, as often as there are rounds; medians and ratios."""
     seconds: dict[str, list[float]] = {arm.name: [] for arm in arms}
     loads: dict[str, list[float]] = {arm.name: [] for arm in arms}
     for number in range(rounds):
         for place, arm in enumerate(arms if number % 2 == 0 else arms[::-1]):
-            seconds[arm.name].append(round(seconds_of(arm, folder, len(arms) * number + place), 3))
+            seconds[arm.name].append(round(seconds_of(arm, folder, len(arms) * number + place, threads), 3))
             loads[arm.name].append(round(os.getloadavg()[0], 2))
             print(
                 f"{study.name:11} {arm.name:9} {seconds[arm.name][-1]:8.1f} s, load {loads[arm.name][-1]}", flush=True
@@ -292,6 +294,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="*", default=[], help="which arms (default: all)")
     parser.add_argument("--scale", type=float, default=1.0, help="part of each run's steps")
     parser.add_argument("--rounds", type=int, default=1, help="times that each arm is measured")
+    parser.add_argument("--threads", type=int, help="of arms that choose none (default: as torch does)")
     parser.add_argument("--quick", action="store_true", help="a few steps of two runs a study, to see that it works")
     parser.add_argument("--out", type=Path, help="JSON file to write; parts that are not measured keep what it holds")
     args = parser.parse_args()
@@ -309,6 +312,7 @@ def main() -> None:
                 "versions": versions() | {name: importlib.metadata.version(name) for name in names},
                 "scale": scale,
                 "rounds": args.rounds,
+                "threads": args.threads or "torch's default",
                 "load_average_before": round(os.getloadavg()[0], 2),
             }
             if name == "steps":
@@ -318,7 +322,7 @@ def main() -> None:
             place.mkdir()
             study = make_study(name, place, scale, args.quick)
             part = name if args.quick or scale == 1 else f"{name} at scale {scale:g}"
-            record[part] = began | measure(study, arms_of(study, args.arms), place, args.rounds)
+            record[part] = began | measure(study, arms_of(study, args.arms), place, args.rounds, args.threads)
     if args.out is not None:
         args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

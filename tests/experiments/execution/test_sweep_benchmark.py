@@ -40,6 +40,7 @@ def test_the_benchmark_trains_a_short_rate_sweep_plainly_and_by_stacks(tmp_path:
     pytest.importorskip("transformers")
     out = tmp_path / "sweep.json"
     words = ["--quick", "--studies", "rates", "steps", "--arms", "plain", "model", "stacking", "--out", str(out)]
+    words += ["--threads", "1"]  # two threads beside another test would wait for each other
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.sweep", *words],
