@@ -23,6 +23,8 @@ from typing import Any
 
 import yaml
 
+from experiments.config.reading import load_sweep
+from experiments.config.tuning.sweep import FinetuneSweep
 from experiments.data.cache import Cache
 from experiments.execution.worker import Worker
 from experiments.planning.planned_sweep import PlannedSweep
@@ -69,8 +71,10 @@ def train(name: str, checkpoint: Path, root: Path) -> list[RunRecord]:
 
 
 def train_missing(path: Path, root: Path) -> list[RunRecord]:
-    """Records of the sweep of a file in the store `root`, what is missing trained in this process."""
-    store = RunStore(root)
+    """Records of the sweep of a file in the store `root`, what is missing trained in this process, its bodies first."""
+    sweep, store = load_sweep(path), RunStore(root)
+    if isinstance(sweep, FinetuneSweep) and sweep.pretrained.file is not None:
+        train_missing(sweep.pretrained.file, root)
     planned, _ = PlannedSweep.write(expand_file(path, cache=Cache(), store=store), path, store)
     if planned.missing():
         Worker(store=store, segments=planned.segments()).work()

@@ -1,11 +1,13 @@
-"""Texts of two real tasks, learnt from fresh weights by the shipped sweeps and written by beam search, beside baselines
-that learn nothing: English to German against a copy of the source, and titles of news articles against the first
-sentence.
+"""Texts of two real tasks, learnt by shipped sweeps and written by beam search, beside baselines that learn nothing.
+
+English to German, learnt from fresh weights, is compared with a copy of the source; titles of news articles, learnt by
+a body that was pre-trained on articles and from fresh weights, with the first sentence.
 
     isoflop data fetch translations && isoflop data fetch news
     python -m benchmarks.written --store STORE --json benchmarks/written.json
 
 The runs lie in the store, so that a benchmark that was stopped goes on; a task that is not asked for keeps its record.
+A task has an entry for each method of its sweep.
 Loss is that of the sweep's own test texts; scores are those of the whole test split, which the kept weights write.
 Rates are not tuned, and there is one seed.
 """
@@ -24,6 +26,7 @@ import torch
 from benchmarks.minilm import train_missing
 from experiments.data.cache import Cache
 from experiments.execution.tuning import Bodies
+from experiments.files import write_atomic
 from experiments.records import RunRecord
 from experiments.store.store import RunStore
 from experiments.training.tuning.tasks import measure
@@ -76,10 +79,10 @@ def main() -> int:
     args = parser.parse_args()
     found: dict[str, Any] = json.loads(args.json.read_text()) if args.json and args.json.is_file() else {}
     for name in args.tasks:
-        (record,) = train_missing(SWEEPS / f"{name}.yaml", args.store)
-        found[name] = row(name, record, written_again(record, args.store))
+        records = train_missing(SWEEPS / f"{name}.yaml", args.store)
+        found[name] = {one.design["method"]: row(name, one, written_again(one, args.store)) for one in records}
         if args.json:
-            args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            write_atomic(args.json, json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
     return 0
 

@@ -60,10 +60,14 @@ def test_a_paired_gain_may_be_above_where_the_intervals_of_two_scores_overlap() 
 
 
 @pytest.mark.parametrize("name", list(written.BASELINES))
-def test_each_task_of_the_benchmark_is_a_shipped_sweep_from_fresh_weights(name: str) -> None:
+def test_each_task_of_the_benchmark_is_a_shipped_sweep_from_fresh_weights_or_shipped_bodies(name: str) -> None:
     sweep = load_sweep(written.SWEEPS / f"{name}.yaml")
     assert isinstance(sweep, FinetuneSweep)
-    assert sweep.pretrained.scratch
+    if sweep.pretrained.file is None:
+        assert sweep.pretrained.scratch
+    else:
+        assert sweep.pretrained.file.parent == written.SWEEPS
+        assert "scratch" in [method.name for method in sweep.design.methods]
     assert len(sweep.design.examples) == len(sweep.seeds) == 1
 
 
@@ -88,9 +92,11 @@ def test_the_record_holds_the_run_and_keeps_the_task_that_was_not_asked_for(
     assert written.main() == 0
     first = json.loads(out.read_text())
     assert first["headlines"] == {"kept": True}
-    assert (first["translate-de"]["tested"], first["translate-de"]["examples"]) == (27, 16)  # of the whole test split
-    assert first["translate-de"]["bleu"]["interval"] == [None, None]  # nothing right was written
-    assert not first["translate-de"]["bleu"]["above"]
-    assert first["translate-de"]["chrf"].keys() == {"score", "interval", "baseline", "above"}
+    assert first["translate-de"].keys() == {"scratch"}
+    found = first["translate-de"]["scratch"]
+    assert (found["tested"], found["examples"]) == (27, 16)  # of the whole test split
+    assert found["bleu"]["interval"] == [None, None]  # nothing right was written
+    assert not found["bleu"]["above"]
+    assert found["chrf"].keys() == {"score", "interval", "baseline", "above"}
     assert written.main() == 0  # the run is there: nothing is trained again, to the second
     assert json.loads(out.read_text()) == first
