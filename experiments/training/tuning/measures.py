@@ -14,7 +14,7 @@ from torch import Tensor
 from experiments.training.tuning.bootstrap import DRAWS, draws, ends, mean_interval
 
 if TYPE_CHECKING:
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics import BLEU, CHRF
 
 LEAD = re.compile(r"(?<=[.!?])\s")
 """Where a sentence ends."""
@@ -98,6 +98,24 @@ def _bleu(true: Sequence[str], *, effective_order: bool = False) -> BLEU:
     return BLEU(tokenize="zh" if cjk else None, effective_order=effective_order)
 
 
+def _chrf() -> CHRF:
+    """chrF2 whose scores of draws can be averaged.
+
+    Those of sacrebleu 2.6 are numpy's float32, or Python's 0.0 where a draw matches nothing; the mean of a mixture is
+    an error there.
+    """
+    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRFScore
+
+    class Chrf(CHRF):
+        def _compute_score_from_stats(self, stats: list[int]) -> CHRFScore:
+            found = super()._compute_score_from_stats(stats)
+            found.score = float(found.score)
+            return found
+
+    return Chrf()
+
+
 def _bleu_gain(said: Sequence[str], other: Sequence[str], true: Sequence[str]) -> tuple[float, tuple[float, float]]:
     """How much more BLEU some texts have than others, and its interval over draws of examples (Koehn 2004)."""
     metric = _bleu(true, effective_order=True)  # of single texts only their counts are used, whatever the order
@@ -124,10 +142,8 @@ def _sacrebleu(
     said: Sequence[str], true: Sequence[str], num_draws: int = 1
 ) -> dict[str, tuple[float, float | None, float | None, str]]:
     """(score, ends of its interval, signature) of BLEU and chrF2."""
-    from sacrebleu.metrics import CHRF
-
     found = {}
-    for name, metric in (("bleu", _bleu(true)), ("chrf", CHRF())):
+    for name, metric in (("bleu", _bleu(true)), ("chrf", _chrf())):
         score = metric.corpus_score(list(said), [list(true)], n_bootstrap=num_draws)
         signature = metric.get_signature().format()
         told = json.loads(score.format(width=6, signature=signature, is_json=True))

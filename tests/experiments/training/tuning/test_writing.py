@@ -106,6 +106,17 @@ def test_measures_are_those_of_the_libraries_and_baselines_learn_nothing() -> No
     assert "tok:zh" in chinese["bleu_signature"]
 
 
+def test_draws_in_which_nothing_is_right_still_give_an_interval() -> None:
+    import sacrebleu
+
+    said, true = ["x", "x", "a cat", "x"], ["one dog", "my hat", "a cat", "red fire"]
+    with pytest.raises(TypeError, match="coerce"):  # when sacrebleu is mended, `_chrf` can be CHRF again
+        sacrebleu.metrics.CHRF().corpus_score(said, [true], n_bootstrap=1000)
+    found = text_measures(said, true, ["y"] * 4)
+    assert found["chrf"] == pytest.approx(sacrebleu.corpus_chrf(said, [true]).score)
+    assert found["chrf_lo"] < found["chrf"] < found["chrf_hi"]
+
+
 def test_gains_over_baselines_are_paired() -> None:
     import sacrebleu
 

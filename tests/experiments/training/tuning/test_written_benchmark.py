@@ -13,7 +13,9 @@ from experiments.config.reading import load_sweep
 from experiments.config.tuning.sweep import FinetuneSweep
 from experiments.data.cache import Cache
 from experiments.records import RunRecord, RunStatus
-from tests.tuning import rows, write_sweep
+from experiments.store.store import RunStore
+from tests.tuning import BODIES as ENCODERS
+from tests.tuning import rows, write_bodies, write_sweep
 
 BODY = {"family": "decoder", "width": 8, "depth": 1, "num_heads": 1, "context": 32}
 
@@ -100,3 +102,31 @@ def test_the_record_holds_the_run_and_keeps_the_task_that_was_not_asked_for(
     assert found["chrf"].keys() == {"score", "interval", "baseline", "above"}
     assert written.main() == 0  # the run is there: nothing is trained again, to the second
     assert json.loads(out.read_text()) == first
+
+
+def test_bodies_are_trained_first_and_each_method_has_an_entry(
+    tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = ENCODERS.replace("encoder", "decoder").replace("masked", "causal").replace(", {width: 32, depth: 1}", "")
+    write_bodies(tmp_path, bodies)
+    write_sweep(
+        tmp_path / "headlines.yaml",
+        tmp_path / "rows.csv",
+        pretrained={"sweep": "bodies.yaml"},
+        task={"name": f"csv:{tmp_path / 'rows.csv'}", "text": "said", "target": "what", "target_tokens": 4}
+        | {"val_examples": 4, "test_examples": 6},
+        methods=["full", "scratch"],
+        rates={"span": 0},
+        forgetting=False,
+    )
+    monkeypatch.setattr(written, "SWEEPS", tmp_path)
+    out, store = tmp_path / "written.json", RunStore(tmp_path / "store")
+    words = ["written", "--store", str(store.root), "--tasks", "headlines", "--json", str(out)]
+    monkeypatch.setattr(sys, "argv", words)
+    assert written.main() == 0
+    found = json.loads(out.read_text())["headlines"]
+    assert found.keys() == {"full", "scratch"}
+    assert found["full"]["loss"] != found["scratch"]["loss"]
+    assert all(one["rougeL"]["interval"] for one in found.values())
+    known = [store.find_record(folder.name) for folder in store.runs.iterdir()]
+    assert len([one for one in known if one is not None and "pretrained" not in one.design]) == 1
