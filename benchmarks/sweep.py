@@ -312,7 +312,6 @@ def main() -> None:
                 "versions": versions() | {name: importlib.metadata.version(name) for name in names},
                 "scale": scale,
                 "rounds": args.rounds,
-                "threads": args.threads or "torch's default",
                 "load_average_before": round(os.getloadavg()[0], 2),
             }
             if name == "steps":
@@ -322,6 +321,7 @@ def main() -> None:
             place.mkdir()
             study = make_study(name, place, scale, args.quick)
             part = name if args.quick or scale == 1 else f"{name} at scale {scale:g}"
+            began["threads"] = args.threads or "torch's default"
             record[part] = began | measure(study, arms_of(study, args.arms), place, args.rounds, args.threads)
     if args.out is not None:
         args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -28,14 +28,12 @@ CURVE = ("tokens", "train_loss")
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """What an archive holds."""
+    """What an archive holds besides training curves, which `archive_curves` reads."""
 
     manifest: Manifest
     """The sweep, without the segments that were left to train when it was written."""
     records: tuple[RunRecord, ...]
     """Published runs in the manifest's order."""
-    curves: Mapping[str, Mapping[str, list[float]]]
-    """run_id -> tokens and train_loss, one number a row of metrics."""
 
     def labelled(self) -> list[tuple[RunRecord, Mapping[str, Any]]]:
         """Records with the labels that the manifest gives them, as `manifests.read_records` gives them."""
@@ -163,7 +161,7 @@ def is_archive(path: Path) -> bool:
 
 
 def read_archive(path: Path) -> Archive:
-    """Read an archive.
+    """Read the manifest and the records of an archive.
 
     Parameters
     ----------
@@ -173,7 +171,7 @@ def read_archive(path: Path) -> Archive:
     Returns
     -------
     Archive
-        Manifest, records and curves.
+        Manifest and records.
 
     Raises
     ------
@@ -184,7 +182,7 @@ def read_archive(path: Path) -> Archive:
 
     rows = pq.read_table(path, columns=["run_id", "record"]).to_pylist()
     records = tuple(parse_record(row["record"], where=f"{path}, run {row['run_id']}") for row in rows)
-    return Archive(manifest=archive_manifest(path), records=records, curves=archive_curves(path))
+    return Archive(manifest=archive_manifest(path), records=records)
 
 
 def archive_manifest(path: Path) -> Manifest:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import isoflop
-from experiments.archives import is_archive, read_archive, read_curve, write_archive
+from experiments.archives import archive_curves, is_archive, read_archive, read_curve, write_archive
 from experiments.errors import UserError
 from experiments.manifests import read_manifest, read_records
 from experiments.records import RecordError
@@ -25,15 +25,15 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_archive_holds_every_record_label_and_curve(manifest: Path, tmp_path: Path) -> None:
     file = tmp_path / "records.parquet"
     number = write_archive(manifest, file)
-    archive = read_archive(file)
+    archive, curves = read_archive(file), archive_curves(file)
     assert is_archive(file)
     assert number == len(archive.records)
     assert archive.labelled() == list(read_records(manifest))
     assert archive.manifest.report == read_manifest(manifest).report
     for record in archive.records:
         metrics = manifest.parent.parent / "runs" / record.run_id / "metrics.jsonl"
-        assert archive.curves[record.run_id] == read_curve(metrics)
-        assert len(archive.curves[record.run_id]["tokens"]) > 1
+        assert curves[record.run_id] == read_curve(metrics)
+        assert len(curves[record.run_id]["tokens"]) > 1
 
 
 def test_a_last_line_that_was_cut_off_is_left_out_and_another_is_named(tmp_path: Path) -> None:
